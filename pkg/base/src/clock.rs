@@ -1,7 +1,7 @@
 //! The injected clock: wall time, monotonic time and sleeping, real or virtual.
 
-use std::collections::BinaryHeap;
 use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

@@ -1,0 +1,19 @@
+//! Layer 0: what every Kubernetes object has, without knowing any kind.
+//!
+//! Group/version/kind and resource names, object keys and metadata, label and field selectors, quantities, name rules,
+//! field errors, and `metav1.Status`. Invariant: nothing here does I/O or knows a transport.
+
+pub mod field;
+pub mod fields;
+mod gvk;
+pub mod labels;
+pub mod names;
+mod objectmeta;
+pub mod quantity;
+pub mod resources;
+mod status;
+
+pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
+pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference};
+pub use resources::Resource;
+pub use status::{Reason, Status, StatusCause, StatusDetails};
