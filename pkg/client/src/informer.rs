@@ -1,0 +1,292 @@
+//! A shared slim informer: list, then watch, into a map of what its readers need.
+//!
+//! Invariants: handlers see the changes of one object in order and never two at a time; a change's `old` is what the
+//! map held; after a lost watch the informer lists again and reports the difference, so nothing stays stale.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::{Backoff, Shutdown, TaskGroup, system_clock};
+use kedge_meta::{ObjectKey, ObjectMeta, Resource};
+use parking_lot::{Mutex, RwLock};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use crate::client::{Client, ListParams};
+use crate::error::Error;
+use crate::watch::WatchEvent;
+
+/// Objects in one page of the first list.
+const PAGE: u64 = 500;
+
+/// An object with metadata.
+pub trait Keyed {
+    /// Its metadata.
+    fn metadata(&self) -> &ObjectMeta;
+}
+
+/// What happened to one object: no `old` is a new object, no `new` a deleted one.
+#[derive(Debug)]
+pub struct Change<T> {
+    pub old: Option<Arc<T>>,
+    pub new: Option<Arc<T>>,
+}
+
+impl<T: Keyed> Change<T> {
+    /// The object after the change, or as it last was.
+    pub fn object(&self) -> Option<&Arc<T>> {
+        self.new.as_ref().or(self.old.as_ref())
+    }
+
+    /// Which object it is.
+    pub fn key(&self) -> ObjectKey {
+        self.object().map(|o| o.metadata().key()).unwrap_or_default()
+    }
+}
+
+impl<T> Clone for Change<T> {
+    fn clone(&self) -> Self {
+        Self { old: self.old.clone(), new: self.new.clone() }
+    }
+}
+
+type Handler<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+
+/// A cached view on one resource; clones share it.
+pub struct Informer<T> {
+    inner: Arc<Inner<T>>,
+}
+
+impl<T> Clone for Informer<T> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<T> {
+    resource: Resource,
+    objects: RwLock<BTreeMap<ObjectKey, Arc<T>>>,
+    /// Held while changes are made and reported, so that a new handler misses nothing and sees nothing twice.
+    handlers: Mutex<Vec<Handler<T>>>,
+    synced: watch::Sender<bool>,
+}
+
+impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
+    /// Starts to follow `resource`, in all namespaces, as far as `params` selects.
+    pub fn start(client: &Client, tasks: &TaskGroup, resource: &Resource, params: ListParams) -> Self {
+        Self::start_in(client, tasks, resource, "", params)
+    }
+
+    /// Starts to follow `resource` in one namespace.
+    pub fn start_in(
+        client: &Client,
+        tasks: &TaskGroup,
+        resource: &Resource,
+        namespace: &str,
+        params: ListParams,
+    ) -> Self {
+        let inner = Arc::new(Inner {
+            resource: *resource,
+            objects: RwLock::default(),
+            handlers: Mutex::default(),
+            synced: watch::Sender::new(false),
+        });
+        let run = follow(client.clone(), inner.clone(), namespace.to_owned(), params, tasks.shutdown().clone());
+        tasks.spawn_until_shutdown("informer", run);
+        Self { inner }
+    }
+
+    /// An informer that follows nothing and holds what a test puts in.
+    pub fn fixed(resource: &Resource, objects: Vec<T>) -> Self {
+        let inner = Inner {
+            resource: *resource,
+            objects: RwLock::new(objects.into_iter().map(|o| (o.metadata().key(), Arc::new(o))).collect()),
+            handlers: Mutex::default(),
+            synced: watch::Sender::new(true),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The object of that name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
+        self.inner.objects.read().get(&ObjectKey::new(namespace, name)).cloned()
+    }
+
+    /// All objects, ordered by namespace and name.
+    pub fn list(&self) -> Vec<Arc<T>> {
+        self.inner.objects.read().values().cloned().collect()
+    }
+
+    /// All objects of a namespace, ordered by name.
+    pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
+        let objects = self.inner.objects.read();
+        let from = ObjectKey::new(namespace, "");
+        objects.range(from..).take_while(|(k, _)| k.namespace == namespace).map(|(_, o)| o.clone()).collect()
+    }
+
+    /// How many objects there are.
+    pub fn len(&self) -> usize {
+        self.inner.objects.read().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether the first list has been taken in.
+    pub fn has_synced(&self) -> bool {
+        *self.inner.synced.borrow()
+    }
+
+    /// Completes when the first list has been taken in.
+    pub async fn synced(&self) {
+        let mut synced = self.inner.synced.subscribe();
+        // The sender lives in `self`, so this only ends with the value.
+        let _ = synced.wait_for(|done| *done).await;
+    }
+
+    /// Calls `handler` for every change from now on, and first for every object that is there. It must not block.
+    pub fn on_change(&self, handler: impl Fn(&Change<T>) + Send + Sync + 'static) {
+        let mut handlers = self.inner.handlers.lock();
+        for object in self.list() {
+            handler(&Change { old: None, new: Some(object) });
+        }
+        handlers.push(Box::new(handler));
+    }
+}
+
+#[derive(Deserialize)]
+struct BookmarkObject {
+    metadata: ObjectMeta,
+}
+
+async fn follow<T: Keyed + DeserializeOwned + Send + Sync>(
+    client: Client,
+    inner: Arc<Inner<T>>,
+    namespace: String,
+    params: ListParams,
+    shutdown: Shutdown,
+) {
+    let clock = system_clock();
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30), 20);
+    let mut version: Option<String> = None;
+    while !shutdown.is_requested() {
+        let from = match version.take() {
+            Some(version) => Ok(version),
+            None => list_all(&client, &inner, &namespace, &params).await,
+        };
+        let outcome = match from {
+            Ok(from) => watch_from(&client, &inner, &namespace, &params, from, &mut backoff).await,
+            Err(err) => Err(err),
+        };
+        match outcome {
+            Ok(last) => version = Some(last),
+            Err(err) => {
+                let resource = inner.resource.plural;
+                if err.is_gone() {
+                    debug!(resource, "watch expired, listing again");
+                } else {
+                    warn!(resource, error = %err, cause = ?std::error::Error::source(&err), "list or watch failed, trying again");
+                }
+                clock.sleep(backoff.next()).await;
+            }
+        }
+    }
+}
+
+/// Takes in a full list; returns its version.
+async fn list_all<T: Keyed + DeserializeOwned>(
+    client: &Client,
+    inner: &Inner<T>,
+    namespace: &str,
+    params: &ListParams,
+) -> Result<String, Error> {
+    let mut params = ListParams { limit: PAGE, ..params.clone() };
+    let mut objects = HashMap::new();
+    let version = loop {
+        let page = client.list::<T>(&inner.resource, namespace, &params).await?;
+        objects.extend(page.items.into_iter().map(|o| (o.metadata().key(), Arc::new(o))));
+        if page.continue_.is_empty() {
+            break page.resource_version;
+        }
+        params.continue_ = page.continue_;
+    };
+    inner.replace(objects);
+    inner.synced.send_replace(true);
+    Ok(version)
+}
+
+/// Takes in events until the server ends the watch; returns the version to go on from.
+async fn watch_from<T: Keyed + DeserializeOwned>(
+    client: &Client,
+    inner: &Inner<T>,
+    namespace: &str,
+    params: &ListParams,
+    mut version: String,
+    backoff: &mut Backoff,
+) -> Result<String, Error> {
+    let mut stream = client.watch(&inner.resource, namespace, params, &version).await?;
+    while let Some(event) = stream.next().await {
+        let (bytes, gone) = match event? {
+            WatchEvent::Added(o) | WatchEvent::Modified(o) => (o, false),
+            WatchEvent::Deleted(o) => (o, true),
+            WatchEvent::Bookmark(o) => {
+                version = serde_json::from_slice::<BookmarkObject>(&o)?.metadata.resource_version;
+                continue;
+            }
+        };
+        let object: T = serde_json::from_slice(&bytes)?;
+        version.clone_from(&object.metadata().resource_version);
+        inner.set(object, gone);
+        backoff.reset();
+    }
+    Ok(version)
+}
+
+impl<T: Keyed> Inner<T> {
+    fn set(&self, object: T, gone: bool) {
+        let handlers = self.handlers.lock();
+        let key = object.metadata().key();
+        let object = Arc::new(object);
+        let change = {
+            let mut objects = self.objects.write();
+            if gone {
+                let last = objects.remove(&key);
+                Change { old: Some(last.map_or(object.clone(), |_| object)), new: None }
+            } else {
+                Change { old: objects.insert(key, object.clone()), new: Some(object) }
+            }
+        };
+        handlers.iter().for_each(|handler| handler(&change));
+    }
+
+    fn replace(&self, mut listed: HashMap<ObjectKey, Arc<T>>) {
+        let handlers = self.handlers.lock();
+        let mut changes = Vec::new();
+        {
+            let mut objects = self.objects.write();
+            objects.retain(|key, old| {
+                let keep = listed.contains_key(key);
+                if !keep {
+                    changes.push(Change { old: Some(old.clone()), new: None });
+                }
+                keep
+            });
+            for (key, new) in listed.drain() {
+                let same = |old: &Arc<T>| old.metadata().resource_version == new.metadata().resource_version;
+                if objects.get(&key).is_some_and(same) {
+                    continue;
+                }
+                let old = objects.insert(key, new.clone());
+                changes.push(Change { old, new: Some(new) });
+            }
+        }
+        for change in &changes {
+            handlers.iter().for_each(|handler| handler(change));
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! A queue of keys: each key is in it once, is worked on by one worker at a time, and comes back after a failure with
+//! growing delay.
+//!
+//! The number of keys is bounded by the number of objects that exist, since a key is never in the queue twice.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::{SharedClock, TaskGroup};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tracing::{debug, warn};
+
+use crate::error::Error;
+
+const BASE_DELAY: Duration = Duration::from_millis(5);
+const MAX_DELAY: Duration = Duration::from_secs(1000);
+
+/// A work queue; clones share it.
+pub struct WorkQueue<K> {
+    inner: Arc<Inner<K>>,
+}
+
+impl<K> Clone for WorkQueue<K> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<K> {
+    state: Mutex<State<K>>,
+    wake: Notify,
+    timer: Notify,
+    clock: SharedClock,
+    tasks: TaskGroup,
+}
+
+struct State<K> {
+    ready: VecDeque<K>,
+    queued: HashSet<K>,
+    running: HashSet<K>,
+    /// Keys that were added while being worked on.
+    dirty: HashSet<K>,
+    delayed: BTreeMap<(Duration, u64), K>,
+    /// When each delayed key is due: only its earliest time counts.
+    due: HashMap<K, (Duration, u64)>,
+    failures: HashMap<K, u32>,
+    sequence: u64,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
+    /// An empty queue; its timer runs in `tasks`.
+    pub fn new(clock: SharedClock, tasks: &TaskGroup) -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            running: HashSet::new(),
+            dirty: HashSet::new(),
+            delayed: BTreeMap::new(),
+            due: HashMap::new(),
+            failures: HashMap::new(),
+            sequence: 0,
+        };
+        let inner = Arc::new(Inner {
+            state: Mutex::new(state),
+            wake: Notify::new(),
+            timer: Notify::new(),
+            clock,
+            tasks: tasks.clone(),
+        });
+        tasks.spawn_until_shutdown("work queue timer", move_due(inner.clone()));
+        Self { inner }
+    }
+
+    /// Adds a key now.
+    pub fn add(&self, key: K) {
+        if self.inner.state.lock().add(key) {
+            self.inner.wake.notify_one();
+        }
+    }
+
+    /// Adds a key when `delay` has passed.
+    pub fn add_after(&self, key: K, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let at = self.inner.clock.monotonic() + delay;
+        let mut state = self.inner.state.lock();
+        if state.due.get(&key).is_some_and(|(due, _)| *due <= at) {
+            return;
+        }
+        state.sequence += 1;
+        let slot = (at, state.sequence);
+        if let Some(old) = state.due.insert(key.clone(), slot) {
+            state.delayed.remove(&old);
+        }
+        state.delayed.insert(slot, key);
+        drop(state);
+        self.inner.timer.notify_one();
+    }
+
+    /// Adds a key after a delay that doubles with each failure since the last [`WorkQueue::forget`].
+    pub fn add_rate_limited(&self, key: K) {
+        let failures = {
+            let mut state = self.inner.state.lock();
+            let failures = state.failures.entry(key.clone()).or_default();
+            *failures += 1;
+            *failures
+        };
+        let delay = BASE_DELAY.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX)).min(MAX_DELAY);
+        self.add_after(key, delay);
+    }
+
+    /// Failures of this key since it was last forgotten.
+    pub fn retries(&self, key: &K) -> u32 {
+        self.inner.state.lock().failures.get(key).copied().unwrap_or_default()
+    }
+
+    /// Forgets the failures of a key.
+    pub fn forget(&self, key: &K) {
+        self.inner.state.lock().failures.remove(key);
+    }
+
+    /// The next key to work on; `None` on shutdown. Each key must be given back with [`WorkQueue::done`].
+    pub async fn get(&self) -> Option<K> {
+        let shutdown = self.inner.tasks.shutdown();
+        loop {
+            if shutdown.is_requested() {
+                return None;
+            }
+            if let Some(key) = self.inner.state.lock().take() {
+                return Some(key);
+            }
+            tokio::select! {
+                () = self.inner.wake.notified() => {}
+                () = shutdown.requested() => return None,
+            }
+        }
+    }
+
+    /// The work on a key is over; if it was added meanwhile, it is queued again.
+    pub fn done(&self, key: &K) {
+        let mut state = self.inner.state.lock();
+        state.running.remove(key);
+        if state.dirty.remove(key) && state.add(key.clone()) {
+            drop(state);
+            self.inner.wake.notify_one();
+        }
+    }
+
+    /// Keys that wait to be worked on now.
+    pub fn len(&self) -> usize {
+        self.inner.state.lock().ready.len()
+    }
+
+    /// Whether no key waits to be worked on now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K: Hash + Eq + Clone> State<K> {
+    /// Whether a worker should be woken.
+    fn add(&mut self, key: K) -> bool {
+        if self.running.contains(&key) {
+            self.dirty.insert(key);
+            return false;
+        }
+        if !self.queued.insert(key.clone()) {
+            return false;
+        }
+        self.ready.push_back(key);
+        true
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.ready.pop_front()?;
+        self.queued.remove(&key);
+        self.running.insert(key.clone());
+        Some(key)
+    }
+}
+
+/// Moves delayed keys to the ready ones when they are due. Lives as long as the task group.
+async fn move_due<K: Hash + Eq + Clone>(queue: Arc<Inner<K>>) {
+    loop {
+        let next = queue.state.lock().delayed.first_key_value().map(|((at, _), _)| *at);
+        let now = queue.clock.monotonic();
+        match next {
+            Some(at) if at <= now => {
+                let mut woken = 0;
+                let mut state = queue.state.lock();
+                while let Some(entry) = state.delayed.first_entry() {
+                    if entry.key().0 > now {
+                        break;
+                    }
+                    let key = entry.remove();
+                    state.due.remove(&key);
+                    woken += usize::from(state.add(key));
+                }
+                drop(state);
+                (0..woken).for_each(|_| queue.wake.notify_one());
+            }
+            Some(at) => {
+                let sleep = queue.clock.sleep(at - now);
+                tokio::select! {
+                    () = sleep => {}
+                    () = queue.timer.notified() => {}
+                }
+            }
+            None => queue.timer.notified().await,
+        }
+    }
+}
+
+/// Runs `workers` tasks that reconcile keys from `queue`. A failed key comes back later; a conflict is no news.
+pub fn run_workers<K, F, Fut>(name: &'static str, queue: &WorkQueue<K>, tasks: &TaskGroup, workers: usize, reconcile: F)
+where
+    K: Hash + Eq + Clone + Display + Send + Sync + 'static,
+    F: Fn(K) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let reconcile = Arc::new(reconcile);
+    for _ in 0..workers {
+        let (queue, reconcile) = (queue.clone(), reconcile.clone());
+        tasks.spawn(name, async move {
+            while let Some(key) = queue.get().await {
+                match reconcile(key.clone()).await {
+                    Ok(()) => queue.forget(&key),
+                    Err(err) => {
+                        if err.is_conflict() || err.is_not_found() {
+                            debug!(controller = name, %key, error = %err, "reconcile raced, trying again");
+                        } else {
+                            warn!(controller = name, %key, error = %err, "reconcile failed, trying again");
+                        }
+                        queue.add_rate_limited(key.clone());
+                    }
+                }
+                queue.done(&key);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kedge_base::{Shutdown, system_clock};
+
+    fn queue() -> (WorkQueue<String>, TaskGroup) {
+        let tasks = TaskGroup::new("test", Shutdown::new());
+        (WorkQueue::new(system_clock(), &tasks), tasks)
+    }
+
+    #[tokio::test]
+    async fn a_key_is_queued_once_and_again_if_added_while_it_runs() {
+        let (queue, _tasks) = queue();
+        queue.add("a".into());
+        queue.add("a".into());
+        assert_eq!(queue.len(), 1);
+        let key = queue.get().await.unwrap();
+        queue.add("a".into());
+        assert!(queue.is_empty(), "not while it is being worked on");
+        queue.done(&key);
+        assert_eq!(queue.get().await.unwrap(), "a");
+    }
+
+    #[tokio::test]
+    async fn a_delayed_key_arrives_and_the_earliest_time_wins() {
+        let (queue, _tasks) = queue();
+        queue.add_after("a".into(), Duration::from_secs(3600));
+        queue.add_after("a".into(), Duration::from_millis(1));
+        assert_eq!(queue.get().await.unwrap(), "a");
+    }
+
+    #[tokio::test]
+    async fn shutdown_ends_the_wait() {
+        let (queue, tasks) = queue();
+        tasks.shutdown().trigger();
+        assert!(queue.get().await.is_none());
+    }
+
+    #[test]
+    fn failures_count_until_forgotten() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (queue, _tasks) = queue();
+            queue.add_rate_limited("a".into());
+            queue.add_rate_limited("a".into());
+            assert_eq!(queue.retries(&"a".into()), 2);
+            queue.forget(&"a".into());
+            assert_eq!(queue.retries(&"a".into()), 0);
+        });
+    }
+}
