@@ -24,36 +24,20 @@ pub struct Chains {
 /// A chain name for people and machines: the kind, a hash that makes it unique, the service.
 pub fn chain_name(kind: &str, service: &Service, port: &ServicePort, extra: &str) -> Arc<str> {
     let meta = &service.metadata;
-    let text = format!(
-        "{}/{}/{}/{}/{}/{extra}",
-        meta.namespace, meta.name, port.protocol, port.port, port.name
-    );
+    let text = format!("{}/{}/{}/{}/{}/{extra}", meta.namespace, meta.name, port.protocol, port.port, port.name);
     // Object names are limited by validation; a stock server could still be wrong about that.
-    let plain = |text: &str| -> String {
-        text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect()
-    };
-    Arc::from(format!(
-        "{kind}-{:016x}-{}/{}",
-        fnv(text.as_bytes()),
-        plain(&meta.namespace),
-        plain(&meta.name)
-    ))
+    let plain =
+        |text: &str| -> String { text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(63).collect() };
+    Arc::from(format!("{kind}-{:016x}-{}/{}", fnv(text.as_bytes()), plain(&meta.namespace), plain(&meta.name)))
 }
 
 /// FNV-1a: stable between versions of the binary, so names are, too.
 fn fnv(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
 
 /// Adds the chains and sets of a service port with client affinity; `None` when it has none.
-pub fn plan(
-    service: &Service,
-    port: &ServicePort,
-    endpoints: &Endpoints,
-    out: &mut Fragment,
-) -> Option<Chains> {
+pub fn plan(service: &Service, port: &ServicePort, endpoints: &Endpoints, out: &mut Fragment) -> Option<Chains> {
     let seconds = service.affinity_seconds()?;
     let chains = Chains {
         cluster: chain_name("svc", service, port, ""),
@@ -81,10 +65,7 @@ pub fn plan(
     service_chain(&chains.cluster, &endpoints.cluster);
     service_chain(&chains.local, &endpoints.local);
     if !endpoints.cluster.is_empty() {
-        let rules = [
-            crate::ruleset::MARK_RULE.to_owned(),
-            format!("goto {}", chains.cluster),
-        ];
+        let rules = [crate::ruleset::MARK_RULE.to_owned(), format!("goto {}", chains.cluster)];
         out.insert(Item::Chain(chains.external.clone()), Value::Rules(Arc::from(rules)));
     }
     Some(chains)

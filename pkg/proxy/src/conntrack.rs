@@ -54,10 +54,7 @@ impl Stale {
 pub fn stale_flows(changes: &[Change]) -> Vec<Stale> {
     let mut out: Vec<Stale> = changes.iter().filter_map(stale_flow).collect();
     // An endpoint that only moved to another slot is still there.
-    let kept: Vec<Stale> = changes
-        .iter()
-        .filter_map(|change| target(&change.item, change.after.as_ref()))
-        .collect();
+    let kept: Vec<Stale> = changes.iter().filter_map(|change| target(&change.item, change.after.as_ref())).collect();
     out.retain(|stale| !kept.contains(stale));
     out.sort_unstable();
     out.dedup();
@@ -81,10 +78,9 @@ fn stale_flow(change: &Change) -> Option<Stale> {
 
 fn target(item: &Item, value: Option<&Value>) -> Option<Stale> {
     match (item, value) {
-        (
-            Item::Element(Container::Endpoints(_), Key::Vip(vip) | Key::Slot(vip, _)),
-            Some(Value::Target(target)),
-        ) if vip.protocol == Protocol::Udp => {
+        (Item::Element(Container::Endpoints(_), Key::Vip(vip) | Key::Slot(vip, _)), Some(Value::Target(target)))
+            if vip.protocol == Protocol::Udp =>
+        {
             Some(Stale::Translated(*vip, *target.ip()))
         }
         (Item::Chain(_), Some(Value::Endpoint { protocol: Protocol::Udp, target, .. })) => {

@@ -88,10 +88,7 @@ pub fn categorize(
     out
 }
 
-fn pick(
-    all: &BTreeMap<SocketAddrV4, Endpoint<'_>>,
-    wanted: impl Fn(&Endpoint<'_>) -> bool,
-) -> Vec<SocketAddrV4> {
+fn pick(all: &BTreeMap<SocketAddrV4, Endpoint<'_>>, wanted: impl Fn(&Endpoint<'_>) -> bool) -> Vec<SocketAddrV4> {
     all.iter().filter(|(_, e)| wanted(e)).map(|(a, _)| *a).take(MAX_ENDPOINTS).collect()
 }
 
@@ -104,8 +101,7 @@ fn collect<'a>(
     let mut all = BTreeMap::new();
     for slice in slices.iter().filter(|slice| slice.address_type == "IPv4") {
         let ports = slice.ports.iter().filter(|port| {
-            port.name.as_deref().unwrap_or_default() == name
-                && port.protocol.unwrap_or_default() == protocol
+            port.name.as_deref().unwrap_or_default() == name && port.protocol.unwrap_or_default() == protocol
         });
         for port in ports.filter_map(|port| port.port) {
             for of in &slice.endpoints {
@@ -115,8 +111,7 @@ fn collect<'a>(
                 let local = of.node_name.as_deref() == Some(place.node.as_str());
                 let ready = of.conditions.ready.unwrap_or(true);
                 let serving = of.conditions.serving.unwrap_or(ready);
-                let serving_terminating =
-                    !ready && serving && of.conditions.terminating.unwrap_or(false);
+                let serving_terminating = !ready && serving && of.conditions.terminating.unwrap_or(false);
                 let endpoint = Endpoint { ready, serving_terminating, local, of };
                 let address = SocketAddrV4::new(ip, port);
                 // Two slices can name one endpoint while it moves between them.
@@ -251,9 +246,8 @@ mod tests {
 
     #[test]
     fn the_number_of_endpoints_is_limited() {
-        let many: Vec<_> = (0..1500)
-            .map(|i| json!({"addresses": [format!("10.42.{}.{}", i / 250, i % 250 + 1)]}))
-            .collect();
+        let many: Vec<_> =
+            (0..1500).map(|i| json!({"addresses": [format!("10.42.{}.{}", i / 250, i % 250 + 1)]})).collect();
         assert_eq!(both(&slice(json!(many))).cluster.len(), MAX_ENDPOINTS);
     }
 }

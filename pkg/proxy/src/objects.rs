@@ -283,11 +283,8 @@ impl Service {
 
     /// The load balancer's addresses whose packets arrive unchanged.
     pub fn load_balancer_ips(&self) -> impl Iterator<Item = Ipv4Addr> + '_ {
-        let ingress = if self.spec.r#type == "LoadBalancer" {
-            self.status.load_balancer.ingress.as_slice()
-        } else {
-            &[]
-        };
+        let ingress =
+            if self.spec.r#type == "LoadBalancer" { self.status.load_balancer.ingress.as_slice() } else { &[] };
         ingress
             .iter()
             .filter(|entry| entry.ip_mode.as_deref() != Some("Proxy"))

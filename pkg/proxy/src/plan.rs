@@ -169,7 +169,8 @@ impl<'a> PortPlan<'a> {
         let mut sources: Vec<String> = ranges.iter().map(|(ip, bits)| format!("{ip}/{bits}")).collect();
         // A request of the node itself to an address it also holds has that address as its source.
         if ranges.iter().any(|range| self.context.node_ips.iter().any(|ip| contains(*range, *ip))) {
-            sources.extend(vips.iter().filter(|ip| !ranges.iter().any(|r| contains(*r, **ip))).map(Ipv4Addr::to_string));
+            sources
+                .extend(vips.iter().filter(|ip| !ranges.iter().any(|r| contains(*r, **ip))).map(Ipv4Addr::to_string));
         }
         let rule = if sources.is_empty() {
             "drop".to_owned()
@@ -188,13 +189,7 @@ impl<'a> PortPlan<'a> {
     }
 
     /// Puts the endpoints into the slot map for their number and says how to get there.
-    fn slots(
-        &mut self,
-        family: Family,
-        vip: Vip,
-        endpoints: &[SocketAddrV4],
-        masquerade: bool,
-    ) -> Verdict {
+    fn slots(&mut self, family: Family, vip: Vip, endpoints: &[SocketAddrV4], masquerade: bool) -> Verdict {
         let slots = Slots { family, count: endpoints.len() as u16 };
         for (slot, endpoint) in (0_u16..).zip(endpoints) {
             // With one endpoint there is nothing to draw, so its map has no slot in the key.

@@ -60,9 +60,17 @@ fn a_cluster_ip_with_two_endpoints() {
     let got = script(&cluster_ip(json!({})), &two());
     assert_has(&got, &format!("{ELEMENT} cluster-ips {{ 10.43.0.10 }}"));
     assert_has(&got, &format!("{ELEMENT} service-ips {{ 10.43.0.10 . tcp . 80 : goto ip-ep2-dnat }}"));
-    assert_has(&got, &format!("{ELEMENT} ip-ep2 {{ 10.43.0.10 . tcp . 80 . 0 : 10.42.0.5 . 8080, 10.43.0.10 . tcp . 80 . 1 : 10.42.1.5 . 8080 }}"));
+    assert_has(
+        &got,
+        &format!(
+            "{ELEMENT} ip-ep2 {{ 10.43.0.10 . tcp . 80 . 0 : 10.42.0.5 . 8080, 10.43.0.10 . tcp . 80 . 1 : 10.42.1.5 . 8080 }}"
+        ),
+    );
     assert_has(&got, &format!("{ELEMENT} hairpin-connections {{ 10.42.0.5 . 10.42.0.5 . tcp . 8080 }}"));
-    assert_has(&got, "add map ip kedge-proxy ip-ep2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }");
+    assert_has(
+        &got,
+        "add map ip kedge-proxy ip-ep2 { typeof ip daddr . meta l4proto . th dport . numgen random mod 2 : ip daddr . th dport; }",
+    );
 }
 
 #[test]
@@ -98,7 +106,8 @@ fn node_port(extra: Json) -> Service {
     });
     spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let mut service = cluster_ip(spec);
-    let status = json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}, {"ip": "198.51.100.8", "ipMode": "Proxy"}]}});
+    let status =
+        json!({"loadBalancer": {"ingress": [{"ip": "198.51.100.7"}, {"ip": "198.51.100.8", "ipMode": "Proxy"}]}});
     service.status = serde_json::from_value(status).unwrap();
     service
 }
@@ -106,7 +115,12 @@ fn node_port(extra: Json) -> Service {
 #[test]
 fn external_traffic_is_masqueraded_under_the_cluster_policy() {
     let got = script(&node_port(json!({})), &remote());
-    assert_has(&got, &format!("{ELEMENT} service-ips {{ 10.43.0.10 . tcp . 80 : goto ip-ep1-dnat, 198.51.100.7 . tcp . 80 : goto ip-ep1-masq-dnat, 203.0.113.9 . tcp . 80 : goto ip-ep1-masq-dnat }}"));
+    assert_has(
+        &got,
+        &format!(
+            "{ELEMENT} service-ips {{ 10.43.0.10 . tcp . 80 : goto ip-ep1-dnat, 198.51.100.7 . tcp . 80 : goto ip-ep1-masq-dnat, 203.0.113.9 . tcp . 80 : goto ip-ep1-masq-dnat }}"
+        ),
+    );
     assert_has(&got, &format!("{ELEMENT} service-nodeports {{ tcp . 30080 : goto np-ep1-masq-dnat }}"));
     assert_has(&got, &format!("{ELEMENT} np-ep1 {{ tcp . 30080 : 10.42.1.5 . 8080 }}"));
 }

@@ -15,8 +15,7 @@ pub const FAMILY: &str = "ip";
 /// Marks a packet for masquerading after routing. The bit is upstream's, so that network plug-ins
 /// which spare it keep working.
 pub const MARK_RULE: &str = "meta mark set meta mark or 0x4000";
-const MASQUERADE_RULE: &str =
-    "meta mark and 0x4000 != 0 meta mark set meta mark xor 0x4000 masquerade fully-random";
+const MASQUERADE_RULE: &str = "meta mark and 0x4000 != 0 meta mark set meta mark xor 0x4000 masquerade fully-random";
 
 /// What of the configuration shapes the rules.
 #[derive(Debug, Clone, Default)]
@@ -59,8 +58,7 @@ add set ip kedge-proxy cluster-ips { type ipv4_addr; }
 add set ip kedge-proxy hairpin-connections { type ipv4_addr . ipv4_addr . inet_proto . inet_service; }
 ";
 
-const ADDRESS_MAPS: [&str; 5] =
-    ["service-ips", "inside-ips", "outside-ips", "no-endpoint-services", "firewall-ips"];
+const ADDRESS_MAPS: [&str; 5] = ["service-ips", "inside-ips", "outside-ips", "no-endpoint-services", "firewall-ips"];
 const NODE_PORT_MAPS: [&str; 4] =
     ["service-nodeports", "inside-nodeports", "outside-nodeports", "no-endpoint-nodeports"];
 
@@ -97,12 +95,18 @@ pub fn base(shape: &Shape) -> String {
     out.push_str("add table ip kedge-proxy\ndelete table ip kedge-proxy\nadd table ip kedge-proxy\n");
     out.push_str(SETS);
     for map in ADDRESS_MAPS {
-        line(&mut out, format_args!("add map ip {TABLE} {map} {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"));
+        line(
+            &mut out,
+            format_args!("add map ip {TABLE} {map} {{ type ipv4_addr . inet_proto . inet_service : verdict; }}"),
+        );
     }
     for map in NODE_PORT_MAPS {
         line(&mut out, format_args!("add map ip {TABLE} {map} {{ type inet_proto . inet_service : verdict; }}"));
     }
     line(&mut out, format_args!("add chain ip {TABLE} reject-chain"));
+    // A pod's SYN is answered before its connect() has let go of the socket. The kernel takes a
+    // reset then, but only remembers an ICMP error, and the client would try again for a second.
+    rule(&mut out, "reject-chain", "meta l4proto tcp reject with tcp reset");
     rule(&mut out, "reject-chain", "reject");
     for chain in CHAINS {
         line(&mut out, format_args!("add chain ip {TABLE} {chain}"));
@@ -144,9 +148,7 @@ fn dispatch(out: &mut String, shape: &Shape) {
 
 /// Services with a `Local` external policy: traffic from inside may use all endpoints.
 fn external(out: &mut String, shape: &Shape) {
-    for (chain, key, maps) in
-        [("external-ips", ADDRESS_KEY, "ips"), ("external-nodeports", PORT_KEY, "nodeports")]
-    {
+    for (chain, key, maps) in [("external-ips", ADDRESS_KEY, "ips"), ("external-nodeports", PORT_KEY, "nodeports")] {
         if !shape.cluster_cidrs.is_empty() {
             let pods = list(&shape.cluster_cidrs);
             rule(out, chain, &format!("ip saddr {pods} {key} vmap @inside-{maps}"));
@@ -169,7 +171,7 @@ fn checks(out: &mut String, shape: &Shape) {
     rule(out, "service-endpoints-check", &format!("{ADDRESS_KEY} vmap @no-endpoint-services"));
     let key = format!("fib daddr type local {PORT_KEY} vmap @no-endpoint-nodeports");
     rule(out, "nodeport-endpoints-check", &key);
-    rule(out, "cluster-ips-check", "ip daddr @cluster-ips reject");
+    rule(out, "cluster-ips-check", "ip daddr @cluster-ips goto reject-chain");
     if !shape.service_cidrs.is_empty() {
         let services = list(&shape.service_cidrs);
         rule(out, "cluster-ips-check", &format!("ip daddr {services} drop"));

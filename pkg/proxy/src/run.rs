@@ -5,9 +5,7 @@
 
 use crate::conntrack;
 use crate::endpoints::Place;
-use crate::objects::{
-    EndpointSlice, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_ZONE, Node, Service,
-};
+use crate::objects::{EndpointSlice, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_ZONE, Node, Service};
 use crate::plan::Context;
 use crate::ruleset::{FAMILY, Shape, TABLE};
 use crate::syncer::Syncer;
@@ -170,7 +168,9 @@ async fn follow(inputs: Inputs, mut syncer: Syncer, config: Config) {
                     && !conntrack::forget(&outcome.stale, &[]).await
                     && !std::mem::replace(&mut conntrack_missing, true)
                 {
-                    tracing::warn!("conntrack was not found: UDP flows keep going to endpoints that are gone until they pause; install the package `conntrack`");
+                    tracing::warn!(
+                        "conntrack was not found: UDP flows keep going to endpoints that are gone until they pause; install the package `conntrack`"
+                    );
                 }
                 inputs.tracker.changed().await;
                 config.clock.sleep(GATHER).await;

@@ -68,11 +68,7 @@ impl Desired {
         let mut all: Vec<Change> = self
             .held
             .iter()
-            .map(|(item, (_, value))| Change {
-                item: item.clone(),
-                before: None,
-                after: Some(value.clone()),
-            })
+            .map(|(item, (_, value))| Change { item: item.clone(), before: None, after: Some(value.clone()) })
             .collect();
         all.sort_unstable_by(|a, b| a.item.cmp(&b.item));
         all

@@ -35,7 +35,10 @@ fn sh(script: &str) {
     assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
-fn in_namespace<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> std::thread::JoinHandle<T> {
+fn in_namespace<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
     let file = File::open(format!("/run/netns/{name}")).unwrap();
     std::thread::spawn(move || {
         move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
@@ -53,7 +56,9 @@ impl Net {
         let net = Self { id: format!("kedge-test-{test}-{}", std::process::id()) };
         let (node, a, b, x) = (net.ns("node"), net.ns("a"), net.ns("b"), net.ns("x"));
         sh(&format!("for ns in {node} {a} {b} {x}; do ip netns add $ns; ip -n $ns link set lo up; done"));
-        sh(&format!("ip netns exec {node} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet'"));
+        sh(&format!(
+            "ip netns exec {node} sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv4/conf/all/route_localnet'"
+        ));
         for (ns, dev, ip) in [(&a, "va", "10.42.0.5"), (&b, "vb", "10.42.0.6")] {
             sh(&format!(
                 "ip link add {dev} netns {node} type veth peer name eth0 netns {ns}
@@ -148,8 +153,7 @@ fn service(extra: Value) -> Service {
 
 fn slices(ips: &[&str]) -> Vec<Arc<EndpointSlice>> {
     let node = |ip: &str| if ip.starts_with("10.42.0.") { "n1" } else { "n2" };
-    let endpoints: Vec<_> =
-        ips.iter().map(|ip| json!({"addresses": [ip], "nodeName": node(ip)})).collect();
+    let endpoints: Vec<_> = ips.iter().map(|ip| json!({"addresses": [ip], "nodeName": node(ip)})).collect();
     let slice = json!({
         "metadata": {"name": "web-1", "namespace": "d"}, "addressType": "IPv4",
         "ports": [{"name": "http", "port": 8080}], "endpoints": endpoints,
