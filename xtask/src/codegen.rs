@@ -19,8 +19,7 @@ struct Options {
 
 impl Options {
     fn parse(args: &[String]) -> Result<Self> {
-        let mut options =
-            Options { input: PathBuf::from("../shared/kubernetes-1.36"), go_types: None, check: false };
+        let mut options = Options { input: PathBuf::from("../shared/kubernetes-1.36"), go_types: None, check: false };
         let mut rest = args.iter();
         while let Some(arg) = rest.next() {
             match arg.as_str() {

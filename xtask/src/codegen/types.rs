@@ -12,7 +12,8 @@ use std::path::Path;
 
 const REF: &str = "#/components/schemas/";
 /// Types that appear in documents by their schema only and are never walked field by field.
-const WITHOUT_GO: &[&str] = &["io.k8s.apimachinery.pkg.apis.meta.v1.Patch", "io.k8s.apimachinery.pkg.runtime.RawExtension"];
+const WITHOUT_GO: &[&str] =
+    &["io.k8s.apimachinery.pkg.apis.meta.v1.Patch", "io.k8s.apimachinery.pkg.runtime.RawExtension"];
 
 pub fn write(dir: &Path, table: &Table, go: &mut Sources, out: &mut String) -> Result<()> {
     let mut schemas: BTreeMap<String, Value> = BTreeMap::new();
@@ -158,7 +159,8 @@ fn printed_type(package: &str, text: &str, go: &mut Sources) -> Result<String> {
         let last = parsed.imports.get(alias).map_or(alias, |path| path.rsplit('/').next().unwrap_or(path));
         return Ok(format!("{last}.{name}"));
     }
-    const BUILT_IN: &[&str] = &["string", "bool", "int", "int32", "int64", "uint8", "uint64", "float64", "byte", "uint32"];
+    const BUILT_IN: &[&str] =
+        &["string", "bool", "int", "int32", "int64", "uint8", "uint64", "float64", "byte", "uint32"];
     if BUILT_IN.contains(&text) {
         return Ok(text.to_string());
     }

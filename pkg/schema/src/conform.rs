@@ -1,0 +1,390 @@
+//! Walks a tree against the table as Go's decoder would read it into the type: unknown fields go (and are reported),
+//! nulls count as absent, values must have the right JSON type, scalars become canonical, and presence is normalised.
+//!
+//! Invariants: what conforms once conforms again unchanged; the first error in the order of the tree is returned,
+//! worded as Go words it.
+
+use crate::decode::StrictError;
+use crate::normalize::{finish_object, zero};
+use crate::scalar;
+use crate::table::{FieldDef, FieldType, TypeId, go_type, object_go_type};
+use serde_json::{Map, Number, Value};
+
+/// A value that cannot be read into its type. The text is Go's, without the server's prefix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct TypeError {
+    pub message: String,
+}
+
+const MAX_STRICT_ERRORS: usize = 100;
+
+/// Makes `value` an object of type `ty`; what strict validation objects to is appended to `strict`.
+///
+/// # Errors
+/// [`TypeError`] for the first value of a wrong type. The tree may then be half converted.
+pub fn conform(ty: TypeId, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
+    let Value::Object(map) = value else {
+        let message = format!("json: cannot unmarshal {} into Go value of type {}", found(value), object_go_type(ty));
+        return Err(TypeError { message });
+    };
+    Walker { strict: Some(strict) }.object(ty, map, None)
+}
+
+/// The steps from the root to the place under inspection, linked through the stack.
+struct Place<'a> {
+    parent: Option<&'a Place<'a>>,
+    step: Step<'a>,
+}
+
+enum Step<'a> {
+    /// A field and the structure that has it.
+    Field(TypeId, &'static FieldDef),
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Place<'_> {
+    fn chain(&self) -> Vec<&Place<'_>> {
+        let mut chain = vec![self];
+        while let Some(parent) = chain.last().and_then(|last| last.parent) {
+            chain.push(parent);
+        }
+        chain.reverse();
+        chain
+    }
+
+    /// `Container.spec.containers.image`: the innermost structure, then the Go decoder's field stack, in which
+    /// embedded structures appear and list positions and map keys do not.
+    fn go_field(&self) -> String {
+        let mut owner = "";
+        let mut path = String::new();
+        for place in self.chain() {
+            if let Step::Field(ty, field) = &place.step {
+                owner = ty.def().short_name();
+                for (embedded, _) in field.embedding() {
+                    path.push('.');
+                    path.push_str(embedded);
+                }
+                path.push('.');
+                path.push_str(field.name);
+            }
+        }
+        format!("{owner}{path}")
+    }
+
+    fn field(&self) -> Option<&'static FieldDef> {
+        match (&self.step, self.parent) {
+            (Step::Field(_, field), _) => Some(field),
+            (_, parent) => parent.and_then(Place::field),
+        }
+    }
+
+    /// How many lists and maps lie between the field and this place.
+    fn levels(&self) -> usize {
+        match self.step {
+            Step::Field(..) => 0,
+            _ => 1 + self.parent.map_or(0, Place::levels),
+        }
+    }
+
+    /// The Go type that belongs at this place, with its own name where it has one.
+    fn go_type(&self, ty: FieldType) -> String {
+        match (self.field(), self.levels()) {
+            (Some(field), 0) => field.go_type(),
+            (Some(field), 1) => field.go_element_type().trim_start_matches('*').to_string(),
+            _ => go_type(ty),
+        }
+    }
+}
+
+fn strict_path(parent: Option<&Place<'_>>, key: &str) -> String {
+    let mut path = String::new();
+    for place in parent.map(Place::chain).unwrap_or_default() {
+        match &place.step {
+            Step::Field(_, field) => crate::decode::push_key(&mut path, field.name),
+            Step::Key(key) => crate::decode::push_key(&mut path, key),
+            Step::Index(index) => path.push_str(&format!("[{index}]")),
+        }
+    }
+    crate::decode::push_key(&mut path, key);
+    path
+}
+
+fn found(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn mismatch(what: &str, go_type: &str, place: &Place<'_>) -> TypeError {
+    let field = place.go_field();
+    TypeError { message: format!("json: cannot unmarshal {what} into Go struct field {field} of type {go_type}") }
+}
+
+struct Walker<'s> {
+    /// Absent inside values with a decoder of their own, which does not report.
+    strict: Option<&'s mut Vec<StrictError>>,
+}
+
+impl Walker<'_> {
+    fn object(
+        &mut self,
+        ty: TypeId,
+        map: &mut Map<String, Value>,
+        parent: Option<&Place<'_>>,
+    ) -> Result<(), TypeError> {
+        let def = ty.def();
+        let mut pruned = false;
+        for (key, value) in map.iter_mut() {
+            let Some(field) = def.field(key) else {
+                self.unknown(parent, key);
+                pruned = true;
+                continue;
+            };
+            if value.is_null() {
+                pruned = true;
+                continue;
+            }
+            let place = Place { parent, step: Step::Field(ty, field) };
+            self.value(field.ty, value, &place)?;
+        }
+        if pruned {
+            map.retain(|key, value| !value.is_null() && def.field(key).is_some());
+        }
+        finish_object(def, map);
+        Ok(())
+    }
+
+    fn unknown(&mut self, parent: Option<&Place<'_>>, key: &str) {
+        let Some(strict) = self.strict.as_deref_mut() else { return };
+        if strict.len() < MAX_STRICT_ERRORS {
+            strict.push(StrictError::UnknownField(strict_path(parent, key)));
+        }
+    }
+
+    fn value(&mut self, ty: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        match ty {
+            FieldType::Object(id) => match value {
+                Value::Object(map) => return self.object(id, map, Some(place)),
+                other => return Err(mismatch(found(other), &place.go_type(ty), place)),
+            },
+            FieldType::List(inner) => return self.list(ty, *inner, value, place),
+            FieldType::Map(inner) => return self.map(ty, *inner, value, place),
+            FieldType::SchemaOrArray | FieldType::SchemaOrBool | FieldType::SchemaOrStrings => {
+                return self.schema_or(ty, value, place);
+            }
+            FieldType::Raw | FieldType::Json | FieldType::FieldsV1 => {}
+            FieldType::String if value.is_string() => {}
+            FieldType::Bool if value.is_boolean() => {}
+            FieldType::Double if value.is_number() => {}
+            FieldType::Int32 | FieldType::Int64 => integer(ty, value, &place.go_type(ty), place)?,
+            FieldType::IntOrString if value.is_string() => {}
+            FieldType::IntOrString => integer(FieldType::Int32, value, "int32", place)?,
+            FieldType::Quantity => {
+                let canonical = scalar::quantity(value).map_err(|message| TypeError { message })?;
+                *value = Value::String(canonical);
+            }
+            FieldType::Time => time(value, false, place)?,
+            FieldType::MicroTime => time(value, true, place)?,
+            FieldType::Bytes => bytes(value, place)?,
+            FieldType::String | FieldType::Bool | FieldType::Double => {
+                return Err(mismatch(found(value), &place.go_type(ty), place));
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, ty: FieldType, inner: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        let Value::Array(items) = value else {
+            return Err(mismatch(found(value), &place.go_type(ty), place));
+        };
+        for (index, item) in items.iter_mut().enumerate() {
+            if item.is_null() {
+                *item = zero(inner);
+                continue;
+            }
+            let place = Place { parent: Some(place), step: Step::Index(index) };
+            self.value(inner, item, &place)?;
+        }
+        Ok(())
+    }
+
+    fn map(&mut self, ty: FieldType, inner: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        let Value::Object(map) = value else {
+            return Err(mismatch(found(value), &place.go_type(ty), place));
+        };
+        for (key, item) in map.iter_mut() {
+            if item.is_null() {
+                // A missing byte string comes back from the store as an empty one.
+                *item = if inner == FieldType::Bytes { Value::String(String::new()) } else { zero(inner) };
+                continue;
+            }
+            let place = Place { parent: Some(place), step: Step::Key(key) };
+            self.value(inner, item, &place)?;
+        }
+        Ok(())
+    }
+
+    /// The schema unions of custom resource definitions decode themselves and swallow unknown fields.
+    fn schema_or(&mut self, ty: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
+        let Some(schema) = crate::table::type_by_name(SCHEMA) else { return Ok(()) };
+        let mut quiet = Walker { strict: None };
+        match (ty, &mut *value) {
+            (_, Value::Object(map)) => quiet.object(schema, map, Some(place)),
+            (FieldType::SchemaOrBool, Value::Bool(_)) => Ok(()),
+            (FieldType::SchemaOrBool, _) => Err(TypeError { message: "boolean or JSON schema expected".to_string() }),
+            (FieldType::SchemaOrArray, Value::Array(_)) => quiet.list(ty, FieldType::Object(schema), value, place),
+            (FieldType::SchemaOrStrings, Value::Array(_)) => quiet.list(ty, FieldType::String, value, place),
+            // Anything else is read as nothing.
+            (_, other) => {
+                *other = Value::Null;
+                Ok(())
+            }
+        }
+    }
+}
+
+fn integer(ty: FieldType, value: &Value, go_type: &str, place: &Place<'_>) -> Result<(), TypeError> {
+    let Value::Number(number) = value else {
+        return Err(mismatch(found(value), go_type, place));
+    };
+    let fits = match (ty, number.as_i64()) {
+        (FieldType::Int32, Some(integer)) => i32::try_from(integer).is_ok(),
+        (_, integer) => integer.is_some(),
+    };
+    if fits { Ok(()) } else { Err(mismatch(&format!("number {}", number_text(number)), go_type, place)) }
+}
+
+fn number_text(number: &Number) -> String {
+    number.to_string()
+}
+
+fn time(value: &mut Value, micro: bool, place: &Place<'_>) -> Result<(), TypeError> {
+    let Value::String(text) = value else {
+        return Err(mismatch(found(value), "string", place));
+    };
+    match scalar::time(text, micro).map_err(|message| TypeError { message })? {
+        Some(canonical) if canonical == *text => {}
+        Some(canonical) => *text = canonical,
+        None => *value = Value::Null,
+    }
+    Ok(())
+}
+
+fn bytes(value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+    let Value::String(text) = value else {
+        return Err(mismatch(found(value), &place.go_type(FieldType::Bytes), place));
+    };
+    if let Some(canonical) = scalar::base64_text(text).map_err(|message| TypeError { message })? {
+        *text = canonical;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn read(group: &str, kind: &str, mut value: Value) -> (Result<(), TypeError>, Value, Vec<String>) {
+        let mut strict = Vec::new();
+        let result = conform(crate::table::kind(group, "v1", kind).unwrap(), &mut value, &mut strict);
+        (result, value, strict.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn embedded_structures_appear_in_errors() {
+        let (result, ..) = read("", "Pod", json!({"spec": {"volumes": [{"name": "v", "emptyDir": 1}]}}));
+        assert_eq!(
+            result.unwrap_err().message,
+            "json: cannot unmarshal number into Go struct field \
+             Volume.spec.volumes.VolumeSource.emptyDir of type v1.EmptyDirVolumeSource"
+        );
+    }
+
+    #[test]
+    fn named_types_appear_in_errors() {
+        let (result, ..) = read("", "Pod", json!({"spec": {"restartPolicy": 1}}));
+        assert!(result.unwrap_err().message.ends_with("PodSpec.spec.restartPolicy of type v1.RestartPolicy"));
+        let (result, ..) = read("", "Pod", json!({"spec": {"containers": [{"resources": {"limits": []}}]}}));
+        assert!(result.unwrap_err().message.ends_with("of type v1.ResourceList"));
+        let (result, ..) = read("", "Service", json!({"spec": {"ports": [{"targetPort": {}}]}}));
+        assert_eq!(
+            result.unwrap_err().message,
+            "json: cannot unmarshal object into Go struct field ServicePort.spec.ports.targetPort of type int32"
+        );
+        let (result, ..) = read("apps", "Deployment", json!({"spec": {"replicas": "1"}}));
+        assert_eq!(
+            result.unwrap_err().message,
+            "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+        );
+    }
+
+    #[test]
+    fn unknown_fields_go_and_opaque_values_stay() {
+        let object = json!({"data": {"x": {"y": null, "z": 1}}, "revision": 1, "what": 1});
+        let (result, value, strict) = read("apps", "ControllerRevision", object);
+        result.unwrap();
+        assert_eq!(strict, ["unknown field \"what\""]);
+        assert_eq!(value["data"], json!({"x": {"y": null, "z": 1}}));
+    }
+
+    #[test]
+    fn nulls_are_absent_and_scalars_canonical() {
+        let object = json!({"metadata": {"labels": null, "annotations": {"a": null}},
+            "data": {"k": null, "l": "aGk="}, "type": null});
+        let (result, value, strict) = read("", "Secret", object);
+        result.unwrap();
+        assert!(strict.is_empty());
+        assert_eq!(value, json!({"metadata": {"annotations": {"a": ""}}, "data": {"k": "", "l": "aGk="}}));
+        let (_, value, _) = read("", "ResourceQuota", json!({"spec": {"hard": {"memory": "2048Mi", "cpu": 2}}}));
+        assert_eq!(value["spec"]["hard"], json!({"memory": "2Gi", "cpu": "2"}));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let keys = prop_oneof![
+            "metadata|spec|containers|name|env|template|status|items|labels|resources|limits|ports|data|type",
+            "[a-z]{0,4}"
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".{0,8}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(6, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(keys.clone(), inner, 0..6)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_settles(value in any_json(), at in 0usize..200) {
+            let resources = crate::resources();
+            let ty = resources[at % resources.len()].type_id().unwrap();
+            let mut once = value;
+            let mut strict = Vec::new();
+            if conform(ty, &mut once, &mut strict).is_ok() {
+                let mut twice = once.clone();
+                let mut again = Vec::new();
+                prop_assert!(conform(ty, &mut twice, &mut again).is_ok());
+                prop_assert_eq!(once, twice);
+                prop_assert!(again.is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! What is known about the built-in types: which resources exist, what their fields are called, which types they have,
+//! how they decode, what they default to, how they merge, and how all of that is described to clients.
+//!
+//! Everything is driven by one generated table of facts ([`table`]); only computed defaults are handwritten.
+//! Invariants: the table is read once and never changes; no function here panics on any input; objects are
+//! `serde_json::Value` trees in the shape of their own API version (there is no internal version).
+//!
+//! The way of an incoming object: [`decode::decode_object`] (size, nesting, duplicates, then [`conform`]),
+//! [`defaults::apply`], whatever the server does to it, and [`normalize`] before it is encoded.
+
+pub mod conform;
+pub mod decode;
+pub mod normalize;
+mod scalar;
+pub mod table;
+
+pub use conform::{TypeError, conform};
+pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_object, decode_yaml};
+pub use normalize::normalize;
+pub use table::{
+    FieldDef, FieldType, GroupInfo, KindInfo, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId, Verb, groups,
+    kind, list_kind, resource, resources, type_by_name,
+};

@@ -1,0 +1,197 @@
+//! Reads the generated facts. One line a fact, parts separated by single blanks, `-` for nothing:
+//!
+//! ```text
+//! G group version
+//! R plural singular Kind N|C verbs shortNames categories storageVersionHash storagePrefix storageGroup/storageVersion
+//! S subresource group version Kind verbs
+//! T definition [v=group/version/Kind;…|*] [t=atomic] [u=unions]
+//! field type flags [n=protobufNumber] [g=GoType] [e=Embedded:number.…] [d=default] [l=listType] [k=mapKeys]
+//!                  [s=patchStrategy] [m=mergeKey] [t=atomic]
+//! ```
+//!
+//! Types are scalar names, `@definition`, `[]element` and `{}element`; flags are r(equired), o(mitempty), z (omitzero)
+//! and p(ointer). Invariant: the text is part of the binary; a malformed line is a defect of the generator, is skipped,
+//! and is caught by this module's tests.
+
+use super::field::flag;
+use super::{FieldDef, FieldType, GroupInfo, KindInfo, ResourceInfo, SubresourceInfo, Table, TypeDef, TypeId};
+use std::collections::HashMap;
+
+pub(super) fn parse(facts: &'static str) -> Table {
+    let names = facts.lines().filter_map(|line| line.strip_prefix("T ")).map(first_word);
+    let by_name: HashMap<&'static str, TypeId> =
+        names.enumerate().filter_map(|(at, name)| Some((name, TypeId(u16::try_from(at).ok()?)))).collect();
+    let mut table =
+        Table { types: Vec::new(), by_name, by_kind: HashMap::new(), resources: Vec::new(), groups: Vec::new() };
+    let mut reader = Reader { group: "", version: "" };
+    for line in facts.lines() {
+        reader.line(line, &mut table);
+    }
+    for (at, def) in table.types.iter().enumerate() {
+        for kind in &def.kinds {
+            if let Ok(at) = u16::try_from(at) {
+                table.by_kind.insert((kind.group, kind.version, kind.kind), TypeId(at));
+            }
+        }
+    }
+    table
+}
+
+/// Finds `key` (which ends in `=`) among blank-separated attributes.
+pub(super) fn attribute(attributes: &'static str, key: &str) -> Option<&'static str> {
+    attributes.split(' ').find_map(|part| part.strip_prefix(key))
+}
+
+fn first_word(line: &'static str) -> &'static str {
+    line.split(' ').next().unwrap_or(line)
+}
+
+fn dash(text: &'static str) -> &'static str {
+    if text == "-" { "" } else { text }
+}
+
+fn words(text: &'static str) -> Vec<&'static str> {
+    if text == "-" { Vec::new() } else { text.split(',').collect() }
+}
+
+struct Reader {
+    group: &'static str,
+    version: &'static str,
+}
+
+impl Reader {
+    fn line(&mut self, line: &'static str, table: &mut Table) -> Option<()> {
+        let (head, rest) = line.split_once(' ')?;
+        match head {
+            "#" => {}
+            "G" => self.group(rest, table)?,
+            "R" => table.resources.push(self.resource(rest)?),
+            "S" => table.resources.last_mut()?.subresources.push(subresource(rest)?),
+            "T" => table.types.push(type_def(rest)),
+            name => {
+                let field = field(name, rest, &table.by_name)?;
+                table.types.last_mut()?.fields.push(field);
+            }
+        }
+        Some(())
+    }
+
+    fn group(&mut self, rest: &'static str, table: &mut Table) -> Option<()> {
+        let (group, version) = rest.split_once(' ')?;
+        self.group = dash(group);
+        self.version = version;
+        match table.groups.last_mut().filter(|last| last.name == self.group) {
+            Some(last) => last.versions.push(version),
+            None => table.groups.push(GroupInfo { name: self.group, versions: vec![version] }),
+        }
+        Some(())
+    }
+
+    fn resource(&self, rest: &'static str) -> Option<ResourceInfo> {
+        let mut parts = rest.split(' ');
+        let mut next = || parts.next();
+        let (plural, singular, kind, scope) = (next()?, next()?, next()?, next()?);
+        let (verbs, short_names, categories) = (words(next()?), words(next()?), words(next()?));
+        let (hash, prefix) = (dash(next()?), next()?);
+        let (storage_group, storage_version) = next()?.split_once('/')?;
+        Some(ResourceInfo {
+            group: self.group,
+            version: self.version,
+            plural,
+            singular,
+            kind,
+            namespaced: scope == "N",
+            verbs,
+            short_names,
+            categories,
+            storage_version_hash: hash,
+            storage_prefix: prefix,
+            storage_group: dash(storage_group),
+            storage_version,
+            subresources: Vec::new(),
+        })
+    }
+}
+
+fn subresource(rest: &'static str) -> Option<SubresourceInfo> {
+    let mut parts = rest.split(' ');
+    let (name, group, version) = (parts.next()?, dash(parts.next()?), parts.next()?);
+    let (kind, verbs) = (parts.next()?, words(parts.next()?));
+    Some(SubresourceInfo { name, kind: KindInfo { group, version, kind }, verbs })
+}
+
+fn type_def(rest: &'static str) -> TypeDef {
+    let (name, attributes) = rest.split_once(' ').unwrap_or((rest, ""));
+    let kinds = attribute(attributes, "v=").filter(|kinds| *kinds != "*").unwrap_or_default();
+    let kinds = kinds.split(';').filter_map(|kind| {
+        let mut parts = kind.split('/');
+        Some(KindInfo { group: parts.next()?, version: parts.next()?, kind: parts.next()? })
+    });
+    TypeDef { name, fields: Vec::new(), kinds: kinds.collect(), attributes }
+}
+
+fn field(name: &'static str, rest: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Option<FieldDef> {
+    let (ty, rest) = rest.split_once(' ')?;
+    let (letters, attributes) = rest.split_once(' ').unwrap_or((rest, ""));
+    let flags = letters.bytes().fold(0, |flags, letter| {
+        flags
+            | match letter {
+                b'r' => flag::REQUIRED,
+                b'o' => flag::OMIT_EMPTY,
+                b'z' => flag::OMIT_ZERO,
+                b'p' => flag::POINTER,
+                _ => 0,
+            }
+    });
+    Some(FieldDef { name, ty: field_type(ty, by_name)?, flags, attributes })
+}
+
+fn field_type(text: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Option<FieldType> {
+    if let Some(inner) = text.strip_prefix("[]") {
+        return Some(FieldType::List(Box::leak(Box::new(field_type(inner, by_name)?))));
+    }
+    if let Some(inner) = text.strip_prefix("{}") {
+        return Some(FieldType::Map(Box::leak(Box::new(field_type(inner, by_name)?))));
+    }
+    if let Some(name) = text.strip_prefix('@') {
+        return by_name.get(name).copied().map(FieldType::Object);
+    }
+    Some(match text {
+        "string" => FieldType::String,
+        "bool" => FieldType::Bool,
+        "int32" => FieldType::Int32,
+        "int64" => FieldType::Int64,
+        "double" => FieldType::Double,
+        "bytes" => FieldType::Bytes,
+        "quantity" => FieldType::Quantity,
+        "time" => FieldType::Time,
+        "microtime" => FieldType::MicroTime,
+        "intorstring" => FieldType::IntOrString,
+        "fieldsv1" => FieldType::FieldsV1,
+        "raw" => FieldType::Raw,
+        "json" => FieldType::Json,
+        "schemaorarray" => FieldType::SchemaOrArray,
+        "schemaorbool" => FieldType::SchemaOrBool,
+        "schemaorstrings" => FieldType::SchemaOrStrings,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_facts_is_understood() {
+        let facts = include_str!("../generated/facts.txt");
+        let table = parse(facts);
+        let starting = |prefix: &str| facts.lines().filter(|line| line.starts_with(prefix)).count();
+        let subresources: usize = table.resources.iter().map(|info| info.subresources.len()).sum();
+        let fields: usize = table.types.iter().map(|def| def.fields.len()).sum();
+        assert_eq!(table.types.len(), starting("T "));
+        assert_eq!(table.resources.len(), starting("R "));
+        assert_eq!(subresources, starting("S "));
+        let others = ["#", "G ", "R ", "S ", "T "].iter().map(|prefix| starting(prefix)).sum::<usize>();
+        assert_eq!(fields, facts.lines().count() - others);
+    }
+}
