@@ -1,0 +1,221 @@
+//! The watch cache of one resource: current objects, and a ring of recent events.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use kedge_kv::Event;
+use kedge_meta::{fields, labels};
+use parking_lot::RwLock;
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::watch;
+use tracing::error;
+
+use crate::error::Error;
+use crate::object::Object;
+use crate::watch::WatchEvent;
+
+/// Events that a ring holds at most, and the bytes that they may keep.
+const RING_EVENTS: usize = 4_096;
+const RING_BYTES: usize = 16 << 20;
+
+/// Labels and selectable fields of an object.
+#[derive(Debug, Default)]
+pub struct Attributes {
+    pub labels: BTreeMap<String, String>,
+    pub fields: BTreeMap<&'static str, String>,
+}
+
+/// Which objects a list or watch is about.
+#[derive(Debug, Clone, Default)]
+pub struct Matcher {
+    pub labels: labels::Selector,
+    pub fields: fields::Selector,
+}
+
+/// A consistent list of objects.
+#[derive(Debug)]
+pub struct Listing {
+    pub objects: Vec<(Arc<str>, Arc<Object>)>,
+    /// The version of the list.
+    pub revision: u64,
+    /// Objects beyond the limit; only counted without selectors.
+    pub remaining: usize,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+pub(crate) struct State {
+    pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    pub(crate) ring: VecDeque<Arc<WatchEvent>>,
+    /// The number of the first event in the ring; events are numbered from 0.
+    pub(crate) first: u64,
+    ring_bytes: usize,
+    /// Events at or before this revision are not in the ring.
+    pub(crate) oldest: u64,
+    /// The newest revision that this resource has an event of.
+    pub(crate) newest: u64,
+}
+
+/// The cache of one resource.
+pub(crate) struct Cache {
+    /// Such as `/registry/pods/`; keys in the cache are what follows.
+    pub(crate) prefix: Box<str>,
+    pub(crate) selectable: &'static [&'static str],
+    pub(crate) state: RwLock<State>,
+    /// The number of the next event.
+    pub(crate) next: watch::Sender<u64>,
+}
+
+impl Cache {
+    pub(crate) fn new(prefix: &str, selectable: &'static [&'static str]) -> Self {
+        let state =
+            State { objects: BTreeMap::new(), ring: VecDeque::new(), first: 0, ring_bytes: 0, oldest: 0, newest: 0 };
+        Self { prefix: prefix.into(), selectable, state: RwLock::new(state), next: watch::Sender::new(0) }
+    }
+
+    /// Takes in the state that the events to come start from.
+    pub(crate) fn fill(&self, revision: u64, objects: impl Iterator<Item = (Arc<str>, Arc<Object>)>) {
+        let mut state = self.state.write();
+        state.objects = objects.collect();
+        state.oldest = revision;
+        state.newest = revision;
+    }
+
+    /// Takes in a committed change.
+    pub(crate) fn apply(&self, event: &Event) {
+        let full = String::from_utf8_lossy(&event.key);
+        let key: Arc<str> = Arc::from(&full[self.prefix.len()..]);
+        let mut state = self.state.write();
+        let previous = match &event.value {
+            Some(value) => match Object::from_stored(&full, value.clone(), event.revision) {
+                Ok(object) => {
+                    let object = Arc::new(object);
+                    let previous = state.objects.insert(key.clone(), object.clone());
+                    state.push(WatchEvent::new(key, Some(object), previous, event.revision));
+                    return self.announce(state.first + state.ring.len() as u64);
+                }
+                Err(err) => {
+                    error!(error = %err, "left out of the cache");
+                    state.objects.remove(&key)
+                }
+            },
+            None => state.objects.remove(&key),
+        };
+        if previous.is_some() {
+            state.push(WatchEvent::new(key, None, previous, event.revision));
+            self.announce(state.first + state.ring.len() as u64);
+        }
+    }
+
+    fn announce(&self, next: u64) {
+        self.next.send_replace(next);
+    }
+
+    pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
+        self.state.read().objects.get(key).cloned()
+    }
+
+    /// Lists keys that begin with `scope` and come after `after`. `applied` is a revision that the caller knows to be taken in.
+    pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> Listing {
+        let state = self.state.read();
+        let revision = state.newest.max(applied);
+        let mut objects = Vec::new();
+        let mut beyond = 0;
+        for (key, object) in state.range(scope) {
+            if limit > 0 && objects.len() == limit {
+                beyond += 1;
+                if !matcher.is_everything() {
+                    break;
+                }
+                continue;
+            }
+            if matcher.matches(object, self.selectable) {
+                objects.push((key.clone(), object.clone()));
+            }
+        }
+        let remaining = if matcher.is_everything() { beyond } else { 0 };
+        Listing { objects, revision, remaining, more: beyond > 0 }
+    }
+
+    /// The number of the first event after `revision`.
+    pub(crate) fn position_after(&self, revision: u64) -> Result<u64, Error> {
+        let state = self.state.read();
+        if revision < state.oldest {
+            return Err(Error::TooOld { requested: revision, oldest: state.oldest });
+        }
+        let behind = state.ring.partition_point(|event| event.revision <= revision);
+        Ok(state.first + behind as u64)
+    }
+}
+
+impl State {
+    pub(crate) fn range(&self, scope: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<Object>)> {
+        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(scope), Bound::Unbounded);
+        let scope = scope.to_owned();
+        self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(&scope))
+    }
+
+    fn push(&mut self, event: WatchEvent) {
+        self.newest = event.revision;
+        self.ring_bytes += event.size();
+        self.ring.push_back(Arc::new(event));
+        while self.ring.len() > RING_EVENTS || (self.ring_bytes > RING_BYTES && self.ring.len() > 1) {
+            if let Some(gone) = self.ring.pop_front() {
+                self.first += 1;
+                self.ring_bytes -= gone.size();
+                self.oldest = gone.revision;
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: LabelledMeta,
+}
+
+#[derive(Deserialize)]
+struct LabelledMeta {
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+impl Matcher {
+    /// Whether every object matches.
+    pub fn is_everything(&self) -> bool {
+        self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether an object matches; `selectable` names the fields that its kind can be selected by.
+    pub fn matches(&self, object: &Object, selectable: &'static [&'static str]) -> bool {
+        if self.is_everything() {
+            return true;
+        }
+        let attributes = object.attributes.get_or_init(|| Box::new(attributes(object, selectable)));
+        let field = |name: &str| attributes.fields.get(name).cloned().unwrap_or_default();
+        self.labels.matches(&attributes.labels) && self.fields.matches(field)
+    }
+}
+
+/// Works out labels and fields.
+fn attributes(object: &Object, selectable: &'static [&'static str]) -> Attributes {
+    let Ok(value) = serde_json::from_slice::<Value>(object.stored()) else { return Attributes::default() };
+    let labels = serde_json::from_slice::<Labelled>(object.stored()).map(|l| l.metadata.labels).unwrap_or_default();
+    let fields = selectable.iter().map(|path| (*path, text_at(&value, path))).collect();
+    Attributes { labels, fields }
+}
+
+fn text_at(value: &Value, path: &str) -> String {
+    let found = path.split('.').try_fold(value, |value, name| value.get(name));
+    match found {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Bool(b)) => b.to_string(),
+        Some(Value::Number(n)) => n.to_string(),
+        // Absent booleans and counts are selected by their zero value.
+        _ if matches!(path, "spec.unschedulable" | "spec.hostNetwork") => "false".into(),
+        _ if matches!(path, "status.replicas" | "status.successful") => "0".into(),
+        _ => String::new(),
+    }
+}

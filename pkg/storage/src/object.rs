@@ -1,0 +1,159 @@
+//! An object as its encoded JSON, with the place of `resourceVersion` known.
+//!
+//! The stored form begins `{"apiVersion":…,"kind":…,"metadata":{`, further fields sorted, without `resourceVersion`: the
+//! store's own revision is the version. It is spliced in where `metadata` begins whenever the object is written out.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use serde_json::{Map, Value};
+
+use crate::cache::Attributes;
+use crate::error::Error;
+
+const METADATA: &[u8] = b"\"metadata\":{";
+/// `metadata` comes third: it is not looked for beyond this.
+const HEAD: usize = 1_024;
+
+/// A stored object at a revision.
+#[derive(Debug)]
+pub struct Object {
+    bytes: Bytes,
+    /// Where `resourceVersion` is to be inserted.
+    version_at: usize,
+    /// The revision of its last change: its `resourceVersion`.
+    pub revision: u64,
+    /// Labels and selectable fields, worked out when first asked for.
+    pub(crate) attributes: OnceLock<Box<Attributes>>,
+}
+
+impl Object {
+    /// Takes what the store holds under `key`.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when that is not the stored form.
+    pub fn from_stored(key: &str, bytes: Bytes, revision: u64) -> Result<Self, Error> {
+        if bytes.starts_with(b"k8s\0") {
+            let what = "it is protobuf, written by a stock API server; only JSON values are supported";
+            return Err(Error::Unreadable { key: key.to_owned(), what });
+        }
+        let head = &bytes[..bytes.len().min(HEAD)];
+        let at = head.windows(METADATA.len()).position(|w| w == METADATA);
+        let Some(at) = at else {
+            return Err(Error::Unreadable { key: key.to_owned(), what: "it does not begin as an object" });
+        };
+        Ok(Self { version_at: at + METADATA.len(), bytes, revision, attributes: OnceLock::new() })
+    }
+
+    /// The stored form of an object; a `resourceVersion` in it is left out.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] when it has no metadata with a name.
+    pub fn encode(value: &Value) -> Result<Bytes, Error> {
+        let encode = |what: &str| Error::Encode(what.to_owned());
+        let object = value.as_object().ok_or_else(|| encode("it is no JSON object"))?;
+        let metadata = object.get("metadata").and_then(Value::as_object).ok_or_else(|| encode("it has no metadata"))?;
+        if !metadata.contains_key("name") {
+            return Err(encode("it has no name"));
+        }
+        let mut out = Vec::with_capacity(1_024);
+        out.push(b'{');
+        for name in ["apiVersion", "kind"] {
+            let field = object.get(name).ok_or_else(|| encode("it has no type"))?;
+            write_field(&mut out, name, field)?;
+            out.push(b',');
+        }
+        out.extend_from_slice(METADATA);
+        write_fields(&mut out, metadata, |name| name != "resourceVersion")?;
+        out.push(b'}');
+        if object.len() > 3 {
+            out.push(b',');
+        }
+        write_fields(&mut out, object, |name| !matches!(name, "apiVersion" | "kind" | "metadata"))?;
+        out.push(b'}');
+        Ok(out.into())
+    }
+
+    /// The stored bytes.
+    pub fn stored(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Bytes of the written-out form, at most.
+    pub fn size_hint(&self) -> usize {
+        self.bytes.len() + 48
+    }
+
+    /// Appends the JSON with its `resourceVersion`.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let (head, tail) = self.bytes.split_at(self.version_at);
+        out.extend_from_slice(head);
+        out.extend_from_slice(b"\"resourceVersion\":\"");
+        out.extend_from_slice(self.revision.to_string().as_bytes());
+        out.extend_from_slice(b"\",");
+        out.extend_from_slice(tail);
+    }
+
+    /// The JSON with its `resourceVersion`.
+    pub fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.size_hint());
+        self.write_json(&mut out);
+        out
+    }
+
+    /// The object as a tree, with its `resourceVersion`.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the store holds broken JSON.
+    pub fn to_value(&self) -> Result<Value, Error> {
+        let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON" };
+        let mut value: Value = serde_json::from_slice(&self.bytes).map_err(unreadable)?;
+        if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
+        }
+        Ok(value)
+    }
+}
+
+fn write_field(out: &mut Vec<u8>, name: &str, value: &Value) -> Result<(), Error> {
+    let fail = |e: serde_json::Error| Error::Encode(e.to_string());
+    serde_json::to_writer(&mut *out, name).map_err(fail)?;
+    out.push(b':');
+    serde_json::to_writer(out, value).map_err(fail)
+}
+
+fn write_fields(out: &mut Vec<u8>, map: &Map<String, Value>, keep: impl Fn(&str) -> bool) -> Result<(), Error> {
+    for (i, (name, value)) in map.iter().filter(|(name, _)| keep(name)).enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        write_field(out, name, value)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_version_is_spliced_into_the_right_metadata() {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"metadata": "{\"metadata\":{"},
+            "metadata": {"name": "a", "resourceVersion": "3"}});
+        let bytes = Object::encode(&value).unwrap();
+        assert!(!bytes.windows(15).any(|w| w == b"resourceVersion"));
+        let object = Object::from_stored("/k", bytes, 42).unwrap();
+        let read: Value = serde_json::from_slice(&object.to_json()).unwrap();
+        assert_eq!(read, object.to_value().unwrap());
+        assert_eq!(read["metadata"]["resourceVersion"], "42");
+        assert_eq!(read["data"], value["data"]);
+    }
+
+    #[test]
+    fn protobuf_values_are_named() {
+        let err = Object::from_stored("/registry/pods/a/b", Bytes::from_static(b"k8s\0\x0a"), 1).unwrap_err();
+        assert!(err.to_string().contains("/registry/pods/a/b") && err.to_string().contains("protobuf"));
+    }
+}

@@ -1,0 +1,175 @@
+//! Watching: a cursor into the ring of a resource.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::sync::watch;
+
+use crate::cache::{Cache, Matcher};
+use crate::error::Error;
+use crate::object::Object;
+
+/// What a watcher is told of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl EventKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// A change of one object. Its encoding is made once a kind and shared by all watchers.
+#[derive(Debug)]
+pub struct WatchEvent {
+    pub key: Arc<str>,
+    /// After the change; none for a deletion.
+    pub object: Option<Arc<Object>>,
+    /// Before the change.
+    pub previous: Option<Arc<Object>>,
+    pub revision: u64,
+    frames: [OnceLock<Bytes>; 3],
+}
+
+impl WatchEvent {
+    pub(crate) fn new(
+        key: Arc<str>,
+        object: Option<Arc<Object>>,
+        previous: Option<Arc<Object>>,
+        revision: u64,
+    ) -> Self {
+        Self { key, object, previous, revision, frames: Default::default() }
+    }
+
+    pub(crate) fn size(&self) -> usize {
+        self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
+    }
+
+    /// The object that a watcher is shown: for a deletion the last state, at the revision of the deletion.
+    pub fn shown(&self, kind: EventKind) -> Option<Object> {
+        let object = match kind {
+            EventKind::Deleted => self.previous.as_ref()?,
+            _ => self.object.as_ref()?,
+        };
+        Object::from_stored(&self.key, object.stored().clone(), self.revision).ok()
+    }
+
+    /// The JSON line of this event as that kind.
+    pub fn frame(&self, kind: EventKind) -> Bytes {
+        let encode = || self.shown(kind).map(|object| frame(kind, &object)).unwrap_or_default();
+        self.frames[kind as usize].get_or_init(encode).clone()
+    }
+}
+
+/// The JSON line of an event.
+pub(crate) fn frame(kind: EventKind, object: &Object) -> Bytes {
+    let mut out = Vec::with_capacity(object.size_hint() + 32);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.name().as_bytes());
+    out.extend_from_slice(b"\",\"object\":");
+    object.write_json(&mut out);
+    out.extend_from_slice(b"}\n");
+    out.into()
+}
+
+/// What a watcher gets next.
+#[derive(Debug)]
+pub enum Next {
+    /// A change, as what it is to this watcher.
+    Event(EventKind, Arc<WatchEvent>),
+    /// The watcher fell behind the ring.
+    TooOld(Error),
+    /// The store is gone.
+    Closed,
+}
+
+/// A cursor; dropping it ends the watch.
+pub struct Watcher {
+    cache: Arc<Cache>,
+    scope: Box<str>,
+    matcher: Matcher,
+    /// The number of the next event to look at.
+    position: u64,
+    /// Everything up to this revision has been looked at.
+    seen: u64,
+    wake: watch::Receiver<u64>,
+}
+
+impl Watcher {
+    pub(crate) fn new(cache: Arc<Cache>, scope: &str, matcher: Matcher, position: u64, seen: u64) -> Self {
+        let wake = cache.next.subscribe();
+        Self { cache, scope: scope.into(), matcher, position, seen, wake }
+    }
+
+    /// The newest revision that this watcher has looked at.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Whether every event so far has been looked at.
+    pub fn is_caught_up(&self) -> bool {
+        *self.cache.next.borrow() <= self.position
+    }
+
+    /// Waits for the next event that concerns this watcher. Safe to drop and call again.
+    pub async fn next(&mut self) -> Next {
+        loop {
+            self.wake.mark_unchanged();
+            match self.try_next() {
+                Ok(Some((kind, event))) => return Next::Event(kind, event),
+                Ok(None) => {}
+                Err(err) => return Next::TooOld(err),
+            }
+            if self.wake.changed().await.is_err() {
+                return Next::Closed;
+            }
+        }
+    }
+
+    /// The next event that is already there.
+    ///
+    /// # Errors
+    /// [`Error::TooOld`] when the ring no longer has it.
+    pub fn try_next(&mut self) -> Result<Option<(EventKind, Arc<WatchEvent>)>, Error> {
+        loop {
+            let event = {
+                let state = self.cache.state.read();
+                if self.position < state.first {
+                    return Err(Error::TooOld { requested: self.seen, oldest: state.oldest });
+                }
+                let at = (self.position - state.first) as usize;
+                let Some(event) = state.ring.get(at) else { return Ok(None) };
+                event.clone()
+            };
+            self.position += 1;
+            self.seen = event.revision;
+            if let Some(kind) = self.kind_of(&event) {
+                return Ok(Some((kind, event)));
+            }
+        }
+    }
+
+    /// An object that starts to match is added for this watcher, one that stops matching is deleted.
+    fn kind_of(&self, event: &WatchEvent) -> Option<EventKind> {
+        if !event.key.starts_with(&*self.scope) {
+            return None;
+        }
+        let matches = |object: &Option<Arc<Object>>| {
+            object.as_ref().is_some_and(|object| self.matcher.matches(object, self.cache.selectable))
+        };
+        match (matches(&event.previous), matches(&event.object)) {
+            (false, true) => Some(EventKind::Added),
+            (true, true) => Some(EventKind::Modified),
+            (true, false) => Some(EventKind::Deleted),
+            (false, false) => None,
+        }
+    }
+}
