@@ -12,8 +12,10 @@ mod objectmeta;
 pub mod quantity;
 pub mod resources;
 mod status;
+mod user;
 
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference};
 pub use resources::Resource;
 pub use status::{Reason, Status, StatusCause, StatusDetails};
+pub use user::UserInfo;

@@ -1,0 +1,21 @@
+//! Layer 3: REST semantics of objects, and what each kind adds to them.
+//!
+//! [`verbs`] holds create, update, patch and delete as they are for every kind; a [`Strategy`] brings a kind's own
+//! preparation and validation; [`Registry`] names what is served. Objects are trees only while they are changed.
+//!
+//! Invariants: a write is a compare-and-swap of what was validated; nothing is stored that did not pass admission, the
+//! strategy and the rules for metadata; errors are [`kedge_meta::Status`] and know no HTTP.
+
+mod attributes;
+pub mod convert;
+mod metadata;
+pub mod printers;
+mod registry;
+mod strategies;
+mod strategy;
+pub mod value;
+pub mod verbs;
+
+pub use attributes::{Admission, Attributes, NoAdmission, Operation};
+pub use registry::{ClusterConfig, Registry, Served};
+pub use strategy::{Context, Plain, Reservation, Strategy};

@@ -1,0 +1,259 @@
+//! The rules for `metadata`, the same for every kind.
+
+use jiff::Timestamp;
+use kedge_base::{random, time};
+use kedge_meta::field::{Error, ErrorList, Path};
+use kedge_meta::{Status, names};
+use serde_json::{Map, Value, json};
+
+use crate::strategy::Strategy;
+use crate::value::ValueExt;
+
+/// Upstream's limit on all annotations of an object together.
+const MAX_ANNOTATIONS: usize = 256 << 10;
+/// Longest base of a generated name, so that the suffix still fits.
+const MAX_GENERATE_BASE: usize = 63 - 5;
+
+/// Fills in what the server decides at creation.
+///
+/// # Errors
+/// 400 when the namespace in the object is not the one of the request.
+pub(crate) fn fill(object: &mut Value, namespace: &str, now: Timestamp) -> Result<(), Status> {
+    let metadata = object.entry("metadata");
+    check_namespace(metadata, namespace)?;
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+        metadata.remove(field);
+    }
+    metadata.insert("uid".into(), random::uuid().into());
+    metadata.insert("creationTimestamp".into(), time::rfc3339(now).into());
+    generate_name(metadata);
+    Ok(())
+}
+
+/// Gives an object without a name one from its `generateName`.
+pub(crate) fn generate_name(metadata: &mut Map<String, Value>) {
+    let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default();
+    if !text("name").is_empty() || text("generateName").is_empty() {
+        return;
+    }
+    let mut base = text("generateName").to_owned();
+    if base.len() > MAX_GENERATE_BASE {
+        let end = (0..=MAX_GENERATE_BASE).rev().find(|i| base.is_char_boundary(*i)).unwrap_or_default();
+        base.truncate(end);
+    }
+    metadata.insert("name".into(), format!("{base}{}", random::name_suffix(5)).into());
+}
+
+/// The namespace in the object must be that of the request, or absent.
+pub(crate) fn check_namespace(metadata: &mut Map<String, Value>, namespace: &str) -> Result<(), Status> {
+    let written = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if !written.is_empty() && written != namespace {
+        let message = if namespace.is_empty() {
+            "namespace may not be set on a cluster-scoped object"
+        } else {
+            "the namespace of the provided object does not match the namespace sent on the request"
+        };
+        return Err(Status::bad_request(message));
+    }
+    if namespace.is_empty() {
+        metadata.remove("namespace");
+    } else {
+        metadata.insert("namespace".into(), namespace.into());
+    }
+    Ok(())
+}
+
+/// Puts back what an update may not change, and drops what it may not set.
+pub(crate) fn carry_over(new: &mut Value, old: &Value) {
+    let metadata = new.entry("metadata");
+    for field in
+        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"]
+    {
+        let was = old.at(&["metadata", field]).cloned();
+        let unset = metadata.get(field).is_none_or(|v| v.is_null() || v == "");
+        // A different value is left, so that validation can name it; these are filled in or never the writer's.
+        let silently = unset || matches!(field, "generation" | "generateName");
+        match was {
+            Some(was) if silently => {
+                metadata.insert(field.into(), was);
+            }
+            None if matches!(field, "generation" | "deletionTimestamp" | "deletionGracePeriodSeconds") => {
+                metadata.remove(field);
+            }
+            _ => {}
+        }
+    }
+    metadata.remove("selfLink");
+}
+
+/// What is wrong with the metadata of a new object.
+pub(crate) fn validate(object: &Value, strategy: &dyn Strategy) -> ErrorList {
+    let path = Path::new("metadata");
+    let mut errors = ErrorList::new();
+    let (name, base) = (object.name(), object.text(&["metadata", "generateName"]));
+    if !base.is_empty() {
+        for message in strategy.validate_name(base, true) {
+            errors.push(Error::invalid(&path.child("generateName"), base, message));
+        }
+    }
+    if name.is_empty() {
+        errors.push(Error::required(&path.child("name"), "name or generateName is required"));
+    } else {
+        for message in strategy.validate_name(name, false) {
+            errors.push(Error::invalid(&path.child("name"), name, message));
+        }
+    }
+    let namespace = object.namespace();
+    if !namespace.is_empty() {
+        for message in names::is_dns1123_label(namespace) {
+            errors.push(Error::invalid(&path.child("namespace"), namespace, message));
+        }
+    }
+    errors.extend(validate_labels(object.map(&["metadata", "labels"]), &path.child("labels")));
+    errors.extend(validate_annotations(object.map(&["metadata", "annotations"]), &path.child("annotations")));
+    errors.extend(validate_owners(object.list(&["metadata", "ownerReferences"]), &path.child("ownerReferences")));
+    errors.extend(validate_finalizers(object.list(&["metadata", "finalizers"]), &path.child("finalizers")));
+    errors
+}
+
+/// What is wrong with a map of labels.
+pub fn validate_labels(labels: Option<&Map<String, Value>>, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    for (key, value) in labels.into_iter().flatten() {
+        for message in names::is_qualified_name(key) {
+            errors.push(Error::invalid(path, key, message));
+        }
+        let value = value.as_str().unwrap_or_default();
+        for message in names::is_valid_label_value(value) {
+            errors.push(Error::invalid(path, value, message));
+        }
+    }
+    errors
+}
+
+fn validate_annotations(annotations: Option<&Map<String, Value>>, path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut size = 0;
+    for (key, value) in annotations.into_iter().flatten() {
+        for message in names::is_qualified_name(&key.to_lowercase()) {
+            errors.push(Error::invalid(path, key, message));
+        }
+        size += key.len() + value.as_str().map_or(0, str::len);
+    }
+    if size > MAX_ANNOTATIONS {
+        errors.push(Error::too_long(path, MAX_ANNOTATIONS));
+    }
+    errors
+}
+
+fn validate_owners(owners: &[Value], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut controller: Option<&Value> = None;
+    for (i, owner) in owners.iter().enumerate() {
+        let path = path.index(i);
+        for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+            let value = owner.text(&[field]);
+            if value.is_empty() {
+                let message = format!("{} must not be empty", if what == "version" { "version" } else { what });
+                errors.push(Error::invalid(&path.child(field), value, message));
+            }
+        }
+        if owner.flag(&["controller"]) == Some(true) {
+            if let Some(first) = controller {
+                let message = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
+                    first.text(&["kind"]),
+                    first.text(&["name"]),
+                    owner.text(&["kind"]),
+                    owner.text(&["name"])
+                );
+                errors.push(Error::invalid(&path, owner, message));
+            }
+            controller = controller.or(Some(owner));
+        }
+    }
+    errors
+}
+
+fn validate_finalizers(finalizers: &[Value], path: &Path) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let has = |name: &str| finalizers.iter().any(|f| f == name);
+    for finalizer in finalizers.iter().filter_map(Value::as_str) {
+        for message in names::is_qualified_name(finalizer) {
+            errors.push(Error::invalid(path, finalizer, message));
+        }
+        let standard = matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes");
+        if !standard && !finalizer.contains('/') {
+            let message = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(Error::invalid(path, finalizer, message));
+        }
+    }
+    if has("orphan") && has("foregroundDeletion") {
+        let message = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(Error::invalid(path, finalizers, message));
+    }
+    errors
+}
+
+/// What is wrong with a change of metadata.
+pub(crate) fn validate_update(new: &Value, old: &Value) -> ErrorList {
+    let path = Path::new("metadata");
+    let mut errors = ErrorList::new();
+    for field in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let at = ["metadata", field];
+        let (now, was) = (new.at(&at), old.at(&at));
+        if now != was {
+            errors.push(Error::invalid(&path.child(field), now.unwrap_or(&json!("")), "field is immutable"));
+        }
+    }
+    if !old.text(&["metadata", "deletionTimestamp"]).is_empty() {
+        let was = old.list(&["metadata", "finalizers"]);
+        let added: Vec<_> =
+            new.list(&["metadata", "finalizers"]).iter().filter(|f| !was.contains(f)).cloned().collect();
+        if !added.is_empty() {
+            let names: Vec<_> = added.iter().filter_map(Value::as_str).map(|n| format!("{n:?}")).collect();
+            let message = format!(
+                "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                names.join(", ")
+            );
+            errors.push(Error::forbidden(&path.child("finalizers"), message));
+        }
+    }
+    errors.extend(validate_labels(new.map(&["metadata", "labels"]), &path.child("labels")));
+    errors.extend(validate_annotations(new.map(&["metadata", "annotations"]), &path.child("annotations")));
+    errors.extend(validate_owners(new.list(&["metadata", "ownerReferences"]), &path.child("ownerReferences")));
+    errors.extend(validate_finalizers(new.list(&["metadata", "finalizers"]), &path.child("finalizers")));
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::strategy::Plain;
+
+    #[test]
+    fn a_name_is_generated_and_the_server_fills_in() {
+        let mut object = json!({"metadata": {"generateName": "web-", "resourceVersion": "5", "uid": "mine"}});
+        fill(&mut object, "a", Timestamp::UNIX_EPOCH).unwrap();
+        assert!(object.name().starts_with("web-") && object.name().len() == 9);
+        assert_eq!(object.namespace(), "a");
+        assert_ne!(object.text(&["metadata", "uid"]), "mine");
+        assert!(validate(&object, &Plain).is_empty());
+        let other = fill(&mut json!({"metadata": {"namespace": "b"}}), "a", Timestamp::UNIX_EPOCH).unwrap_err();
+        assert_eq!(other.code, 400);
+    }
+
+    #[test]
+    fn an_update_cannot_change_the_identity() {
+        let old = json!({"metadata": {"name": "a", "uid": "1", "generation": 3}});
+        let mut new = json!({"metadata": {"name": "a", "generation": 9}});
+        carry_over(&mut new, &old);
+        assert_eq!(new, old);
+        let other = json!({"metadata": {"name": "a", "uid": "2", "generation": 3}});
+        assert_eq!(
+            validate_update(&other, &old)[0].to_string(),
+            "metadata.uid: Invalid value: \"2\": field is immutable"
+        );
+    }
+}

@@ -1,0 +1,158 @@
+//! What a kind adds to the verbs.
+
+use jiff::Timestamp;
+use kedge_meta::field::ErrorList;
+use kedge_meta::{Status, names};
+use kedge_schema::ResourceInfo;
+use serde_json::{Value, json};
+
+use crate::registry::Registry;
+use crate::value::ValueExt;
+
+/// The surroundings of a write.
+pub struct Context<'a> {
+    pub registry: &'a Registry,
+    pub resource: &'static ResourceInfo,
+    /// Empty for the object itself.
+    pub subresource: &'a str,
+    pub now: Timestamp,
+    pub user: &'a kedge_meta::UserInfo,
+    pub dry_run: bool,
+}
+
+/// Something taken for an object (an address, a port) before it is stored. `settle(true)` keeps it, `settle(false)` or
+/// a drop gives it back.
+pub struct Reservation {
+    settle: Option<Box<dyn FnOnce(bool) + Send>>,
+}
+
+impl Reservation {
+    /// Nothing was taken.
+    pub fn none() -> Self {
+        Self { settle: None }
+    }
+
+    /// `settle` is called once: with true when the object was stored.
+    pub fn new(settle: impl FnOnce(bool) + Send + 'static) -> Self {
+        Self { settle: Some(Box::new(settle)) }
+    }
+
+    /// The object was stored, or not.
+    pub fn settle(mut self, stored: bool) {
+        if let Some(settle) = self.settle.take() {
+            settle(stored);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle(false);
+        }
+    }
+}
+
+/// A kind's part in the verbs. All methods see objects with defaults applied, in the served version.
+pub trait Strategy: Send + Sync {
+    /// The rule for names; `prefix` says that it is a `generateName`, which may end in a dash.
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        names::is_dns1123_subdomain(&masked(name, prefix))
+    }
+
+    /// Whether the store counts `metadata.generation` on changes of anything but metadata and status.
+    fn has_generation(&self, resource: &ResourceInfo) -> bool {
+        resource.subresource("status").is_some()
+    }
+
+    /// Whether PUT on a name that does not exist creates it.
+    fn allow_create_on_update(&self) -> bool {
+        false
+    }
+
+    /// Whether an update may leave out `resourceVersion`.
+    fn allow_unconditional_update(&self) -> bool {
+        true
+    }
+
+    /// Removes what a creator may not set.
+    fn prepare_for_create(&self, _ctx: &Context<'_>, _object: &mut Value) {}
+
+    /// Puts back what an updater may not change. For the subresource `status`, what is not status has been put back.
+    fn prepare_for_update(&self, _ctx: &Context<'_>, _new: &mut Value, _old: &Value) {}
+
+    /// What is wrong with a new object.
+    fn validate(&self, _ctx: &Context<'_>, _object: &Value) -> ErrorList {
+        ErrorList::new()
+    }
+
+    /// What is wrong with a change; by default what would be wrong with it as a new object.
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, _old: &Value) -> ErrorList {
+        self.validate(ctx, new)
+    }
+
+    /// What is wrong with a change of status.
+    fn validate_status_update(&self, _ctx: &Context<'_>, _new: &Value, _old: &Value) -> ErrorList {
+        ErrorList::new()
+    }
+
+    /// Warnings for who creates or changes it.
+    fn warnings(&self, _ctx: &Context<'_>, _new: &Value, _old: Option<&Value>) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Takes what the object needs from the cluster (addresses, ports) and writes it into the object.
+    ///
+    /// # Errors
+    /// The refusal.
+    fn reserve(&self, _ctx: &Context<'_>, _new: &mut Value, _old: Option<&Value>) -> Result<Reservation, Status> {
+        Ok(Reservation::none())
+    }
+
+    /// The object is gone; gives back what it had taken.
+    fn after_delete(&self, _registry: &Registry, _object: &Value) {}
+
+    /// The grace period of a delete: none for kinds that go at once. `requested` is what the client asked for.
+    fn grace_period(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {
+        None
+    }
+
+    /// Whether dependents are left alone when a delete does not say what to do with them.
+    fn orphans_by_default(&self) -> bool {
+        false
+    }
+
+    /// Seconds that objects are kept; events go by themselves.
+    fn time_to_live(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// A kind without rules of its own.
+pub struct Plain;
+
+impl Strategy for Plain {}
+
+/// A prefix that ends in a dash is judged as if something followed.
+pub fn masked(name: &str, prefix: bool) -> String {
+    match name.strip_suffix('-') {
+        Some(head) if prefix && !head.is_empty() => format!("{head}a"),
+        _ => name.to_owned(),
+    }
+}
+
+/// For `status` writes: everything but the status is as it was.
+pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
+    let status = new.get("status").cloned();
+    let written = new.get("metadata").cloned().unwrap_or(json!({}));
+    *new = old.clone();
+    new.set_or_remove("status", status);
+    // The version is the writer's, so that a stale write is noticed; finalizers and owners are not status.
+    if let Some(version) = written.get("resourceVersion").cloned() {
+        new["metadata"].set("resourceVersion", version);
+    }
+    for field in ["labels", "annotations"] {
+        let value = written.get(field).cloned();
+        new["metadata"].set_or_remove(field, value);
+    }
+}

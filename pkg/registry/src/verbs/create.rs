@@ -1,0 +1,91 @@
+//! Create: fill in, admit, prepare, reserve, validate, store.
+
+use kedge_meta::Status;
+use serde_json::Value;
+
+use super::{Request, Written};
+use crate::attributes::{Attributes, Operation};
+use crate::convert;
+use crate::metadata;
+use crate::value::ValueExt;
+
+/// How often a generated name that is taken is drawn again.
+const NAME_ATTEMPTS: usize = 8;
+
+/// Creates `object`, which has been decoded and defaulted.
+///
+/// # Errors
+/// The refusal, as upstream words it.
+pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written, Status> {
+    if !object.text(&["metadata", "resourceVersion"]).is_empty() {
+        let message = "resourceVersion should not be set on objects to be created";
+        return Err(Status::failure(500, kedge_meta::Reason::Unknown, message));
+    }
+    metadata::check_namespace(object.entry("metadata"), request.namespace)?;
+    let generated = object.name().is_empty();
+    let name = object.name().to_owned();
+    let mut attributes = Attributes {
+        operation: Operation::Create,
+        resource: request.served.info,
+        subresource: request.subresource,
+        namespace: request.namespace,
+        name: &name,
+        object,
+        old: None,
+        user: request.user,
+        dry_run: request.dry_run,
+        warnings: Vec::new(),
+    };
+    request.admission.admit(&mut attributes).await?;
+    let ctx = request.context();
+    let strategy = request.served.strategy;
+    let draft = std::mem::take(&mut attributes.object);
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let mut object = draft.clone();
+        metadata::fill(&mut object, request.namespace, ctx.now)?;
+        if strategy.has_generation(request.served.info) {
+            object.entry("metadata").insert("generation".into(), 1.into());
+        }
+        if request.served.info.subresource("status").is_some() && request.subresource.is_empty() {
+            drop_status(&mut object);
+        }
+        strategy.prepare_for_create(&ctx, &mut object);
+        let reservation = strategy.reserve(&ctx, &mut object, None)?;
+        request.normalize(&mut object);
+        let mut errors = metadata::validate(&object, strategy);
+        errors.extend(strategy.validate(&ctx, &object));
+        if !errors.is_empty() {
+            let kind = kedge_meta::GroupKind::new(request.served.info.group, request.served.info.kind);
+            return Err(Status::invalid(&kind, object.name(), &errors));
+        }
+        attributes.object = object;
+        request.admission.validate(&attributes).await?;
+        let object = &attributes.object;
+        let warnings = strategy.warnings(&ctx, object, None);
+        let key = request.served.key(request.namespace, object.name());
+        if request.dry_run {
+            if request.served.store.get(&key).is_some() {
+                return Err(Status::already_exists(&request.group_resource(), object.name()));
+            }
+            attributes.warnings.extend(warnings);
+            return Ok(Written { object: attributes.object, created: true, warnings: attributes.warnings });
+        }
+        match request.served.store.create(&key, &request.stored_form(object), request.expires()).await {
+            Ok(stored) => {
+                reservation.settle(true);
+                attributes.warnings.extend(warnings);
+                let object = convert::read(request.served, &stored)?;
+                return Ok(Written { object, created: true, warnings: attributes.warnings });
+            }
+            Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
+            Err(err) => return Err(request.storage_error(object.name(), err)),
+        }
+    }
+}
+
+/// A creator does not set status; what the kind always has comes back when the object is normalized.
+fn drop_status(object: &mut Value) {
+    object.set_or_remove("status", None);
+}

@@ -1,0 +1,211 @@
+//! Delete: at once, or marked and left to finalizers and grace periods.
+
+use std::sync::Arc;
+
+use kedge_base::time;
+use kedge_meta::Status;
+use kedge_storage::{Error as StorageError, Object};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Request;
+use crate::attributes::{Attributes, Operation};
+use crate::convert;
+use crate::value::ValueExt;
+
+const ATTEMPTS: usize = 16;
+
+/// `metav1.DeleteOptions`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DeleteOptions {
+    pub grace_period_seconds: Option<i64>,
+    pub preconditions: Option<Preconditions>,
+    pub orphan_dependents: Option<bool>,
+    pub propagation_policy: Option<String>,
+    pub dry_run: Vec<String>,
+}
+
+/// `metav1.Preconditions`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Preconditions {
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+/// What came of a delete.
+#[derive(Debug)]
+pub enum Deleted {
+    /// It is gone; this is what it was.
+    Gone(Value),
+    /// It is marked and waits for finalizers or its grace period.
+    Marked(Value),
+}
+
+/// Deletes an object.
+///
+/// # Errors
+/// The refusal, as upstream words it.
+pub async fn delete(request: &Request<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    check_options(options)?;
+    let key = request.served.key(request.namespace, request.name);
+    let mut current = request.served.store.get(&key);
+    for _ in 0..ATTEMPTS {
+        let Some(object) = current else { return Err(Status::not_found(&request.group_resource(), request.name)) };
+        match attempt(request, &key, &object, options).await? {
+            Outcome::Done(deleted) => return Ok(deleted),
+            Outcome::Lost(newer) => current = newer,
+        }
+    }
+    Err(Status::stale(&request.group_resource(), request.name))
+}
+
+fn check_options(options: &DeleteOptions) -> Result<(), Status> {
+    let bad = |field: &str, value: &str, detail: &str| {
+        let error = kedge_meta::field::Error::invalid(&kedge_meta::field::Path::new(field), value, detail);
+        Err(Status::invalid(&kedge_meta::GroupKind::new("", "DeleteOptions"), "", &vec![error]))
+    };
+    match options.propagation_policy.as_deref() {
+        None | Some("Orphan" | "Background" | "Foreground") => {}
+        Some(other) => {
+            let detail = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
+            return bad("propagationPolicy", other, detail);
+        }
+    }
+    if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
+        return bad("propagationPolicy", "", "orphanDependents and deletionPropagation cannot be both set");
+    }
+    if options.grace_period_seconds.is_some_and(|s| s < 0) {
+        return bad("gracePeriodSeconds", "-1", "must be greater than or equal to 0");
+    }
+    Ok(())
+}
+
+enum Outcome {
+    Done(Deleted),
+    Lost(Option<Arc<Object>>),
+}
+
+async fn attempt(
+    request: &Request<'_>,
+    key: &str,
+    object: &Arc<Object>,
+    options: &DeleteOptions,
+) -> Result<Outcome, Status> {
+    let old = convert::read(request.served, object)?;
+    check_preconditions(request, &old, options)?;
+    let mut attributes = Attributes {
+        operation: Operation::Delete,
+        resource: request.served.info,
+        subresource: request.subresource,
+        namespace: request.namespace,
+        name: request.name,
+        object: Value::Null,
+        old: Some(&old),
+        user: request.user,
+        dry_run: request.dry_run,
+        warnings: Vec::new(),
+    };
+    request.admission.admit(&mut attributes).await?;
+    request.admission.validate(&attributes).await?;
+    let mut new = old.clone();
+    let waits = mark(request, &mut new, options);
+    if waits {
+        if new == old || request.dry_run {
+            return Ok(Outcome::Done(Deleted::Marked(new)));
+        }
+        return match request.served.store.update(key, &request.stored_form(&new), object.revision, None).await {
+            Ok(stored) => Ok(Outcome::Done(Deleted::Marked(convert::read(request.served, &stored)?))),
+            Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
+            Err(err) => Err(request.storage_error(request.name, err)),
+        };
+    }
+    if request.dry_run {
+        return Ok(Outcome::Done(Deleted::Gone(old)));
+    }
+    match request.served.store.delete(key, object.revision).await {
+        Ok(_) => {
+            request.served.strategy.after_delete(request.registry, &old);
+            Ok(Outcome::Done(Deleted::Gone(old)))
+        }
+        Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
+        Err(err) => Err(request.storage_error(request.name, err)),
+    }
+}
+
+fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
+    let Some(preconditions) = &options.preconditions else { return Ok(()) };
+    let pairs =
+        [("UID", "uid", &preconditions.uid), ("ResourceVersion", "resourceVersion", &preconditions.resource_version)];
+    for (title, field, wanted) in pairs {
+        let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty()) else { continue };
+        let is = old.text(&["metadata", field]);
+        if wanted != is {
+            let why = format!("Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {is}");
+            return Err(Status::conflict(&request.group_resource(), request.name, &why));
+        }
+    }
+    Ok(())
+}
+
+/// Marks the object for deletion. Returns whether it has to wait; otherwise it can go now.
+fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> bool {
+    let marked = !object.text(&["metadata", "deletionTimestamp"]).is_empty();
+    set_propagation(request, object, options);
+    let grace = request.served.strategy.grace_period(object, options.grace_period_seconds);
+    let pending = object.int(&["metadata", "deletionGracePeriodSeconds"]);
+    let grace = match (grace, pending) {
+        // A second delete may shorten the time that is left, not lengthen it.
+        (Some(asked), Some(left)) if marked => Some(asked.min(left)),
+        (asked, _) => asked,
+    };
+    let held = !object.list(&["metadata", "finalizers"]).is_empty()
+        || (object["kind"] == "Namespace" && !object.list(&["spec", "finalizers"]).is_empty());
+    let waits = held || grace.is_some_and(|g| g > 0);
+    if !waits {
+        return false;
+    }
+    let now = request.registry.clock.now();
+    let seconds = grace.unwrap_or_default();
+    if !marked || pending.is_some_and(|left| seconds < left) {
+        let due = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
+        let has_generation = request.served.strategy.has_generation(request.served.info);
+        let metadata = object.entry("metadata");
+        metadata.insert("deletionTimestamp".into(), time::rfc3339(due).into());
+        metadata.insert("deletionGracePeriodSeconds".into(), seconds.into());
+        if let Some(generation) =
+            metadata.get("generation").and_then(Value::as_i64).filter(|g| *g > 0 && has_generation)
+        {
+            metadata.insert("generation".into(), (generation + 1).into());
+        }
+    }
+    true
+}
+
+/// Adds or removes the finalizers by which the garbage collector knows what to do with dependents.
+fn set_propagation(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) {
+    let had = |name: &str, object: &Value| object.list(&["metadata", "finalizers"]).iter().any(|f| f == name);
+    let (orphan, foreground) = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
+        (Some("Orphan"), _) | (None, Some(true)) => (true, false),
+        (Some("Foreground"), _) => (false, true),
+        (Some(_), _) | (None, Some(false)) => (false, false),
+        (None, None) if had("orphan", object) => (true, false),
+        (None, None) if had("foregroundDeletion", object) => (false, true),
+        (None, None) => (request.served.strategy.orphans_by_default(), false),
+    };
+    let was = object.list(&["metadata", "finalizers"]).to_vec();
+    let mut finalizers: Vec<Value> =
+        was.iter().filter(|f| *f != "orphan" && *f != "foregroundDeletion").cloned().collect();
+    if orphan {
+        finalizers.push(json!("orphan"));
+    }
+    if foreground {
+        finalizers.push(json!("foregroundDeletion"));
+    }
+    let unchanged = finalizers.len() == was.len() && finalizers.iter().all(|f| was.contains(f));
+    if !unchanged {
+        let value = (!finalizers.is_empty()).then(|| Value::Array(finalizers));
+        object["metadata"].set_or_remove("finalizers", value);
+    }
+}

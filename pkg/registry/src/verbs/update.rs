@@ -1,0 +1,216 @@
+//! Update and patch: one read-modify-write loop.
+
+use kedge_meta::{GroupKind, Status};
+use kedge_storage::{Error as StorageError, Object};
+use serde_json::Value;
+use std::sync::Arc;
+
+use super::{Request, Written, create};
+use crate::attributes::{Attributes, Operation};
+use crate::strategy::{Context, keep_all_but_status};
+use crate::value::ValueExt;
+use crate::{convert, metadata};
+
+/// How often a write that lost a race is done again on the newer object.
+const ATTEMPTS: usize = 16;
+
+/// Makes the wanted object out of the current one. May be called several times.
+pub type Transform<'a> = dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync + 'a;
+
+/// How an update is done.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct UpdateOptions {
+    /// Whether an object that does not exist is created (PUT of some kinds, apply).
+    pub create: bool,
+}
+
+/// Replaces the object by what `transform` makes of it.
+///
+/// # Errors
+/// The refusal, as upstream words it.
+pub async fn update(
+    request: &Request<'_>,
+    transform: &Transform<'_>,
+    options: UpdateOptions,
+) -> Result<Written, Status> {
+    let key = request.served.key(request.namespace, request.name);
+    let mut current = request.served.store.get(&key);
+    for _ in 0..ATTEMPTS {
+        let Some(object) = current else {
+            if !options.create || !request.subresource.is_empty() {
+                return Err(Status::not_found(&request.group_resource(), request.name));
+            }
+            return create(request, transform(None)?).await;
+        };
+        match attempt(request, &key, &object, transform).await? {
+            Outcome::Done(written) => return Ok(*written),
+            Outcome::Lost(newer) => current = newer,
+        }
+    }
+    Err(Status::stale(&request.group_resource(), request.name))
+}
+
+enum Outcome {
+    Done(Box<Written>),
+    /// Somebody else wrote first; this is what is there now.
+    Lost(Option<Arc<Object>>),
+}
+
+async fn attempt(
+    request: &Request<'_>,
+    key: &str,
+    object: &Arc<Object>,
+    transform: &Transform<'_>,
+) -> Result<Outcome, Status> {
+    let old = convert::read(request.served, object)?;
+    let mut new = transform(Some(&old))?;
+    let conditional = check_version(request, &new, object.revision)?;
+    check_identity(request, &new, &old)?;
+    metadata::check_namespace(new.entry("metadata"), request.namespace)?;
+    let ctx = request.context();
+    prepare(request, &ctx, &mut new, &old);
+    let mut attributes = Attributes {
+        operation: Operation::Update,
+        resource: request.served.info,
+        subresource: request.subresource,
+        namespace: request.namespace,
+        name: request.name,
+        object: new,
+        old: Some(&old),
+        user: request.user,
+        dry_run: request.dry_run,
+        warnings: Vec::new(),
+    };
+    request.admission.admit(&mut attributes).await?;
+    let reservation = finish(request, &ctx, &mut attributes.object, &old)?;
+    request.admission.validate(&attributes).await?;
+    let Attributes { object: mut new, mut warnings, .. } = attributes;
+    warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
+    new["metadata"].set("resourceVersion", object.revision.to_string());
+    let unchanged = new == old;
+    if unchanged || request.dry_run {
+        return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
+    }
+    if is_released(&new) {
+        return delete_released(request, key, object, new, warnings).await;
+    }
+    match request.served.store.update(key, &request.stored_form(&new), object.revision, request.expires()).await {
+        Ok(stored) => {
+            reservation.settle(true);
+            let object = convert::read(request.served, &stored)?;
+            Ok(Outcome::Done(Box::new(Written { object, created: false, warnings })))
+        }
+        Err(StorageError::Conflict(newer)) if !conditional => Ok(Outcome::Lost(newer)),
+        Err(err) => Err(request.storage_error(request.name, err)),
+    }
+}
+
+/// Whether the write is bound to a version; an error when that is not the current one.
+fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<bool, Status> {
+    let written = new.text(&["metadata", "resourceVersion"]);
+    if written.is_empty() || written == "0" {
+        if request.served.strategy.allow_unconditional_update() {
+            return Ok(false);
+        }
+        let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
+        let error = kedge_meta::field::Error::invalid(&path, 0, "must be specified for an update");
+        let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+        return Err(Status::invalid(&kind, request.name, &vec![error]));
+    }
+    let Ok(version) = written.parse::<u64>() else {
+        let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
+        let error = kedge_meta::field::Error::invalid(&path, written, "strconv.ParseUint: parsing: invalid syntax");
+        let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+        return Err(Status::invalid(&kind, request.name, &vec![error]));
+    };
+    if version != current {
+        return Err(Status::stale(&request.group_resource(), request.name));
+    }
+    Ok(true)
+}
+
+fn check_identity(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+    let (written, is) = (new.text(&["metadata", "uid"]), old.text(&["metadata", "uid"]));
+    if !written.is_empty() && written != is {
+        let why = format!("Precondition failed: UID in precondition: {written}, UID in object meta: {is}");
+        return Err(Status::conflict(&request.group_resource(), request.name, &why));
+    }
+    if new.name() != request.name {
+        let message =
+            format!("the name of the object ({}) does not match the name on the URL ({})", new.name(), request.name);
+        return Err(Status::bad_request(message));
+    }
+    Ok(())
+}
+
+fn prepare(request: &Request<'_>, ctx: &Context<'_>, new: &mut Value, old: &Value) {
+    let info = request.served.info;
+    metadata::carry_over(new, old);
+    if request.subresource == "status" {
+        keep_all_but_status(new, old);
+    } else if request.subresource.is_empty() && info.subresource("status").is_some() {
+        new.set_or_remove("status", old.get("status").cloned());
+    }
+    request.served.strategy.prepare_for_update(ctx, new, old);
+}
+
+/// What follows admission: reserve, count the generation, validate.
+fn finish(
+    request: &Request<'_>,
+    ctx: &Context<'_>,
+    new: &mut Value,
+    old: &Value,
+) -> Result<crate::strategy::Reservation, Status> {
+    let strategy = request.served.strategy;
+    let reservation = strategy.reserve(ctx, new, Some(old))?;
+    request.normalize(new);
+    if strategy.has_generation(request.served.info) && request.subresource != "status" && content_differs(new, old) {
+        let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
+        new.entry("metadata").insert("generation".into(), generation.into());
+    }
+    let mut errors = metadata::validate_update(new, old);
+    errors.extend(match request.subresource {
+        "status" => strategy.validate_status_update(ctx, new, old),
+        _ => strategy.validate_update(ctx, new, old),
+    });
+    if errors.is_empty() {
+        return Ok(reservation);
+    }
+    let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+    Err(Status::invalid(&kind, request.name, &errors))
+}
+
+fn content_differs(new: &Value, old: &Value) -> bool {
+    let content = |value: &Value| {
+        let mut map = value.as_object().cloned().unwrap_or_default();
+        map.remove("metadata");
+        map.remove("status");
+        map
+    };
+    content(new) != content(old)
+}
+
+/// An object that waits to be deleted goes when its last finalizer goes.
+fn is_released(new: &Value) -> bool {
+    let deleting = !new.text(&["metadata", "deletionTimestamp"]).is_empty();
+    let waiting = new.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default() > 0;
+    let spec_finalizers = !new.list(&["spec", "finalizers"]).is_empty() && new["kind"] == "Namespace";
+    deleting && !waiting && new.list(&["metadata", "finalizers"]).is_empty() && !spec_finalizers
+}
+
+async fn delete_released(
+    request: &Request<'_>,
+    key: &str,
+    object: &Object,
+    new: Value,
+    warnings: Vec<String>,
+) -> Result<Outcome, Status> {
+    match request.served.store.delete(key, object.revision).await {
+        Ok(_) => {
+            request.served.strategy.after_delete(request.registry, &new);
+            Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })))
+        }
+        Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
+        Err(err) => Err(request.storage_error(request.name, err)),
+    }
+}
