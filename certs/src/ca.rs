@@ -1,0 +1,61 @@
+//! Certificate authorities.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use time::{Duration, OffsetDateTime};
+
+use crate::CA_DAYS;
+use crate::error::Error;
+use crate::files::{read_if_there, write_atomically};
+
+/// An authority: its certificate, and what it signs with.
+pub struct Authority {
+    /// PEM.
+    pub certificate: String,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// Loads `<file>.crt` and `<file>.key`, or makes both.
+    pub(crate) fn ensure(dir: &Path, file: &str, name: &str, now: OffsetDateTime) -> Result<Self, Error> {
+        let (cert_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
+        let key_pem = ensure_key(&key_path)?;
+        let parse = |path: &Path| {
+            let path = path.to_owned();
+            move |e: rcgen::Error| Error::Parse { path, what: e.to_string() }
+        };
+        let key = KeyPair::from_pem(&key_pem).map_err(parse(&key_path))?;
+        let certificate = match read_if_there(&cert_path)? {
+            Some(pem) => pem,
+            None => {
+                let pem = self_signed(name, &key, now)?;
+                write_atomically(&cert_path, pem.as_bytes(), 0o644)?;
+                pem
+            }
+        };
+        let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(parse(&cert_path))?;
+        Ok(Self { certificate, issuer })
+    }
+}
+
+fn self_signed(name: &str, key: &KeyPair, now: OffsetDateTime) -> Result<String, Error> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Clocks of boards that have just booted are often a little behind.
+    params.not_before = now - Duration::hours(1);
+    params.not_after = now + Duration::days(CA_DAYS);
+    Ok(params.self_signed(key)?.pem())
+}
+
+/// Loads a private key, or makes one.
+pub(crate) fn ensure_key(path: &Path) -> Result<String, Error> {
+    if let Some(pem) = read_if_there(path)? {
+        return Ok(pem);
+    }
+    let pem = KeyPair::generate()?.serialize_pem();
+    write_atomically(path, pem.as_bytes(), 0o600)?;
+    Ok(pem)
+}
