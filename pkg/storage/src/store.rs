@@ -131,6 +131,11 @@ impl ResourceStore {
         self.hub.applied.load(Ordering::Acquire)
     }
 
+    /// The revision of the last change of any of these objects.
+    pub fn newest(&self) -> u64 {
+        self.cache.state.read().newest
+    }
+
     /// The newest state of all keys that begin with `scope`.
     pub fn list(&self, scope: &str, matcher: &Matcher, limit: usize) -> Listing {
         let applied = self.revision();

@@ -1,0 +1,64 @@
+//! From a request's credentials to a user.
+
+use std::sync::Arc;
+
+use kedge_meta::UserInfo;
+use rustls_pki_types::CertificateDer;
+
+use crate::tokens::TokenSigner;
+use crate::x509::CertificateAuthenticator;
+
+/// What a request brings along.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Credentials<'a> {
+    /// The client's certificate chain, leaf first; it has proved to hold the key, nothing else.
+    pub certificates: &'a [CertificateDer<'a>],
+    /// What follows `Bearer ` in the Authorization header.
+    pub bearer: Option<&'a str>,
+}
+
+/// Credentials that are wrong, or missing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unauthenticated {
+    #[error("the client certificate is not valid: {0}")]
+    Certificate(String),
+    #[error("the token is not valid: {0}")]
+    Token(String),
+}
+
+/// Tries the methods that fit the credentials.
+pub struct Authenticator {
+    certificates: CertificateAuthenticator,
+    tokens: Arc<TokenSigner>,
+}
+
+impl Authenticator {
+    /// From its methods.
+    pub fn new(certificates: CertificateAuthenticator, tokens: Arc<TokenSigner>) -> Self {
+        Self { certificates, tokens }
+    }
+
+    /// The user; none when there are no credentials at all. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// When credentials are there, and none of them is valid.
+    pub fn authenticate(&self, credentials: &Credentials<'_>, now: i64) -> Result<Option<UserInfo>, Unauthenticated> {
+        let by_certificate = match credentials.certificates {
+            [] => None,
+            chain => Some(self.certificates.authenticate(chain, now)),
+        };
+        if let Some(Ok(user)) = by_certificate {
+            return Ok(Some(user));
+        }
+        if let Some(token) = credentials.bearer {
+            let user = self.tokens.authenticate(token, &[], now).map_err(|e| Unauthenticated::Token(e.to_string()))?;
+            return Ok(Some(user));
+        }
+        by_certificate.transpose()
+    }
+
+    /// The signer of service account tokens.
+    pub fn tokens(&self) -> &Arc<TokenSigner> {
+        &self.tokens
+    }
+}

@@ -1,0 +1,21 @@
+//! Layer 3: who makes a request, and whether that is allowed. One method a file.
+//!
+//! Invariants: nothing is allowed unless a rule allows it; a credential that is there but wrong is an error, never an
+//! anonymous request; an authorizer that cannot decide has no opinion.
+
+mod authenticator;
+mod authorizer;
+mod node;
+mod rbac;
+mod tokens;
+mod x509;
+
+pub use authenticator::{Authenticator, Credentials, Unauthenticated};
+pub use authorizer::{Authorizer, Decision, Request, Union};
+pub use node::NodeAuthorizer;
+pub use rbac::{PolicyRule, RbacAuthorizer};
+pub use tokens::{Bindings, BoundObject, Claims, TokenError, TokenSigner};
+pub use x509::{AnyClientCertificate, CertificateAuthenticator};
+
+/// The group of those who may do everything.
+pub const MASTERS: &str = "system:masters";
