@@ -80,12 +80,17 @@ pub struct Status {
     pub reason: Reason,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<StatusDetails>>,
+    #[serde(skip_serializing_if = "is_no_code")]
     pub code: u16,
 }
 
 /// The always empty `metadata` of a Status.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct EmptyListMeta {}
+
+fn is_no_code(code: &u16) -> bool {
+    *code == 0
+}
 
 fn is_unknown(reason: &Reason) -> bool {
     *reason == Reason::Unknown
@@ -109,18 +114,7 @@ impl Status {
     /// What a delete answers when the object is gone at once.
     pub fn deleted(resource: &GroupResource, name: &str, uid: &str) -> Self {
         let details = StatusDetails { uid: uid.into(), ..details(resource, name) };
-        Self {
-            status: "Success".into(),
-            details: Some(Box::new(details)),
-            code: 200,
-            ..Self::failure(200, Reason::Unknown, "")
-        }
-        .without_code()
-    }
-
-    fn without_code(mut self) -> Self {
-        self.code = 200;
-        self
+        Self { status: "Success".into(), details: Some(Box::new(details)), ..Self::failure(0, Reason::Unknown, "") }
     }
 
     fn with_details(mut self, details: StatusDetails) -> Self {

@@ -71,6 +71,22 @@ kinds! {
     Service: decode_service, encode_service;
 }
 
+/// Encodes a lifecycle hook, as it is kept in a container's annotations.
+///
+/// # Errors
+/// When a value cannot be expressed in JSON.
+pub fn encode_lifecycle_handler(handler: &LifecycleHandler) -> Result<Value, Error> {
+    encode("LifecycleHandler", handler)
+}
+
+/// Encodes a container's ports, as they are kept in its annotations.
+///
+/// # Errors
+/// When a value cannot be expressed in JSON.
+pub fn encode_container_ports(ports: &Vec<ContainerPort>) -> Result<Value, Error> {
+    encode("ContainerPort", ports)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -1,0 +1,59 @@
+//! Priority: the class of a pod becomes its number.
+
+use kedge_meta::Status;
+use kedge_registry::value::ValueExt as _;
+use kedge_registry::{Attributes, Operation, Registry, convert};
+use kedge_storage::Matcher;
+use serde_json::Value;
+
+use crate::{Plugin, forbidden, is};
+
+pub(crate) struct Priority;
+
+/// Name, value and preemption policy of the class of a pod: the named one, or the default.
+fn class_of(registry: &Registry, name: &str) -> Result<Option<Value>, Status> {
+    let Some(classes) = registry.get("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
+    if !name.is_empty() {
+        return classes.store.get(name).map(|o| convert::read(classes, &o)).transpose();
+    }
+    let mut default: Option<Value> = None;
+    for (_, object) in classes.store.list("", &Matcher::default(), 0).objects {
+        let class = convert::read(classes, &object)?;
+        let lower = |other: &Value| class.int(&["value"]) < other.int(&["value"]);
+        if class.flag(&["globalDefault"]) == Some(true) && default.as_ref().is_none_or(lower) {
+            default = Some(class);
+        }
+    }
+    Ok(default)
+}
+
+impl Plugin for Priority {
+    fn admit(&self, registry: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if !is(attributes, "", "pods") || attributes.operation != Operation::Create {
+            return Ok(());
+        }
+        let name = attributes.object.text(&["spec", "priorityClassName"]).to_owned();
+        let class = class_of(registry, &name)?;
+        if class.is_none() && !name.is_empty() {
+            return Err(forbidden(attributes, &format!("no PriorityClass with name {name} was found")));
+        }
+        let value = class.as_ref().and_then(|c| c.int(&["value"])).unwrap_or_default();
+        let policy = class.as_ref().map(|c| c.text(&["preemptionPolicy"])).filter(|p| !p.is_empty());
+        let policy = policy.unwrap_or("PreemptLowerPriority").to_owned();
+        let given = attributes.object.int(&["spec", "priority"]);
+        if given.is_some_and(|given| given != value) {
+            let why = format!(
+                "the integer value of priority ({}) must not be provided in pod spec; priority admission controller computed {value} from the given PriorityClass name",
+                given.unwrap_or_default()
+            );
+            return Err(forbidden(attributes, &why));
+        }
+        let spec = attributes.object.entry("spec");
+        if let Some(class) = class.filter(|_| name.is_empty()) {
+            spec.insert("priorityClassName".into(), class.name().into());
+        }
+        spec.insert("priority".into(), value.into());
+        spec.entry("preemptionPolicy").or_insert_with(|| policy.into());
+        Ok(())
+    }
+}

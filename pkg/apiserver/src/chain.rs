@@ -1,0 +1,175 @@
+//! The way of a request: one function, read from top to bottom.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, header};
+use kedge_auth::{Authorizer as _, Credentials, Decision};
+use kedge_base::random;
+use kedge_meta::{GroupResource, Status, UserInfo};
+use tracing::{debug, warn};
+
+use crate::body::Body;
+use crate::request_info::RequestInfo;
+use crate::server::{ApiServer, Peer};
+use crate::{discovery, health, respond, verbs};
+
+/// A request that is not long-running is given up after this time, as upstream.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A request that has passed the chain.
+pub(crate) struct Admitted {
+    pub info: RequestInfo,
+    pub user: UserInfo,
+    pub request: Request<Body>,
+}
+
+impl ApiServer {
+    /// Serves one request.
+    pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
+        let audit_id = random::uuid();
+        let mut response = match self.serve(request, peer).await {
+            Ok(response) => response,
+            Err(status) => respond::failure(&status),
+        };
+        if let Ok(value) = audit_id.parse() {
+            response.headers_mut().insert("audit-id", value);
+        }
+        response
+    }
+
+    async fn serve(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Result<Response<Body>, Status> {
+        // What is asked for.
+        let info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
+        if health::is_health_path(&info.path) {
+            return Ok(health::handle(self, &info));
+        }
+        // A slot for the work; it is held until the answer is ready, or, if it streams, has begun.
+        let slot = self.limits.enter(&info)?;
+        // Who asks.
+        let user = self.authenticate(request.headers(), peer)?;
+        let user = self.impersonate(request.headers(), user)?;
+        // Whether that is allowed.
+        self.authorize(&info, &user)?;
+        debug!(verb = info.verb, path = info.path, user = user.name, "request");
+        // The work, within its time.
+        let long_running = info.is_long_running();
+        let admitted = Admitted { info, user, request };
+        let work = async {
+            if admitted.info.is_resource { verbs::dispatch(self, admitted).await } else { discovery::handle(self, admitted).await }
+        };
+        let response = if long_running {
+            work.await
+        } else {
+            let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
+            kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
+        };
+        drop(slot);
+        response
+    }
+
+    fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
+        if let Some(trusted) = &peer.trusted {
+            return Ok((**trusted).clone());
+        }
+        let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let bearer = bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let credentials = Credentials { certificates: &peer.certificates, bearer: bearer.map(|(_, token)| token.trim()) };
+        match self.authenticator.authenticate(&credentials, self.now()) {
+            Ok(Some(user)) => Ok(user),
+            Ok(None) => Err(Status::unauthorized()),
+            Err(err) => {
+                warn!(error = %err, peer = ?peer.address, "request not authenticated");
+                Err(Status::unauthorized())
+            }
+        }
+    }
+
+    /// Takes on another identity, if the user may.
+    fn impersonate(&self, headers: &HeaderMap, user: UserInfo) -> Result<UserInfo, Status> {
+        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let name = text("impersonate-user");
+        let groups: Vec<&str> = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).collect();
+        let extra = headers.keys().any(|k| k.as_str().starts_with("impersonate-extra-"));
+        if name.is_empty() {
+            if !groups.is_empty() || extra || !text("impersonate-uid").is_empty() {
+                return Err(Status::bad_request("requested impersonation without impersonating a user"));
+            }
+            return Ok(user);
+        }
+        if extra || !text("impersonate-uid").is_empty() {
+            return Err(Status::bad_request("impersonating a uid or extra fields is not supported"));
+        }
+        let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        let (resource, namespace, target) = match account {
+            Some((namespace, account)) => ("serviceaccounts", namespace, account),
+            None => ("users", "", name),
+        };
+        let mut checks = vec![(resource, namespace, target)];
+        checks.extend(groups.iter().map(|group| ("groups", "", *group)));
+        for (resource, namespace, target) in checks {
+            let request = kedge_auth::Request {
+                user: Some(&user),
+                verb: "impersonate",
+                version: "v1",
+                resource,
+                namespace,
+                name: target,
+                is_resource: true,
+                ..Default::default()
+            };
+            if !matches!(self.authorizer.authorize(&request), Decision::Allow(_)) {
+                return Err(forbidden(&request, &user, ""));
+            }
+        }
+        let mut implied = groups;
+        let namespace_group = format!("system:serviceaccounts:{namespace}");
+        if account.is_some() && implied.is_empty() {
+            implied.extend(["system:serviceaccounts", namespace_group.as_str()]);
+        }
+        Ok(UserInfo::new(name, &implied))
+    }
+
+    fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+        let request = kedge_auth::Request {
+            user: Some(user),
+            verb: &info.verb,
+            group: &info.group,
+            version: &info.version,
+            resource: &info.resource,
+            subresource: &info.subresource,
+            namespace: &info.namespace,
+            name: &info.name,
+            path: &info.path,
+            is_resource: info.is_resource,
+        };
+        match self.authorizer.authorize(&request) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&request, user, &reason)),
+        }
+    }
+}
+
+/// 403 in upstream's words.
+pub(crate) fn forbidden(request: &kedge_auth::Request<'_>, user: &UserInfo, reason: &str) -> Status {
+    let suffix = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    if !request.is_resource {
+        let why = format!("User {:?} cannot {} path {:?}{suffix}", user.name, request.verb, request.path);
+        return Status::forbidden(&GroupResource::new("", ""), "", &why);
+    }
+    let resource = if request.subresource.is_empty() {
+        request.resource.to_owned()
+    } else {
+        format!("{}/{}", request.resource, request.subresource)
+    };
+    let place = if request.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", request.namespace)
+    };
+    let why = format!(
+        "User {:?} cannot {} resource {resource:?} in API group {:?} {place}{suffix}",
+        user.name, request.verb, request.group
+    );
+    Status::forbidden(&GroupResource::new(request.group, request.resource), request.name, &why)
+}

@@ -1,0 +1,142 @@
+//! Everything that is no resource: discovery, OpenAPI, the version, the token issuer's documents.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use kedge_meta::Status;
+use kedge_schema::{discovery, openapi};
+use serde_json::json;
+
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::negotiate::{self, Format};
+use crate::respond;
+use crate::server::ApiServer;
+
+/// What `kubectl version` shows: the Kubernetes version that is implemented, and ours.
+const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION_MAJOR"));
+
+pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
+    if !matches!(*admitted.request.method(), Method::GET | Method::HEAD) {
+        return Err(Status::method_not_allowed());
+    }
+    let path = admitted.info.path.trim_matches('/').to_owned();
+    let segments: Vec<&str> = path.split('/').collect();
+    let headers = admitted.request.headers();
+    let json = |bytes: Vec<u8>| Ok(respond::json_bytes(StatusCode::OK, bytes));
+    match segments.as_slice() {
+        [""] => paths(),
+        ["version"] => version(),
+        ["api"] => match aggregated(headers) {
+            Some(form) => Ok(form.respond(discovery::aggregated_core())),
+            None => json(discovery::api_versions(&server.advertised)),
+        },
+        ["apis"] => match aggregated(headers) {
+            Some(form) => Ok(form.respond(discovery::aggregated_groups())),
+            None => json(discovery::api_group_list()),
+        },
+        ["apis", group] => discovery::api_group(group).map_or_else(|| Err(Status::unknown_path()), json),
+        ["api", version] => discovery::api_resource_list("", version).map_or_else(|| Err(Status::unknown_path()), json),
+        ["apis", group, version] => {
+            discovery::api_resource_list(group, version).map_or_else(|| Err(Status::unknown_path()), json)
+        }
+        ["openapi", "v2"] => negotiated(headers, &openapi::v2_document()),
+        ["openapi", "v3"] => json(openapi::v3_index()),
+        ["openapi", "v3", rest @ ..] => match openapi::v3_document(&rest.join("/")) {
+            Some(document) => negotiated(headers, &document),
+            None => Err(Status::unknown_path()),
+        },
+        [".well-known", "openid-configuration"] => {
+            let issuer = server.authenticator.tokens().issuer();
+            let document = json!({
+                "issuer": issuer,
+                "jwks_uri": format!("https://{}/openid/v1/jwks", server.advertised),
+                "response_types_supported": ["id_token"],
+                "subject_types_supported": ["public"],
+                "id_token_signing_alg_values_supported": ["ES256"],
+            });
+            respond::object(StatusCode::OK, &document, Format::Json)
+        }
+        ["openid", "v1", "jwks"] => {
+            let mut response =
+                respond::object(StatusCode::OK, &server.authenticator.tokens().key_set(), Format::Json)?;
+            let kind = HeaderValue::from_static("application/jwk-set+json");
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            Ok(response)
+        }
+        _ => Err(Status::unknown_path()),
+    }
+}
+
+/// The form of aggregated discovery that a client asks for.
+struct Aggregated {
+    version: &'static str,
+}
+
+fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
+    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
+    let entry = accept.split(',').map(str::trim).find(|entry| {
+        entry.starts_with("application/json") && (!entry.contains("as=") || entry.contains("as=APIGroupDiscoveryList"))
+    })?;
+    let asks = |version: &str| entry.split(';').any(|p| p.trim() == format!("v={version}"));
+    ["v2", "v2beta1"].into_iter().find(|v| asks(v)).map(|version| Aggregated { version })
+}
+
+impl Aggregated {
+    fn respond(&self, bytes: Vec<u8>) -> Response<Body> {
+        // Both versions have the same shape; only the name differs.
+        let bytes = match self.version {
+            "v2" => bytes,
+            _ => String::from_utf8_lossy(&bytes)
+                .replacen("apidiscovery.k8s.io/v2\"", "apidiscovery.k8s.io/v2beta1\"", 1)
+                .into_bytes(),
+        };
+        let mut response = respond::json_bytes(StatusCode::OK, bytes);
+        let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
+        if let Ok(kind) = HeaderValue::from_str(&kind) {
+            response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        }
+        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+    }
+}
+
+fn negotiated(headers: &HeaderMap, document: &bytes::Bytes) -> Result<Response<Body>, Status> {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
+    // The protobuf forms of these documents are not served; clients then ask for JSON.
+    if !accept.contains("json") && !accept.contains("*/*") {
+        return Err(negotiate::accepted(headers).err().unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
+    }
+    Ok(respond::json_bytes(StatusCode::OK, document.clone()))
+}
+
+fn version() -> Result<Response<Body>, Status> {
+    let platform = format!("linux/{}", go_arch());
+    let info = json!({
+        "major": "1", "minor": "36", "emulationMajor": "1", "emulationMinor": "36",
+        "minCompatibilityMajor": "1", "minCompatibilityMinor": "35",
+        "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
+        "goVersion": "", "compiler": "rustc", "platform": platform,
+    });
+    respond::object(StatusCode::OK, &info, Format::Json)
+}
+
+/// The architecture in Go's words, which clients compare.
+fn go_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn paths() -> Result<Response<Body>, Status> {
+    let mut paths = vec!["/.well-known/openid-configuration".to_owned(), "/api".into(), "/api/v1".into(), "/apis".into()];
+    for group in kedge_schema::groups().iter().filter(|g| !g.name.is_empty()) {
+        paths.push(format!("/apis/{}", group.name));
+        paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
+    }
+    let fixed = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    paths.extend(fixed.map(str::to_owned));
+    respond::object(StatusCode::OK, &json!({ "paths": paths }), Format::Json)
+}

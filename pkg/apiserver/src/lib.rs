@@ -1,0 +1,30 @@
+//! Layer 4: the Kubernetes REST API over the registry.
+//!
+//! [`chain`] is the way of a request, as one function; [`verbs`] has one file a verb, [`subresources`] one file a
+//! subresource with a behaviour of its own. Remote clients come in through [`serve`], components of this process
+//! through [`ApiServer::handle`] with their identity.
+//!
+//! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
+//! versions copy stored bytes and build no trees.
+
+mod body;
+mod chain;
+mod discovery;
+mod health;
+mod kubelet;
+mod limits;
+mod negotiate;
+mod request_info;
+mod respond;
+mod reviews;
+pub mod serve;
+mod server;
+mod subresources;
+mod table;
+mod verbs;
+
+pub use body::{Body, BoxError};
+pub use health::Readiness;
+pub use kubelet::KubeletAccess;
+pub use request_info::RequestInfo;
+pub use server::{ApiServer, Config, Peer};

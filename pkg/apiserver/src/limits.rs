@@ -1,0 +1,58 @@
+//! How many requests are served at a time.
+
+use std::sync::Arc;
+
+use kedge_meta::Status;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::request_info::RequestInfo;
+
+/// As upstream's defaults; long-running requests are bounded by themselves.
+const READ_ONLY: usize = 400;
+const MUTATING: usize = 200;
+const LONG_RUNNING: usize = 10_000;
+
+/// Slots for requests.
+pub(crate) struct Limits {
+    read_only: Arc<Semaphore>,
+    mutating: Arc<Semaphore>,
+    long_running: Arc<Semaphore>,
+}
+
+impl Limits {
+    pub(crate) fn new() -> Self {
+        let slots = |n| Arc::new(Semaphore::new(n));
+        Self { read_only: slots(READ_ONLY), mutating: slots(MUTATING), long_running: slots(LONG_RUNNING) }
+    }
+
+    /// Takes a slot until the permit is dropped.
+    ///
+    /// # Errors
+    /// 429 when there is none.
+    pub(crate) fn enter(&self, info: &RequestInfo) -> Result<OwnedSemaphorePermit, Status> {
+        let slots = match info.verb.as_str() {
+            _ if info.is_long_running() => &self.long_running,
+            "get" | "list" | "head" => &self.read_only,
+            _ => &self.mutating,
+        };
+        let full = |_| Status::too_many_requests("too many requests, please try again later.", 1);
+        slots.clone().try_acquire_owned().map_err(full)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn when_all_slots_are_taken_the_next_is_told_to_wait() {
+        let limits = Limits::new();
+        let info = RequestInfo { verb: "create".into(), is_resource: true, ..RequestInfo::default() };
+        let held: Vec<_> = (0..MUTATING).map(|_| limits.enter(&info).unwrap()).collect();
+        let refused = limits.enter(&info).unwrap_err();
+        assert_eq!((refused.code, refused.details.unwrap().retry_after_seconds), (429, 1));
+        drop(held);
+        assert!(limits.enter(&info).is_ok());
+    }
+}

@@ -1,0 +1,162 @@
+//! Reviews: questions about users and what they may do. They are answered, not stored.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use kedge_auth::{Authorizer as _, Decision};
+use kedge_meta::{Status, UserInfo};
+use kedge_registry::value::ValueExt as _;
+use kedge_schema::ResourceInfo;
+use serde_json::{Map, Value, json};
+
+use crate::body::{self, Body};
+use crate::chain::Admitted;
+use crate::negotiate;
+use crate::respond;
+use crate::server::ApiServer;
+use crate::verbs::decode_untyped;
+
+/// Whether a resource is a review, or another one that is only answered.
+pub(crate) fn serves(resource: &ResourceInfo) -> bool {
+    matches!(resource.group, "authentication.k8s.io" | "authorization.k8s.io") || resource.plural == "componentstatuses"
+}
+
+pub(crate) async fn handle(server: &Arc<ApiServer>, mut admitted: Admitted) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    if admitted.info.resource == "componentstatuses" {
+        return component_statuses(&admitted);
+    }
+    if admitted.info.verb != "create" {
+        return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
+    }
+    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let mut review = decode_untyped(&bytes, "review")?.value;
+    let user = &admitted.user;
+    let status = match admitted.info.resource.as_str() {
+        "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
+        "tokenreviews" => token_review(server, &review),
+        "selfsubjectrulesreviews" => rules_review(server, user, &review),
+        "selfsubjectaccessreviews" => access_review(server, user, &review)?,
+        "localsubjectaccessreviews" => {
+            let namespace = review.text(&["spec", "resourceAttributes", "namespace"]);
+            if namespace != admitted.info.namespace {
+                return Err(Status::bad_request(format!(
+                    "spec.resourceAttributes.namespace must match namespace: {}",
+                    admitted.info.namespace
+                )));
+            }
+            access_review(server, &reviewed_user(&review)?, &review)?
+        }
+        "subjectaccessreviews" => access_review(server, &reviewed_user(&review)?, &review)?,
+        _ => return Err(Status::unknown_path()),
+    };
+    if review.get("metadata").is_none() {
+        review.set("metadata", json!({ "creationTimestamp": null }));
+    }
+    review.set("status", status);
+    respond::object(StatusCode::CREATED, &review, accepted.format)
+}
+
+fn user_json(user: &UserInfo) -> Value {
+    let mut out = json!({ "username": user.name, "groups": user.groups });
+    if !user.uid.is_empty() {
+        out.set("uid", user.uid.clone());
+    }
+    if !user.extra.is_empty() {
+        let extra: Map<String, Value> = user.extra.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
+        out.set("extra", extra);
+    }
+    out
+}
+
+fn reviewed_user(review: &Value) -> Result<UserInfo, Status> {
+    let name = review.text(&["spec", "user"]).to_owned();
+    let groups = review.list(&["spec", "groups"]).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    if name.is_empty() && groups.is_empty() {
+        return Err(Status::bad_request("spec: at least one of user or group must be specified"));
+    }
+    Ok(UserInfo { name, groups, ..UserInfo::default() })
+}
+
+fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<Value, Status> {
+    let resource = review.at(&["spec", "resourceAttributes"]).filter(|v| !v.is_null());
+    let path = review.at(&["spec", "nonResourceAttributes"]).filter(|v| !v.is_null());
+    let request = match (resource, path) {
+        (Some(r), None) => kedge_auth::Request {
+            user: Some(user),
+            verb: r.text(&["verb"]),
+            group: r.text(&["group"]),
+            version: r.text(&["version"]),
+            resource: r.text(&["resource"]),
+            subresource: r.text(&["subresource"]),
+            namespace: r.text(&["namespace"]),
+            name: r.text(&["name"]),
+            path: "",
+            is_resource: true,
+        },
+        (None, Some(p)) => kedge_auth::Request {
+            user: Some(user),
+            verb: p.text(&["verb"]),
+            path: p.text(&["path"]),
+            ..Default::default()
+        },
+        _ => {
+            let message = "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            return Err(Status::bad_request(message));
+        }
+    };
+    Ok(match server.authorizer.authorize(&request) {
+        Decision::Allow(reason) if reason.is_empty() => json!({ "allowed": true }),
+        Decision::Allow(reason) => json!({ "allowed": true, "reason": reason }),
+        Decision::Deny(reason) => json!({ "allowed": false, "denied": true, "reason": reason }),
+        Decision::NoOpinion(reason) if reason.is_empty() => json!({ "allowed": false }),
+        Decision::NoOpinion(reason) => json!({ "allowed": false, "reason": reason }),
+    })
+}
+
+fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
+    let namespace = review.text(&["spec", "namespace"]);
+    let mut rules = server.rbac.rules_for(user, namespace);
+    if user.in_group(kedge_auth::MASTERS) {
+        let all = || vec!["*".to_owned()];
+        let everything = kedge_auth::PolicyRule { verbs: all(), ..Default::default() };
+        rules.push(kedge_auth::PolicyRule { api_groups: all(), resources: all(), ..everything.clone() });
+        rules.push(kedge_auth::PolicyRule { non_resource_urls: all(), ..everything });
+    }
+    let (paths, resources): (Vec<_>, Vec<_>) = rules.into_iter().partition(|r| !r.non_resource_urls.is_empty());
+    json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": false })
+}
+
+fn token_review(server: &ApiServer, review: &Value) -> Value {
+    let token = review.text(&["spec", "token"]);
+    let audiences: Vec<String> =
+        review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let signer = server.authenticator.tokens();
+    match signer.authenticate(token, &audiences, server.now()) {
+        Ok(user) => {
+            let audiences = if audiences.is_empty() { signer.default_audiences().to_vec() } else { audiences };
+            json!({ "authenticated": true, "user": user_json(&user), "audiences": audiences })
+        }
+        Err(err) => json!({ "user": {}, "error": format!("[invalid bearer token, {err}]") }),
+    }
+}
+
+fn component_statuses(admitted: &Admitted) -> Result<Response<Body>, Status> {
+    let status = |name: &str| {
+        json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
+            "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})
+    };
+    let names = ["controller-manager", "etcd-0", "scheduler"];
+    let answer = match admitted.info.verb.as_str() {
+        "list" => {
+            let items: Vec<_> = names.into_iter().map(status).collect();
+            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
+        }
+        "get" if names.contains(&admitted.info.name.as_str()) => status(&admitted.info.name),
+        "get" => return Err(Status::not_found(&crate::verbs::group_resource(admitted), &admitted.info.name)),
+        verb => return Err(Status::method_not_supported(&crate::verbs::group_resource(admitted), verb)),
+    };
+    let mut response = respond::object(StatusCode::OK, &answer, negotiate::Format::Json)?;
+    respond::warn(&mut response, &["v1 ComponentStatus is deprecated in v1.19+".to_owned()]);
+    Ok(response)
+}

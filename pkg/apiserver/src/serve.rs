@@ -1,0 +1,123 @@
+//! The TLS port: accept, shake hands, serve HTTP/1.1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use kedge_auth::AnyClientCertificate;
+use kedge_base::TaskGroup;
+use parking_lot::RwLock;
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, warn};
+
+use crate::body::BoxError;
+use crate::server::{ApiServer, Peer};
+
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Header lists beyond this are refused.
+const MAX_HEADERS: u32 = 64 << 10;
+/// Connections at a time; further ones wait in the kernel.
+const MAX_CONNECTIONS: usize = 8_192;
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 250;
+
+/// A TLS configuration that can be replaced while it is used.
+pub type SharedTls = Arc<RwLock<Arc<ServerConfig>>>;
+
+/// The TLS configuration for a serving certificate; clients may show a certificate, whoever issued it.
+///
+/// # Errors
+/// When certificate or key cannot be used.
+pub fn tls_config(certificate_pem: &str, key_pem: &str) -> Result<ServerConfig, BoxError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    let mut config = ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(Arc::new(AnyClientCertificate::new(provider)))
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// Serves connections until shutdown; then those that are open get a moment to end.
+pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: SharedTls, tasks: TaskGroup) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let shutdown = tasks.shutdown().clone();
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = shutdown.requested() => return,
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(err) => {
+                // Out of file descriptors, most likely: waiting lets others be closed.
+                warn!(error = %err, "cannot accept a connection");
+                server.clock.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let config = tls.read().clone();
+        let server = server.clone();
+        let shutdown = shutdown.clone();
+        tasks.spawn("connection", async move {
+            let ended = connection(server, stream, address, config, shutdown).await;
+            if let Err(err) = ended {
+                debug!(%address, error = %err, "connection ended");
+            }
+            drop(slot);
+        });
+    }
+}
+
+async fn connection(
+    server: Arc<ApiServer>,
+    stream: TcpStream,
+    address: SocketAddr,
+    config: Arc<ServerConfig>,
+    shutdown: kedge_base::Shutdown,
+) -> Result<(), BoxError> {
+    stream.set_nodelay(true)?;
+    let handshake = TlsAcceptor::from(config).accept(stream);
+    let stream = kedge_base::time::timeout(HANDSHAKE, handshake).await??;
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificates: Vec<CertificateDer<'static>> = certificates.iter().map(|c| c.clone().into_owned()).collect();
+    let peer = Arc::new(Peer { certificates: Arc::new(certificates), trusted: None, address: Some(address) });
+    let service = service_fn(move |request: http::Request<Incoming>| {
+        let (server, peer) = (server.clone(), peer.clone());
+        async move {
+            let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+            Ok::<_, Infallible>(server.handle(request, &peer).await)
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(Duration::from_secs(30))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    tokio::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = shutdown.requested() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    kedge_base::time::timeout(Duration::from_secs(2), connection).await?
+}

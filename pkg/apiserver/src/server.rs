@@ -1,0 +1,79 @@
+//! The API server's state.
+
+use std::sync::Arc;
+
+use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer};
+use kedge_base::{SharedClock, Shutdown};
+use kedge_meta::UserInfo;
+use kedge_registry::{Admission, Registry};
+use rustls_pki_types::CertificateDer;
+
+use crate::health::Readiness;
+use crate::kubelet::KubeletAccess;
+use crate::limits::Limits;
+
+/// What an API server is made of.
+pub struct Config {
+    pub registry: Arc<Registry>,
+    pub admission: Arc<dyn Admission>,
+    pub authenticator: Authenticator,
+    pub authorizer: Arc<dyn Authorizer>,
+    /// For the review of a user's rules.
+    pub rbac: Arc<RbacAuthorizer>,
+    /// How kubelets are reached; none when there are none.
+    pub kubelets: Option<KubeletAccess>,
+    pub clock: SharedClock,
+    pub shutdown: Shutdown,
+    pub readiness: Readiness,
+    /// Such as `10.0.0.5:6443`: what `/api` tells clients.
+    pub advertised: String,
+}
+
+/// An API server. Share it behind an `Arc`.
+pub struct ApiServer {
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) admission: Arc<dyn Admission>,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) authorizer: Arc<dyn Authorizer>,
+    pub(crate) rbac: Arc<RbacAuthorizer>,
+    pub(crate) kubelets: Option<KubeletAccess>,
+    pub(crate) clock: SharedClock,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) readiness: Readiness,
+    pub(crate) limits: Limits,
+    pub(crate) advertised: String,
+}
+
+impl ApiServer {
+    /// From its parts.
+    pub fn new(config: Config) -> Arc<Self> {
+        Arc::new(Self {
+            registry: config.registry,
+            admission: config.admission,
+            authenticator: config.authenticator,
+            authorizer: config.authorizer,
+            rbac: config.rbac,
+            kubelets: config.kubelets,
+            clock: config.clock,
+            shutdown: config.shutdown,
+            readiness: config.readiness,
+            limits: Limits::new(),
+            advertised: config.advertised,
+        })
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now().as_second()
+    }
+}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Peer {
+    /// The chain that the client showed, leaf first.
+    pub certificates: Arc<Vec<CertificateDer<'static>>>,
+    /// For components of this process: who they are.
+    pub trusted: Option<Arc<UserInfo>>,
+    /// The address of a remote client.
+    pub address: Option<std::net::SocketAddr>,
+}

@@ -1,0 +1,82 @@
+//! Bindings: the scheduler puts a pod on a node.
+
+use http::{Response, StatusCode};
+use kedge_base::time;
+use kedge_meta::{Reason, Status};
+use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::{self, UpdateOptions};
+use serde_json::{Value, json};
+
+use crate::body::{self, Body};
+use crate::chain::Admitted;
+use crate::respond;
+use crate::server::ApiServer;
+use crate::verbs::{decode_untyped, registry_request};
+
+/// `POST …/pods/<name>/binding` or `POST …/bindings`.
+pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
+    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let binding = decode_untyped(&bytes, "Binding")?.value;
+    let pod = binding.name().to_owned();
+    if admitted.info.resource == "bindings" {
+        admitted.info.resource = "pods".into();
+        admitted.info.name.clone_from(&pod);
+        admitted.info.subresource = "binding".into();
+    }
+    if !pod.is_empty() && pod != admitted.info.name {
+        let message = format!("name in URL does not match name in Binding object: {} {pod}", admitted.info.name);
+        return Err(Status::bad_request(message));
+    }
+    let node = binding.text(&["target", "name"]).to_owned();
+    let kind = binding.text(&["target", "kind"]);
+    if node.is_empty() || !matches!(kind, "" | "Node") {
+        return Err(Status::bad_request("target: Invalid value: a binding needs a node as its target"));
+    }
+    let served = server.registry.get("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
+    let request = registry_request(server, &admitted, &served)?;
+    let now = time::rfc3339(server.clock.now());
+    let uid = binding.text(&["metadata", "uid"]).to_owned();
+    let conflict = |why: &str| {
+        Status::failure(409, Reason::Conflict, format!("Operation cannot be fulfilled on pods/binding {:?}: {why}", admitted.info.name))
+    };
+    let transform = |old: Option<&Value>| {
+        let mut pod = old.cloned().unwrap_or_default();
+        if !uid.is_empty() && uid != pod.text(&["metadata", "uid"]) {
+            let is = pod.text(&["metadata", "uid"]);
+            return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}")));
+        }
+        if !pod.text(&["metadata", "deletionTimestamp"]).is_empty() {
+            return Err(conflict(&format!("pod {} is being deleted, cannot be assigned to a host", pod.name())));
+        }
+        let bound = pod.text(&["spec", "nodeName"]);
+        if !bound.is_empty() {
+            return Err(conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name())));
+        }
+        pod.entry("spec").insert("nodeName".into(), node.clone().into());
+        for field in ["labels", "annotations"] {
+            for (key, value) in binding.map(&["metadata", field]).into_iter().flatten() {
+                let metadata = pod.entry("metadata");
+                metadata.entry(field).or_insert_with(|| json!({})).set(key, value.clone());
+            }
+        }
+        set_scheduled(&mut pod, &now);
+        Ok(pod)
+    };
+    verbs::update(&request, &transform, UpdateOptions::default()).await?;
+    let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+    respond::object(StatusCode::CREATED, &success, crate::negotiate::Format::Json)
+}
+
+fn set_scheduled(pod: &mut Value, now: &str) {
+    let generation = pod.int(&["metadata", "generation"]);
+    let status = pod.entry("status");
+    let conditions = status.entry("conditions").or_insert_with(|| json!([]));
+    if let Value::Array(list) = conditions {
+        list.retain(|c| c.text(&["type"]) != "PodScheduled");
+        let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+        if let Some(generation) = generation {
+            condition.set("observedGeneration", generation);
+        }
+        list.push(condition);
+    }
+}

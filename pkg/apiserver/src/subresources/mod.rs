@@ -1,0 +1,53 @@
+//! Subresources with a behaviour of their own, one a file.
+
+pub(crate) mod binding;
+mod eviction;
+mod finalize;
+mod proxy;
+mod scale;
+mod token;
+
+use std::sync::Arc;
+
+use http::Response;
+use kedge_meta::Status;
+use kedge_registry::Served;
+
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::server::ApiServer;
+use crate::verbs;
+
+/// Serves a request on a subresource.
+pub(crate) async fn dispatch(
+    server: &Arc<ApiServer>,
+    admitted: Admitted,
+    served: Served,
+) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let Some(subresource) = served.info.subresource(&info.subresource) else { return Err(Status::unknown_path()) };
+    let verb = info.verb.as_str();
+    match (served.info.plural, info.subresource.as_str(), verb) {
+        ("pods" | "nodes", "log" | "exec" | "attach" | "portforward" | "proxy", _) => {
+            proxy::handle(server, admitted, &served).await
+        }
+        ("services", "proxy", _) => Err(unsupported(&served, "proxying to services is not supported yet")),
+        ("pods", "binding", "create") => binding::create(server, admitted).await,
+        ("pods", "eviction", "create") => eviction::create(server, admitted, &served).await,
+        ("serviceaccounts", "token", "create") => token::create(server, admitted, &served).await,
+        ("namespaces", "finalize", "update") => finalize::handle(server, admitted, &served).await,
+        (_, "scale", "get" | "update" | "patch") => scale::handle(server, admitted, &served).await,
+        _ if !subresource.verbs.contains(&verb) => Err(verbs::not_supported(&served, verb)),
+        (_, _, "get") => verbs::get_object(server, &admitted, &served),
+        (_, _, "update") => verbs::update_object(server, admitted, &served).await,
+        (_, _, "patch") => verbs::patch_object(server, admitted, &served).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// 501 that names what is missing.
+pub(crate) fn unsupported(served: &Served, what: &str) -> Status {
+    let mut status = Status::method_not_supported(&served.group_resource(), "this");
+    status.message = what.to_owned();
+    status
+}

@@ -1,0 +1,140 @@
+//! `log`, `exec`, `attach`, `portforward` and `proxy` of pods and nodes: the request goes on to the kubelet.
+
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{Response, Uri};
+use kedge_meta::{GroupResource, Status};
+use kedge_registry::value::ValueExt as _;
+use kedge_registry::{Served, convert};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use super::unsupported;
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::server::ApiServer;
+
+pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let missing = || Status::not_found(&served.group_resource(), &info.name);
+    if served.info.plural == "nodes" {
+        let node = info.name.split(':').next().unwrap_or_default();
+        let address = node_address(server, node)?;
+        let target = with_query(&format!("/{}", info.rest), &admitted)?;
+        return forward(server, admitted, &address, target).await;
+    }
+    if info.subresource == "proxy" {
+        return Err(unsupported(served, "proxying to pods is not supported yet"));
+    }
+    let object = served.store.get(&served.key(&info.namespace, &info.name)).ok_or_else(missing)?;
+    let pod = convert::read(served, &object)?;
+    let node = pod.text(&["spec", "nodeName"]);
+    if node.is_empty() {
+        if info.subresource == "log" {
+            return Err(Status::bad_request(format!("container is not running: pod {} is not assigned to a node", info.name)));
+        }
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
+    }
+    let pod_path = format!("{}/{}", encode(&info.namespace), encode(&info.name));
+    let path = match info.subresource.as_str() {
+        "log" => format!("/containerLogs/{pod_path}/{}", encode(&container(&pod, info.param("container"), true)?)),
+        "portforward" => format!("/portForward/{pod_path}"),
+        sub => format!("/{sub}/{pod_path}/{}", encode(&container(&pod, info.param("container"), false)?)),
+    };
+    let address = node_address(server, node)?;
+    let target = kubelet_query(&path, &admitted)?;
+    forward(server, admitted, &address, target).await
+}
+
+fn encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// The container of a request: the one that is named, the only one, or the annotated default.
+fn container(pod: &Value, wanted: &str, log: bool) -> Result<String, Status> {
+    let names = |field: &str| -> Vec<&str> { pod.list(&["spec", field]).iter().map(|c| c.text(&["name"])).collect() };
+    let (containers, init, ephemeral) = (names("containers"), names("initContainers"), names("ephemeralContainers"));
+    if !wanted.is_empty() {
+        let known = containers.iter().chain(&init).chain(&ephemeral).any(|name| *name == wanted);
+        let message = if log {
+            format!("container {wanted} is not valid for pod {}", pod.name())
+        } else {
+            format!("container not found (\"{wanted}\")")
+        };
+        return if known { Ok(wanted.to_owned()) } else { Err(Status::bad_request(message)) };
+    }
+    let default = pod.text(&["metadata", "annotations", "kubectl.kubernetes.io/default-container"]);
+    if containers.contains(&default) {
+        return Ok(default.to_owned());
+    }
+    match containers.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        many => {
+            let mut message =
+                format!("a container name must be specified for pod {}, choose one of: [{}]", pod.name(), many.join(" "));
+            if !init.is_empty() {
+                message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(message))
+        }
+    }
+}
+
+/// `host:port` of a node's kubelet.
+fn node_address(server: &ApiServer, node: &str) -> Result<String, Status> {
+    let resource = GroupResource::new("", "nodes");
+    let served = server.registry.get("", "v1", "nodes").ok_or_else(Status::unknown_path)?;
+    let object = served.store.get(node).ok_or_else(|| Status::not_found(&resource, node))?;
+    let node = convert::read(served, &object)?;
+    let addresses = node.list(&["status", "addresses"]);
+    let of = |kind: &str| addresses.iter().find(|a| a.text(&["type"]) == kind).map(|a| a.text(&["address"]).to_owned());
+    let host = of("InternalIP").or_else(|| of("ExternalIP")).or_else(|| of("Hostname"));
+    let host = host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
+    let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Ok(format!("{host}:{port}"))
+}
+
+fn with_query(path: &str, admitted: &Admitted) -> Result<PathAndQuery, Status> {
+    let query = admitted.request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
+    format!("{path}{query}").parse().map_err(|_| Status::bad_request("the path cannot be forwarded"))
+}
+
+/// The kubelet's own names of the options of exec and attach.
+fn kubelet_query(path: &str, admitted: &Admitted) -> Result<PathAndQuery, Status> {
+    let info = &admitted.info;
+    if !matches!(info.subresource.as_str(), "exec" | "attach") {
+        return with_query(path, admitted);
+    }
+    let mut query = String::new();
+    let mut push = |name: &str, value: &str| {
+        query.push(if query.is_empty() { '?' } else { '&' });
+        query.push_str(name);
+        query.push('=');
+        query.push_str(&encode(value));
+    };
+    for (name, value) in &info.query {
+        match name.as_str() {
+            "command" => push("command", value),
+            "stdin" if info.flag("stdin") => push("input", "1"),
+            "stdout" if info.flag("stdout") => push("output", "1"),
+            "stderr" if info.flag("stderr") => push("error", "1"),
+            "tty" if info.flag("tty") => push("tty", "1"),
+            _ => {}
+        }
+    }
+    format!("{path}{query}").parse().map_err(|_| Status::bad_request("the command cannot be forwarded"))
+}
+
+async fn forward(
+    server: &Arc<ApiServer>,
+    admitted: Admitted,
+    address: &str,
+    target: PathAndQuery,
+) -> Result<Response<Body>, Status> {
+    let Some(kubelets) = &server.kubelets else { return Err(Status::unavailable("this server reaches no kubelets")) };
+    let mut request = admitted.request;
+    *request.uri_mut() = Uri::from(target);
+    kubelets.forward(address, request).await
+}

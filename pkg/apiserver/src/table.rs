@@ -1,0 +1,89 @@
+//! `meta.k8s.io/v1` Table and PartialObjectMetadata.
+
+use kedge_meta::Status;
+use kedge_registry::printers;
+use kedge_schema::ResourceInfo;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::request_info::RequestInfo;
+
+/// `metav1.ListMeta`.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ListMeta {
+    pub resource_version: String,
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remaining_item_count: Option<usize>,
+}
+
+impl ListMeta {
+    /// Only a version.
+    pub(crate) fn at(version: &str) -> Self {
+        Self { resource_version: version.to_owned(), ..Self::default() }
+    }
+}
+
+/// How much of each object a row carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Options {
+    None,
+    Metadata,
+    Object,
+}
+
+impl Options {
+    /// The query parameter `includeObject`.
+    ///
+    /// # Errors
+    /// 400 for another value.
+    pub(crate) fn from_query(info: &RequestInfo) -> Result<Self, Status> {
+        match info.param("includeObject") {
+            "" | "Metadata" => Ok(Self::Metadata),
+            "None" => Ok(Self::None),
+            "Object" => Ok(Self::Object),
+            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+        }
+    }
+}
+
+/// The metadata of an object as an object of its own.
+pub(crate) fn partial_metadata(object: &Value) -> Value {
+    json!({
+        "kind": "PartialObjectMetadata",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": object.get("metadata").cloned().unwrap_or_default(),
+    })
+}
+
+/// Objects as a table.
+pub(crate) fn render(
+    resource: &ResourceInfo,
+    objects: &[Value],
+    meta: &ListMeta,
+    options: Options,
+    now: jiff::Timestamp,
+) -> Value {
+    let printer = printers::printer(resource.group, resource.plural);
+    let column = |c: &printers::Column| {
+        json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority})
+    };
+    let row = |object: &Value| {
+        let mut row = json!({ "cells": (printer.row)(object, now) });
+        match options {
+            Options::None => {}
+            Options::Metadata => row["object"] = partial_metadata(object),
+            Options::Object => row["object"] = object.clone(),
+        }
+        row
+    };
+    json!({
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": meta,
+        "columnDefinitions": printer.columns.iter().map(column).collect::<Vec<_>>(),
+        "rows": objects.iter().map(row).collect::<Vec<_>>(),
+    })
+}

@@ -1,0 +1,22 @@
+//! POST of a new object.
+
+use http::{Response, StatusCode};
+use kedge_meta::Status;
+use kedge_registry::{Served, verbs};
+
+use super::{decode, get, registry_request};
+use crate::body::{self, Body};
+use crate::chain::Admitted;
+use crate::server::ApiServer;
+use crate::{negotiate, respond};
+
+pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
+    let request = registry_request(server, &admitted, served)?;
+    let written = verbs::create(&request, body.object).await?;
+    let mut response = get::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)?;
+    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
+    Ok(response)
+}

@@ -1,0 +1,58 @@
+//! GET of one object: a copy of the stored bytes.
+
+use http::{Response, StatusCode};
+use kedge_meta::Status;
+use kedge_registry::{Served, convert};
+use kedge_storage::Object;
+
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::negotiate::{self, Accepted, Shape};
+use crate::server::ApiServer;
+use crate::{respond, table};
+
+pub(crate) fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let key = served.key(&info.namespace, &info.name);
+    let object = served.store.get(&key).ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
+    show(server, admitted, served, &object, StatusCode::OK, accepted)
+}
+
+/// A stored object in the negotiated form.
+pub(crate) fn show(
+    server: &ApiServer,
+    admitted: &Admitted,
+    served: &Served,
+    object: &Object,
+    code: StatusCode,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
+    if accepted.shape == Shape::Object && !served.needs_conversion() {
+        return respond::encoded(code, object.to_json(), accepted.format);
+    }
+    let value = convert::read(served, object)?;
+    show_value(server, admitted, served, &value, code, accepted)
+}
+
+/// An object in the negotiated form.
+pub(crate) fn show_value(
+    server: &ApiServer,
+    admitted: &Admitted,
+    served: &Served,
+    value: &serde_json::Value,
+    code: StatusCode,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
+    match accepted.shape {
+        Shape::Object => respond::object(code, value, accepted.format),
+        Shape::Metadata => respond::object(code, &table::partial_metadata(value), accepted.format),
+        Shape::Table => {
+            let options = table::Options::from_query(&admitted.info)?;
+            let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
+            let rows = std::slice::from_ref(value);
+            let table = table::render(served.info, rows, &table::ListMeta::at(version), options, server.clock.now());
+            respond::object(code, &table, accepted.format)
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! LIST: stored bytes one after the other, paged at one version.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Response, StatusCode};
+use kedge_meta::{Status, fields, labels};
+use kedge_registry::{Served, convert};
+use kedge_storage::{Error as StorageError, Listing, Matcher};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::negotiate::{self, Shape};
+use crate::request_info::RequestInfo;
+use crate::server::ApiServer;
+use crate::{respond, table};
+
+/// Upstream's continue token: the version of the list, and the key to start from.
+#[derive(Debug, Serialize, Deserialize)]
+struct Token {
+    v: String,
+    rv: u64,
+    start: String,
+}
+
+const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+
+/// The selectors of a list or watch. A name in the path selects by name.
+pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, Status> {
+    let labels = labels::Selector::parse(info.param("labelSelector"))
+        .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}").replace("requirement: unable to parse ", "")))?;
+    let mut fields = fields::Selector::parse(info.param("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
+    if !info.name.is_empty() {
+        let value = info.name.clone();
+        fields.requirements.push(fields::Requirement { field: "metadata.name".into(), value, equal: true });
+    }
+    for requirement in &mut fields.requirements {
+        // The newer group's events are selected by their own names of the same fields.
+        if let Some(rest) = requirement.field.strip_prefix("regarding.")
+            && served.needs_conversion()
+        {
+            requirement.field = format!("involvedObject.{rest}");
+        }
+        // Events are selected by `source`, which is a field of that name.
+        if requirement.field == "source" && served.info.plural == "events" {
+            requirement.field = "source.component".into();
+        }
+        if !served.store.is_selectable(&requirement.field) {
+            return Err(Status::bad_request(format!("field label not supported: {}", requirement.field)));
+        }
+    }
+    Ok(Matcher { labels, fields })
+}
+
+pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let matcher = matcher(info, served)?;
+    let limit = match info.param("limit") {
+        "" => 0,
+        text => text.parse().map_err(|_| Status::bad_request(format!("invalid limit {text:?}")))?,
+    };
+    let scope = served.scope(&info.namespace);
+    let listing = select(info, served, &scope, &matcher, limit).await?;
+    let meta = list_meta(&listing, limit, &matcher);
+    if accepted.shape == Shape::Object && !served.needs_conversion() {
+        return respond::encoded(StatusCode::OK, encode(served, &listing, &meta)?, accepted.format);
+    }
+    let mut items = Vec::with_capacity(listing.objects.len());
+    for (_, object) in &listing.objects {
+        items.push(convert::read(served, object)?);
+    }
+    match accepted.shape {
+        Shape::Table => {
+            let options = table::Options::from_query(info)?;
+            let table = table::render(served.info, &items, &meta, options, server.clock.now());
+            respond::object(StatusCode::OK, &table, accepted.format)
+        }
+        Shape::Metadata => {
+            let items: Vec<Value> = items.iter().map(table::partial_metadata).collect();
+            let kind = "PartialObjectMetadataList";
+            let list = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items});
+            respond::object(StatusCode::OK, &list, accepted.format)
+        }
+        Shape::Object => {
+            let kind = kedge_schema::list_kind(served.info.kind);
+            let list = json!({"kind": kind, "apiVersion": served.info.api_version(), "metadata": meta, "items": items});
+            respond::object(StatusCode::OK, &list, accepted.format)
+        }
+    }
+}
+
+async fn select(
+    info: &RequestInfo,
+    served: &Served,
+    scope: &str,
+    matcher: &Matcher,
+    limit: usize,
+) -> Result<Listing, Status> {
+    let token = info.param("continue");
+    if !token.is_empty() {
+        let bad = || Status::bad_request("continue key is not valid: the token cannot be read");
+        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|_| bad())?;
+        if token.v != TOKEN_VERSION || !token.start.starts_with(scope) {
+            return Err(bad());
+        }
+        let expired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
+        return served.store.list_at(scope, &token.start, matcher, limit, token.rv).await.map_err(|err| match err {
+            StorageError::TooOld { .. } => Status::expired(expired),
+            other => Status::internal(other),
+        });
+    }
+    let version = info.param("resourceVersion");
+    let exact = info.param("resourceVersionMatch") == "Exact";
+    if version.is_empty() || version == "0" {
+        return Ok(served.store.list(scope, matcher, limit));
+    }
+    let version: u64 = version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+    let answer = match exact {
+        true => served.store.list_at(scope, scope, matcher, limit, version).await,
+        false if version > served.store.revision() => {
+            Err(StorageError::Future { requested: version, current: served.store.revision() })
+        }
+        false => Ok(served.store.list(scope, matcher, limit)),
+    };
+    answer.map_err(|err| match err {
+        StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),
+        StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
+        other => Status::internal(other),
+    })
+}
+
+fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
+    let mut meta = table::ListMeta::at(&listing.revision.to_string());
+    if limit > 0 && listing.more
+        && let Some((last, _)) = listing.objects.last()
+    {
+        let token = Token { v: TOKEN_VERSION.into(), rv: listing.revision, start: format!("{last}\0") };
+        meta.continue_ = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default());
+        meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
+    }
+    meta
+}
+
+/// The list as JSON, without building a tree.
+fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<Vec<u8>, Status> {
+    let size: usize = listing.objects.iter().map(|(_, object)| object.size_hint() + 1).sum();
+    let mut out = Vec::with_capacity(size + 256);
+    let kind = kedge_schema::list_kind(served.info.kind);
+    out.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", served.info.api_version()).as_bytes());
+    serde_json::to_writer(&mut out, meta).map_err(Status::internal)?;
+    out.extend_from_slice(b",\"items\":[");
+    for (i, (_, object)) in listing.objects.iter().enumerate() {
+        if i > 0 {
+            out.push(b',');
+        }
+        object.write_json(&mut out);
+    }
+    out.extend_from_slice(b"]}\n");
+    Ok(out)
+}

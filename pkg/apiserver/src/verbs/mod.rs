@@ -1,0 +1,136 @@
+//! One file a verb; this one finds the resource and the verb of a request.
+
+mod create;
+mod decode;
+mod delete;
+mod get;
+mod list;
+mod patch;
+mod update;
+mod watch;
+
+use std::sync::Arc;
+
+use http::Response;
+use kedge_meta::{GroupResource, Status};
+use kedge_registry::{Served, verbs};
+
+use crate::body::Body;
+use crate::chain::Admitted;
+use crate::server::ApiServer;
+use crate::{reviews, subresources};
+
+pub(crate) use decode::{check_strict, decode_untyped};
+pub(crate) use patch::{PatchBody, patch_body};
+
+/// Serves a request on a resource.
+pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let Some(resource) = kedge_schema::resource(&info.group, &info.version, &info.resource) else {
+        return Err(Status::unknown_path());
+    };
+    if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+        return Err(Status::unknown_path());
+    }
+    if reviews::serves(resource) {
+        return reviews::handle(server, admitted).await;
+    }
+    if resource.plural == "bindings" && info.verb == "create" {
+        return subresources::binding::create(server, admitted).await;
+    }
+    let Some(served) = server.registry.get(&info.group, &info.version, &info.resource) else {
+        return Err(Status::unknown_path());
+    };
+    let served = served.clone();
+    if !info.subresource.is_empty() {
+        return subresources::dispatch(server, admitted, served).await;
+    }
+    let verb = info.verb.as_str();
+    let named_by_namespace = !resource.namespaced || !info.namespace.is_empty();
+    match verb {
+        _ if !resource.has_verb_named(verb) => Err(not_supported(&served, verb)),
+        "get" => get::handle(server, &admitted, &served),
+        "list" => list::handle(server, &admitted, &served).await,
+        "watch" => watch::handle(server, &admitted, &served),
+        _ if !named_by_namespace => Err(Status::method_not_allowed()),
+        "create" if info.name.is_empty() => create::handle(server, admitted, &served).await,
+        "update" if !info.name.is_empty() => update::handle(server, admitted, &served).await,
+        "patch" if !info.name.is_empty() => patch::handle(server, admitted, &served).await,
+        "delete" => delete::one(server, admitted, &served).await,
+        "deletecollection" => delete::collection(server, admitted, &served).await,
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// 405 for a verb that the resource lacks.
+pub(crate) fn not_supported(served: &Served, verb: &str) -> Status {
+    Status::method_not_supported(&served.group_resource(), verb)
+}
+
+/// A look-up of verbs by their name.
+trait HasVerb {
+    fn has_verb_named(&self, verb: &str) -> bool;
+}
+
+impl HasVerb for kedge_schema::ResourceInfo {
+    fn has_verb_named(&self, verb: &str) -> bool {
+        self.verbs.contains(&verb)
+    }
+}
+
+/// The registry's view of a request.
+pub(crate) fn registry_request<'a>(
+    server: &'a ApiServer,
+    admitted: &'a Admitted,
+    served: &'a Served,
+) -> Result<verbs::Request<'a>, Status> {
+    Ok(verbs::Request {
+        registry: &server.registry,
+        served,
+        admission: &*server.admission,
+        user: &admitted.user,
+        namespace: if served.info.namespaced { &admitted.info.namespace } else { "" },
+        name: &admitted.info.name,
+        subresource: &admitted.info.subresource,
+        dry_run: dry_run(admitted)?,
+    })
+}
+
+/// Whether nothing is to be stored.
+pub(crate) fn dry_run(admitted: &Admitted) -> Result<bool, Status> {
+    let mut all = false;
+    for (name, value) in &admitted.info.query {
+        match (name.as_str(), value.as_str()) {
+            ("dryRun", "All") => all = true,
+            ("dryRun", "") => {}
+            ("dryRun", other) => {
+                let path = kedge_meta::field::Path::new("dryRun");
+                let error = kedge_meta::field::Error::not_supported(&path, [other], &["All"]);
+                let kind = kedge_meta::GroupKind::new("meta.k8s.io", "CreateOptions");
+                return Err(Status::invalid(&kind, "", &vec![error]));
+            }
+            _ => {}
+        }
+    }
+    Ok(all)
+}
+
+/// Group and plural of a request, for messages.
+pub(crate) fn group_resource(admitted: &Admitted) -> GroupResource {
+    GroupResource::new(&admitted.info.group, &admitted.info.resource)
+}
+
+/// The object itself, for subresources that show it.
+pub(crate) fn get_object(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    get::handle(server, admitted, served)
+}
+
+/// A write of the object through a subresource.
+pub(crate) async fn update_object(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    update::handle(server, admitted, served).await
+}
+
+/// A patch of the object through a subresource.
+pub(crate) async fn patch_object(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    patch::handle(server, admitted, served).await
+}

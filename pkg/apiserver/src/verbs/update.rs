@@ -1,0 +1,35 @@
+//! PUT of a whole object, or of its status.
+
+use http::{Response, StatusCode};
+use kedge_meta::Status;
+use kedge_registry::{Served, verbs};
+use serde_json::Value;
+
+use super::{decode, get, registry_request};
+use crate::body::{self, Body};
+use crate::chain::Admitted;
+use crate::server::ApiServer;
+use crate::{negotiate, respond};
+
+pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
+    let name = body.object["metadata"]["name"].as_str().unwrap_or_default();
+    if name != admitted.info.name {
+        let message = format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            admitted.info.name
+        );
+        return Err(Status::bad_request(message));
+    }
+    let request = registry_request(server, &admitted, served)?;
+    let options = verbs::UpdateOptions { create: served.strategy.allow_create_on_update() };
+    let wanted = body.object;
+    let transform = move |_: Option<&Value>| Ok(wanted.clone());
+    let written = verbs::update(&request, &transform, options).await?;
+    let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
+    let mut response = get::show_value(server, &admitted, served, &written.object, code, accepted)?;
+    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
+    Ok(response)
+}

@@ -1,0 +1,257 @@
+//! WATCH: a stream of frames that all watchers share.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{Response, StatusCode};
+use http_body::Frame;
+use http_body_util::BodyExt as _;
+use kedge_base::{BoxFuture, SharedClock, Shutdown};
+use kedge_meta::Status;
+use kedge_registry::{Served, convert};
+use kedge_storage::{Error as StorageError, EventKind, Next, Object, ResourceStore, Watcher};
+use serde_json::{Value, json};
+
+use crate::body::{Body, BoxError};
+use crate::chain::Admitted;
+use crate::negotiate::{self, Accepted, Format, Shape};
+use crate::server::ApiServer;
+use crate::verbs::list;
+use crate::{respond, table};
+
+/// Without a timeout from the client, a watch ends after this time plus a random part of it, so that clients spread.
+const MIN_SECONDS: u64 = 1_800;
+/// Between bookmarks.
+const BOOKMARK: Duration = Duration::from_secs(60);
+
+/// How an event becomes a line for one client.
+#[derive(Clone)]
+struct Form {
+    served: Served,
+    accepted: Accepted,
+    options: table::Options,
+    clock: SharedClock,
+}
+
+pub(crate) fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    if accepted.format == Format::Yaml {
+        return Err(Status::not_acceptable(&["application/json;stream=watch"]));
+    }
+    let matcher = list::matcher(info, served)?;
+    let scope = served.scope(&info.namespace);
+    let version = info.param("resourceVersion");
+    let initial = info.flag("sendInitialEvents");
+    if initial && info.param("resourceVersionMatch") != "NotOlderThan" {
+        let path = kedge_meta::field::Path::new("resourceVersionMatch");
+        let error = kedge_meta::field::Error::forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
+    }
+    let (state, watcher) = if version.is_empty() || version == "0" || initial {
+        served.store.watch_with_state(&scope, matcher)
+    } else {
+        let version: u64 =
+            version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+        let watcher = served.store.watch(&scope, matcher, version).map_err(|err| match err {
+            StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
+            other => expired(&other),
+        })?;
+        (Vec::new(), watcher)
+    };
+    let form = Form {
+        served: served.clone(),
+        accepted,
+        options: table::Options::from_query(info)?,
+        clock: server.clock.clone(),
+    };
+    let bookmarks = info.flag("allowWatchBookmarks");
+    let mut ready: VecDeque<Bytes> = VecDeque::new();
+    for object in &state {
+        ready.push_back(form.added(object)?);
+    }
+    if initial && bookmarks {
+        ready.push_back(form.bookmark(watcher.seen(), true));
+    }
+    let seconds = match info.param("timeoutSeconds") {
+        "" | "0" => MIN_SECONDS + kedge_base::random::u64() % MIN_SECONDS,
+        text => text.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {text:?}")))?,
+    };
+    let stream = WatchBody {
+        ready,
+        form,
+        bookmarks,
+        end: server.clock.sleep(Duration::from_secs(seconds)),
+        step: None,
+        watcher: Some(watcher),
+        shutdown: server.shutdown.clone(),
+    };
+    let mut response = respond::json_bytes(StatusCode::OK, Bytes::new());
+    *response.body_mut() = stream.boxed_unsync();
+    Ok(response)
+}
+
+fn expired(err: &StorageError) -> Status {
+    Status::expired(err.to_string())
+}
+
+impl Form {
+    fn is_plain(&self) -> bool {
+        self.accepted.shape == Shape::Object && !self.served.needs_conversion()
+    }
+
+    fn added(&self, object: &Object) -> Result<Bytes, Status> {
+        if self.is_plain() {
+            return Ok(ResourceStore::added_frame(object));
+        }
+        Ok(self.line("ADDED", convert::read(&self.served, object)?))
+    }
+
+    fn event(&self, kind: EventKind, event: &kedge_storage::WatchEvent) -> Result<Bytes, Status> {
+        if self.is_plain() {
+            return Ok(event.frame(kind));
+        }
+        let name = match kind {
+            EventKind::Added => "ADDED",
+            EventKind::Modified => "MODIFIED",
+            EventKind::Deleted => "DELETED",
+        };
+        let object = event.shown(kind).ok_or_else(|| Status::internal("an event without its object"))?;
+        Ok(self.line(name, convert::read(&self.served, &object)?))
+    }
+
+    fn line(&self, kind: &str, value: Value) -> Bytes {
+        let shown = match self.accepted.shape {
+            Shape::Object => value,
+            Shape::Metadata => table::partial_metadata(&value),
+            Shape::Table => {
+                let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
+                let rows = std::slice::from_ref(&value);
+                table::render(self.served.info, rows, &table::ListMeta::at(&version), self.options, self.clock.now())
+            }
+        };
+        line(kind, &shown)
+    }
+
+    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+        let mut metadata = json!({ "resourceVersion": revision.to_string() });
+        if initial_end {
+            metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
+        }
+        if self.accepted.shape == Shape::Metadata {
+            let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+            return line("BOOKMARK", &object);
+        }
+        let info = self.served.info;
+        let object = json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata });
+        if self.accepted.shape == Shape::Table {
+            let rows = std::slice::from_ref(&object);
+            let meta = table::ListMeta::at(&revision.to_string());
+            return line("BOOKMARK", &table::render(info, rows, &meta, self.options, self.clock.now()));
+        }
+        line("BOOKMARK", &object)
+    }
+}
+
+fn line(kind: &str, object: &Value) -> Bytes {
+    format!("{}\n", json!({ "type": kind, "object": object })).into()
+}
+
+/// What one wait ended with.
+enum Step {
+    Next(Next),
+    Bookmark,
+    Shutdown,
+}
+
+/// The body of a watch: frames that are ready, then whatever the watcher brings.
+struct WatchBody {
+    ready: VecDeque<Bytes>,
+    form: Form,
+    bookmarks: bool,
+    end: BoxFuture<'static, ()>,
+    /// The wait under way; it holds the watcher meanwhile.
+    step: Option<BoxFuture<'static, (Watcher, Step)>>,
+    watcher: Option<Watcher>,
+    shutdown: Shutdown,
+}
+
+impl WatchBody {
+    fn wait(&mut self) -> Option<BoxFuture<'static, (Watcher, Step)>> {
+        let mut watcher = self.watcher.take()?;
+        let bookmark = self.form.clock.sleep(BOOKMARK);
+        let shutdown = self.shutdown.clone();
+        Some(Box::pin(async move {
+            let step = tokio::select! {
+                next = watcher.next() => Step::Next(next),
+                () = bookmark => Step::Bookmark,
+                () = shutdown.requested() => Step::Shutdown,
+            };
+            (watcher, step)
+        }))
+    }
+
+    /// Takes in the end of a wait, and every event that is there already. False ends the stream.
+    fn take_in(&mut self, mut watcher: Watcher, step: Step) -> bool {
+        let failed = |status: &Status| line("ERROR", &serde_json::to_value(status).unwrap_or_default());
+        let mut next = match step {
+            Step::Shutdown | Step::Next(Next::Closed) => return false,
+            Step::Bookmark => {
+                if self.bookmarks && watcher.is_caught_up() {
+                    self.ready.push_back(self.form.bookmark(self.form.served.store.revision().max(watcher.seen()), false));
+                }
+                self.watcher = Some(watcher);
+                return true;
+            }
+            Step::Next(Next::TooOld(err)) => Err(expired(&err)),
+            Step::Next(Next::Event(kind, event)) => Ok(Some((kind, event))),
+        };
+        loop {
+            match next.and_then(|event| event.map(|(kind, event)| self.form.event(kind, &event)).transpose()) {
+                Ok(Some(frame)) => self.ready.push_back(frame),
+                Ok(None) => break,
+                Err(status) => {
+                    // The error is the last thing that this watch says.
+                    self.ready.push_back(failed(&status));
+                    return true;
+                }
+            }
+            if self.ready.len() >= 64 {
+                break;
+            }
+            next = watcher.try_next().map_err(|err| expired(&err));
+        }
+        self.watcher = Some(watcher);
+        true
+    }
+}
+
+impl http_body::Body for WatchBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Frame::data(frame))));
+            }
+            if self.end.poll_unpin(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            if self.step.is_none() {
+                self.step = self.wait();
+            }
+            let Some(step) = &mut self.step else { return Poll::Ready(None) };
+            let Poll::Ready((watcher, step)) = step.poll_unpin(cx) else { return Poll::Pending };
+            self.step = None;
+            if !self.take_in(watcher, step) {
+                return Poll::Ready(None);
+            }
+        }
+    }
+}
