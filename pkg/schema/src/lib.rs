@@ -10,6 +10,8 @@
 
 pub mod conform;
 pub mod decode;
+pub mod defaults;
+pub mod discovery;
 pub mod normalize;
 mod scalar;
 pub mod table;

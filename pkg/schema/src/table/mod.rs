@@ -7,6 +7,7 @@ mod resource;
 
 pub use field::{FieldDef, FieldType, ListType};
 pub(crate) use field::{go_type, object_go_type};
+pub(crate) use resource::api_version;
 pub use resource::{GroupInfo, KindInfo, ResourceInfo, SubresourceInfo, Verb};
 
 use std::collections::HashMap;

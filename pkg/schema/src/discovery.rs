@@ -1,0 +1,180 @@
+//! Discovery documents, rendered from the table: the plain ones and the aggregated one.
+
+use serde_json::{Map, Value, json};
+
+use crate::table::{GroupInfo, KindInfo, ResourceInfo, groups, resources};
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+fn group_version(group: &str, version: &str) -> String {
+    crate::table::api_version(group, version)
+}
+
+/// `/api`: the versions of the core group. `address` is where clients reach the server, such as `10.0.0.5:6443`.
+pub fn api_versions(address: &str) -> Vec<u8> {
+    bytes(&json!({
+        "kind": "APIVersions",
+        "versions": ["v1"],
+        "serverAddressByClientCIDRs": [{ "clientCIDR": "0.0.0.0/0", "serverAddress": address }],
+    }))
+}
+
+fn group_json(group: &GroupInfo) -> Value {
+    let version = |v: &&str| json!({ "groupVersion": group_version(group.name, v), "version": v });
+    json!({
+        "name": group.name,
+        "versions": group.versions.iter().map(version).collect::<Vec<_>>(),
+        "preferredVersion": version(&group.preferred_version()),
+    })
+}
+
+/// `/apis`: all groups but the core one.
+pub fn api_group_list() -> Vec<u8> {
+    let list: Vec<Value> = groups().iter().filter(|g| !g.name.is_empty()).map(group_json).collect();
+    bytes(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
+}
+
+/// `/apis/<group>`; none for an unknown group.
+pub fn api_group(name: &str) -> Option<Vec<u8>> {
+    let group = groups().iter().find(|g| g.name == name && !name.is_empty())?;
+    let mut value = group_json(group);
+    value["kind"] = json!("APIGroup");
+    value["apiVersion"] = json!("v1");
+    Some(bytes(&value))
+}
+
+fn put_list(map: &mut Map<String, Value>, field: &str, list: &[&str]) {
+    if !list.is_empty() {
+        map.insert(field.into(), json!(list));
+    }
+}
+
+/// Group and version of a kind are only told where they are not those of the list.
+fn foreign(map: &mut Map<String, Value>, kind: &KindInfo, resource: &ResourceInfo) {
+    if (kind.group, kind.version) != (resource.group, resource.version) {
+        if !kind.group.is_empty() {
+            map.insert("group".into(), json!(kind.group));
+        }
+        map.insert("version".into(), json!(kind.version));
+    }
+}
+
+fn resource_entries(resource: &ResourceInfo) -> Vec<Value> {
+    let mut entry = Map::new();
+    entry.insert("name".into(), json!(resource.plural));
+    entry.insert("singularName".into(), json!(resource.singular));
+    entry.insert("namespaced".into(), json!(resource.namespaced));
+    entry.insert("kind".into(), json!(resource.kind));
+    entry.insert("verbs".into(), json!(resource.verbs));
+    put_list(&mut entry, "shortNames", &resource.short_names);
+    put_list(&mut entry, "categories", &resource.categories);
+    if resource.is_stored() {
+        entry.insert("storageVersionHash".into(), json!(resource.storage_version_hash));
+    }
+    let mut entries = vec![Value::Object(entry)];
+    for sub in &resource.subresources {
+        let mut entry = Map::new();
+        entry.insert("name".into(), json!(format!("{}/{}", resource.plural, sub.name)));
+        entry.insert("singularName".into(), json!(""));
+        entry.insert("namespaced".into(), json!(resource.namespaced));
+        foreign(&mut entry, &sub.kind, resource);
+        entry.insert("kind".into(), json!(sub.kind.kind));
+        entry.insert("verbs".into(), json!(sub.verbs));
+        entries.push(Value::Object(entry));
+    }
+    entries
+}
+
+/// `/api/v1`, `/apis/<group>/<version>`; none for what is not served.
+pub fn api_resource_list(group: &str, version: &str) -> Option<Vec<u8>> {
+    groups().iter().find(|g| g.name == group && g.versions.contains(&version))?;
+    let of_version = resources().iter().filter(|r| r.group == group && r.version == version);
+    let list: Vec<Value> = of_version.flat_map(resource_entries).collect();
+    let group_version = group_version(group, version);
+    Some(bytes(&json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list,
+    })))
+}
+
+fn response_kind(kind: &KindInfo, resource: &ResourceInfo) -> Value {
+    if (kind.group, kind.version) == (resource.group, resource.version) {
+        return json!({ "group": "", "version": "", "kind": kind.kind });
+    }
+    json!({ "group": kind.group, "version": kind.version, "kind": kind.kind })
+}
+
+fn aggregated_resource(resource: &ResourceInfo) -> Value {
+    let own = KindInfo { group: resource.group, version: resource.version, kind: resource.kind };
+    let mut entry = Map::new();
+    entry.insert("resource".into(), json!(resource.plural));
+    entry.insert("responseKind".into(), response_kind(&own, resource));
+    entry.insert("scope".into(), json!(if resource.namespaced { "Namespaced" } else { "Cluster" }));
+    entry.insert("singularResource".into(), json!(resource.singular));
+    entry.insert("verbs".into(), json!(resource.verbs));
+    put_list(&mut entry, "shortNames", &resource.short_names);
+    put_list(&mut entry, "categories", &resource.categories);
+    let subresource = |sub: &crate::SubresourceInfo| {
+        json!({ "subresource": sub.name, "responseKind": response_kind(&sub.kind, resource), "verbs": sub.verbs })
+    };
+    let subresources: Vec<Value> = resource.subresources.iter().map(subresource).collect();
+    if !subresources.is_empty() {
+        entry.insert("subresources".into(), subresources.into());
+    }
+    Value::Object(entry)
+}
+
+fn aggregated(wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8> {
+    let version = |group: &GroupInfo, version: &str| {
+        let of_version = resources().iter().filter(|r| r.group == group.name && r.version == version);
+        json!({
+            "version": version,
+            "freshness": "Current",
+            "resources": of_version.map(aggregated_resource).collect::<Vec<_>>(),
+        })
+    };
+    let item = |group: &GroupInfo| {
+        let metadata = if group.name.is_empty() { json!({}) } else { json!({ "name": group.name }) };
+        let versions: Vec<Value> = group.versions.iter().map(|v| version(group, v)).collect();
+        json!({ "metadata": metadata, "versions": versions })
+    };
+    let items: Vec<Value> = groups().iter().filter(|g| wanted(g)).map(item).collect();
+    bytes(&json!({
+        "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
+    }))
+}
+
+/// `/api` as an `APIGroupDiscoveryList`.
+pub fn aggregated_core() -> Vec<u8> {
+    aggregated(|group| group.name.is_empty())
+}
+
+/// `/apis` as an `APIGroupDiscoveryList`.
+pub fn aggregated_groups() -> Vec<u8> {
+    aggregated(|group| !group.name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_scale_names_its_own_group() {
+        let list: Value = serde_json::from_slice(&api_resource_list("apps", "v1").unwrap()).unwrap();
+        let scale = list["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale").unwrap();
+        assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+        assert!(api_resource_list("apps", "v9").is_none());
+    }
+
+    #[test]
+    fn every_resource_is_in_the_aggregated_document() {
+        let count = |bytes: Vec<u8>| {
+            let list: Value = serde_json::from_slice(&bytes).unwrap();
+            let versions = list["items"].as_array().unwrap().iter().flat_map(|i| i["versions"].as_array().unwrap().clone());
+            versions.map(|v| v["resources"].as_array().unwrap().len()).sum::<usize>()
+        };
+        assert_eq!(count(aggregated_core()) + count(aggregated_groups()), resources().len());
+    }
+}
