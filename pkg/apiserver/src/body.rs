@@ -3,11 +3,37 @@
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use kedge_meta::Status;
+use parking_lot::Mutex;
 
-/// Any error of a body.
+/// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// A body of either direction; it may never end.
-pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BoxError>;
+pub type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>;
+
+/// A body that broke off. It has a type of its own because hyper cannot see through a boxed one.
+#[derive(Debug, thiserror::Error)]
+#[error("the body broke off")]
+pub struct BodyError(#[source] pub BoxError);
+
+impl From<hyper::Error> for BodyError {
+    fn from(err: hyper::Error) -> Self {
+        Self(err.into())
+    }
+}
+
+/// The body of a request while its head is looked at by several: it is taken once.
+pub(crate) struct RequestBody(Mutex<Option<Body>>);
+
+impl RequestBody {
+    pub(crate) fn new(body: Body) -> Self {
+        Self(Mutex::new(Some(body)))
+    }
+
+    /// The body; empty when it has been taken.
+    pub(crate) fn take(&self) -> Body {
+        self.0.lock().take().unwrap_or_else(|| full(Bytes::new()))
+    }
+}
 
 /// Largest body of a request, as upstream.
 pub(crate) const MAX_REQUEST: usize = 3 << 20;

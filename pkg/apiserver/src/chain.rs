@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, header};
-use kedge_auth::{Authorizer as _, Credentials, Decision};
+use kedge_auth::{Credentials, Decision};
 use kedge_base::random;
 use kedge_meta::{GroupResource, Status, UserInfo};
 use tracing::{debug, warn};
 
-use crate::body::Body;
+use crate::body::{Body, RequestBody};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
 use crate::{discovery, health, respond, verbs};
@@ -21,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Admitted {
     pub info: RequestInfo,
     pub user: UserInfo,
-    pub request: Request<Body>,
+    pub request: Request<RequestBody>,
 }
 
 impl ApiServer {
@@ -54,9 +54,13 @@ impl ApiServer {
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
         // The work, within its time.
         let long_running = info.is_long_running();
-        let admitted = Admitted { info, user, request };
+        let admitted = Admitted { info, user, request: request.map(RequestBody::new) };
         let work = async {
-            if admitted.info.is_resource { verbs::dispatch(self, admitted).await } else { discovery::handle(self, admitted).await }
+            if admitted.info.is_resource {
+                verbs::dispatch(self, admitted).await
+            } else {
+                discovery::handle(self, admitted).await
+            }
         };
         let response = if long_running {
             work.await
@@ -74,7 +78,8 @@ impl ApiServer {
         }
         let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let bearer = bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let credentials = Credentials { certificates: &peer.certificates, bearer: bearer.map(|(_, token)| token.trim()) };
+        let credentials =
+            Credentials { certificates: &peer.certificates, bearer: bearer.map(|(_, token)| token.trim()) };
         match self.authenticator.authenticate(&credentials, self.now()) {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(Status::unauthorized()),

@@ -58,8 +58,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
             respond::object(StatusCode::OK, &document, Format::Json)
         }
         ["openid", "v1", "jwks"] => {
-            let mut response =
-                respond::object(StatusCode::OK, &server.authenticator.tokens().key_set(), Format::Json)?;
+            let mut response = respond::object(StatusCode::OK, &server.authenticator.tokens().key_set(), Format::Json)?;
             let kind = HeaderValue::from_static("application/jwk-set+json");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             Ok(response)
@@ -105,7 +104,9 @@ fn negotiated(headers: &HeaderMap, document: &bytes::Bytes) -> Result<Response<B
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     // The protobuf forms of these documents are not served; clients then ask for JSON.
     if !accept.contains("json") && !accept.contains("*/*") {
-        return Err(negotiate::accepted(headers).err().unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
+        return Err(negotiate::accepted(headers)
+            .err()
+            .unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
     }
     Ok(respond::json_bytes(StatusCode::OK, document.clone()))
 }
@@ -131,7 +132,8 @@ fn go_arch() -> &'static str {
 }
 
 fn paths() -> Result<Response<Body>, Status> {
-    let mut paths = vec!["/.well-known/openid-configuration".to_owned(), "/api".into(), "/api/v1".into(), "/apis".into()];
+    let mut paths =
+        vec!["/.well-known/openid-configuration".to_owned(), "/api".into(), "/api/v1".into(), "/apis".into()];
     for group in kedge_schema::groups().iter().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));

@@ -58,7 +58,11 @@ pub(crate) fn handle(server: &ApiServer, info: &RequestInfo) -> Response<Body> {
     }
     let mut report = String::new();
     for (name, holds) in checks {
-        report.push_str(&if holds { format!("[+]{name} ok\n") } else { format!("[-]{name} failed: reason withheld\n") });
+        report.push_str(&if holds {
+            format!("[+]{name} ok\n")
+        } else {
+            format!("[-]{name} failed: reason withheld\n")
+        });
     }
     report.push_str(&format!("{endpoint} check {}\n", if healthy { "passed" } else { "failed" }));
     respond::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, report)

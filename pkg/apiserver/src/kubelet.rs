@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tracing::debug;
 
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BodyError, BoxError};
 
 const CONNECT: Duration = Duration::from_secs(10);
 
@@ -62,7 +62,7 @@ impl KubeletAccess {
             self.tasks.spawn_until_shutdown("kubelet stream", join(downstream, upstream));
         }
         // The sender keeps the connection open as long as the answer streams.
-        Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+        Ok(response.map(|body| body.map_err(BodyError::from).boxed_unsync()))
     }
 
     async fn connect(&self, address: &str) -> Result<tokio_rustls::client::TlsStream<TcpStream>, BoxError> {

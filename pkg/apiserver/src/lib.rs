@@ -23,7 +23,7 @@ mod subresources;
 mod table;
 mod verbs;
 
-pub use body::{Body, BoxError};
+pub use body::{Body, BodyError, BoxError};
 pub use health::Readiness;
 pub use kubelet::KubeletAccess;
 pub use request_info::RequestInfo;

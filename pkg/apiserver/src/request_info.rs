@@ -32,7 +32,8 @@ impl RequestInfo {
         }
         let query = uri.query().map(parse_query).unwrap_or_default();
         let path = decode(uri.path())?;
-        let mut info = Self { path: path.clone(), query, verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
+        let mut info =
+            Self { path: path.clone(), query, verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();
         let rest = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -98,7 +99,10 @@ impl RequestInfo {
 
     /// A query parameter as a boolean, as Go reads them in queries: anything but `false` and `0` is true.
     pub fn flag(&self, name: &str) -> bool {
-        self.query.iter().find(|(k, _)| k == name).is_some_and(|(_, v)| !matches!(v.to_lowercase().as_str(), "false" | "0"))
+        self.query
+            .iter()
+            .find(|(k, _)| k == name)
+            .is_some_and(|(_, v)| !matches!(v.to_lowercase().as_str(), "false" | "0"))
     }
 
     /// Whether the request may take as long as the client likes.

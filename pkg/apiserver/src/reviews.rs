@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use kedge_auth::{Authorizer as _, Decision};
+use kedge_auth::Decision;
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::value::ValueExt as _;
 use kedge_schema::ResourceInfo;
@@ -21,7 +21,7 @@ pub(crate) fn serves(resource: &ResourceInfo) -> bool {
     matches!(resource.group, "authentication.k8s.io" | "authorization.k8s.io") || resource.plural == "componentstatuses"
 }
 
-pub(crate) async fn handle(server: &Arc<ApiServer>, mut admitted: Admitted) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     if admitted.info.resource == "componentstatuses" {
         return component_statuses(&admitted);
@@ -29,7 +29,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, mut admitted: Admitted) -> R
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let mut review = decode_untyped(&bytes, "review")?.value;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
@@ -71,7 +71,8 @@ fn user_json(user: &UserInfo) -> Value {
 
 fn reviewed_user(review: &Value) -> Result<UserInfo, Status> {
     let name = review.text(&["spec", "user"]).to_owned();
-    let groups = review.list(&["spec", "groups"]).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
+    let groups =
+        review.list(&["spec", "groups"]).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
     if name.is_empty() && groups.is_empty() {
         return Err(Status::bad_request("spec: at least one of user or group must be specified"));
     }

@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
-use crate::body::BoxError;
+use crate::body::{BodyError, BoxError};
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ async fn connection(
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
         async move {
-            let request = request.map(|body| body.map_err(BoxError::from).boxed_unsync());
+            let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
             Ok::<_, Infallible>(server.handle(request, &peer).await)
         }
     });

@@ -67,9 +67,7 @@ pub(crate) fn render(
     now: jiff::Timestamp,
 ) -> Value {
     let printer = printers::printer(resource.group, resource.plural);
-    let column = |c: &printers::Column| {
-        json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority})
-    };
+    let column = |c: &printers::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     let row = |object: &Value| {
         let mut row = json!({ "cells": (printer.row)(object, now) });
         match options {

@@ -15,7 +15,7 @@ use crate::verbs::{decode_untyped, registry_request};
 
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let binding = decode_untyped(&bytes, "Binding")?.value;
     let pod = binding.name().to_owned();
     if admitted.info.resource == "bindings" {
@@ -37,13 +37,19 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let now = time::rfc3339(server.clock.now());
     let uid = binding.text(&["metadata", "uid"]).to_owned();
     let conflict = |why: &str| {
-        Status::failure(409, Reason::Conflict, format!("Operation cannot be fulfilled on pods/binding {:?}: {why}", admitted.info.name))
+        Status::failure(
+            409,
+            Reason::Conflict,
+            format!("Operation cannot be fulfilled on pods/binding {:?}: {why}", admitted.info.name),
+        )
     };
     let transform = |old: Option<&Value>| {
         let mut pod = old.cloned().unwrap_or_default();
         if !uid.is_empty() && uid != pod.text(&["metadata", "uid"]) {
             let is = pod.text(&["metadata", "uid"]);
-            return Err(conflict(&format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {is}")));
+            return Err(conflict(&format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {is}"
+            )));
         }
         if !pod.text(&["metadata", "deletionTimestamp"]).is_empty() {
             return Err(conflict(&format!("pod {} is being deleted, cannot be assigned to a host", pod.name())));
@@ -73,7 +79,8 @@ fn set_scheduled(pod: &mut Value, now: &str) {
     let conditions = status.entry("conditions").or_insert_with(|| json!([]));
     if let Value::Array(list) = conditions {
         list.retain(|c| c.text(&["type"]) != "PodScheduled");
-        let mut condition = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+        let mut condition =
+            json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
         if let Some(generation) = generation {
             condition.set("observedGeneration", generation);
         }

@@ -13,8 +13,8 @@ use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{decode_untyped, registry_request};
 
-pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let bytes = body::read(admitted.request.body().take()).await?;
     let eviction = decode_untyped(&bytes, "Eviction")?.value;
     if !eviction.name().is_empty() && eviction.name() != admitted.info.name {
         return Err(Status::bad_request(format!(
@@ -24,8 +24,8 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted, served: &
         )));
     }
     let options = eviction.get("deleteOptions").cloned().unwrap_or_else(|| json!({}));
-    let options: verbs::DeleteOptions =
-        serde_json::from_value(options).map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")))?;
+    let options: verbs::DeleteOptions = serde_json::from_value(options)
+        .map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")))?;
     check_budgets(server, &admitted, served)?;
     let mut request = registry_request(server, &admitted, served)?;
     request.subresource = "";

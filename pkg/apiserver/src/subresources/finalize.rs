@@ -13,8 +13,8 @@ use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{decode_untyped, registry_request};
 
-pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let bytes = body::read(admitted.request.body().take()).await?;
     let wanted = decode_untyped(&bytes, "Namespace")?.value;
     if wanted.name() != admitted.info.name {
         return Err(Status::bad_request("the name of the object does not match the name on the URL"));

@@ -15,7 +15,11 @@ use crate::body::Body;
 use crate::chain::Admitted;
 use crate::server::ApiServer;
 
-pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(
+    server: &Arc<ApiServer>,
+    admitted: Admitted,
+    served: &Served,
+) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let missing = || Status::not_found(&served.group_resource(), &info.name);
     if served.info.plural == "nodes" {
@@ -32,7 +36,10 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted, served: 
     let node = pod.text(&["spec", "nodeName"]);
     if node.is_empty() {
         if info.subresource == "log" {
-            return Err(Status::bad_request(format!("container is not running: pod {} is not assigned to a node", info.name)));
+            return Err(Status::bad_request(format!(
+                "container is not running: pod {} is not assigned to a node",
+                info.name
+            )));
         }
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
     }
@@ -71,8 +78,11 @@ fn container(pod: &Value, wanted: &str, log: bool) -> Result<String, Status> {
     match containers.as_slice() {
         [only] => Ok((*only).to_owned()),
         many => {
-            let mut message =
-                format!("a container name must be specified for pod {}, choose one of: [{}]", pod.name(), many.join(" "));
+            let mut message = format!(
+                "a container name must be specified for pod {}, choose one of: [{}]",
+                pod.name(),
+                many.join(" ")
+            );
             if !init.is_empty() {
                 message.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
             }
@@ -90,7 +100,8 @@ fn node_address(server: &ApiServer, node: &str) -> Result<String, Status> {
     let addresses = node.list(&["status", "addresses"]);
     let of = |kind: &str| addresses.iter().find(|a| a.text(&["type"]) == kind).map(|a| a.text(&["address"]).to_owned());
     let host = of("InternalIP").or_else(|| of("ExternalIP")).or_else(|| of("Hostname"));
-    let host = host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
+    let host =
+        host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
     let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     Ok(format!("{host}:{port}"))
@@ -134,7 +145,7 @@ async fn forward(
     target: PathAndQuery,
 ) -> Result<Response<Body>, Status> {
     let Some(kubelets) = &server.kubelets else { return Err(Status::unavailable("this server reaches no kubelets")) };
-    let mut request = admitted.request;
+    let mut request = admitted.request.map(|body| body.take());
     *request.uri_mut() = Uri::from(target);
     kubelets.forward(address, request).await
 }

@@ -40,7 +40,7 @@ fn scale_of(object: &Value) -> Value {
     })
 }
 
-pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let missing = || Status::not_found(&served.group_resource(), &admitted.info.name);
     let current = served.store.get(&served.key(&admitted.info.namespace, &admitted.info.name)).ok_or_else(missing)?;
@@ -48,7 +48,7 @@ pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &
     if admitted.info.verb == "get" {
         return respond::object(StatusCode::OK, &current, accepted.format);
     }
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let scale_type = kedge_schema::kind("autoscaling", "v1", "Scale");
     let wanted = match admitted.info.verb.as_str() {
         "patch" => patch_body(admitted.request.headers(), &bytes)?.0.apply(&current, scale_type)?,

@@ -20,8 +20,8 @@ const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
-pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let bytes = body::read(admitted.request.body().take()).await?;
     let mut review = decode_untyped(&bytes, "TokenRequest")?.value;
     let info = &admitted.info;
     let object = served.store.get(&served.key(&info.namespace, &info.name));
@@ -32,8 +32,11 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted, served: &
         Some(n) if (MIN_SECONDS..=MAX_SECONDS).contains(&n) => n,
         Some(n) => {
             let path = Path::new("spec").child("expirationSeconds");
-            let detail =
-                if n < MIN_SECONDS { "may not specify a duration less than 10 minutes" } else { "may not specify a duration larger than 2^32 seconds" };
+            let detail = if n < MIN_SECONDS {
+                "may not specify a duration less than 10 minutes"
+            } else {
+                "may not specify a duration larger than 2^32 seconds"
+            };
             let error = Error::invalid(&path, n, detail);
             return Err(Status::invalid(&GroupKind::new("authentication.k8s.io", "TokenRequest"), "", &vec![error]));
         }
@@ -73,7 +76,9 @@ fn bind(server: &ApiServer, namespace: &str, review: &Value, bindings: &mut Bind
     let object = convert::read(served, &object)?;
     let is = object.text(&["metadata", "uid"]);
     if !uid.is_empty() && uid != is {
-        let why = format!("the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
+        );
         return Err(Status::conflict(&resource, name, &why));
     }
     let bound = BoundObject { name: name.to_owned(), uid: is.to_owned() };

@@ -10,9 +10,9 @@ use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{negotiate, respond};
 
-pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
     let request = registry_request(server, &admitted, served)?;
     let written = verbs::create(&request, body.object).await?;

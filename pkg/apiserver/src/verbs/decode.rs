@@ -85,7 +85,8 @@ fn undecodable(err: &DecodeError, resource: &ResourceInfo, format: Format) -> St
 
 /// Reads JSON that is not an object of a kind: options, patches.
 pub(crate) fn decode_untyped(bytes: &Bytes, what: &str) -> Result<Decoded, Status> {
-    kedge_schema::decode_json(bytes, &Limits::default()).map_err(|e| Status::bad_request(format!("error decoding {what}: {e}")))
+    kedge_schema::decode_json(bytes, &Limits::default())
+        .map_err(|e| Status::bad_request(format!("error decoding {what}: {e}")))
 }
 
 /// What the client asked to happen with unknown and duplicate fields: an error, warnings, or nothing.

@@ -26,9 +26,9 @@ const SHOWN: [&str; 7] = [
     "serviceaccounts",
 ];
 
-pub(crate) async fn one(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let options = options(&admitted, &bytes)?;
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
@@ -46,11 +46,11 @@ pub(crate) async fn one(server: &ApiServer, mut admitted: Admitted, served: &Ser
 
 pub(crate) async fn collection(
     server: &ApiServer,
-    mut admitted: Admitted,
+    admitted: Admitted,
     served: &Served,
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let mut options = options(&admitted, &bytes)?;
     options.preconditions = None;
     let matcher = list::matcher(&admitted.info, served)?;
@@ -92,14 +92,16 @@ fn options(admitted: &Admitted, bytes: &Bytes) -> Result<verbs::DeleteOptions, S
         if value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind != "DeleteOptions") {
             return Err(Status::bad_request("the body of a delete must be DeleteOptions"));
         }
-        return serde_json::from_value(value).map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")));
+        return serde_json::from_value(value)
+            .map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")));
     }
     let info = &admitted.info;
     let mut options = verbs::DeleteOptions::default();
     match info.param("gracePeriodSeconds") {
         "" => {}
         text => {
-            let seconds = text.parse().map_err(|_| Status::bad_request(format!("invalid gracePeriodSeconds {text:?}")))?;
+            let seconds =
+                text.parse().map_err(|_| Status::bad_request(format!("invalid gracePeriodSeconds {text:?}")))?;
             options.grace_period_seconds = Some(seconds);
         }
     }

@@ -28,9 +28,11 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// The selectors of a list or watch. A name in the path selects by name.
 pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, Status> {
-    let labels = labels::Selector::parse(info.param("labelSelector"))
-        .map_err(|e| Status::bad_request(format!("unable to parse requirement: {e}").replace("requirement: unable to parse ", "")))?;
-    let mut fields = fields::Selector::parse(info.param("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
+    let labels = labels::Selector::parse(info.param("labelSelector")).map_err(|e| {
+        Status::bad_request(format!("unable to parse requirement: {e}").replace("requirement: unable to parse ", ""))
+    })?;
+    let mut fields =
+        fields::Selector::parse(info.param("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     if !info.name.is_empty() {
         let value = info.name.clone();
         fields.requirements.push(fields::Requirement { field: "metadata.name".into(), value, equal: true });
@@ -117,7 +119,8 @@ async fn select(
     if version.is_empty() || version == "0" {
         return Ok(served.store.list(scope, matcher, limit));
     }
-    let version: u64 = version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+    let version: u64 =
+        version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
     let answer = match exact {
         true => served.store.list_at(scope, scope, matcher, limit, version).await,
         false if version > served.store.revision() => {
@@ -134,7 +137,8 @@ async fn select(
 
 fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
-    if limit > 0 && listing.more
+    if limit > 0
+        && listing.more
         && let Some((last, _)) = listing.objects.last()
     {
         let token = Token { v: TOKEN_VERSION.into(), rv: listing.revision, start: format!("{last}\0") };
@@ -149,7 +153,9 @@ fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<
     let size: usize = listing.objects.iter().map(|(_, object)| object.size_hint() + 1).sum();
     let mut out = Vec::with_capacity(size + 256);
     let kind = kedge_schema::list_kind(served.info.kind);
-    out.extend_from_slice(format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", served.info.api_version()).as_bytes());
+    out.extend_from_slice(
+        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", served.info.api_version()).as_bytes(),
+    );
     serde_json::to_writer(&mut out, meta).map_err(Status::internal)?;
     out.extend_from_slice(b",\"items\":[");
     for (i, (_, object)) in listing.objects.iter().enumerate() {

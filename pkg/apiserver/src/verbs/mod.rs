@@ -20,8 +20,8 @@ use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
-pub(crate) use decode::{check_strict, decode_untyped};
-pub(crate) use patch::{PatchBody, patch_body};
+pub(crate) use decode::decode_untyped;
+pub(crate) use patch::patch_body;
 
 /// Serves a request on a resource.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
@@ -126,11 +126,19 @@ pub(crate) fn get_object(server: &ApiServer, admitted: &Admitted, served: &Serve
 }
 
 /// A write of the object through a subresource.
-pub(crate) async fn update_object(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn update_object(
+    server: &ApiServer,
+    admitted: Admitted,
+    served: &Served,
+) -> Result<Response<Body>, Status> {
     update::handle(server, admitted, served).await
 }
 
 /// A patch of the object through a subresource.
-pub(crate) async fn patch_object(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn patch_object(
+    server: &ApiServer,
+    admitted: Admitted,
+    served: &Served,
+) -> Result<Response<Body>, Status> {
     patch::handle(server, admitted, served).await
 }

@@ -34,7 +34,8 @@ pub(crate) fn patch_body(headers: &HeaderMap, bytes: &bytes::Bytes) -> Result<(P
         "application/strategic-merge-patch+json" => PatchBody::Strategic,
         "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
             let mut status = Status::unsupported_media_type(&TYPES);
-            status.message = format!("server-side apply is not supported yet - accepted media types include: {}", TYPES.join(", "));
+            status.message =
+                format!("server-side apply is not supported yet - accepted media types include: {}", TYPES.join(", "));
             return Err(status);
         }
         _ => return Err(Status::unsupported_media_type(&TYPES)),
@@ -50,13 +51,19 @@ impl PatchBody {
     /// 400 for a patch that makes no sense, 422 for one that does not fit the object.
     pub(crate) fn apply(&self, current: &Value, ty: Option<TypeId>) -> Result<Value, Status> {
         let unprocessable = |e: &dyn std::fmt::Display| {
-            let mut status = Status::failure(422, kedge_meta::Reason::Invalid, format!("the server rejected our request due to an error in our request: {e}"));
+            let mut status = Status::failure(
+                422,
+                kedge_meta::Reason::Invalid,
+                format!("the server rejected our request due to an error in our request: {e}"),
+            );
             status.details = Some(Box::default());
             status
         };
         match (self, ty) {
             (Self::Json(ops), _) => patch::json::apply(current, ops).map_err(|e| unprocessable(&e)),
-            (Self::Merge(merge), _) => patch::merge::apply(current, merge).map_err(|e| Status::bad_request(e.to_string())),
+            (Self::Merge(merge), _) => {
+                patch::merge::apply(current, merge).map_err(|e| Status::bad_request(e.to_string()))
+            }
             (Self::Strategic(merge), Some(ty)) => {
                 patch::strategic::apply(current, merge, ty).map_err(|e| Status::bad_request(e.to_string()))
             }
@@ -65,9 +72,9 @@ impl PatchBody {
     }
 }
 
-pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let (patch, mut strict) = patch_body(admitted.request.headers(), &bytes)?;
     let info = served.info;
     let found: Mutex<Vec<StrictError>> = Mutex::default();
@@ -77,7 +84,10 @@ pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &
         let mut errors = Vec::new();
         if let Some(ty) = served.type_id() {
             kedge_schema::conform(ty, &mut new, &mut errors).map_err(|e| {
-                Status::bad_request(format!("{} in version {:?} cannot be handled as a {}: {e}", info.kind, info.version, info.kind))
+                Status::bad_request(format!(
+                    "{} in version {:?} cannot be handled as a {}: {e}",
+                    info.kind, info.version, info.kind
+                ))
             })?;
         }
         kedge_schema::defaults::apply(info.group, info.version, info.kind, &mut new);

@@ -11,16 +11,14 @@ use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{negotiate, respond};
 
-pub(crate) async fn handle(server: &ApiServer, mut admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(std::mem::take(admitted.request.body_mut())).await?;
+    let bytes = body::read(admitted.request.body().take()).await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
     let name = body.object["metadata"]["name"].as_str().unwrap_or_default();
     if name != admitted.info.name {
-        let message = format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            admitted.info.name
-        );
+        let message =
+            format!("the name of the object ({name}) does not match the name on the URL ({})", admitted.info.name);
         return Err(Status::bad_request(message));
     }
     let request = registry_request(server, &admitted, served)?;

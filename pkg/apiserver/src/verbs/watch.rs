@@ -17,7 +17,7 @@ use kedge_registry::{Served, convert};
 use kedge_storage::{Error as StorageError, EventKind, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
 
-use crate::body::{Body, BoxError};
+use crate::body::{Body, BodyError};
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted, Format, Shape};
 use crate::server::ApiServer;
@@ -50,7 +50,10 @@ pub(crate) fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Serv
     let initial = info.flag("sendInitialEvents");
     if initial && info.param("resourceVersionMatch") != "NotOlderThan" {
         let path = kedge_meta::field::Path::new("resourceVersionMatch");
-        let error = kedge_meta::field::Error::forbidden(&path, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
+        let error = kedge_meta::field::Error::forbidden(
+            &path,
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        );
         return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
     }
     let (state, watcher) = if version.is_empty() || version == "0" || initial {
@@ -203,7 +206,8 @@ impl WatchBody {
             Step::Shutdown | Step::Next(Next::Closed) => return false,
             Step::Bookmark => {
                 if self.bookmarks && watcher.is_caught_up() {
-                    self.ready.push_back(self.form.bookmark(self.form.served.store.revision().max(watcher.seen()), false));
+                    self.ready
+                        .push_back(self.form.bookmark(self.form.served.store.revision().max(watcher.seen()), false));
                 }
                 self.watcher = Some(watcher);
                 return true;
@@ -233,9 +237,9 @@ impl WatchBody {
 
 impl http_body::Body for WatchBody {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
             if let Some(frame) = self.ready.pop_front() {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
