@@ -1,37 +1,52 @@
-//! JSON merge patch, RFC 7386.
-
-use serde_json::{Map, Value};
+//! JSON merge patch (RFC 7386), with one habit of upstream's library: nulls inside what is newly added are dropped,
+//! also below lists.
 
 use crate::PatchError;
+use serde_json::{Map, Value};
 
-/// Merges `patch` into a copy of `object`: null removes, objects merge, everything else replaces.
+/// Merges `patch` into `object`. A patch that is a list replaces the whole.
 ///
 /// # Errors
-/// When the patch is no object: a whole API object cannot be replaced by a list or scalar.
+/// [`PatchError::Malformed`] for a patch that is neither object nor list.
 pub fn apply(object: &Value, patch: &Value) -> Result<Value, PatchError> {
-    if !patch.is_object() {
-        return Err(PatchError::Malformed("error decoding patch: a merge patch is an object".into()));
+    match (object, patch) {
+        (Value::Object(object), Value::Object(patch)) => {
+            let mut merged = object.clone();
+            merge_maps(&mut merged, patch);
+            Ok(Value::Object(merged))
+        }
+        (_, Value::Object(_) | Value::Array(_)) => Ok(without_nulls(patch)),
+        _ => Err(PatchError::Malformed("Invalid JSON Patch".into())),
     }
-    let mut result = object.clone();
-    merge(&mut result, patch);
-    Ok(result)
 }
 
-pub(crate) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(map) = target else { return };
-    for (name, value) in patch {
+fn merge_maps(object: &mut Map<String, Value>, patch: &Map<String, Value>) {
+    for (key, value) in patch {
         if value.is_null() {
-            map.remove(name);
-        } else {
-            merge(map.entry(name.clone()).or_insert(Value::Null), value);
+            object.remove(key);
+            continue;
         }
+        match (object.get_mut(key), value) {
+            (Some(Value::Object(inner)), Value::Object(value)) => merge_maps(inner, value),
+            // Over an object, what is no object stays as it was sent.
+            (Some(slot @ Value::Object(_)), value) => *slot = value.clone(),
+            (_, value) => {
+                object.insert(key.clone(), without_nulls(value));
+            }
+        }
+    }
+}
+
+fn without_nulls(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key.clone(), without_nulls(value)))
+                .collect(),
+        ),
+        Value::Array(items) => Value::Array(items.iter().map(without_nulls).collect()),
+        other => other.clone(),
     }
 }
 
@@ -43,27 +58,47 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_rfcs_examples_hold() {
-        for (object, patch, want) in [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
-            (json!({"a": [1]}), json!({"a": {"b": {"c": null}}}), json!({"a": {"b": {}}})),
-            (json!({"a": {"b": "c"}}), json!({"a": [1]}), json!({"a": [1]})),
-        ] {
-            assert_eq!(apply(&object, &patch).unwrap(), want);
+    fn merges_as_the_standard_says() {
+        let object = json!({"a": {"b": 1, "c": 2}, "l": [1], "s": "x"});
+        let patch = json!({"a": {"b": null, "d": {"e": null, "f": 1}}, "l": [{"x": null}], "s": {"y": null}});
+        assert_eq!(apply(&object, &patch).unwrap(), json!({"a": {"c": 2, "d": {"f": 1}}, "l": [{}], "s": {}}));
+        assert_eq!(apply(&object, &json!(null)).unwrap_err().to_string(), "Invalid JSON Patch");
+    }
+
+    fn any_object() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(Value::Null), any::<i8>().prop_map(Value::from), "[ab]{0,2}".prop_map(Value::from)];
+        let tree = leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c]", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        });
+        prop::collection::btree_map("[a-c]", tree, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    fn without_lists(value: Value) -> Value {
+        match value {
+            Value::Array(_) => json!(1),
+            Value::Object(map) => {
+                Value::Object(map.into_iter().map(|(key, value)| (key, without_lists(value))).collect())
+            }
+            other => other,
         }
-        assert!(apply(&json!({}), &json!([1])).is_err());
     }
 
     proptest! {
         #[test]
-        fn applying_twice_is_applying_once(keys in proptest::collection::vec("[a-c]", 1..5), n in 0..5_i64) {
-            let mut patch = json!(n);
-            for key in keys {
-                patch = json!({ key: patch, "z": null });
-            }
-            let once = apply(&json!({"a": {"z": 1}, "z": 2}), &patch).unwrap();
+        fn merging_twice_is_merging_once(object in any_object(), patch in any_object()) {
+            // Lists over objects keep their nulls only the first time, as upstream's do.
+            let patch = without_lists(patch);
+            let once = apply(&object, &patch).unwrap();
             prop_assert_eq!(apply(&once, &patch).unwrap(), once);
+        }
+
+        #[test]
+        fn the_empty_patch_changes_nothing(object in any_object()) {
+            prop_assert_eq!(apply(&object, &json!({})).unwrap(), object);
         }
     }
 }

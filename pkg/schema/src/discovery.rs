@@ -115,9 +115,7 @@ fn aggregated_resource(resource: &ResourceInfo) -> Value {
     entry.insert("verbs".into(), json!(resource.verbs));
     put_list(&mut entry, "shortNames", &resource.short_names);
     put_list(&mut entry, "categories", &resource.categories);
-    let subresource = |sub: &crate::SubresourceInfo| {
-        json!({ "subresource": sub.name, "responseKind": response_kind(&sub.kind, resource), "verbs": sub.verbs })
-    };
+    let subresource = |sub: &crate::SubresourceInfo| json!({ "subresource": sub.name, "responseKind": response_kind(&sub.kind, resource), "verbs": sub.verbs });
     let subresources: Vec<Value> = resource.subresources.iter().map(subresource).collect();
     if !subresources.is_empty() {
         entry.insert("subresources".into(), subresources.into());
@@ -164,7 +162,10 @@ mod tests {
     fn a_scale_names_its_own_group() {
         let list: Value = serde_json::from_slice(&api_resource_list("apps", "v1").unwrap()).unwrap();
         let scale = list["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale").unwrap();
-        assert_eq!((&scale["group"], &scale["version"], &scale["kind"]), (&json!("autoscaling"), &json!("v1"), &json!("Scale")));
+        assert_eq!(
+            (&scale["group"], &scale["version"], &scale["kind"]),
+            (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
+        );
         assert!(api_resource_list("apps", "v9").is_none());
     }
 
@@ -172,7 +173,8 @@ mod tests {
     fn every_resource_is_in_the_aggregated_document() {
         let count = |bytes: Vec<u8>| {
             let list: Value = serde_json::from_slice(&bytes).unwrap();
-            let versions = list["items"].as_array().unwrap().iter().flat_map(|i| i["versions"].as_array().unwrap().clone());
+            let versions =
+                list["items"].as_array().unwrap().iter().flat_map(|i| i["versions"].as_array().unwrap().clone());
             versions.map(|v| v["resources"].as_array().unwrap().len()).sum::<usize>()
         };
         assert_eq!(count(aggregated_core()) + count(aggregated_groups()), resources().len());

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod defaults;
 pub mod discovery;
 pub mod normalize;
+pub mod openapi;
 mod scalar;
 pub mod table;
 

@@ -26,10 +26,10 @@ fn definition(object: &mut Object) {
     if_absent(spec, "conversion", json!({"strategy": "None"}));
     let stored = children(spec, "versions").find(|version| flag(version, "storage"));
     let stored = stored.and_then(|version| version.get("name")).cloned();
-    if let (Some(name), Some(status)) = (stored, make(object, "status")) {
-        if is_empty(status, "storedVersions") {
-            status.insert("storedVersions".into(), Value::Array(vec![name]));
-        }
+    if let (Some(name), Some(status)) = (stored, make(object, "status"))
+        && is_empty(status, "storedVersions")
+    {
+        status.insert("storedVersions".into(), Value::Array(vec![name]));
     }
 }
 

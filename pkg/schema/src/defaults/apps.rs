@@ -15,11 +15,11 @@ pub(super) const HOOKS: &[Hook] = &[
 fn rolling_update(spec: &mut Object, strategy: &str, unavailable: impl Into<Value>, surge: impl Into<Value>) {
     let Some(strategy) = make(spec, strategy) else { return };
     if_empty(strategy, "type", "RollingUpdate");
-    if text(strategy, "type") == "RollingUpdate" {
-        if let Some(update) = make(strategy, "rollingUpdate") {
-            if_absent(update, "maxUnavailable", unavailable);
-            if_absent(update, "maxSurge", surge);
-        }
+    if text(strategy, "type") == "RollingUpdate"
+        && let Some(update) = make(strategy, "rollingUpdate")
+    {
+        if_absent(update, "maxUnavailable", unavailable);
+        if_absent(update, "maxSurge", surge);
     }
 }
 
@@ -45,10 +45,10 @@ fn stateful_set(object: &mut Object) {
             strategy.insert("type".into(), "RollingUpdate".into());
             make(strategy, "rollingUpdate");
         }
-        if text(strategy, "type") == "RollingUpdate" {
-            if let Some(update) = super::object::child(strategy, "rollingUpdate") {
-                if_absent(update, "partition", 0);
-            }
+        if text(strategy, "type") == "RollingUpdate"
+            && let Some(update) = super::object::child(strategy, "rollingUpdate")
+        {
+            if_absent(update, "partition", 0);
         }
     }
     if let Some(policy) = make(spec, "persistentVolumeClaimRetentionPolicy") {

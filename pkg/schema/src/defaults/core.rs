@@ -148,10 +148,10 @@ fn namespace(object: &mut Object) {
 }
 
 fn node_status(object: &mut Object) {
-    if is_absent(object, "allocatable") {
-        if let Some(capacity) = object.get("capacity").filter(|capacity| capacity.is_object()).cloned() {
-            object.insert("allocatable".into(), capacity);
-        }
+    if is_absent(object, "allocatable")
+        && let Some(capacity) = object.get("capacity").filter(|capacity| capacity.is_object()).cloned()
+    {
+        object.insert("allocatable".into(), capacity);
     }
 }
 

@@ -118,15 +118,13 @@ fn declared(field: &FieldDef, object: &mut Object) {
 fn visit(ty: FieldType, field: Option<&FieldDef>, value: &mut Value) {
     match (ty, value) {
         (FieldType::Object(id), value) => apply_type(id, value),
-        (FieldType::List(inner), Value::Array(items)) => {
-            if inner.object().is_some() {
-                items.iter_mut().for_each(|item| visit(*inner, None, item));
-            }
+        (FieldType::List(inner), Value::Array(items)) if inner.object().is_some() => {
+            items.iter_mut().for_each(|item| visit(*inner, None, item));
         }
-        (FieldType::Map(FieldType::Quantity), Value::Object(map)) => {
-            if field.is_some_and(|field| field.go_type() == "v1.ResourceList") {
-                core::resource_list(map);
-            }
+        (FieldType::Map(FieldType::Quantity), Value::Object(map))
+            if field.is_some_and(|field| field.go_type() == "v1.ResourceList") =>
+        {
+            core::resource_list(map);
         }
         (FieldType::Map(inner), Value::Object(map)) if inner.object().is_some() => {
             map.values_mut().for_each(|item| visit(*inner, None, item));

@@ -132,10 +132,10 @@ fn raise(total: &mut Vec<(String, Quantity)>, amounts: &[(String, Quantity)]) {
 }
 
 fn grace_period(object: &mut Object) {
-    if let Some(spec) = child(object, "spec") {
-        if spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0) {
-            spec.insert("terminationGracePeriodSeconds".into(), json!(1));
-        }
+    if let Some(spec) = child(object, "spec")
+        && spec.get("terminationGracePeriodSeconds").and_then(Value::as_i64).is_some_and(|seconds| seconds < 0)
+    {
+        spec.insert("terminationGracePeriodSeconds".into(), json!(1));
     }
 }
 
@@ -150,10 +150,10 @@ fn pod_spec(spec: &mut Object) {
 /// The old name of the field always shows the same.
 fn service_account(spec: &mut Object) {
     if is_empty(spec, "serviceAccountName") {
-        if let Some(name) = spec.get("serviceAccount").filter(|name| name.is_string()).cloned() {
-            if !is_empty(spec, "serviceAccount") {
-                spec.insert("serviceAccountName".into(), name);
-            }
+        if let Some(name) = spec.get("serviceAccount").filter(|name| name.is_string()).cloned()
+            && !is_empty(spec, "serviceAccount")
+        {
+            spec.insert("serviceAccountName".into(), name);
         }
     } else if let Some(name) = spec.get("serviceAccountName").cloned() {
         spec.insert("serviceAccount".into(), name);
@@ -233,10 +233,10 @@ fn probe(probe: &mut Object) {
         if_zero(probe, key, value);
     }
     // A gRPC probe without a service asks for the empty one.
-    if let Some(grpc) = child(probe, "grpc") {
-        if is_absent(grpc, "service") {
-            grpc.insert("service".into(), "".into());
-        }
+    if let Some(grpc) = child(probe, "grpc")
+        && is_absent(grpc, "service")
+    {
+        grpc.insert("service".into(), "".into());
     }
 }
 

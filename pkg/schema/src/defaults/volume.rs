@@ -22,11 +22,11 @@ fn volume(volume: &mut Object) {
     if !volume.iter().any(|(key, value)| key != "name" && !value.is_null()) {
         volume.insert("emptyDir".into(), json!({}));
     }
-    if let Some(image) = child(volume, "image") {
-        if is_empty(image, "pullPolicy") {
-            let policy = pull_policy(text(image, "reference"));
-            image.insert("pullPolicy".into(), policy.into());
-        }
+    if let Some(image) = child(volume, "image")
+        && is_empty(image, "pullPolicy")
+    {
+        let policy = pull_policy(text(image, "reference"));
+        image.insert("pullPolicy".into(), policy.into());
     }
 }
 
