@@ -1,0 +1,224 @@
+//! The commands and their flags.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::values::{Cidr, FileMode, PortRange};
+
+/// A Kubernetes distribution in one small binary.
+#[derive(Debug, Parser)]
+#[command(name = "kedge", version, about, arg_required_else_help = true)]
+pub struct Kedge {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the control plane, and a node unless --disable-agent is given.
+    Server(Box<ServerFlags>),
+    /// Say what this host lacks for running a node.
+    CheckConfig,
+    /// Remove what nodes leave in the kernel: packet filter tables, links and mounts. Pods must be stopped.
+    Cleanup {
+        /// Where data is kept.
+        #[arg(long, short = 'd', env = "KEDGE_DATA_DIR")]
+        data_dir: Option<PathBuf>,
+    },
+    /// Act as the container network plug-in; used by the container runtime.
+    #[command(hide = true)]
+    Cni,
+}
+
+/// Flags of `kedge server`; each is also a key of the configuration file.
+#[derive(Debug, Clone, Args)]
+#[command(args_override_self = true)]
+pub struct ServerFlags {
+    /// Configuration file; its keys are the names of these flags.
+    #[arg(long, short = 'c', env = "KEDGE_CONFIG_FILE", value_name = "FILE", default_value = "/etc/kedge/config.yaml")]
+    pub config: PathBuf,
+    /// Log more.
+    #[arg(long, env = "KEDGE_DEBUG", num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true)]
+    pub debug: bool,
+    /// Where data is kept [default: /var/lib/kedge, or ~/.kedge when not root]
+    #[arg(long, short = 'd', env = "KEDGE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Address that the API listens on.
+    #[arg(long, default_value = "0.0.0.0", help_heading = "Listener")]
+    pub bind_address: IpAddr,
+    /// Port that the API listens on.
+    #[arg(long, default_value_t = 6443, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Listener")]
+    pub https_listen_port: u16,
+    /// Address at which others in the cluster reach the API [default: the node's address]
+    #[arg(long, help_heading = "Listener")]
+    pub advertise_address: Option<IpAddr>,
+    /// Further names and addresses for the API's certificate.
+    #[arg(long, value_delimiter = ',', value_name = "NAME", help_heading = "Listener")]
+    pub tls_san: Vec<String>,
+
+    /// Addresses of pods.
+    #[arg(long, default_value = "10.42.0.0/16", help_heading = "Networking")]
+    pub cluster_cidr: Cidr,
+    /// Addresses of services.
+    #[arg(long, default_value = "10.43.0.0/16", help_heading = "Networking")]
+    pub service_cidr: Cidr,
+    /// Address of the cluster's DNS; must lie in the service range.
+    #[arg(long, default_value = "10.43.0.10", help_heading = "Networking")]
+    pub cluster_dns: Ipv4Addr,
+    /// Domain of the cluster.
+    #[arg(long, default_value = "cluster.local", help_heading = "Networking")]
+    pub cluster_domain: String,
+    /// Ports for NodePort services.
+    #[arg(long, default_value = "30000-32767", help_heading = "Networking")]
+    pub service_node_port_range: PortRange,
+
+    /// Where the administrator's kubeconfig is written [default: /etc/kedge/kedge.yaml, or in the data directory when not root]
+    #[arg(long, short = 'o', env = "KEDGE_KUBECONFIG_OUTPUT", value_name = "FILE", help_heading = "Client")]
+    pub write_kubeconfig: Option<PathBuf>,
+    /// Mode of that file.
+    #[arg(long, env = "KEDGE_KUBECONFIG_MODE", default_value = "0600", help_heading = "Client")]
+    pub write_kubeconfig_mode: FileMode,
+
+    /// Parts not to run: dns.
+    #[arg(long, value_delimiter = ',', value_parser = ["dns"], help_heading = "Components")]
+    pub disable: Vec<String>,
+    /// Run no scheduler.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
+    pub disable_scheduler: bool,
+    /// Run no service proxy.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
+    pub disable_kube_proxy: bool,
+    /// Run the control plane alone.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
+    pub disable_agent: bool,
+
+    /// Name of this node [default: the host name]
+    #[arg(long, env = "KEDGE_NODE_NAME", help_heading = "Node")]
+    pub node_name: Option<String>,
+    /// Labels of this node at its registration.
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE", help_heading = "Node")]
+    pub node_label: Vec<String>,
+    /// Taints of this node at its registration.
+    #[arg(long, value_delimiter = ',', value_name = "KEY=VALUE:EFFECT", help_heading = "Node")]
+    pub node_taint: Vec<String>,
+    /// Address of this node [default: that of the default route]
+    #[arg(long, help_heading = "Node")]
+    pub node_ip: Option<IpAddr>,
+    /// Use this container runtime instead of starting one.
+    #[arg(long, value_name = "SOCKET", help_heading = "Node")]
+    pub container_runtime_endpoint: Option<String>,
+    /// Where names outside the cluster are resolved [default: /etc/resolv.conf]
+    #[arg(long, env = "KEDGE_RESOLV_CONF", value_name = "FILE", help_heading = "Node")]
+    pub resolv_conf: Option<PathBuf>,
+    /// The image of pod sandboxes; the default is built in.
+    #[arg(long, value_name = "IMAGE", help_heading = "Node")]
+    pub pause_image: Option<String>,
+    /// Port of this node's kubelet.
+    #[arg(long, default_value_t = 10250, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Node")]
+    pub kubelet_port: u16,
+}
+
+impl ServerFlags {
+    /// Checks what concerns several flags.
+    ///
+    /// # Errors
+    /// What is wrong, naming the flags.
+    pub fn check(&self) -> Result<(), String> {
+        if !self.service_cidr.contains(self.cluster_dns) {
+            return Err(format!(
+                "--cluster-dns {} does not lie in --service-cidr {}",
+                self.cluster_dns, self.service_cidr
+            ));
+        }
+        if self.cluster_cidr.overlaps(&self.service_cidr) {
+            return Err(format!("--cluster-cidr {} overlaps --service-cidr {}", self.cluster_cidr, self.service_cidr));
+        }
+        let label = |text: &String| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
+        if let Some(bad) = self.node_label.iter().find(|l| !label(l)) {
+            return Err(format!("--node-label {bad:?} is not of the form KEY=VALUE"));
+        }
+        let taint = |text: &String| {
+            let effect = text.rsplit_once(':').map(|(_, effect)| effect);
+            matches!(effect, Some("NoSchedule" | "PreferNoSchedule" | "NoExecute"))
+        };
+        if let Some(bad) = self.node_taint.iter().find(|t| !taint(t)) {
+            return Err(format!(
+                "--node-taint {bad:?} is not of the form KEY[=VALUE]:NoSchedule|PreferNoSchedule|NoExecute"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a packaged part is to run.
+    pub fn enabled(&self, part: &str) -> bool {
+        !self.disable.iter().any(|d| d == part)
+    }
+
+    /// The data directory, or its default.
+    pub fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(default_data_dir)
+    }
+
+    /// Where the kubeconfig goes.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.write_kubeconfig.clone().unwrap_or_else(|| match is_root() {
+            true => PathBuf::from("/etc/kedge/kedge.yaml"),
+            false => self.data_dir().join("kedge.yaml"),
+        })
+    }
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// `/var/lib/kedge`, or `~/.kedge` for other users than root.
+pub fn default_data_dir() -> PathBuf {
+    match std::env::var_os("HOME") {
+        Some(home) if !is_root() => PathBuf::from(home).join(".kedge"),
+        _ => PathBuf::from("/var/lib/kedge"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn server(args: &[&str]) -> Result<ServerFlags, String> {
+        let all = ["kedge", "server"].iter().chain(args);
+        let parsed = Kedge::try_parse_from(all).map_err(|e| e.to_string())?;
+        let Command::Server(flags) = parsed.command else { return Err("not a server".into()) };
+        flags.check()?;
+        Ok(*flags)
+    }
+
+    #[test]
+    fn defaults_are_those_of_k3s() {
+        let flags = server(&[]).unwrap();
+        assert_eq!((flags.https_listen_port, flags.cluster_dns.to_string().as_str()), (6443, "10.43.0.10"));
+        assert_eq!(flags.cluster_cidr.to_string(), "10.42.0.0/16");
+        assert_eq!(flags.write_kubeconfig_mode.0, 0o600);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (args, named) in [
+            (vec!["--no-such-flag"], "--no-such-flag"),
+            (vec!["--https-listen-port", "99999"], "99999"),
+            (vec!["--cluster-cidr", "10.0.0.0"], "10.0.0.0/16"),
+            (vec!["--cluster-dns", "10.99.0.10"], "--service-cidr"),
+            (vec!["--cluster-cidr", "10.43.0.0/24"], "overlaps"),
+            (vec!["--node-taint", "a=b"], "KEY[=VALUE]"),
+            (vec!["--service-node-port-range", "5-1"], "30000-32767"),
+            (vec!["--disable", "nothing"], "dns"),
+        ] {
+            let err = server(&args).unwrap_err();
+            assert!(err.contains(named), "{args:?}: {err}");
+        }
+    }
+}

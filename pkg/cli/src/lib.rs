@@ -1,0 +1,12 @@
+//! The command line and the configuration file: flags with the names, units and defaults of k3s.
+//!
+//! Invariants: a key of the configuration file is the name of a flag and means the same; the command line wins; what is
+//! unknown or out of range is an error that names it and the right form. Nothing is started here.
+
+mod config_file;
+mod flags;
+mod values;
+
+pub use config_file::{ConfigFileError, expand};
+pub use flags::{Command, Kedge, ServerFlags};
+pub use values::{Cidr, FileMode, PortRange};

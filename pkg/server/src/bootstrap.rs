@@ -1,0 +1,167 @@
+//! What a new cluster starts with: namespaces, roles, the services `kubernetes` and `kube-dns`.
+
+use std::net::IpAddr;
+
+use kedge_client::{Client, Patch};
+use kedge_manifests::{ALL, Manifest};
+use kedge_meta::{Resource, resources};
+use serde_json::{Value, json};
+use tracing::info;
+
+use crate::config::ServerConfig;
+use crate::error::Error;
+
+/// The port under which DNS listens on nodes; the service `kube-dns` leads there.
+pub(crate) const DNS_PORT: u16 = 10053;
+
+/// Creates what is missing.
+pub(crate) async fn run(client: &Client, config: &ServerConfig) -> Result<(), Error> {
+    for manifest in ALL {
+        for object in parse(manifest)? {
+            ensure(client, &object).await?;
+        }
+    }
+    api_service(client, config).await?;
+    if config.dns {
+        dns_service(client, config).await?;
+    }
+    Ok(())
+}
+
+fn parse(manifest: &Manifest) -> Result<Vec<Value>, Error> {
+    let damaged = |what: String| Error::Manifest { name: manifest.name.to_owned(), what };
+    let documents = serde_yaml::Deserializer::from_str(manifest.content);
+    documents
+        .map(|d| serde::Deserialize::deserialize(d).map_err(|e: serde_yaml::Error| damaged(e.to_string())))
+        .collect()
+}
+
+fn resource_of(object: &Value) -> Option<Resource> {
+    [
+        resources::NAMESPACES,
+        resources::PRIORITY_CLASSES,
+        resources::CLUSTER_ROLES,
+        resources::CLUSTER_ROLE_BINDINGS,
+        resources::ROLES,
+        resources::ROLE_BINDINGS,
+        resources::SERVICES,
+        resources::ENDPOINT_SLICES,
+        resources::ENDPOINTS,
+    ]
+    .into_iter()
+    .find(|r| object["kind"] == r.kind && object["apiVersion"] == r.api_version())
+}
+
+async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
+    let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    let what = format!("{} {name}", object["kind"].as_str().unwrap_or_default());
+    let Some(resource) = resource_of(object) else {
+        return Err(Error::Manifest { name: what, what: "its kind is not one of a manifest".into() });
+    };
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
+    match client.get::<Value>(&resource, namespace, name).await {
+        Ok(_) => return Ok(()),
+        Err(err) if err.is_not_found() => {}
+        Err(source) => return Err(Error::Bootstrap { what, source }),
+    }
+    match client.create::<Value>(&resource, namespace, object).await {
+        Ok(_) => info!(object = what, "created"),
+        Err(err) if err.is_already_exists() => {}
+        Err(source) => return Err(Error::Bootstrap { what, source }),
+    }
+    Ok(())
+}
+
+/// Creates an object, or brings the given fields of it up to date.
+async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<(), Error> {
+    ensure(client, object).await?;
+    let Some(resource) = resource_of(object) else { return Ok(()) };
+    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let mut patch = json!({});
+    for field in fields {
+        patch[*field] = object[*field].clone();
+    }
+    let what = format!("{} {name}", resource.kind);
+    let patched: Result<Value, _> = client.patch(&resource, &namespace, &name, Patch::Merge(patch), None).await;
+    patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
+}
+
+/// The service `kubernetes` and its endpoints: this server.
+async fn api_service(client: &Client, config: &ServerConfig) -> Result<(), Error> {
+    let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
+    let address = config.advertise_address;
+    if let Some(ip) = config.api_service_ip() {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
+            "spec": {
+                "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+                "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+                "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": config.https_port }],
+            },
+        });
+        converge(client, &service, &["spec"]).await?;
+    }
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": { "name": "kubernetes", "namespace": "default",
+            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } },
+        "subsets": [{
+            "addresses": [{ "ip": address }],
+            "ports": [{ "name": "https", "port": config.https_port, "protocol": "TCP" }],
+        }],
+    });
+    converge(client, &endpoints, &["subsets"]).await?;
+    let slice = slice("kubernetes", "default", "kubernetes", &[address], &[("https", config.https_port, "TCP")]);
+    converge(client, &slice, &["endpoints", "ports"]).await
+}
+
+/// The service `kube-dns`; it leads to the DNS server inside the node's own process.
+async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error> {
+    let ip = config.cluster_dns;
+    let port =
+        |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": DNS_PORT });
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": { "name": "kube-dns", "namespace": "kube-system", "labels": {
+            "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "KubeDNS",
+        } },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+            "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
+        },
+    });
+    ensure(client, &service).await?;
+    let ports = [("dns", DNS_PORT, "UDP"), ("dns-tcp", DNS_PORT, "TCP")];
+    let slice = slice("kube-dns", "kube-system", "kube-dns", &[config.advertise_address], &ports);
+    converge(client, &slice, &["endpoints", "ports"]).await
+}
+
+fn slice(name: &str, namespace: &str, service: &str, addresses: &[IpAddr], ports: &[(&str, u16, &str)]) -> Value {
+    let port = |(name, port, protocol): &(&str, u16, &str)| json!({ "name": name, "port": port, "protocol": protocol });
+    let endpoint = |ip: &IpAddr| json!({ "addresses": [ip], "conditions": { "ready": true } });
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": { "name": name, "namespace": namespace, "labels": { "kubernetes.io/service-name": service } },
+        "addressType": "IPv4",
+        "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
+        "ports": ports.iter().map(port).collect::<Vec<_>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_manifest_can_be_read_and_placed() {
+        let objects: Vec<Value> = ALL.iter().flat_map(|m| parse(m).unwrap()).collect();
+        assert!(objects.len() > 20);
+        for object in objects {
+            assert!(resource_of(&object).is_some(), "{object}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Layer 6: the control plane, put together: store, API server, controllers, scheduler.
+//!
+//! Invariants: the store is open before anything serves; the port answers before controllers start; everything stops in
+//! the reverse order, the store last, so that no acknowledged write is lost.
+
+mod bootstrap;
+mod config;
+mod error;
+mod inprocess;
+mod start;
+
+pub use config::ServerConfig;
+pub use error::Error;
+pub use start::Server;
