@@ -8,7 +8,7 @@ use crate::decode::StrictError;
 use crate::normalize::{finish_object, zero};
 use crate::scalar;
 use crate::table::{FieldDef, FieldType, TypeId, go_type, object_go_type};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 /// A value that cannot be read into its type. The text is Go's, without the server's prefix.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -183,9 +183,9 @@ impl Walker<'_> {
             FieldType::String if value.is_string() => {}
             FieldType::Bool if value.is_boolean() => {}
             FieldType::Double if value.is_number() => {}
-            FieldType::Int32 | FieldType::Int64 => integer(ty, value, &place.go_type(ty), place)?,
+            FieldType::Int32 | FieldType::Int64 => integer(ty, value, || place.go_type(ty), place)?,
             FieldType::IntOrString if value.is_string() => {}
-            FieldType::IntOrString => integer(FieldType::Int32, value, "int32", place)?,
+            FieldType::IntOrString => integer(FieldType::Int32, value, || "int32".to_string(), place)?,
             FieldType::Quantity => {
                 let canonical = scalar::quantity(value).map_err(|message| TypeError { message })?;
                 *value = Value::String(canonical);
@@ -251,19 +251,15 @@ impl Walker<'_> {
     }
 }
 
-fn integer(ty: FieldType, value: &Value, go_type: &str, place: &Place<'_>) -> Result<(), TypeError> {
+fn integer(ty: FieldType, value: &Value, go_type: impl Fn() -> String, place: &Place<'_>) -> Result<(), TypeError> {
     let Value::Number(number) = value else {
-        return Err(mismatch(found(value), go_type, place));
+        return Err(mismatch(found(value), &go_type(), place));
     };
     let fits = match (ty, number.as_i64()) {
         (FieldType::Int32, Some(integer)) => i32::try_from(integer).is_ok(),
         (_, integer) => integer.is_some(),
     };
-    if fits { Ok(()) } else { Err(mismatch(&format!("number {}", number_text(number)), go_type, place)) }
-}
-
-fn number_text(number: &Number) -> String {
-    number.to_string()
+    if fits { Ok(()) } else { Err(mismatch(&format!("number {}", number), &go_type(), place)) }
 }
 
 fn time(value: &mut Value, micro: bool, place: &Place<'_>) -> Result<(), TypeError> {

@@ -93,9 +93,12 @@ pub fn api_resource_list(group: &str, version: &str) -> Option<Vec<u8>> {
     let of_version = resources().iter().filter(|r| r.group == group && r.version == version);
     let list: Vec<Value> = of_version.flat_map(resource_entries).collect();
     let group_version = group_version(group, version);
-    Some(bytes(&json!({
-        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list,
-    })))
+    let mut document = json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": list });
+    // Upstream leaves the list of the core group without an API version of its own.
+    if !group.is_empty() {
+        document["apiVersion"] = json!("v1");
+    }
+    Some(bytes(&document))
 }
 
 fn response_kind(kind: &KindInfo, resource: &ResourceInfo) -> Value {
