@@ -106,22 +106,14 @@ pub(crate) struct Objects<T> {
 
 impl Objects<ConfigMap> {
     /// `changed` is called with the uid of each pod whose object changed.
-    pub(crate) fn config_maps(
-        client: Client,
-        tasks: &TaskGroup,
-        changed: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Self {
+    pub(crate) fn config_maps(client: Client, tasks: &TaskGroup, changed: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
         Objects::new(client, tasks, &resources::CONFIG_MAPS, "configmap", changed)
     }
 }
 
 impl Objects<Secret> {
     /// As [`Objects::config_maps`].
-    pub(crate) fn secrets(
-        client: Client,
-        tasks: &TaskGroup,
-        changed: Arc<dyn Fn(&str) + Send + Sync>,
-    ) -> Self {
+    pub(crate) fn secrets(client: Client, tasks: &TaskGroup, changed: Arc<dyn Fn(&str) + Send + Sync>) -> Self {
         Objects::new(client, tasks, &resources::SECRETS, "secret", changed)
     }
 }

@@ -5,7 +5,7 @@
 //! they are for reading, never the form in which an object is stored or written back whole.
 
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, Node, NodeStatus, Pod, PodStatus, Secret, Service,
+    ConfigMap, Container, ContainerPort, LifecycleHandler, Node, NodeStatus, Pod, PodStatus, Secret, Service,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,19 +24,11 @@ pub struct Error {
 }
 
 fn decode<T: DeserializeOwned>(kind: &'static str, json: &[u8]) -> Result<T, Error> {
-    serde_json::from_slice(json).map_err(|source| Error {
-        action: "decode",
-        kind,
-        source,
-    })
+    serde_json::from_slice(json).map_err(|source| Error { action: "decode", kind, source })
 }
 
 fn encode<T: Serialize>(kind: &'static str, object: &T) -> Result<Value, Error> {
-    serde_json::to_value(object).map_err(|source| Error {
-        action: "encode",
-        kind,
-        source,
-    })
+    serde_json::to_value(object).map_err(|source| Error { action: "encode", kind, source })
 }
 
 /// One decoder and one encoder a kind, so that serde is instantiated here and nowhere else.

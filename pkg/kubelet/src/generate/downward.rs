@@ -97,14 +97,11 @@ pub(crate) fn resource_value(
         .split_once('.')
         .ok_or_else(|| format!("unsupported container resource : {}", selector.resource))?;
     let found = match list {
-        "limits" => limit_of(container, resource)
-            .filter(|q| !q.is_zero())
-            .or_else(|| machine.allocatable(resource)),
+        "limits" => limit_of(container, resource).filter(|q| !q.is_zero()).or_else(|| machine.allocatable(resource)),
         "requests" => request_of(container, resource),
         _ => return Err(format!("unsupported container resource : {}", selector.resource)),
     };
-    let known = matches!(resource, "cpu" | "memory" | "ephemeral-storage")
-        || resource.starts_with("hugepages-");
+    let known = matches!(resource, "cpu" | "memory" | "ephemeral-storage") || resource.starts_with("hugepages-");
     if !known {
         return Err(format!("unsupported container resource : {}", selector.resource));
     }
@@ -133,8 +130,7 @@ mod tests {
         let pod = pod_with(meta, json!({"containers": [], "nodeName": "n"}), json!({}));
         let machine = Machine::default();
         let ips = ["10.0.0.1".to_string(), "fd00::1".to_string()];
-        let context =
-            DownwardContext { pod: &pod, pod_ips: &ips, host_ips: &[], machine: &machine };
+        let context = DownwardContext { pod: &pod, pod_ips: &ips, host_ips: &[], machine: &machine };
         let of = |path: &str| field_value(&context, path).unwrap();
         assert_eq!(of("metadata.labels['a']"), "1");
         assert_eq!(of("metadata.labels"), "a=\"1\"\nb=\"x\\\"y\"");

@@ -55,10 +55,7 @@ impl Variables {
 ///
 /// # Errors
 /// [`EnvError`] for an object, key or field that is not there and not optional.
-pub(crate) fn environment(
-    container: &Container,
-    context: &EnvContext<'_>,
-) -> Result<Vec<(String, String)>, EnvError> {
+pub(crate) fn environment(container: &Container, context: &EnvContext<'_>) -> Result<Vec<(String, String)>, EnvError> {
     let mut own = Variables::default();
     for source in container.env_from.iter().flatten() {
         let prefix = source.prefix.as_deref().unwrap_or_default();
@@ -75,8 +72,7 @@ pub(crate) fn environment(
             }
         }
     }
-    let services: HashMap<&str, &str> =
-        context.services.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+    let services: HashMap<&str, &str> = context.services.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     for variable in container.env.iter().flatten() {
         let lookup = |name: &str| {
             let value = own.get(name).map(String::as_str).or_else(|| services.get(name).copied());
@@ -94,11 +90,7 @@ pub(crate) fn environment(
 }
 
 impl EnvContext<'_> {
-    fn config_map(
-        &self,
-        name: &str,
-        optional: Option<bool>,
-    ) -> Result<Option<&Arc<ConfigMap>>, EnvError> {
+    fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Option<&Arc<ConfigMap>>, EnvError> {
         found(self.config_maps.get(name), optional)
     }
 
@@ -120,11 +112,7 @@ impl EnvContext<'_> {
         }
     }
 
-    fn value_from(
-        &self,
-        source: &EnvVarSource,
-        container: &Container,
-    ) -> Result<Option<String>, EnvError> {
+    fn value_from(&self, source: &EnvVarSource, container: &Container) -> Result<Option<String>, EnvError> {
         let missing = |kind, key: &str, name: &str| EnvError::Key {
             key: key.to_string(),
             kind,
@@ -140,9 +128,7 @@ impl EnvContext<'_> {
                 None => Some(container.clone()),
             };
             let of = of.ok_or_else(|| EnvError::Field("container not found".to_string()))?;
-            return resource_value(field, &of, self.downward.machine)
-                .map(Some)
-                .map_err(EnvError::Field);
+            return resource_value(field, &of, self.downward.machine).map(Some).map_err(EnvError::Field);
         }
         if let Some(reference) = &source.config_map_key_ref {
             let optional = reference.optional;
@@ -169,10 +155,7 @@ impl EnvContext<'_> {
     }
 }
 
-fn found<T>(
-    object: Option<&Result<Arc<T>, ObjectError>>,
-    optional: Option<bool>,
-) -> Result<Option<&Arc<T>>, EnvError> {
+fn found<T>(object: Option<&Result<Arc<T>, ObjectError>>, optional: Option<bool>) -> Result<Option<&Arc<T>>, EnvError> {
     match object {
         Some(Ok(object)) => Ok(Some(object)),
         Some(Err(error)) if error.is_not_found() && optional == Some(true) => Ok(None),
@@ -193,8 +176,7 @@ mod tests {
     fn env(spec: Value) -> Result<Vec<(String, String)>, EnvError> {
         let pod = pod(json!({"containers": [spec]}));
         let machine = Machine::default();
-        let map: ConfigMap =
-            serde_json::from_value(json!({"metadata": {}, "data": {"k": "v"}})).unwrap();
+        let map: ConfigMap = serde_json::from_value(json!({"metadata": {}, "data": {"k": "v"}})).unwrap();
         let missing = ObjectError::not_found("secret", "gone");
         let context = EnvContext {
             downward: DownwardContext { pod: &pod, pod_ips: &[], host_ips: &[], machine: &machine },
@@ -212,8 +194,7 @@ mod tests {
                     {"name": "N", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}))
         .unwrap();
         let got: Vec<(&str, &str)> = got.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let want =
-            [("P_k", "v"), ("A", "v-1.1.1.1-$(X)"), ("N", "p"), ("S_HOST", "1.1.1.1")];
+        let want = [("P_k", "v"), ("A", "v-1.1.1.1-$(X)"), ("N", "p"), ("S_HOST", "1.1.1.1")];
         assert_eq!(got, want);
     }
 
@@ -226,9 +207,8 @@ mod tests {
         let message = key(false).unwrap_err().to_string();
         assert_eq!(message, "couldn't find key x in ConfigMap ns/cm");
         assert_eq!(key(true).unwrap().len(), 2);
-        let secret = |optional| {
-            env(json!({"name": "c", "envFrom": [{"secretRef": {"name": "gone", "optional": optional}}]}))
-        };
+        let secret =
+            |optional| env(json!({"name": "c", "envFrom": [{"secretRef": {"name": "gone", "optional": optional}}]}));
         assert_eq!(secret(false).unwrap_err().to_string(), "secret \"gone\" not found");
         assert!(secret(true).is_ok());
     }

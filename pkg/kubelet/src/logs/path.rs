@@ -21,13 +21,7 @@ pub(crate) fn relative_log_path(container: &str, restart_count: i32) -> String {
 }
 
 /// The link that log collectors look for: `<pod>_<namespace>_<container>-<container id>.log`.
-pub(crate) fn legacy_symlink(
-    directory: &Path,
-    pod: &str,
-    namespace: &str,
-    container: &str,
-    id: &str,
-) -> PathBuf {
+pub(crate) fn legacy_symlink(directory: &Path, pod: &str, namespace: &str, container: &str, id: &str) -> PathBuf {
     let suffix = format!("-{id}");
     let mut prefix = format!("{pod}_{namespace}_{container}");
     let room = MAX_LINK_NAME.saturating_sub(suffix.len());

@@ -114,10 +114,8 @@ mod tests {
             max_files: 3,
         };
         rotator.rotate("c", &path).await.unwrap();
-        let mut names: Vec<String> = std::fs::read_dir(dir.path())
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["0.log.20260102-000000", "0.log.20260103-000000", "1.log"]);
     }

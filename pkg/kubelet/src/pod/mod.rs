@@ -6,16 +6,12 @@ mod resources;
 
 use std::sync::OnceLock;
 
-use k8s_openapi::api::core::v1::{
-    Container, EphemeralContainer, Pod, PodSecurityContext, PodSpec, PodStatus, Volume,
-};
+use k8s_openapi::api::core::v1::{Container, EphemeralContainer, Pod, PodSecurityContext, PodSpec, PodStatus, Volume};
 use kedge_meta::ObjectReference;
 
 pub(crate) use qos::qos_class;
 pub(crate) use raw::RawPod;
-pub(crate) use resources::{
-    Amount, amount, limit_of, pod_limits, pod_requests, request_of, resource_list,
-};
+pub(crate) use resources::{Amount, amount, limit_of, pod_limits, pod_requests, request_of, resource_list};
 
 /// The annotation that tells where a pod's manifest came from; absent for pods of the API server.
 const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
@@ -133,9 +129,11 @@ impl PodExt for Pod {
 
     fn container(&self, name: &str) -> Option<Container> {
         let regular = PodExt::spec(self).containers.iter().chain(self.init_containers());
-        regular.into_iter().find(|c| c.name == name).cloned().or_else(|| {
-            self.ephemeral_containers().iter().find(|c| c.name == name).map(ephemeral_as_container)
-        })
+        regular
+            .into_iter()
+            .find(|c| c.name == name)
+            .cloned()
+            .or_else(|| self.ephemeral_containers().iter().find(|c| c.name == name).map(ephemeral_as_container))
     }
 
     fn has_container(&self, name: &str) -> bool {

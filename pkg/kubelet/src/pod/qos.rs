@@ -22,8 +22,7 @@ pub(crate) fn qos_class(pod: &Pod) -> &str {
 fn compute(pod: &Pod) -> &'static str {
     let spec = PodExt::spec(pod);
     let own = spec.resources.iter().filter(|r| {
-        r.requests.as_ref().is_some_and(|l| !l.is_empty())
-            || r.limits.as_ref().is_some_and(|l| !l.is_empty())
+        r.requests.as_ref().is_some_and(|l| !l.is_empty()) || r.limits.as_ref().is_some_and(|l| !l.is_empty())
     });
     let whole: Vec<&ResourceRequirements> = own.collect();
     let none = ResourceRequirements::default();

@@ -78,8 +78,7 @@ fn aggregate(pod: &Pod, of: impl Fn(&Container) -> List) -> List {
 
 /// The pod's requests as the scheduler counts them.
 pub(crate) fn pod_requests(pod: &Pod) -> List {
-    let mut total =
-        aggregate(pod, |c| parse(c.resources.as_ref().and_then(|r| r.requests.as_ref())));
+    let mut total = aggregate(pod, |c| parse(c.resources.as_ref().and_then(|r| r.requests.as_ref())));
     let spec = PodExt::spec(pod);
     if let Some(own) = &spec.resources {
         total.extend(parse(own.requests.as_ref()));

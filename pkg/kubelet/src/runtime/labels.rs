@@ -23,8 +23,7 @@ pub(crate) const TERMINATION_GRACE: &str = "io.kubernetes.pod.terminationGracePe
 /// Labels of a sandbox: the pod's own, and ours over them.
 pub(crate) fn sandbox_labels(pod: &Pod) -> HashMap<String, String> {
     let own = pod.metadata.labels.iter().flatten();
-    let mut labels: HashMap<String, String> =
-        own.map(|(key, value)| (key.clone(), value.clone())).collect();
+    let mut labels: HashMap<String, String> = own.map(|(key, value)| (key.clone(), value.clone())).collect();
     labels.extend(pod_labels(pod));
     labels
 }
@@ -51,11 +50,7 @@ pub(crate) fn container_labels(pod: &Pod, container: &Container) -> HashMap<Stri
 }
 
 /// Annotations of a container: what must survive a restart of the kubelet, or the deletion of the pod.
-pub(crate) fn container_annotations(
-    pod: &Pod,
-    container: &Container,
-    restart_count: i32,
-) -> HashMap<String, String> {
+pub(crate) fn container_annotations(pod: &Pod, container: &Container, restart_count: i32) -> HashMap<String, String> {
     let mut out = HashMap::new();
     out.insert(HASH.into(), format!("{:x}", container_hash(container)));
     out.insert(RESTART_COUNT.into(), restart_count.to_string());
@@ -88,9 +83,7 @@ pub(crate) fn container_annotations(
 pub(crate) fn container_hash(container: &Container) -> u64 {
     let image = container.image.as_deref().unwrap_or_default();
     let text = format!(r#"{{"image":"{image}","name":"{}"}}"#, container.name);
-    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
-        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
-    });
+    let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
     u64::from(hash)
 }
 

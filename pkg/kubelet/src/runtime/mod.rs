@@ -1,11 +1,13 @@
 //! What the container runtime knows of one pod: the only truth about what runs, re-read before every decision.
 
+mod health;
 pub(crate) mod labels;
 mod observe;
 mod pleg;
 
 use jiff::Timestamp;
 
+pub(crate) use health::{Health, RuntimeHealth};
 pub(crate) use observe::{list_pod, observe};
 pub(crate) use pleg::Pleg;
 

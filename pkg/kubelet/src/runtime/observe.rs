@@ -32,11 +32,7 @@ pub(crate) async fn list_pod(
 ///
 /// # Errors
 /// The runtime's. Objects that vanish between listing and reading are left out.
-pub(crate) async fn observe(
-    runtime: &dyn Runtime,
-    runtime_name: &str,
-    uid: &str,
-) -> Result<PodRuntime, Error> {
+pub(crate) async fn observe(runtime: &dyn Runtime, runtime_name: &str, uid: &str) -> Result<PodRuntime, Error> {
     let (sandboxes, containers) = list_pod(runtime, uid).await?;
     let mut pod = PodRuntime::default();
     for sandbox in sandboxes {
@@ -103,8 +99,8 @@ fn run_of(status: v1::ContainerStatus, sandbox_id: &str, runtime_name: &str) -> 
         State::Created | State::Running => String::new(),
     };
     let signal = v1::Signal::try_from(status.stop_signal).unwrap_or(v1::Signal::RuntimeDefault);
-    let stop_signal = (signal != v1::Signal::RuntimeDefault)
-        .then(|| signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-"));
+    let stop_signal =
+        (signal != v1::Signal::RuntimeDefault).then(|| signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-"));
     ContainerRun {
         sandbox_id: sandbox_id.to_string(),
         name: status.labels.get(labels::CONTAINER_NAME).cloned().unwrap_or_default(),

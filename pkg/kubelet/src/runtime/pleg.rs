@@ -95,11 +95,7 @@ impl Pleg {
     }
 
     /// Starts the two tasks: one that listens, one that relists and calls `changed` with each uid.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        tasks: &TaskGroup,
-        changed: impl Fn(&str) + Send + Sync + 'static,
-    ) {
+    pub(crate) fn start(self: &Arc<Self>, tasks: &TaskGroup, changed: impl Fn(&str) + Send + Sync + 'static) {
         tasks.spawn_until_shutdown("runtime-events", listen(self.clone()));
         let pleg = self.clone();
         tasks.spawn_until_shutdown("pleg", async move {
@@ -119,10 +115,7 @@ impl Pleg {
     }
 }
 
-fn entry<'a>(
-    pods: &'a mut HashMap<String, Listed>,
-    labels: &HashMap<String, String>,
-) -> Option<&'a mut Listed> {
+fn entry<'a>(pods: &'a mut HashMap<String, Listed>, labels: &HashMap<String, String>) -> Option<&'a mut Listed> {
     // Sandboxes without our labels belong to somebody else.
     let uid = labels.get(labels::POD_UID)?;
     let name = labels.get(labels::POD_NAME)?;

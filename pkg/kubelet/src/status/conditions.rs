@@ -24,13 +24,7 @@ pub(super) fn is_owned(kind: &str) -> bool {
     OWNED.contains(&kind)
 }
 
-pub(super) fn condition(
-    pod: &Pod,
-    kind: &str,
-    status: bool,
-    reason: &str,
-    message: &str,
-) -> PodCondition {
+pub(super) fn condition(pod: &Pod, kind: &str, status: bool, reason: &str, message: &str) -> PodCondition {
     PodCondition {
         type_: kind.to_string(),
         status: if status { "True" } else { "False" }.to_string(),
@@ -67,12 +61,7 @@ fn is_initialized(container: &Container, status: &ContainerStatus) -> bool {
 }
 
 /// `was`: whether the condition was true before.
-pub(super) fn initialized(
-    pod: &Pod,
-    statuses: &[ContainerStatus],
-    phase: &str,
-    was: bool,
-) -> PodCondition {
+pub(super) fn initialized(pod: &Pod, statuses: &[ContainerStatus], phase: &str, was: bool) -> PodCondition {
     const KIND: &str = "Initialized";
     let (mut unknown, mut incomplete) = (Vec::new(), Vec::new());
     for container in pod.init_containers() {
@@ -135,13 +124,10 @@ pub(super) fn ready(pod: &Pod, containers: &PodCondition, others: &[PodCondition
         .filter_map(|gate| {
             let kind = &gate.condition_type;
             match others.iter().find(|c| &c.type_ == kind) {
-                None => Some(format!(
-                    "corresponding condition of pod readiness gate {kind:?} does not exist."
-                )),
-                Some(c) if c.status != "True" => Some(format!(
-                    "the status of pod readiness gate {kind:?} is not \"True\", but {}",
-                    c.status
-                )),
+                None => Some(format!("corresponding condition of pod readiness gate {kind:?} does not exist.")),
+                Some(c) if c.status != "True" => {
+                    Some(format!("the status of pod readiness gate {kind:?} is not \"True\", but {}", c.status))
+                }
                 Some(_) => None,
             }
         })

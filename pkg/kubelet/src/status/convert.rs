@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, ContainerUser, LinuxContainerUser, Pod, ResourceRequirements, VolumeMountStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    ContainerUser, LinuxContainerUser, Pod, ResourceRequirements, VolumeMountStatus,
 };
 
 use super::{StartErrors, api_time, find_status, text};
@@ -84,8 +84,7 @@ impl Source<'_> {
                 exit_code: LOST,
                 ..ContainerStateTerminated::default()
             };
-            status.last_state =
-                Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() });
+            status.last_state = Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() });
             if !self.pod.is_deleting() {
                 status.restart_count += 1;
             }
@@ -114,8 +113,7 @@ impl Source<'_> {
                     ),
                     ..ContainerStateTerminated::default()
                 };
-                status.state =
-                    Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() });
+                status.state = Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() });
                 return;
             }
         }
@@ -135,11 +133,7 @@ fn waiting(reason: &str, message: &str) -> ContainerState {
     ContainerState { waiting: Some(waiting), ..ContainerState::default() }
 }
 
-fn with_run(
-    container: &Container,
-    run: &ContainerRun,
-    old: Option<&ContainerStatus>,
-) -> ContainerStatus {
+fn with_run(container: &Container, run: &ContainerRun, old: Option<&ContainerStatus>) -> ContainerStatus {
     let was_running = old.is_some_and(|o| o.state.as_ref().is_some_and(|s| s.running.is_some()));
     let mut status = ContainerStatus {
         name: run.name.clone(),

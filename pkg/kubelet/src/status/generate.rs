@@ -2,9 +2,7 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{
-    ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus,
-};
+use k8s_openapi::api::core::v1::{ContainerStatus, HostIP, Pod, PodCondition, PodIP, PodStatus};
 
 use super::convert::Source;
 use super::phase::phase;
@@ -41,10 +39,8 @@ pub(crate) fn generate(subject: &Subject<'_>) -> PodStatus {
     let Subject { pod, runtime, old, .. } = subject;
     let mut status = container_statuses(subject);
     let all: Vec<ContainerStatus> = both(&status);
-    let initialized = PodExt::spec(*pod)
-        .containers
-        .iter()
-        .any(|c| runtime.active_containers().any(|run| run.name == c.name));
+    let initialized =
+        PodExt::spec(*pod).containers.iter().any(|c| runtime.active_containers().any(|run| run.name == c.name));
     update_from_probes(subject, &mut status);
     let mut now = phase(pod, &all, subject.terminal, initialized).to_string();
     // What has ended never lives again.
@@ -133,11 +129,7 @@ fn set_probed(subject: &Subject<'_>, status: &mut ContainerStatus) {
     status.ready = started && subject.probes.ready(uid, &status.name, id).unwrap_or(true);
 }
 
-fn all_conditions(
-    subject: &Subject<'_>,
-    statuses: &[ContainerStatus],
-    phase: &str,
-) -> Vec<PodCondition> {
+fn all_conditions(subject: &Subject<'_>, statuses: &[ContainerStatus], phase: &str) -> Vec<PodCondition> {
     let Subject { pod, runtime, old, .. } = subject;
     let others = pod.status().conditions.iter().flatten().filter(|c| !conditions::is_owned(&c.type_));
     let mut all: Vec<PodCondition> = others.cloned().collect();

@@ -119,8 +119,7 @@ fn a_pod_before_its_sandbox() {
 fn a_crash_loop_shows_the_wait_and_the_last_end() {
     let pod = pod(json!({"containers": [{"name": "a"}]}));
     let exited = runtime(vec![run("a", State::Exited, 1, 2), run("a", State::Exited, 3, 1)]);
-    let errors =
-        HashMap::from([("a".to_string(), ("CrashLoopBackOff".to_string(), "back-off".to_string()))]);
+    let errors = HashMap::from([("a".to_string(), ("CrashLoopBackOff".to_string(), "back-off".to_string()))]);
     let status = status_of(&pod, &exited, &errors, None);
     assert_eq!(status.phase.as_deref(), Some("Running"));
     let container = &status.container_statuses.unwrap()[0];
@@ -136,10 +135,7 @@ fn readiness_gates_and_the_end_stay() {
     let running = runtime(vec![run("a", State::Running, 0, 0)]);
     let status = status_of(&pod(gated), &running, &HashMap::new(), None);
     let ready = condition(&status, "Ready");
-    assert_eq!(
-        ready.message.as_deref(),
-        Some("corresponding condition of pod readiness gate \"x\" does not exist.")
-    );
+    assert_eq!(ready.message.as_deref(), Some("corresponding condition of pod readiness gate \"x\" does not exist."));
     let old = json!({"phase": "Failed", "reason": "Evicted"});
     let ended = pod_with(json!({}), json!({"containers": [{"name": "a"}]}), old);
     let status = status_of(&ended, &running, &HashMap::new(), None);

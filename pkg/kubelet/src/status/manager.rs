@@ -7,9 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus,
-};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodStatus};
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::{Client, DeleteOptions, Error, Informer, Patch, WorkQueue, run_workers};
 use kedge_meta::{ObjectKey, resources};
@@ -88,8 +86,7 @@ impl StatusManager {
             return;
         }
         let init = status.init_container_statuses.iter().flatten();
-        let statuses: Vec<ContainerStatus> =
-            init.chain(status.container_statuses.iter().flatten()).cloned().collect();
+        let statuses: Vec<ContainerStatus> = init.chain(status.container_statuses.iter().flatten()).cloned().collect();
         let phase = status.phase.clone().unwrap_or_default();
         let list = status.conditions.get_or_insert_default();
         let containers = conditions::containers_ready(pod, &statuses, &phase);
@@ -106,15 +103,12 @@ impl StatusManager {
     pub(crate) fn finish(&self, pod: &Pod) {
         let mut status = self.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
         let init = pod.init_containers().is_empty();
-        let initialized =
-            init || find_condition(&status, "Initialized").is_some_and(|c| c.status == "True");
+        let initialized = init || find_condition(&status, "Initialized").is_some_and(|c| c.status == "True");
         if initialized {
             status.container_statuses.iter_mut().flatten().for_each(end_unseen);
         }
         let started = status.init_container_statuses.iter_mut().flatten();
-        started
-            .filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some()))
-            .for_each(end_unseen);
+        started.filter(|s| s.state.as_ref().is_some_and(|s| s.running.is_some())).for_each(end_unseen);
         if !pod.is_static() && !is_terminal(status.phase.as_deref()) {
             status.phase = Some("Failed".into());
         }
@@ -140,9 +134,7 @@ impl StatusManager {
         let old_status = old.map_or_else(|| pod.status(), |e| &e.status);
         settle(pod, &mut status, old_status, self.clock.now());
         let finished = finished || old.is_some_and(|e| e.finished);
-        let same = old.is_some_and(|e| {
-            e.status == status && e.may_run == may_run && e.finished == finished
-        });
+        let same = old.is_some_and(|e| e.status == status && e.may_run == may_run && e.finished == finished);
         if same {
             return;
         }
@@ -168,9 +160,12 @@ impl StatusManager {
     }
 
     async fn write(&self, uid: &str) -> Result<(), Error> {
-        let Some((key, status, may_run, finished, written)) = self.entries.lock().get(uid).map(|e| {
-            (e.key.clone(), e.status.clone(), e.may_run, e.finished, e.written.clone())
-        }) else {
+        let Some((key, status, may_run, finished, written)) = self
+            .entries
+            .lock()
+            .get(uid)
+            .map(|e| (e.key.clone(), e.status.clone(), e.may_run, e.finished, e.written.clone()))
+        else {
             return Ok(());
         };
         let Some(mut known) = self.known(uid, &key, written) else {
@@ -275,15 +270,10 @@ fn settle(pod: &Pod, status: &mut PodStatus, old: &PodStatus, now: Timestamp) {
     }
     status.start_time = old.start_time.clone().or_else(|| Some(now));
     status.observed_generation = status.observed_generation.max(old.observed_generation);
-    let count = PodExt::spec(pod).containers.len()
-        + pod.init_containers().len()
-        + pod.ephemeral_containers().len();
+    let count = PodExt::spec(pod).containers.len() + pod.init_containers().len() + pod.ephemeral_containers().len();
     let limit = MAX_MESSAGES / count.max(1);
-    let lists = [
-        &mut status.container_statuses,
-        &mut status.init_container_statuses,
-        &mut status.ephemeral_container_statuses,
-    ];
+    let lists =
+        [&mut status.container_statuses, &mut status.init_container_statuses, &mut status.ephemeral_container_statuses];
     for status in lists.into_iter().flatten().flatten() {
         let states = [&mut status.state, &mut status.last_state];
         for terminated in states.into_iter().flatten().filter_map(|s| s.terminated.as_mut()) {
@@ -328,12 +318,8 @@ mod tests {
         status.start_time = None;
         let now: Timestamp = "2026-02-01T00:00:00.5Z".parse().unwrap();
         settle(&pod, &mut status, pod.status(), now);
-        let times: Vec<String> = status
-            .conditions
-            .unwrap()
-            .into_iter()
-            .map(|c| c.last_transition_time.unwrap().0.to_string())
-            .collect();
+        let times: Vec<String> =
+            status.conditions.unwrap().into_iter().map(|c| c.last_transition_time.unwrap().0.to_string()).collect();
         assert_eq!(times, ["2026-02-01T00:00:00Z", "2026-01-01T00:00:00Z"]);
         assert_eq!(status.start_time.unwrap().0.to_string(), "2026-01-01T00:00:00Z");
     }

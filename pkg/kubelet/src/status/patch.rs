@@ -63,14 +63,15 @@ fn changed_conditions(have: Option<&Value>, want: &Value) -> Vec<Value> {
     let none = Vec::new();
     let have = have.and_then(Value::as_array).unwrap_or(&none);
     let find = |kind: &Value| have.iter().find(|c| c.get("type") == Some(kind));
-    let ours = want.as_array().into_iter().flatten().filter(|c| {
-        c.get("type").and_then(Value::as_str).is_some_and(conditions::is_owned)
-    });
+    let ours = want
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|c| c.get("type").and_then(Value::as_str).is_some_and(conditions::is_owned));
     ours.filter_map(|condition| {
         let old = condition.get("type").and_then(find);
         let same = |name: &str| old.and_then(|o| o.get(name)).filter(|v| !v.is_null()) == condition.get(name);
-        let compared =
-            ["status", "reason", "message", "observedGeneration", "lastTransitionTime"];
+        let compared = ["status", "reason", "message", "observedGeneration", "lastTransitionTime"];
         if compared.iter().all(|name| same(name)) {
             return None;
         }

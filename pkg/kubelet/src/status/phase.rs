@@ -103,12 +103,7 @@ impl Counts {
 
 /// `terminal`: nothing of the pod runs any more nor will again. `initialized`: a regular container of the current
 /// sandbox has been made.
-pub(super) fn phase(
-    pod: &Pod,
-    statuses: &[ContainerStatus],
-    terminal: bool,
-    initialized: bool,
-) -> &'static str {
+pub(super) fn phase(pod: &Pod, statuses: &[ContainerStatus], terminal: bool, initialized: bool) -> &'static str {
     let mut n = Counts::default();
     for container in pod.init_containers() {
         let status = find_status(statuses, &container.name);
@@ -149,9 +144,7 @@ mod tests {
         let containers: Vec<Value> = states.iter().map(|(n, _)| json!({"name": n})).collect();
         let statuses: Vec<Value> = states
             .iter()
-            .map(|(n, s)| {
-                json!({"name": n, "state": s, "ready": false, "image": "", "imageID": "", "restartCount": 0})
-            })
+            .map(|(n, s)| json!({"name": n, "state": s, "ready": false, "image": "", "imageID": "", "restartCount": 0}))
             .collect();
         let spec = json!({"restartPolicy": policy, "containers": containers});
         let pod = pod_with(json!({}), spec, json!({"containerStatuses": statuses}));

@@ -120,9 +120,7 @@ impl One<'_> {
         if self.run.hash != container_hash(self.container) {
             let message = format!("Init container {name} definition changed");
             self.kill(message, KillReason::Other, actions);
-        } else if self.container.liveness_probe.is_some()
-            && self.probes.liveness(&self.run.id) == Some(false)
-        {
+        } else if self.container.liveness_probe.is_some() && self.probes.liveness(&self.run.id) == Some(false) {
             let message = format!("Init container {name} failed liveness probe");
             self.kill(message, KillReason::Liveness, actions);
         }
@@ -150,10 +148,8 @@ impl One<'_> {
         if !sidecar && policy.unwrap_or(self.pod.restart_policy()) == "Never" {
             return Step::KillPod;
         }
-        let message = format!(
-            "Init container is in {:?} state, try killing it before restart",
-            self.run.state.as_str()
-        );
+        let message =
+            format!("Init container is in {:?} state, try killing it before restart", self.run.state.as_str());
         self.kill(message, KillReason::Other, actions);
         Step::Nothing
     }

@@ -50,8 +50,7 @@ pub(crate) trait ProbeView {
 /// Decides what to do about a pod that shall run.
 pub(crate) fn compute_actions(pod: &Pod, runtime: &PodRuntime, probes: &dyn ProbeView) -> Actions {
     let (create_sandbox, attempt, sandbox_id) = sandbox_changed(pod, runtime);
-    let mut actions =
-        Actions { kill_pod: create_sandbox, create_sandbox, sandbox_id, attempt, ..Actions::default() };
+    let mut actions = Actions { kill_pod: create_sandbox, create_sandbox, sandbox_id, attempt, ..Actions::default() };
     if create_sandbox {
         plan_new_sandbox(pod, runtime, &mut actions);
         return actions;
@@ -92,12 +91,7 @@ fn plan_new_sandbox(pod: &Pod, runtime: &PodRuntime, actions: &mut Actions) {
     }
 }
 
-fn plan_containers(
-    pod: &Pod,
-    runtime: &PodRuntime,
-    probes: &dyn ProbeView,
-    actions: &mut Actions,
-) {
+fn plan_containers(pod: &Pod, runtime: &PodRuntime, probes: &dyn ProbeView, actions: &mut Actions) {
     let mut keep = 0;
     for (index, container) in PodExt::spec(pod).containers.iter().enumerate() {
         let run = runtime.latest(&container.name).filter(|r| r.state == State::Running);
@@ -108,10 +102,7 @@ fn plan_containers(
                 actions.kill.extend(unknown.map(|r| Kill {
                     id: r.id.clone(),
                     name: r.name.clone(),
-                    message: format!(
-                        "Container is in {:?} state, try killing it before restart",
-                        r.state.as_str()
-                    ),
+                    message: format!("Container is in {:?} state, try killing it before restart", r.state.as_str()),
                     reason: KillReason::Other,
                 }));
             }

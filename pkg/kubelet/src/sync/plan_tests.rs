@@ -111,9 +111,7 @@ fn a_sidecar_with_a_startup_probe_holds_the_others_back() {
 
 #[test]
 fn a_failed_init_container_ends_a_pod_that_never_restarts() {
-    let spec = |policy: &str| {
-        json!({"restartPolicy": policy, "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]})
-    };
+    let spec = |policy: &str| json!({"restartPolicy": policy, "initContainers": [{"name": "i"}], "containers": [{"name": "a"}]});
     let never = pod(spec("Never"));
     let failed = runtime(true, vec![run(&never, "i", State::Exited, 1)]);
     assert!(compute_actions(&never, &failed, &NONE).kill_pod);

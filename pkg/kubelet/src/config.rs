@@ -1,0 +1,84 @@
+//! What the kubelet is told at start; nothing of it changes while it runs.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use kedge_base::SharedClock;
+use kedge_client::{Client, EventRecorder};
+
+/// A taint the node registers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeTaint {
+    pub key: String,
+    pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
+    pub effect: String,
+}
+
+/// The HTTPS port on which the API server reaches the kubelet.
+#[derive(Clone, Debug)]
+pub struct ServingConfig {
+    /// Usually `[::]:10250` or `0.0.0.0:10250`.
+    pub address: SocketAddr,
+    /// The serving certificate with its chain, PEM.
+    pub certificate_pem: String,
+    pub key_pem: String,
+    /// The authority of client certificates, PEM.
+    pub client_ca_pem: String,
+}
+
+/// The configuration of one kubelet.
+#[derive(Clone)]
+pub struct KubeletConfig {
+    pub node_name: String,
+    /// The main address first.
+    pub node_ips: Vec<IpAddr>,
+    pub client: Client,
+    pub clock: SharedClock,
+    /// For events of pods and of the node; component `kubelet`, host the node's name.
+    pub recorder: EventRecorder,
+    /// `unix:///run/containerd/containerd.sock` or a bare path.
+    pub cri_endpoint: String,
+    /// Where pods' volumes are kept.
+    pub root_dir: PathBuf,
+    /// `/var/log/pods`.
+    pub pod_log_dir: PathBuf,
+    /// `/var/log/containers`: links for log collectors; `None` makes none.
+    pub container_log_dir: Option<PathBuf>,
+    /// Addresses of the cluster's name servers; empty without cluster DNS.
+    pub cluster_dns: Vec<IpAddr>,
+    pub cluster_domain: String,
+    /// The node's resolver configuration, for pods that use it.
+    pub resolv_conf: PathBuf,
+    pub node_labels: Vec<(String, String)>,
+    pub node_taints: Vec<NodeTaint>,
+    /// Upstream's default is 110.
+    pub max_pods: u32,
+    /// `v1.36.2+kedge1`, as nodes show it.
+    pub version: String,
+    /// Whether the node object is made and kept up to date by this kubelet.
+    pub register_node: bool,
+    /// `None` opens no port: then logs and exec do not work.
+    pub serving: Option<ServingConfig>,
+}
+
+/// Why the kubelet cannot start. A runtime that does not answer is no reason: the node is not ready until it does.
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    #[error("cannot use the container runtime's endpoint")]
+    Endpoint(#[source] kedge_cri::Error),
+    #[error("cannot make the kubelet's directory {path}")]
+    Directory {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot listen on {address}")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot use the kubelet's serving certificate: {0}")]
+    Certificate(String),
+}
