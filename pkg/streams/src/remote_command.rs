@@ -232,7 +232,7 @@ async fn serve_websocket(
                 return;
             }
         }
-        if let Err(error) = sink.close().await {
+        if let Err(error) = sink.send(ws::normal_close()).await {
             tracing::trace!(%error, "the client closed first");
         }
     };

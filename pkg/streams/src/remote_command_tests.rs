@@ -95,15 +95,19 @@ async fn websocket_client(io: DuplexStream) -> (SplitSink<Socket, Message>, Spli
     ws::upgraded(io, WsRole::Client).await.split()
 }
 
-/// All messages by channel, until the server closes.
+/// All messages by channel, until the server closes, which it has to do with a code.
 async fn channels(source: &mut SplitStream<Socket>) -> Vec<Vec<u8>> {
     let mut out = vec![Vec::new(); 5];
-    while let Some(Ok(message)) = source.next().await {
-        if let Message::Binary(bytes) = message {
-            out[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
+    loop {
+        match source.next().await.unwrap().unwrap() {
+            Message::Binary(bytes) => out[usize::from(bytes[0])].extend_from_slice(&bytes[1..]),
+            Message::Close(frame) => {
+                assert_eq!(u16::from(frame.unwrap().code), 1000, "stock clients fail at anything else");
+                return out;
+            }
+            _ => {}
         }
     }
-    out
 }
 
 #[tokio::test]

@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 /// The longest message, in bytes.
 const MAX_MESSAGE: usize = 4 << 20;
@@ -23,16 +24,22 @@ pub async fn upgraded<S: AsyncRead + AsyncWrite + Unpin>(io: S, role: Role) -> W
     WebSocketStream::from_raw_socket(io, role, Some(config)).await
 }
 
+/// The message that ends a session as agreed. Clients take an end without a code for a failure.
+pub fn normal_close() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::from_static("") }))
+}
+
 /// The byte stream inside a WebSocket.
 pub struct Tunnel<S> {
     socket: WebSocketStream<S>,
     rest: Bytes,
+    closing: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Tunnel<S> {
     /// The byte stream inside `socket`.
     pub fn new(socket: WebSocketStream<S>) -> Self {
-        Self { socket, rest: Bytes::new() }
+        Self { socket, rest: Bytes::new(), closing: false }
     }
 }
 
@@ -72,6 +79,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx).map_err(broken)
+        if !self.closing {
+            ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(broken)?;
+            Pin::new(&mut self.socket).start_send(normal_close()).map_err(broken)?;
+            self.closing = true;
+        }
+        Pin::new(&mut self.socket).poll_flush(cx).map_err(broken)
     }
 }
