@@ -239,6 +239,26 @@ fn add_can_be_repeated_and_a_failed_one_leaves_nothing() {
 }
 
 #[test]
+fn the_runtimes_loopback_plug_in_is_served_as_well() {
+    if !is_root("the_runtimes_loopback_plug_in_is_served_as_well") {
+        return;
+    }
+    let net = Net::new("lo");
+    let conf = NetConf::parse(br#"{"cniVersion":"0.3.1","name":"cni-loopback","type":"loopback"}"#).unwrap();
+    let pod = Invocation { ifname: "lo".into(), ..net.pod("a") };
+    let nft = NftCommand::new();
+    let result = net.on_node(move || async move {
+        let result = kedge_cni::add(&conf, &pod, &nft).await.unwrap();
+        kedge_cni::check(&conf, &pod).await.unwrap();
+        kedge_cni::del(&conf, &pod, &nft).await.unwrap();
+        result
+    });
+    assert_eq!(result["ips"][0], json!({"version": "4", "address": "127.0.0.1/8", "interface": 0}));
+    let link = sh(&format!("ip -n {} link show lo", net.ns("a")));
+    assert!(link.contains("LOOPBACK,UP"), "{link}");
+}
+
+#[test]
 fn gc_and_cleanup_take_everything_away() {
     if !is_root("gc_and_cleanup_take_everything_away") {
         return;

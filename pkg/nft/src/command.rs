@@ -29,20 +29,13 @@ impl Default for NftCommand {
 impl NftCommand {
     /// The packet filter of the namespace this process is in.
     pub fn new() -> Self {
-        Self {
-            argv: vec!["nft".to_owned()],
-            timeout: Duration::from_secs(30),
-        }
+        Self { argv: vec!["nft".to_owned()], timeout: Duration::from_secs(30) }
     }
 
     /// Runs nft behind `prefix`, for instance in another network namespace.
     pub fn with_prefix<S: Into<String>>(prefix: impl IntoIterator<Item = S>) -> Self {
         let mut this = Self::new();
-        this.argv = prefix
-            .into_iter()
-            .map(Into::into)
-            .chain(this.argv)
-            .collect();
+        this.argv = prefix.into_iter().map(Into::into).chain(this.argv).collect();
         this
     }
 
@@ -66,14 +59,9 @@ impl NftCommand {
 
     fn io_error(&self, source: std::io::Error) -> NftError {
         if source.kind() == std::io::ErrorKind::NotFound {
-            NftError::NotInstalled {
-                program: self.program(),
-            }
+            NftError::NotInstalled { program: self.program() }
         } else {
-            NftError::Io {
-                program: self.program(),
-                source,
-            }
+            NftError::Io { program: self.program(), source }
         }
     }
 
@@ -81,9 +69,7 @@ impl NftCommand {
         let (program, prefix) = match self.argv.split_first() {
             Some((program, rest)) => (program, rest),
             None => {
-                return Err(NftError::NotInstalled {
-                    program: "nft".to_owned(),
-                });
+                return Err(NftError::NotInstalled { program: "nft".to_owned() });
             }
         };
         Command::new(program)
@@ -101,9 +87,7 @@ impl NftCommand {
         let child = self.spawn(args)?;
         match tokio::time::timeout(self.timeout, self.converse(child, input)).await {
             Ok(result) => result,
-            Err(_) => Err(NftError::Timeout {
-                seconds: self.timeout.as_secs(),
-            }),
+            Err(_) => Err(NftError::Timeout { seconds: self.timeout.as_secs() }),
         }
     }
 
@@ -128,28 +112,17 @@ impl NftCommand {
         fed.map_err(|source| self.io_error(source))?;
         let output = output.map_err(|source| self.io_error(source))?;
         let message = message.map_err(|source| self.io_error(source))?;
-        let output = output.ok_or(NftError::TooLarge {
-            what: "output",
-            limit: MAX_OUTPUT_BYTES,
-        })?;
+        let output = output.ok_or(NftError::TooLarge { what: "output", limit: MAX_OUTPUT_BYTES })?;
         let status = child.wait().await.map_err(|source| self.io_error(source))?;
         self.judge(status, output, &message.unwrap_or_default())
     }
 
-    fn judge(
-        &self,
-        status: ExitStatus,
-        output: Vec<u8>,
-        message: &[u8],
-    ) -> Result<String, NftError> {
+    fn judge(&self, status: ExitStatus, output: Vec<u8>, message: &[u8]) -> Result<String, NftError> {
         if status.success() {
             return Ok(String::from_utf8_lossy(&output).into_owned());
         }
         let message = String::from_utf8_lossy(&message[..message.len().min(MAX_MESSAGE_BYTES)]);
-        Err(NftError::Rejected {
-            status: status.to_string(),
-            message: message.trim().to_owned(),
-        })
+        Err(NftError::Rejected { status: status.to_string(), message: message.trim().to_owned() })
     }
 
     async fn list(&self, args: &[&str]) -> Result<Option<String>, NftError> {
@@ -162,10 +135,7 @@ impl NftCommand {
 }
 
 /// Reads to the end, or to one byte past `limit`, which is reported as `None`.
-async fn read_limited(
-    from: Option<impl AsyncRead + Unpin>,
-    limit: usize,
-) -> std::io::Result<Option<Vec<u8>>> {
+async fn read_limited(from: Option<impl AsyncRead + Unpin>, limit: usize) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     if let Some(from) = from {
         from.take(limit as u64 + 1).read_to_end(&mut bytes).await?;
@@ -177,10 +147,7 @@ async fn read_limited(
 impl Nft for NftCommand {
     async fn apply(&self, script: &str) -> Result<(), NftError> {
         if script.len() > MAX_SCRIPT_BYTES {
-            return Err(NftError::TooLarge {
-                what: "script",
-                limit: MAX_SCRIPT_BYTES,
-            });
+            return Err(NftError::TooLarge { what: "script", limit: MAX_SCRIPT_BYTES });
         }
         tracing::trace!(bytes = script.len(), "applying an nftables transaction");
         self.run(&["-f", "-"], script).await.map(drop)
@@ -211,16 +178,13 @@ mod tests {
     async fn a_refusal_carries_what_was_said() {
         let nft = NftCommand::with_prefix(["sh", "-c", "echo 'line 1: no' >&2; exit 3", "sh"]);
         let error = nft.apply("x").await.unwrap_err();
-        assert!(
-            matches!(&error, NftError::Rejected { message, .. } if message == "line 1: no"),
-            "{error}"
-        );
+        assert!(matches!(&error, NftError::Rejected { message, .. } if message == "line 1: no"), "{error}");
     }
 
     #[tokio::test]
     async fn a_run_without_end_is_killed() {
-        let nft = NftCommand::with_prefix(["sh", "-c", "exec sleep 1000", "sh"])
-            .with_timeout(Duration::from_millis(50));
+        let nft =
+            NftCommand::with_prefix(["sh", "-c", "exec sleep 1000", "sh"]).with_timeout(Duration::from_millis(50));
         assert!(matches!(nft.apply("").await, Err(NftError::Timeout { .. })));
     }
 
@@ -228,20 +192,12 @@ mod tests {
     async fn an_oversized_script_is_not_sent() {
         let script = " ".repeat(MAX_SCRIPT_BYTES + 1);
         let error = NftCommand::new().apply(&script).await.unwrap_err();
-        assert!(
-            matches!(error, NftError::TooLarge { what: "script", .. }),
-            "{error}"
-        );
+        assert!(matches!(error, NftError::TooLarge { what: "script", .. }), "{error}");
     }
 
     #[tokio::test]
     async fn a_missing_table_is_none() {
-        let nft = NftCommand::with_prefix([
-            "sh",
-            "-c",
-            "echo 'Error: No such file or directory' >&2; exit 1",
-            "sh",
-        ]);
+        let nft = NftCommand::with_prefix(["sh", "-c", "echo 'Error: No such file or directory' >&2; exit 1", "sh"]);
         assert_eq!(nft.list_table("ip", "absent").await.unwrap(), None);
     }
 

@@ -39,10 +39,7 @@ pub trait Nft: Send + Sync + 'static {
     /// Removes the table and everything in it; a table that is not there is no error.
     async fn delete_table(&self, family: &str, table: &str) -> Result<(), NftError> {
         // Adding first makes the deletion succeed whether or not the table exists.
-        self.apply(&format!(
-            "add table {family} {table}\ndelete table {family} {table}\n"
-        ))
-        .await
+        self.apply(&format!("add table {family} {table}\ndelete table {family} {table}\n")).await
     }
 }
 
