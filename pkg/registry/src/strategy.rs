@@ -109,6 +109,9 @@ pub trait Strategy: Send + Sync {
         Ok(Reservation::none())
     }
 
+    /// The object has just been marked for deletion and waits.
+    fn mark_deleted(&self, _object: &mut Value) {}
+
     /// The object is gone; gives back what it had taken.
     fn after_delete(&self, _registry: &Registry, _object: &Value) {}
 

@@ -14,6 +14,7 @@ pub mod defaults;
 pub mod discovery;
 pub mod normalize;
 pub mod openapi;
+pub mod protobuf;
 mod scalar;
 pub mod table;
 

@@ -1,6 +1,10 @@
 //! The kinds' own rules, one kind a file.
 
 mod allocators;
+mod apps;
+mod coordination;
+mod core;
+mod rbac;
 
 pub(crate) use allocators::State;
 
@@ -10,12 +14,18 @@ use crate::strategy::{Plain, Strategy};
 
 /// The strategy of a resource.
 pub(crate) fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
-    let _ = (group, plural);
-    &Plain
+    match (group, plural) {
+        ("", "events") | ("events.k8s.io", "events") => &core::event::Event,
+        ("", "namespaces") => &core::namespace::Namespace,
+        ("", "pods") => &core::pod::Pod,
+        ("", "services") => &core::service::Service,
+        ("coordination.k8s.io", "leases") => &coordination::lease::Lease,
+        ("rbac.authorization.k8s.io", _) => &rbac::Rbac,
+        _ => &Plain,
+    }
 }
 
 const COMMON: &[&str] = &["metadata.name", "metadata.namespace"];
-
 /// The fields that lists and watches of a resource can select by.
 pub(crate) fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
     match (info.storage_group, info.plural) {

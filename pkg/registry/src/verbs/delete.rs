@@ -180,6 +180,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
             metadata.insert("generation".into(), (generation + 1).into());
         }
     }
+    request.served.strategy.mark_deleted(object);
     true
 }
 
