@@ -68,17 +68,28 @@ pub(crate) fn content_type(headers: &HeaderMap) -> &str {
     value.split(';').next().unwrap_or_default().trim()
 }
 
-/// Whether the body is JSON or YAML.
+/// How a body is encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFormat {
+    Json,
+    Yaml,
+    Protobuf,
+}
+
+/// How the body of a request is encoded.
 ///
 /// # Errors
-/// 415 for anything else.
-pub(crate) fn body_format(headers: &HeaderMap) -> Result<kedge_schema::decode::Format, Status> {
+/// 415 for a form that is not understood.
+pub(crate) fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Status> {
     match content_type(headers) {
-        "" | "application/json" | "*/*" => Ok(kedge_schema::decode::Format::Json),
-        "application/yaml" => Ok(kedge_schema::decode::Format::Yaml),
-        _ => Err(Status::unsupported_media_type(&TYPES)),
+        "" | "application/json" | "*/*" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        PROTOBUF => Ok(BodyFormat::Protobuf),
+        _ => Err(Status::unsupported_media_type(&["application/json", "application/yaml", PROTOBUF])),
     }
 }
+
+const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 
 #[cfg(test)]
 mod tests {

@@ -14,7 +14,7 @@ use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::decode_untyped;
+use crate::verbs::message;
 
 /// Whether a resource is a review, or another one that is only answered.
 pub(crate) fn serves(resource: &ResourceInfo) -> bool {
@@ -30,7 +30,8 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
     let bytes = body::read(admitted.request.body().take()).await?;
-    let mut review = decode_untyped(&bytes, "review")?.value;
+    let kind = resource_kind(&admitted);
+    let mut review = message(admitted.request.headers(), &bytes, (&admitted.info.group, &admitted.info.version, kind))?;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
@@ -55,6 +56,11 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     }
     review.set("status", status);
     respond::object(StatusCode::CREATED, &review, accepted.format)
+}
+
+fn resource_kind(admitted: &Admitted) -> &'static str {
+    let info = &admitted.info;
+    kedge_schema::resource(&info.group, &info.version, &info.resource).map_or("", |r| r.kind)
 }
 
 fn user_json(user: &UserInfo) -> Value {

@@ -11,12 +11,12 @@ use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{decode_untyped, registry_request};
+use crate::verbs::{message, registry_request};
 
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
-    let binding = decode_untyped(&bytes, "Binding")?.value;
+    let binding = message(admitted.request.headers(), &bytes, ("", "v1", "Binding"))?;
     let pod = binding.name().to_owned();
     if admitted.info.resource == "bindings" {
         admitted.info.resource = "pods".into();

@@ -11,11 +11,11 @@ use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{decode_untyped, registry_request};
+use crate::verbs::{message, registry_request};
 
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
-    let eviction = decode_untyped(&bytes, "Eviction")?.value;
+    let eviction = message(admitted.request.headers(), &bytes, ("policy", "v1", "Eviction"))?;
     if !eviction.name().is_empty() && eviction.name() != admitted.info.name {
         return Err(Status::bad_request(format!(
             "name in URL does not match name in Eviction object: {} {}",

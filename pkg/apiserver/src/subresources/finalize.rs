@@ -11,11 +11,11 @@ use crate::chain::Admitted;
 use crate::negotiate::Format;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{decode_untyped, registry_request};
+use crate::verbs::{message, registry_request};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
-    let wanted = decode_untyped(&bytes, "Namespace")?.value;
+    let wanted = message(admitted.request.headers(), &bytes, ("", "v1", "Namespace"))?;
     if wanted.name() != admitted.info.name {
         return Err(Status::bad_request("the name of the object does not match the name on the URL"));
     }

@@ -12,7 +12,7 @@ use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{decode_untyped, patch_body, registry_request};
+use crate::verbs::{message, patch_body, registry_request};
 
 fn scale_of(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
@@ -52,7 +52,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let scale_type = kedge_schema::kind("autoscaling", "v1", "Scale");
     let wanted = match admitted.info.verb.as_str() {
         "patch" => patch_body(admitted.request.headers(), &bytes)?.0.apply(&current, scale_type)?,
-        _ => decode_untyped(&bytes, "Scale")?.value,
+        _ => message(admitted.request.headers(), &bytes, ("autoscaling", "v1", "Scale"))?,
     };
     if !wanted.name().is_empty() && wanted.name() != admitted.info.name {
         return Err(Status::bad_request("the name of the object does not match the name on the URL"));

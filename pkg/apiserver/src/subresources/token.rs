@@ -14,7 +14,7 @@ use crate::chain::Admitted;
 use crate::negotiate::Format;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::decode_untyped;
+use crate::verbs::message;
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
@@ -22,7 +22,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
-    let mut review = decode_untyped(&bytes, "TokenRequest")?.value;
+    let mut review = message(admitted.request.headers(), &bytes, ("authentication.k8s.io", "v1", "TokenRequest"))?;
     let info = &admitted.info;
     let object = served.store.get(&served.key(&info.namespace, &info.name));
     let account = object.ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;

@@ -5,9 +5,9 @@ use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::decode::decode_untyped;
+use super::decode::message;
 use super::{get, list, registry_request};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
@@ -81,17 +81,7 @@ pub(crate) async fn collection(
 /// The options: from the body, or from the query.
 fn options(admitted: &Admitted, bytes: &Bytes) -> Result<verbs::DeleteOptions, Status> {
     if !bytes.is_empty() {
-        let value = match negotiate::body_format(admitted.request.headers())? {
-            kedge_schema::decode::Format::Json => decode_untyped(bytes, "DeleteOptions")?.value,
-            kedge_schema::decode::Format::Yaml => {
-                kedge_schema::decode_yaml(bytes, &kedge_schema::Limits::default())
-                    .map_err(|e| Status::bad_request(e.to_string()))?
-                    .value
-            }
-        };
-        if value.get("kind").and_then(Value::as_str).is_some_and(|kind| kind != "DeleteOptions") {
-            return Err(Status::bad_request("the body of a delete must be DeleteOptions"));
-        }
+        let value = message(admitted.request.headers(), bytes, ("", "v1", "DeleteOptions"))?;
         return serde_json::from_value(value)
             .map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")));
     }

@@ -20,7 +20,7 @@ use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
-pub(crate) use decode::decode_untyped;
+pub(crate) use decode::message;
 pub(crate) use patch::patch_body;
 
 /// Serves a request on a resource.

@@ -50,23 +50,19 @@ impl PatchBody {
     /// # Errors
     /// 400 for a patch that makes no sense, 422 for one that does not fit the object.
     pub(crate) fn apply(&self, current: &Value, ty: Option<TypeId>) -> Result<Value, Status> {
-        let unprocessable = |e: &dyn std::fmt::Display| {
-            let mut status = Status::failure(
-                422,
-                kedge_meta::Reason::Invalid,
-                format!("the server rejected our request due to an error in our request: {e}"),
-            );
-            status.details = Some(Box::default());
-            status
+        let refused = |e: patch::PatchError| {
+            let reason = match e.status_code() {
+                400 => kedge_meta::Reason::BadRequest,
+                413 => kedge_meta::Reason::RequestEntityTooLarge,
+                422 => kedge_meta::Reason::Invalid,
+                _ => kedge_meta::Reason::InternalError,
+            };
+            Status::failure(e.status_code(), reason, e.to_string())
         };
         match (self, ty) {
-            (Self::Json(ops), _) => patch::json::apply(current, ops).map_err(|e| unprocessable(&e)),
-            (Self::Merge(merge), _) => {
-                patch::merge::apply(current, merge).map_err(|e| Status::bad_request(e.to_string()))
-            }
-            (Self::Strategic(merge), Some(ty)) => {
-                patch::strategic::apply(current, merge, ty).map_err(|e| Status::bad_request(e.to_string()))
-            }
+            (Self::Json(ops), _) => patch::json::apply(current, ops).map_err(refused),
+            (Self::Merge(merge), _) => patch::merge::apply(current, merge).map_err(refused),
+            (Self::Strategic(merge), Some(ty)) => patch::strategic::apply(current, merge, ty).map_err(refused),
             (Self::Strategic(_), None) => Err(Status::unsupported_media_type(&TYPES[..2])),
         }
     }
