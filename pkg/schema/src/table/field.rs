@@ -127,7 +127,12 @@ impl FieldDef {
 
     /// Whether a map or structure in this field is one value to server-side apply.
     pub fn is_atomic_map(&self) -> bool {
-        self.attribute("t=") == Some("atomic")
+        self.map_type() == Some("atomic")
+    }
+
+    /// `atomic` or `granular` where upstream declares it for the field.
+    pub fn map_type(&self) -> Option<&'static str> {
+        self.attribute("t=")
     }
 
     /// Strategic-merge strategies, for example `merge` and `retainKeys`.
