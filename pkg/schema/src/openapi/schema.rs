@@ -85,7 +85,7 @@ fn definition_name(ty: FieldType) -> Option<&'static str> {
 pub(super) fn definition(json: &mut Json, dialect: Dialect, name: &str, scope: Scope<'_>, docs: &Descriptions) {
     json.object(|json| {
         if let Some(text) = docs.of_type(name) {
-            json.key("description").text(text);
+            json.key("description").text(&text);
         }
         let Some(def) = type_by_name(name).map(|id| id.def()) else { return };
         if scalar(json, dialect, name) {
@@ -134,7 +134,7 @@ fn scalar(json: &mut Json, dialect: Dialect, name: &str) -> bool {
 fn property(json: &mut Json, dialect: Dialect, def: &TypeDef, field: &FieldDef, docs: &Descriptions) {
     json.object(|json| {
         let description = docs.of_field(def.name, field.name);
-        if let Some(text) = description {
+        if let Some(text) = &description {
             json.key("description").text(text);
         }
         match definition_name(field.ty) {
