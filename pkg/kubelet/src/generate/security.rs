@@ -141,6 +141,7 @@ pub(super) fn sandbox_context(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
 }
 
 /// Of a container. `seccomp_root` is the directory of profiles on the node.
+#[allow(deprecated, reason = "containerd before 2.0 only reads the old AppArmor field")]
 pub(super) fn container_context(
     pod: &Pod,
     container: &Container,

@@ -14,6 +14,6 @@ mod subpath;
 mod token;
 
 pub(crate) use directories::Directories;
-pub(crate) use manager::{MountedVolume, VolumeError, Volumes, referenced_objects};
+pub(crate) use manager::{MountedVolume, Volumes, referenced_objects};
 pub(crate) use mounter::{KernelMounter, Mounter};
 pub(crate) use subpath::{MountPlan, container_mounts};

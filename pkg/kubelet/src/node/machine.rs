@@ -1,0 +1,168 @@
+//! What the machine is and has, read once at start from the kernel and the system's files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use tracing::warn;
+
+use crate::generate::Machine;
+
+/// Upstream's default hard eviction thresholds; what lies below them is not for pods.
+const MEMORY_RESERVED: i64 = 100 << 20;
+pub(super) const DISK_RESERVED_PERCENT: i64 = 10;
+/// A board with less memory than twice the reserve keeps a tenth instead.
+const SMALL_MEMORY: i64 = 2 * MEMORY_RESERVED;
+
+/// The facts about a machine.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MachineInfo {
+    pub(crate) cpus: i64,
+    /// Bytes.
+    pub(crate) memory: i64,
+    pub(crate) swap: i64,
+    pub(crate) ephemeral_storage: i64,
+    /// Bytes set aside, by page size such as `2Mi`.
+    pub(crate) hugepages: BTreeMap<String, i64>,
+    pub(crate) machine_id: String,
+    pub(crate) system_uuid: String,
+    pub(crate) boot_id: String,
+    pub(crate) kernel_version: String,
+    pub(crate) os_image: String,
+}
+
+impl MachineInfo {
+    /// Looks at this machine. `root` is on the file system that counts as ephemeral storage.
+    pub(crate) fn detect(root: &Path) -> MachineInfo {
+        let meminfo = read("/proc/meminfo");
+        let os_release = read("/etc/os-release");
+        let machine_id = first(&["/etc/machine-id", "/var/lib/dbus/machine-id"]);
+        let uuid = first(&["/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid"]).to_lowercase();
+        MachineInfo {
+            cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
+            memory: kilobytes(&meminfo, "MemTotal"),
+            swap: kilobytes(&meminfo, "SwapTotal"),
+            ephemeral_storage: disk_size(root),
+            hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
+            // Boards without firmware tables are told apart by their machine id.
+            system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
+            machine_id,
+            boot_id: first(&["/proc/sys/kernel/random/boot_id"]),
+            kernel_version: first(&["/proc/sys/kernel/osrelease"]),
+            os_image: os_name(&os_release),
+        }
+    }
+
+    /// What containers are limited against. `unified`: whether cgroups are version 2.
+    pub(crate) fn machine(&self, unified: bool) -> Machine {
+        Machine {
+            cpu_millis: self.cpus * 1000,
+            memory: self.memory,
+            ephemeral_storage: self.ephemeral_storage,
+            allocatable_cpu_millis: self.cpus * 1000,
+            allocatable_memory: self.allocatable_memory(),
+            allocatable_ephemeral_storage: self.allocatable_storage(),
+            unified,
+        }
+    }
+
+    /// Memory for pods: less what keeps the node itself alive, and what is set aside as huge pages.
+    pub(crate) fn allocatable_memory(&self) -> i64 {
+        let huge: i64 = self.hugepages.values().sum();
+        (self.memory - memory_reserve(self.memory) - huge).max(0)
+    }
+
+    pub(crate) fn allocatable_storage(&self) -> i64 {
+        self.ephemeral_storage - self.ephemeral_storage / 100 * DISK_RESERVED_PERCENT
+    }
+}
+
+/// The memory that is not for pods, of so much.
+pub(super) fn memory_reserve(total: i64) -> i64 {
+    if total < SMALL_MEMORY { total / 10 } else { MEMORY_RESERVED }
+}
+
+/// The architecture by Go's names.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        "powerpc64" => "ppc64le",
+        other => other,
+    }
+}
+
+pub(super) fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The first of the files that says anything.
+fn first(paths: &[&str]) -> String {
+    let texts = paths.iter().map(|path| read(path).trim_matches(['\0', '\n', ' ']).to_string());
+    texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
+}
+
+pub(super) fn kilobytes(meminfo: &str, name: &str) -> i64 {
+    let line = meminfo.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
+    let number = line.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
+    number.unwrap_or_default() * 1024
+}
+
+fn os_name(os_release: &str) -> String {
+    let value = |key: &str| {
+        let line = os_release.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        line.map(|v| v.trim_matches('"').to_string()).filter(|v| !v.is_empty())
+    };
+    value("PRETTY_NAME").or_else(|| value("NAME")).unwrap_or_else(|| "Linux".into())
+}
+
+fn disk_size(path: &Path) -> i64 {
+    match rustix::fs::statvfs(path) {
+        Ok(found) => i64::try_from(found.f_blocks.saturating_mul(found.f_frsize)).unwrap_or(i64::MAX),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "cannot read the size of the file system");
+            0
+        }
+    }
+}
+
+fn hugepages(directory: &Path) -> BTreeMap<String, i64> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let sizes = entries.filter_map(|entry| {
+        let name = entry.file_name().into_string().ok()?;
+        let kilobytes: i64 = name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()?;
+        let count = fs::read_to_string(entry.path().join("nr_hugepages")).ok()?;
+        let count: i64 = count.trim().parse().ok()?;
+        Some((page_size(kilobytes), kilobytes * 1024 * count))
+    });
+    sizes.collect()
+}
+
+fn page_size(kilobytes: i64) -> String {
+    match kilobytes {
+        n if n % (1 << 20) == 0 => format!("{}Gi", n >> 20),
+        n if n % (1 << 10) == 0 => format!("{}Mi", n >> 10),
+        n => format!("{n}Ki"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_something() {
+        let info = MachineInfo::detect(Path::new("/"));
+        assert!(info.cpus > 0 && info.memory > 0 && info.ephemeral_storage > 0);
+        assert!(info.allocatable_memory() < info.memory);
+        assert!(!info.kernel_version.is_empty() && !info.boot_id.is_empty());
+    }
+
+    #[test]
+    fn texts_are_read() {
+        assert_eq!(kilobytes("MemTotal:       1024 kB\nMemFree: 1 kB\n", "MemTotal"), 1 << 20);
+        assert_eq!(os_name("NAME=\"X\"\nPRETTY_NAME=\"X 1\"\n"), "X 1");
+        assert_eq!((page_size(2048), page_size(1 << 20), page_size(64)), ("2Mi".into(), "1Gi".into(), "64Ki".into()));
+    }
+}
