@@ -1,16 +1,22 @@
 //! The one binary: argv to a subcommand. No logic here.
 
+mod assemble;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use kedge_base::Shutdown;
-use kedge_cli::{Command, Kedge, ServerFlags};
-use kedge_server::{Server, ServerConfig};
-use tracing::{error, info};
+use kedge_agent::host;
+use kedge_cli::{Command, Kedge};
+use kedge_nft::NftCommand;
 
 fn main() -> ExitCode {
+    // The container runtime calls this binary by the names of the plug-ins.
+    let invoked_as = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    if matches!(invoked_as.file_name().and_then(|n| n.to_str()), Some(kedge_cni::PLUGIN | "loopback")) {
+        return plugin();
+    }
     let args = match kedge_cli::expand(std::env::args_os().collect()) {
         Ok(args) => args,
         Err(err) => {
@@ -27,16 +33,25 @@ fn main() -> ExitCode {
     }
 }
 
+fn plugin() -> ExitCode {
+    ExitCode::from(u8::try_from(kedge_cni::main_from_env()).unwrap_or(1))
+}
+
 fn run(kedge: Kedge) -> anyhow::Result<ExitCode> {
     match kedge.command {
         Command::Server(flags) => {
             flags.check().map_err(anyhow::Error::msg)?;
             log_to_stderr(flags.debug);
-            runtime()?.block_on(server(*flags))?;
+            runtime()?.block_on(assemble::server(*flags))?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Cni => Ok(ExitCode::SUCCESS),
-        Command::CheckConfig | Command::Cleanup { .. } => anyhow::bail!("not here"),
+        Command::Cni => Ok(plugin()),
+        Command::CheckConfig => Ok(check_config()),
+        Command::Cleanup { data_dir } => {
+            let data_dir = data_dir.unwrap_or_else(kedge_cli::default_data_dir);
+            runtime()?.block_on(cleanup(&data_dir))?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
@@ -47,34 +62,32 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 fn log_to_stderr(debug: bool) {
     let default = if debug { "debug,h2=info,hyper=info,rustls=info,tower=info" } else { "info" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("KEDGE_LOG").unwrap_or_else(|_| default.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .with_target(false)
+        .init();
 }
 
-async fn server(flags: ServerFlags) -> anyhow::Result<()> {
-    let shutdown = Shutdown::new();
-    let node_name = flags.node_name.clone().unwrap_or_else(|| "kedge".into());
-    let config = ServerConfig {
-        data_dir: flags.data_dir(),
-        bind_address: flags.bind_address,
-        https_port: flags.https_listen_port,
-        advertise_address: flags.advertise_address.unwrap_or([127, 0, 0, 1].into()),
-        tls_sans: flags.tls_san.clone(),
-        service_cidr: flags.service_cidr.to_string(),
-        cluster_cidr: flags.cluster_cidr.to_string(),
-        cluster_dns: flags.cluster_dns,
-        cluster_domain: flags.cluster_domain.clone(),
-        node_ports: (flags.service_node_port_range.0, flags.service_node_port_range.1),
-        kubeconfig: flags.kubeconfig(),
-        kubeconfig_mode: flags.write_kubeconfig_mode.0,
-        node_name,
-        scheduler: !flags.disable_scheduler,
-        dns: flags.enabled("dns"),
-    };
-    let server = Server::start(config, &shutdown).await?;
-    tokio::signal::ctrl_c().await?;
-    info!("stopping");
-    shutdown.trigger();
-    server.stop().await;
-    let _ = (Duration::ZERO, error!("x"));
-    Ok(())
+fn check_config() -> ExitCode {
+    let mut missing = false;
+    for (program, package) in host::NEEDED {
+        match host::find_program(program) {
+            Some(path) => println!("{program}: {}", path.display()),
+            None => {
+                missing = true;
+                println!("{program}: missing; install the package {package}");
+            }
+        }
+    }
+    if missing { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Takes back what a node has put into the kernel.
+async fn cleanup(data_dir: &Path) -> anyhow::Result<()> {
+    let nft = NftCommand::new();
+    kedge_proxy::cleanup(&nft).await.context("cannot remove the service table")?;
+    kedge_cni::cleanup(data_dir, &nft).await.context("cannot remove the pod network")
 }

@@ -8,5 +8,5 @@ mod flags;
 mod values;
 
 pub use config_file::{ConfigFileError, expand};
-pub use flags::{Command, Kedge, ServerFlags};
+pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
 pub use values::{Cidr, FileMode, PortRange};

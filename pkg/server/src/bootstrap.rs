@@ -11,9 +11,6 @@ use tracing::info;
 use crate::config::ServerConfig;
 use crate::error::Error;
 
-/// The port under which DNS listens on nodes; the service `kube-dns` leads there.
-pub(crate) const DNS_PORT: u16 = 10053;
-
 /// Creates what is missing.
 pub(crate) async fn run(client: &Client, config: &ServerConfig) -> Result<(), Error> {
     for manifest in ALL {
@@ -117,11 +114,10 @@ async fn api_service(client: &Client, config: &ServerConfig) -> Result<(), Error
     converge(client, &slice, &["endpoints", "ports"]).await
 }
 
-/// The service `kube-dns`; it leads to the DNS server inside the node's own process.
+/// The service `kube-dns`; every node adds the DNS server inside its own process as an endpoint, for its own pods.
 async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error> {
     let ip = config.cluster_dns;
-    let port =
-        |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": DNS_PORT });
+    let port = |name: &str, protocol: &str| json!({ "name": name, "port": 53, "protocol": protocol, "targetPort": 53 });
     let service = json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": "kube-dns", "namespace": "kube-system", "labels": {
@@ -130,13 +126,11 @@ async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error
         "spec": {
             "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
             "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
+            "internalTrafficPolicy": "Local",
             "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
         },
     });
-    ensure(client, &service).await?;
-    let ports = [("dns", DNS_PORT, "UDP"), ("dns-tcp", DNS_PORT, "TCP")];
-    let slice = slice("kube-dns", "kube-system", "kube-dns", &[config.advertise_address], &ports);
-    converge(client, &slice, &["endpoints", "ports"]).await
+    ensure(client, &service).await
 }
 
 fn slice(name: &str, namespace: &str, service: &str, addresses: &[IpAddr], ports: &[(&str, u16, &str)]) -> Value {

@@ -8,7 +8,7 @@ use kedge_admission::Chain;
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, Readiness, serve};
 use kedge_auth::{Authenticator, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
 use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
-use kedge_certs::{Kubeconfig, LeafRequest, Pki, Usage, Users};
+use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Usage, Users};
 use kedge_client::{Client, ClusterAccess};
 use kedge_kv::{Embedded, Kv, Options};
 use kedge_meta::UserInfo;
@@ -85,6 +85,14 @@ impl Server {
     /// A client that may do everything.
     pub fn admin_client(&self) -> Client {
         self.client_as(UserInfo::new("system:apiserver", &[kedge_auth::MASTERS]))
+    }
+
+    /// A serving certificate of the cluster, for a component of this host.
+    ///
+    /// # Errors
+    /// When it cannot be written or issued.
+    pub fn issue(&self, file: &str, request: &LeafRequest) -> Result<Leaf, Error> {
+        Ok(self.pki.serving(file, request, now(&system_clock()))?)
     }
 
     /// Stops serving and closes the store.

@@ -1,0 +1,112 @@
+//! Server and agent in one process.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Context as _;
+use kedge_agent::{Agent, AgentConfig, host};
+use kedge_base::{Shutdown, system_clock};
+use kedge_certs::{LeafRequest, Usage};
+use kedge_cli::ServerFlags;
+use kedge_meta::UserInfo;
+use kedge_server::{Server, ServerConfig};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+/// What nodes and `kubectl version` show.
+const VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
+
+/// Runs `kedge server` until it is told to stop.
+pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let shutdown = Shutdown::new();
+    let node_name = flags.node_name.clone().unwrap_or_else(host::name);
+    let node_ip = flags.node_ip.unwrap_or_else(host::address);
+    let server = Server::start(server_config(&flags, &node_name, node_ip), &shutdown).await?;
+    let agent = if flags.disable_agent {
+        None
+    } else {
+        let started = match agent_config(&flags, &server, node_name, node_ip) {
+            Ok(config) => Agent::start(config, &shutdown).await.map_err(anyhow::Error::from),
+            Err(err) => Err(err),
+        };
+        match started {
+            Ok(agent) => Some(agent),
+            Err(err) => {
+                server.stop().await;
+                return Err(err.context("cannot start the node"));
+            }
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    info!("stopping; pods keep running");
+    shutdown.trigger();
+    if let Some(agent) = agent {
+        agent.stop().await;
+    }
+    server.stop().await;
+    Ok(())
+}
+
+fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> ServerConfig {
+    ServerConfig {
+        data_dir: flags.data_dir(),
+        bind_address: flags.bind_address,
+        https_port: flags.https_listen_port,
+        advertise_address: flags.advertise_address.unwrap_or(node_ip),
+        tls_sans: flags.tls_san.clone(),
+        service_cidr: flags.service_cidr.to_string(),
+        cluster_cidr: flags.cluster_cidr.to_string(),
+        cluster_dns: flags.cluster_dns,
+        cluster_domain: flags.cluster_domain.clone(),
+        node_ports: (flags.service_node_port_range.0, flags.service_node_port_range.1),
+        kubeconfig: flags.kubeconfig(),
+        kubeconfig_mode: flags.write_kubeconfig_mode.0,
+        node_name: node_name.to_owned(),
+        scheduler: !flags.disable_scheduler,
+        dns: flags.enabled("dns"),
+    }
+}
+
+fn agent_config(
+    flags: &ServerFlags,
+    server: &Server,
+    node_name: String,
+    node_ip: IpAddr,
+) -> anyhow::Result<AgentConfig> {
+    let clock = system_clock();
+    let request = LeafRequest {
+        common_name: format!("system:node:{node_name}"),
+        organization: None,
+        names: vec![node_name.clone(), "localhost".into(), "127.0.0.1".into(), node_ip.to_string()],
+        usage: Usage::Server,
+    };
+    let leaf = server.issue("serving-kubelet", &request)?;
+    Ok(AgentConfig {
+        data_dir: flags.data_dir(),
+        node_client: server.client_as(UserInfo::new(format!("system:node:{node_name}"), &["system:nodes"])),
+        proxy_client: server.client_as(UserInfo::new("system:kube-proxy", &[])),
+        node_name,
+        node_ip,
+        clock,
+        cluster_cidr: flags.cluster_cidr.to_string(),
+        service_cidr: flags.service_cidr.to_string(),
+        cluster_dns: flags.cluster_dns,
+        cluster_domain: flags.cluster_domain.clone(),
+        resolv_conf: flags.resolv_conf.clone(),
+        node_labels: flags.node_label.clone(),
+        node_taints: flags.node_taint.clone(),
+        runtime_endpoint: flags.container_runtime_endpoint.clone(),
+        pause_image: flags.pause_image.clone(),
+        kubelet_certificate: leaf.certificate,
+        kubelet_key: leaf.key,
+        client_ca: server.pki.client_ca.certificate.clone(),
+        kubelet_address: SocketAddr::new(flags.bind_address, flags.kubelet_port),
+        proxy: !flags.disable_kube_proxy,
+        dns: flags.enabled("dns"),
+        version: VERSION.to_owned(),
+    })
+}

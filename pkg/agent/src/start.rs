@@ -1,0 +1,149 @@
+//! The order of things: runtime, kubelet, then, with the node's range, network, DNS and the service proxy.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::{Backoff, Shutdown, TaskGroup};
+use kedge_dns::Health;
+use kedge_kubelet::{KubeletConfig, NodeTaint, ServingConfig};
+use kedge_nft::{Nft, NftCommand};
+use tracing::{info, warn};
+
+use crate::config::AgentConfig;
+use crate::containerd::{self, Paths};
+use crate::error::Error;
+use crate::{dns_slice, network};
+
+/// How long parts may take to end.
+const STOP: Duration = Duration::from_secs(8);
+const DNS_PORT: u16 = 53;
+/// How long clients remember answers about the cluster.
+const DNS_TTL: u32 = 5;
+
+/// A running node.
+pub struct Agent {
+    tasks: TaskGroup,
+}
+
+impl Agent {
+    /// Starts everything; what is missing on the host is waited for in the background.
+    ///
+    /// # Errors
+    /// When a setting cannot be used, a directory not made, or the kubelet's port not opened.
+    pub async fn start(config: AgentConfig, shutdown: &Shutdown) -> Result<Self, Error> {
+        let tasks = TaskGroup::new("agent", shutdown.child());
+        let paths = match &config.runtime_endpoint {
+            None => containerd::start(&config, &tasks)?,
+            Some(_) => Paths::new(&config),
+        };
+        for dir in [&paths.cni_bin, &paths.cni_conf] {
+            std::fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
+        }
+        let endpoint = config.runtime_endpoint.clone().unwrap_or_else(|| paths.endpoint());
+        kedge_kubelet::run(kubelet(&config, endpoint)?, &tasks).await?;
+        let nft: Arc<dyn Nft> = Arc::new(NftCommand::new());
+        if config.proxy {
+            start_proxy(&config, nft.clone(), &tasks);
+        }
+        tasks.spawn_until_shutdown("pod network", start_network(config, paths, nft, tasks.clone()));
+        Ok(Self { tasks })
+    }
+
+    /// Stops the parts; pods and their network stay.
+    pub async fn stop(&self) {
+        if !self.tasks.join(STOP).await {
+            warn!(left = self.tasks.len(), "some tasks of the node did not end in time");
+        }
+    }
+}
+
+fn kubelet(config: &AgentConfig, cri_endpoint: String) -> Result<KubeletConfig, Error> {
+    let bad = |what: &'static str, value: &str| Error::Setting {
+        what,
+        value: value.to_owned(),
+        why: "its form is wrong".into(),
+    };
+    let label = |text: &String| {
+        text.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned())).ok_or_else(|| bad("--node-label", text))
+    };
+    let taint = |text: &String| {
+        let (key, effect) = text.rsplit_once(':').ok_or_else(|| bad("--node-taint", text))?;
+        let (key, value) = key.split_once('=').unwrap_or((key, ""));
+        Ok(NodeTaint { key: key.to_owned(), value: value.to_owned(), effect: effect.to_owned() })
+    };
+    Ok(KubeletConfig {
+        node_name: config.node_name.clone(),
+        node_ips: vec![config.node_ip],
+        client: config.node_client.clone(),
+        clock: config.clock.clone(),
+        cri_endpoint,
+        root_dir: config.agent_dir().join("kubelet"),
+        pod_log_dir: PathBuf::from("/var/log/pods"),
+        container_log_dir: Some(PathBuf::from("/var/log/containers")),
+        cluster_dns: if config.dns { vec![config.cluster_dns.into()] } else { Vec::new() },
+        cluster_domain: config.cluster_domain.clone(),
+        resolv_conf: config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
+        node_labels: config.node_labels.iter().map(label).collect::<Result<_, _>>()?,
+        node_taints: config.node_taints.iter().map(taint).collect::<Result<_, Error>>()?,
+        max_pods: 110,
+        version: config.version.clone(),
+        register_node: true,
+        serving: Some(ServingConfig {
+            address: config.kubelet_address,
+            certificate_pem: config.kubelet_certificate.clone(),
+            key_pem: config.kubelet_key.clone(),
+            client_ca_pem: config.client_ca.clone(),
+        }),
+    })
+}
+
+fn start_proxy(config: &AgentConfig, nft: Arc<dyn Nft>, tasks: &TaskGroup) {
+    let proxy = kedge_proxy::Config {
+        node_name: config.node_name.clone(),
+        node_ips: vec![config.node_ip],
+        cluster_cidrs: vec![config.cluster_cidr.clone()],
+        service_cidrs: vec![config.service_cidr.clone()],
+        localhost_node_ports: true,
+        clock: config.clock.clone(),
+    };
+    let (client, group) = (config.proxy_client.clone(), tasks.clone());
+    tasks.spawn("service proxy", async move {
+        if let Err(err) = kedge_proxy::run(proxy, client, nft, group).await {
+            warn!(error = %err, "the service proxy does not run");
+        }
+    });
+}
+
+async fn start_network(config: AgentConfig, paths: Paths, nft: Arc<dyn Nft>, tasks: TaskGroup) {
+    let Some(cidr) = network::pod_cidr(&config, &tasks).await else { return };
+    let mut wait = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), 20);
+    let range = loop {
+        match network::set_up(&config, &paths, &cidr, &*nft).await {
+            Ok(range) => break range,
+            Err(err) => warn!(error = %err, "pod network not ready, trying again"),
+        }
+        config.clock.sleep(wait.next()).await;
+    };
+    if !config.dns {
+        return;
+    }
+    let gateway: IpAddr = range.gateway().into();
+    let health = Health::default();
+    let dns = kedge_dns::Config {
+        domain: config.cluster_domain.clone(),
+        listen: vec![SocketAddr::new(gateway, DNS_PORT)],
+        advertised: vec![config.cluster_dns.into()],
+        resolv_conf: Some(config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf"))),
+        ttl: DNS_TTL,
+        clock: config.clock.clone(),
+        health: health.clone(),
+    };
+    let (client, clock, node) = (config.node_client.clone(), config.clock.clone(), config.node_name.clone());
+    tasks.spawn_until_shutdown("kube-dns endpoint", dns_slice::publish(client, clock, health, node, gateway, DNS_PORT));
+    info!(%gateway, "starting cluster DNS");
+    if let Err(err) = kedge_dns::run(dns, config.proxy_client.clone(), tasks.clone()).await {
+        warn!(error = %err, "cluster DNS does not run");
+    }
+}
