@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use kedge_base::SharedClock;
-use kedge_client::{Client, EventRecorder};
+use kedge_client::Client;
 
 /// A taint the node registers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +35,6 @@ pub struct KubeletConfig {
     pub node_ips: Vec<IpAddr>,
     pub client: Client,
     pub clock: SharedClock,
-    /// For events of pods and of the node; component `kubelet`, host the node's name.
-    pub recorder: EventRecorder,
     /// `unix:///run/containerd/containerd.sock` or a bare path.
     pub cri_endpoint: String,
     /// Where pods' volumes are kept.

@@ -201,8 +201,7 @@ pub(crate) async fn get(target: &Target, limit: Duration) -> Result<Answer, GetE
     };
     match time::timeout(limit, follow).await {
         Ok(result) => result,
-        Err(_) => Err(target
-            .failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
+        Err(_) => Err(target.failed("context deadline exceeded (Client.Timeout exceeded while awaiting headers)")),
     }
 }
 
@@ -216,9 +215,7 @@ async fn once(target: &Target, limit: Duration) -> Result<(Answer, Option<String
     match connector().map_err(|e| target.failed(e))?.connect(name, stream).await {
         Ok(stream) => exchange(target, stream).await,
         // What is no TLS record is most likely plain HTTP.
-        Err(error) if error.to_string().contains("corrupt message") => {
-            Err(GetError::PlainAnswer { url: target.url() })
-        }
+        Err(error) if error.to_string().contains("corrupt message") => Err(GetError::PlainAnswer { url: target.url() }),
         Err(error) => Err(target.failed(error)),
     }
 }

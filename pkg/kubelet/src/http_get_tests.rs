@@ -51,9 +51,7 @@ async fn errors_read_as_go_writes_them() {
     let port = listener.local_addr().unwrap().port();
     drop(listener);
     let error = get(&target(port, "HTTP"), LIMIT).await.unwrap_err().to_string();
-    let want = format!(
-        "Get \"http://127.0.0.1:{port}/a\": dial tcp 127.0.0.1:{port}: connect: connection refused"
-    );
+    let want = format!("Get \"http://127.0.0.1:{port}/a\": dial tcp 127.0.0.1:{port}: connect: connection refused");
     assert_eq!(error, want);
 }
 

@@ -60,12 +60,7 @@ async fn run_command(kubelet: &Kubelet, id: &str, command: &[String]) -> Result<
     Err((format!("command '{words}' exited with {}: {errors}", output.exit_code), all))
 }
 
-async fn run_http(
-    kubelet: &Kubelet,
-    pod: &Pod,
-    container: &Container,
-    hook: &LifecycleHandler,
-) -> Result<(), String> {
+async fn run_http(kubelet: &Kubelet, pod: &Pod, container: &Container, hook: &LifecycleHandler) -> Result<(), String> {
     let Some(action) = &hook.http_get else { return Ok(()) };
     let ip = match action.host.as_deref() {
         Some(host) if !host.is_empty() => host.to_string(),

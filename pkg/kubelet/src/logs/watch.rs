@@ -19,7 +19,10 @@ impl DirWatch {
         let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&fd, directory, what)?;
-        Ok(DirWatch { fd: AsyncFd::new(fd)? })
+        // An `OwnedFd` names the same descriptor as long as it lives, which is all that the deprecation is about.
+        #[allow(deprecated)]
+        let fd = AsyncFd::new(fd)?;
+        Ok(DirWatch { fd })
     }
 
     /// Completes when something changed since the last call.

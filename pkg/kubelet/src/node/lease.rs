@@ -93,7 +93,8 @@ mod tests {
 
     #[test]
     fn only_the_renewal_changes() {
-        let old = json!({"metadata": {"resourceVersion": "5"}, "spec": {"holderIdentity": "n", "renewTime": "a", "x": 1}});
+        let old =
+            json!({"metadata": {"resourceVersion": "5"}, "spec": {"holderIdentity": "n", "renewTime": "a", "x": 1}});
         let new = renewed(old, "n", "b");
         assert_eq!(new["metadata"]["resourceVersion"], "5");
         assert_eq!(new["spec"], json!({"holderIdentity": "n", "leaseDurationSeconds": 40, "renewTime": "b", "x": 1}));

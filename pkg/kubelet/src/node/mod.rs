@@ -112,6 +112,8 @@ impl Keeper {
                 Vec::new()
             }
         };
+        // The health has judged a runtime that does not answer; here it only has nothing to add.
+        let runtime = kubelet.runtime.status(false).await.unwrap_or_default();
         object::Inputs {
             config: kubelet.config.clone(),
             info: self.info.clone(),
@@ -119,6 +121,7 @@ impl Keeper {
             pleg_age: kubelet.pleg.age(),
             pressure,
             images,
+            runtime,
             now: kubelet.clock.now(),
         }
     }
@@ -138,8 +141,7 @@ impl Keeper {
         let due = self.reported.is_none_or(|at| clock.monotonic().saturating_sub(at) >= REPORT);
         let Some(patch) = object::patch(&have, &want, due) else { return Ok(()) };
         let patch = Patch::Strategic(patch);
-        let _: Value =
-            self.kubelet.config.client.patch(&resources::NODES, "", &name, patch, Some("status")).await?;
+        let _: Value = self.kubelet.config.client.patch(&resources::NODES, "", &name, patch, Some("status")).await?;
         self.reported = Some(clock.monotonic());
         Ok(())
     }

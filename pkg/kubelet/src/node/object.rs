@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_base::time::rfc3339;
-use kedge_cri::v1::Image;
+use kedge_cri::v1::{Image, StatusResponse};
 use kedge_meta::quantity::Quantity;
 use serde_json::{Map, Value, json};
 
@@ -28,6 +28,8 @@ pub(super) struct Inputs {
     pub(super) pleg_age: Option<Duration>,
     pub(super) pressure: Pressure,
     pub(super) images: Vec<Image>,
+    /// What the runtime says about its handlers and itself; older ones say nothing.
+    pub(super) runtime: StatusResponse,
     pub(super) now: Timestamp,
 }
 
@@ -103,7 +105,7 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
         capacity[&name] = json!(bytes(*amount));
         allocatable[&name] = json!(bytes(*amount));
     }
-    json!({
+    let mut status = json!({
         "addresses": addresses(config),
         "allocatable": allocatable,
         "capacity": capacity,
@@ -123,8 +125,31 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
             "swap": {"capacity": info.swap},
             "systemUUID": info.system_uuid,
         },
-        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": false, "userNamespaces": false}}],
-    })
+    });
+    let handlers = handlers(&inputs.runtime);
+    if !handlers.is_empty() {
+        status["runtimeHandlers"] = json!(handlers);
+    }
+    if let Some(features) = &inputs.runtime.features {
+        status["features"] = json!({"supplementalGroupsPolicy": features.supplemental_groups_policy});
+    }
+    status
+}
+
+fn handlers(runtime: &StatusResponse) -> Vec<Value> {
+    let mut list: Vec<Value> = runtime
+        .runtime_handlers
+        .iter()
+        .map(|handler| {
+            let features = handler.features.unwrap_or_default();
+            json!({"name": handler.name, "features": {
+                "recursiveReadOnlyMounts": features.recursive_read_only_mounts,
+                "userNamespaces": features.user_namespaces,
+            }})
+        })
+        .collect();
+    list.sort_by_key(|handler| handler["name"].as_str().unwrap_or_default().to_string());
+    list
 }
 
 fn addresses(config: &KubeletConfig) -> Vec<Value> {

@@ -25,6 +25,11 @@ impl RawPod {
         kedge_types::decode_pod(self.json.as_bytes())
     }
 
+    /// The object as the API sent it.
+    pub(crate) fn json(&self) -> &str {
+        &self.json
+    }
+
     /// The status as JSON; null when there is none.
     pub(crate) fn status(&self) -> Value {
         let parsed: Result<WithStatus, _> = serde_json::from_str(&self.json);

@@ -81,11 +81,8 @@ async fn run_http(target: &Target, limit: Duration) -> Outcome {
 async fn run_command(command: &[String], subject: &Subject<'_>, limit: Duration, runtime: &dyn Runtime) -> Outcome {
     // Only variables with a plain value are known outside the container.
     let variables = subject.container.env.iter().flatten();
-    let plain: Vec<(&str, &str)> =
-        variables.filter_map(|v| Some((v.name.as_str(), v.value.as_deref()?))).collect();
-    let lookup = |name: &str| {
-        plain.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string())
-    };
+    let plain: Vec<(&str, &str)> = variables.filter_map(|v| Some((v.name.as_str(), v.value.as_deref()?))).collect();
+    let lookup = |name: &str| plain.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_string());
     let command: Vec<String> = command.iter().map(|word| expand(word, &lookup).0).collect();
     let words = command.join(" ");
     match runtime.exec_sync(subject.container_id, command, limit).await {

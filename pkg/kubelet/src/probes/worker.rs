@@ -206,11 +206,8 @@ impl Worker {
 
     /// `None` when the probe could not be run.
     async fn probe_once(&self, container: &ContainerStatus, ip: &str) -> Option<bool> {
-        let subject = Subject {
-            container: &self.container,
-            container_id: bare_id(container).unwrap_or_default(),
-            pod_ip: ip,
-        };
+        let subject =
+            Subject { container: &self.container, container_id: bare_id(container).unwrap_or_default(), pod_ip: ip };
         let mut outcome = Outcome::Success;
         for _ in 0..ATTEMPTS {
             outcome = handler::run(&self.probe, &subject, self.context.runtime.as_ref()).await;

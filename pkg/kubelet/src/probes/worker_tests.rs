@@ -66,7 +66,8 @@ fn running() -> Value {
 
 #[tokio::test]
 async fn liveness_fails_after_enough_failures_and_holds_until_a_new_container() {
-    let mut bench = bench(ProbeKind::Liveness, json!({"tcpSocket": {"port": 1, "host": "127.0.0.1"}, "failureThreshold": 2}));
+    let mut bench =
+        bench(ProbeKind::Liveness, json!({"tcpSocket": {"port": 1, "host": "127.0.0.1"}, "failureThreshold": 2}));
     assert!(bench.worker.round().await, "no status yet");
     set_status(&bench, "1", running(), true);
     assert!(bench.worker.round().await);

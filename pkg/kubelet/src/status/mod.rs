@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-pub(crate) use generate::{HostAddresses, ReadinessView, Subject, generate};
+pub(crate) use generate::{ReadinessView, Subject, generate};
 pub(crate) use manager::StatusManager;
 
 /// Why containers could not be started, by name: reason and message of their waiting state.

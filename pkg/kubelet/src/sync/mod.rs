@@ -6,5 +6,5 @@ mod restart;
 mod sandbox;
 
 pub(crate) use plan::{Actions, Kill, KillReason, ProbeView, compute_actions};
-pub(crate) use restart::{should_be_restarted, should_restart, succeeded};
+pub(crate) use restart::{should_be_restarted, should_restart};
 pub(crate) use sandbox::{has_any_regular_container_created, sandbox_changed};

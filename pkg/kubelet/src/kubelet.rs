@@ -1,0 +1,99 @@
+//! What all parts of one kubelet share. It is put together once, at start, and holds no decision.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use kedge_base::SharedClock;
+use kedge_client::{EventRecorder, EventType, Informer};
+use kedge_cri::Runtime;
+use kedge_meta::ObjectReference;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::backoff::KeyedBackoff;
+use crate::cgroups::Cgroups;
+use crate::config::KubeletConfig;
+use crate::generate::{Machine, SlimService};
+use crate::objects::{ConfigMap, Objects, Secret};
+use crate::pod::{PodExt, RawPod};
+use crate::probes::Probes;
+use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
+use crate::status::StatusManager;
+use crate::volumes::{Directories, Volumes};
+use crate::worker::Images;
+
+/// One kubelet.
+pub(crate) struct Kubelet {
+    pub(crate) config: KubeletConfig,
+    pub(crate) clock: SharedClock,
+    pub(crate) runtime: Arc<dyn Runtime>,
+    pub(crate) health: Arc<RuntimeHealth>,
+    pub(crate) pleg: Arc<Pleg>,
+    pub(crate) recorder: EventRecorder,
+    /// The pods that are bound to this node.
+    pub(crate) pods: Informer<RawPod>,
+    pub(crate) services: Informer<SlimService>,
+    pub(crate) statuses: Arc<StatusManager>,
+    pub(crate) config_maps: Arc<Objects<ConfigMap>>,
+    pub(crate) secrets: Arc<Objects<Secret>>,
+    pub(crate) volumes: Volumes,
+    pub(crate) directories: Directories,
+    /// `None` where groups of pods cannot be made: then containers are in the runtime's own place.
+    pub(crate) cgroups: Option<Arc<dyn Cgroups>>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) probes: Arc<Probes>,
+    pub(crate) images: Images,
+    /// Of containers that end again and again.
+    pub(crate) restarts: KeyedBackoff,
+    pub(crate) wakeups: Arc<Wakeups>,
+}
+
+impl Kubelet {
+    pub(crate) fn event(&self, object: &ObjectReference, kind: EventType, reason: &str, message: impl Into<String>) {
+        self.recorder.event(object, kind, reason, message);
+    }
+
+    pub(crate) fn pod_warning(&self, pod: &Pod, reason: &str, message: impl Into<String>) {
+        self.event(&pod.reference(), EventType::Warning, reason, message);
+    }
+
+    /// What the runtime has of a pod now.
+    ///
+    /// # Errors
+    /// The runtime's.
+    pub(crate) async fn observe(&self, uid: &str) -> Result<PodRuntime, kedge_cri::Error> {
+        observe(self.runtime.as_ref(), &self.health.name(), uid).await
+    }
+
+    /// The node's addresses as text.
+    pub(crate) fn host_ips(&self) -> Vec<String> {
+        self.config.node_ips.iter().take(2).map(ToString::to_string).collect()
+    }
+}
+
+/// Wakes the workers of pods; whoever notices a change only knows the pod's uid.
+#[derive(Default)]
+pub(crate) struct Wakeups {
+    sleeping: Mutex<HashMap<String, Arc<Notify>>>,
+}
+
+impl Wakeups {
+    pub(crate) fn add(&self, uid: &str, wake: Arc<Notify>) {
+        self.sleeping.lock().insert(uid.to_string(), wake);
+    }
+
+    pub(crate) fn remove(&self, uid: &str) {
+        self.sleeping.lock().remove(uid);
+    }
+
+    pub(crate) fn wake(&self, uid: &str) {
+        if let Some(wake) = self.sleeping.lock().get(uid) {
+            wake.notify_one();
+        }
+    }
+
+    pub(crate) fn wake_all(&self) {
+        self.sleeping.lock().values().for_each(|wake| wake.notify_one());
+    }
+}

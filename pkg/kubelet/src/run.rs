@@ -1,0 +1,170 @@
+//! Puts a kubelet together and starts its tasks.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::TaskGroup;
+use kedge_client::{EventRecorder, Informer, ListParams};
+use kedge_cri::{CriClient, Runtime};
+use kedge_meta::resources;
+use tracing::{info, warn};
+
+use crate::backoff::KeyedBackoff;
+use crate::cgroups::{self, Cgroups};
+use crate::config::{KubeletConfig, KubeletError};
+use crate::generate::Machine;
+use crate::kubelet::{Kubelet, Wakeups};
+use crate::logs::Rotator;
+use crate::node;
+use crate::objects::Objects;
+use crate::pod::PodExt;
+use crate::probes::{ProbeChange, ProbeContext, ProbeKind, Probes};
+use crate::runtime::{Pleg, RuntimeHealth};
+use crate::server;
+use crate::status::StatusManager;
+use crate::volumes::{Directories, KernelMounter, Volumes};
+use crate::worker::{Images, Workers, start_gc};
+
+/// Upstream's delays of containers that end again and again.
+const FIRST_RESTART: Duration = Duration::from_secs(10);
+const LAST_RESTART: Duration = Duration::from_secs(300);
+/// Upstream's `containerLogMaxSize` and `containerLogMaxFiles`.
+const LOG_SIZE: u64 = 10 * 1024 * 1024;
+const LOG_FILES: usize = 5;
+
+/// Starts the kubelet and returns. Its tasks end with `tasks`; pods go on running, and the next kubelet finds them.
+///
+/// # Errors
+/// [`KubeletError`] for a configuration that cannot work. A container runtime that does not answer is waited for.
+pub async fn run(config: KubeletConfig, tasks: &TaskGroup) -> Result<(), KubeletError> {
+    let runtime = CriClient::new(&config.cri_endpoint).map_err(KubeletError::Endpoint)?;
+    start(config, Arc::new(runtime), tasks).await
+}
+
+async fn start(config: KubeletConfig, runtime: Arc<dyn Runtime>, tasks: &TaskGroup) -> Result<(), KubeletError> {
+    let directories = Directories::new(&config.root_dir);
+    let pods_dir = directories.pods();
+    let needed = [Some(pods_dir.as_path()), Some(&config.pod_log_dir), config.container_log_dir.as_deref()];
+    needed.into_iter().flatten().try_for_each(make_directory)?;
+    let kubelet = assemble(config, runtime, directories, tasks);
+
+    kubelet.health.check().await;
+    kubelet.health.start(tasks);
+    follow_health(&kubelet, tasks);
+    let wakeups = kubelet.wakeups.clone();
+    kubelet.pleg.start(tasks, move |uid| wakeups.wake(uid));
+    node::start(&kubelet, tasks);
+    let workers = Workers::start(kubelet.clone(), tasks);
+    start_gc(kubelet.clone(), workers, tasks);
+    let rotator = Rotator {
+        runtime: kubelet.runtime.clone(),
+        clock: kubelet.clock.clone(),
+        max_size: LOG_SIZE,
+        max_files: LOG_FILES,
+    };
+    rotator.start(tasks);
+    if let Some(serving) = &kubelet.config.serving {
+        server::start(kubelet.clone(), serving, tasks).await?;
+    }
+    info!(node = kubelet.config.node_name, "kubelet started");
+    Ok(())
+}
+
+fn make_directory(path: &Path) -> Result<(), KubeletError> {
+    std::fs::create_dir_all(path).map_err(|source| KubeletError::Directory { path: path.to_path_buf(), source })
+}
+
+fn assemble(
+    config: KubeletConfig,
+    runtime: Arc<dyn Runtime>,
+    directories: Directories,
+    tasks: &TaskGroup,
+) -> Arc<Kubelet> {
+    let (client, clock) = (config.client.clone(), config.clock.clone());
+    let recorder = EventRecorder::new(&client, clock.clone(), tasks, "kubelet", &config.node_name);
+    let mine = ListParams::fields(format!("spec.nodeName={}", config.node_name));
+    let pods = Informer::start(&client, tasks, &resources::PODS, mine);
+    let services = Informer::start(&client, tasks, &resources::SERVICES, ListParams::default());
+    let statuses = StatusManager::start(client.clone(), clock.clone(), pods.clone(), tasks);
+    let cgroups = cgroups::detect();
+    let machine = Arc::new(node::machine(cgroups.as_ref()));
+    let wakeups = Arc::new(Wakeups::default());
+    let waker = wakeups.clone();
+    let changed: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| waker.wake(uid));
+    let config_maps = Arc::new(Objects::config_maps(client.clone(), tasks, changed.clone()));
+    let secrets = Arc::new(Objects::secrets(client.clone(), tasks, changed));
+    let volumes = Volumes::new(
+        client,
+        clock.clone(),
+        directories.clone(),
+        Arc::new(KernelMounter),
+        config_maps.clone(),
+        secrets.clone(),
+        machine.clone(),
+    );
+    let status = statuses.clone();
+    let context = ProbeContext {
+        clock: clock.clone(),
+        runtime: runtime.clone(),
+        recorder: recorder.clone(),
+        status: Arc::new(move |uid: &str| status.get(uid)),
+        changed: on_probe(statuses.clone(), wakeups.clone()),
+    };
+    Arc::new(Kubelet {
+        health: RuntimeHealth::new(runtime.clone(), clock.clone()),
+        pleg: Pleg::new(runtime.clone(), clock.clone()),
+        probes: Probes::new(context, tasks),
+        cgroups: usable(cgroups, &machine),
+        images: Images::new(),
+        restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
+        config,
+        clock,
+        runtime,
+        recorder,
+        pods,
+        services,
+        statuses,
+        config_maps,
+        secrets,
+        volumes,
+        directories,
+        machine,
+        wakeups,
+    })
+}
+
+/// Groups of pods, if this process may make them.
+fn usable(cgroups: Arc<dyn Cgroups>, machine: &Machine) -> Option<Arc<dyn Cgroups>> {
+    match cgroups::ensure_classes(cgroups.as_ref(), machine.allocatable_cpu_millis) {
+        Ok(()) => Some(cgroups),
+        Err(error) => {
+            warn!(%error, "cannot make cgroups for pods; containers are left in the runtime's own place");
+            None
+        }
+    }
+}
+
+/// A verdict shows in the status at once, and the worker acts on it.
+fn on_probe(statuses: Arc<StatusManager>, wakeups: Arc<Wakeups>) -> Arc<dyn Fn(&ProbeChange) + Send + Sync> {
+    Arc::new(move |change: &ProbeChange| {
+        let (id, success) = (&change.container_id, change.success);
+        match change.kind {
+            ProbeKind::Readiness => statuses.set_probed(&change.pod, id, |status| status.ready = success),
+            ProbeKind::Startup => statuses.set_probed(&change.pod, id, |status| status.started = Some(success)),
+            ProbeKind::Liveness => {}
+        }
+        wakeups.wake(change.pod.uid());
+    })
+}
+
+/// When the runtime or its network comes back, all pods are looked at.
+fn follow_health(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
+    let mut changes = kubelet.health.subscribe();
+    let wakeups = kubelet.wakeups.clone();
+    tasks.spawn_until_shutdown("runtime-health-wakeups", async move {
+        while changes.changed().await.is_ok() {
+            wakeups.wake_all();
+        }
+    });
+}

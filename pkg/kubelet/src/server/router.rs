@@ -1,0 +1,105 @@
+//! From a request's path to its handler.
+
+use http::{Method, Request, StatusCode};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+use tracing::debug;
+
+use super::access::{Identity, authorize};
+use super::query::Query;
+use super::reply::{self, Reply};
+use super::{Server, logs, stats, streams};
+
+/// A container or pod named by a path.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    pub(super) namespace: String,
+    pub(super) pod: String,
+    /// Empty when the path does not say.
+    pub(super) uid: String,
+    pub(super) container: String,
+}
+
+/// Serves one request.
+pub(super) async fn handle(server: &Server, identity: Option<&Identity>, request: Request<Incoming>) -> Reply {
+    let Some(identity) = identity else {
+        return reply::text(StatusCode::UNAUTHORIZED, "Unauthorized");
+    };
+    let path = request.uri().path().to_string();
+    let (client, node) = (&server.kubelet.config.client, &server.kubelet.config.node_name);
+    if let Err(refusal) = authorize(client, node, identity, request.method(), &path).await {
+        debug!(user = identity.name, path, "request to the kubelet refused");
+        return reply::text(StatusCode::FORBIDDEN, refusal);
+    }
+    let decoded: Vec<String> =
+        path.split('/').skip(1).map(|p| percent_decode_str(p).decode_utf8_lossy().into_owned()).collect();
+    let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
+    let query = Query::parse(request.uri().query());
+    let get = matches!(*request.method(), Method::GET | Method::HEAD);
+    let stream = get || *request.method() == Method::POST;
+    match parts.as_slice() {
+        ["healthz"] | ["healthz", "ping"] if get => reply::text(StatusCode::OK, "ok"),
+        ["pods"] | ["pods", ""] if get => pods(server),
+        ["stats", "summary"] if get => stats::summary(server).await,
+        ["containerLogs", namespace, pod, container] if get => {
+            logs::serve(server, &place(namespace, pod, "", container), &query).await
+        }
+        ["exec", rest @ ..] if stream => match pod_place(rest, true) {
+            Some(place) => streams::exec(server, place, &query, request).await,
+            None => not_found(),
+        },
+        ["attach", rest @ ..] if stream => match pod_place(rest, true) {
+            Some(place) => streams::attach(server, place, &query, request).await,
+            None => not_found(),
+        },
+        ["portForward", rest @ ..] if stream => match pod_place(rest, false) {
+            Some(place) => streams::port_forward(server, place, request).await,
+            None => not_found(),
+        },
+        _ => not_found(),
+    }
+}
+
+fn not_found() -> Reply {
+    reply::text(StatusCode::NOT_FOUND, "404 page not found\n")
+}
+
+fn place(namespace: &str, pod: &str, uid: &str, container: &str) -> Place {
+    Place { namespace: namespace.into(), pod: pod.into(), uid: uid.into(), container: container.into() }
+}
+
+/// `<namespace>/<pod>[/<uid>][/<container>]`.
+fn pod_place(parts: &[&str], with_container: bool) -> Option<Place> {
+    match (parts, with_container) {
+        ([namespace, pod, container], true) => Some(place(namespace, pod, "", container)),
+        ([namespace, pod, uid, container], true) => Some(place(namespace, pod, uid, container)),
+        ([namespace, pod], false) => Some(place(namespace, pod, "", "")),
+        ([namespace, pod, uid], false) => Some(place(namespace, pod, uid, "")),
+        _ => None,
+    }
+}
+
+fn pods(server: &Server) -> Reply {
+    let pods = server.kubelet.pods.list();
+    let items: Vec<&str> = pods.iter().map(|p| p.json()).collect();
+    reply::json(format!(
+        "{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"items\":[{}]}}",
+        items.join(",")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_uid_may_be_left_out() {
+        let with = pod_place(&["n", "p", "u", "c"], true).unwrap();
+        assert_eq!((with.uid.as_str(), with.container.as_str()), ("u", "c"));
+        let without = pod_place(&["n", "p", "c"], true).unwrap();
+        assert_eq!((without.uid.as_str(), without.container.as_str()), ("", "c"));
+        assert_eq!(pod_place(&["n", "p"], false).unwrap().pod, "p");
+        assert!(pod_place(&["n"], true).is_none());
+    }
+}

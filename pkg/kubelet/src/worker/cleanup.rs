@@ -1,0 +1,125 @@
+//! Removing what is left of pods that are gone: after their worker has ended them, and at start those of an earlier run.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::Path;
+
+use k8s_openapi::api::core::v1::Pod;
+use kedge_cri::Error;
+use tracing::{info, warn};
+
+use super::Workers;
+use super::kill::kill_pod;
+use crate::cgroups;
+use crate::kubelet::Kubelet;
+use crate::logs;
+use crate::pod::PodExt;
+use crate::runtime::list_pod;
+
+/// Removes a pod's containers, sandboxes and logs, after all of it has ended and its object is gone.
+///
+/// # Errors
+/// A message of what could not be removed.
+pub(super) async fn forget(kubelet: &Kubelet, pod: &Pod) -> Result<(), String> {
+    remove_from_runtime(kubelet, pod.uid()).await.map_err(|error| error.to_string())?;
+    let directory = logs::pod_log_dir(&kubelet.config.pod_log_dir, pod.namespace(), pod.name(), pod.uid());
+    remove_directory(&directory).map_err(|error| format!("cannot remove {}: {error}", directory.display()))?;
+    if let Some(links) = &kubelet.config.container_log_dir {
+        remove_dangling(links);
+    }
+    Ok(())
+}
+
+async fn remove_from_runtime(kubelet: &Kubelet, uid: &str) -> Result<(), Error> {
+    let (sandboxes, containers) = list_pod(kubelet.runtime.as_ref(), uid).await?;
+    for container in containers {
+        found(kubelet.runtime.remove_container(&container.id).await)?;
+    }
+    for sandbox in sandboxes {
+        found(kubelet.runtime.stop_pod_sandbox(&sandbox.id).await)?;
+        found(kubelet.runtime.remove_pod_sandbox(&sandbox.id).await)?;
+    }
+    Ok(())
+}
+
+/// What is not there any more need not be removed.
+pub(super) fn found(result: Result<(), Error>) -> Result<(), Error> {
+    match result {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+fn remove_directory(directory: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Links whose log is gone.
+pub(super) fn remove_dangling(directory: &Path) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_symlink()
+            && !path.exists()
+            && let Err(error) = std::fs::remove_file(&path)
+        {
+            warn!(link = %path.display(), %error, "cannot remove a dangling log link");
+        }
+    }
+}
+
+/// Ends and removes everything on this node that belongs to pods without a worker. Only to be called once the pods of
+/// the API and of the runtime are known.
+pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) {
+    let mut busy: HashSet<String> = HashSet::new();
+    for (uid, listed) in kubelet.pleg.pods() {
+        if workers.has(&uid) {
+            continue;
+        }
+        info!(pod = %listed.key, uid, "ending a pod that is not in the API any more");
+        if let Err(error) = end_orphan(kubelet, &uid, &listed.key.namespace, &listed.key.name).await {
+            warn!(pod = %listed.key, uid, %error, "cannot end a pod that is not in the API any more");
+            busy.insert(uid);
+        }
+    }
+    let unused = |uid: &String| !workers.has(uid) && !busy.contains(uid);
+    for uid in kubelet.volumes.known_pods().into_iter().filter(unused) {
+        if let Err(error) = kubelet.volumes.tear_down(&uid) {
+            warn!(uid, %error, "cannot take down the volumes of a pod that is gone");
+        }
+    }
+    if let Some(cgroups) = &kubelet.cgroups {
+        for (uid, path) in cgroups::pods(cgroups.as_ref()).into_iter().filter(|(uid, _)| unused(uid)) {
+            if let Err(error) = cgroups.remove(&path) {
+                warn!(uid, path, %error, "cannot remove the cgroup of a pod that is gone");
+            }
+        }
+    }
+    for entry in std::fs::read_dir(&kubelet.config.pod_log_dir).into_iter().flatten().flatten() {
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        // `<namespace>_<name>_<uid>`; anything else is not ours.
+        let parts: Vec<&str> = name.splitn(3, '_').collect();
+        let [_, _, uid] = parts[..] else { continue };
+        if unused(&uid.to_string())
+            && let Err(error) = remove_directory(&entry.path())
+        {
+            warn!(uid, directory = name, %error, "cannot remove the logs of a pod that is gone");
+        }
+    }
+    if let Some(links) = &kubelet.config.container_log_dir {
+        remove_dangling(links);
+    }
+}
+
+async fn end_orphan(kubelet: &Kubelet, uid: &str, namespace: &str, name: &str) -> Result<(), Error> {
+    let mut pod = Pod::default();
+    pod.metadata.uid = Some(uid.to_string());
+    pod.metadata.namespace = Some(namespace.to_string());
+    pod.metadata.name = Some(name.to_string());
+    let runtime = kubelet.observe(uid).await?;
+    // As upstream: nobody can ask any more how long it may take.
+    kill_pod(kubelet, &pod, &runtime, Some(1)).await?;
+    remove_from_runtime(kubelet, uid).await
+}

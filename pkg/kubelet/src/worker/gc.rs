@@ -1,0 +1,131 @@
+//! Garbage collection: dead attempts of containers beyond the newest, dead sandboxes, and leftovers of pods that are
+//! gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::TaskGroup;
+use kedge_cri::{Error, v1};
+use tracing::{debug, warn};
+
+use super::Workers;
+use super::cleanup::{clean_up, found};
+use crate::kubelet::Kubelet;
+use crate::runtime::labels;
+
+/// Upstream's `ContainerGCPeriod`.
+const PERIOD: Duration = Duration::from_secs(60);
+/// While the runtime has not been heard of yet.
+const WAIT: Duration = Duration::from_millis(500);
+/// Dead attempts kept of each container: the one whose end and log are shown.
+const KEEP: usize = 1;
+
+/// Starts to collect, once the pods of the API and of the runtime are known.
+pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGroup) {
+    tasks.spawn_until_shutdown("pod-gc", async move {
+        kubelet.pods.synced().await;
+        while kubelet.pleg.age().is_none() {
+            kubelet.clock.sleep(WAIT).await;
+        }
+        loop {
+            clean_up(&kubelet, &workers).await;
+            if let Err(error) = collect(&kubelet).await {
+                warn!(%error, "cannot collect dead containers");
+            }
+            kubelet.clock.sleep(PERIOD).await;
+        }
+    });
+}
+
+async fn collect(kubelet: &Kubelet) -> Result<(), Error> {
+    let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
+    for id in surplus_containers(&containers) {
+        debug!(id, "removing a dead container");
+        found(kubelet.runtime.remove_container(&id).await)?;
+    }
+    let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
+    let sandboxes = kubelet.runtime.list_pod_sandboxes(HashMap::new()).await?;
+    for id in surplus_sandboxes(&sandboxes, &containers) {
+        debug!(id, "removing a dead sandbox");
+        found(kubelet.runtime.stop_pod_sandbox(&id).await)?;
+        found(kubelet.runtime.remove_pod_sandbox(&id).await)?;
+    }
+    Ok(())
+}
+
+/// Dead containers of ours, without the newest of each name in each pod.
+fn surplus_containers(containers: &[v1::Container]) -> Vec<String> {
+    let mut dead: HashMap<(&str, &str), Vec<&v1::Container>> = HashMap::new();
+    for container in containers {
+        let label = |key: &str| container.labels.get(key).map(String::as_str);
+        let (Some(uid), Some(name)) = (label(labels::POD_UID), label(labels::CONTAINER_NAME)) else { continue };
+        if container.state == v1::ContainerState::ContainerExited as i32 {
+            dead.entry((uid, name)).or_default().push(container);
+        }
+    }
+    let mut surplus = Vec::new();
+    for mut attempts in dead.into_values() {
+        attempts.sort_by_key(|c| std::cmp::Reverse(c.created_at));
+        surplus.extend(attempts.into_iter().skip(KEEP).map(|c| c.id.clone()));
+    }
+    surplus
+}
+
+/// Dead sandboxes of ours that hold no container, without the newest of each pod.
+fn surplus_sandboxes(sandboxes: &[v1::PodSandbox], containers: &[v1::Container]) -> Vec<String> {
+    let mut of_pod: HashMap<&str, Vec<&v1::PodSandbox>> = HashMap::new();
+    for sandbox in sandboxes {
+        if let Some(uid) = sandbox.labels.get(labels::POD_UID) {
+            of_pod.entry(uid).or_default().push(sandbox);
+        }
+    }
+    let ready = v1::PodSandboxState::SandboxReady as i32;
+    let used = |id: &str| containers.iter().any(|c| c.pod_sandbox_id == id);
+    let mut surplus = Vec::new();
+    for mut all in of_pod.into_values() {
+        all.sort_by_key(|s| std::cmp::Reverse(s.created_at));
+        let old = all.into_iter().skip(1).filter(|s| s.state != ready && !used(&s.id));
+        surplus.extend(old.map(|s| s.id.clone()));
+    }
+    surplus
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels_of(name: &str) -> HashMap<String, String> {
+        let pairs = [(labels::POD_UID, "u"), (labels::CONTAINER_NAME, name)];
+        pairs.map(|(k, v)| (k.to_string(), v.to_string())).into()
+    }
+
+    #[test]
+    fn the_newest_dead_attempt_is_kept() {
+        let container = |id: &str, name: &str, created_at, state| v1::Container {
+            id: id.into(),
+            created_at,
+            state: state as i32,
+            labels: labels_of(name),
+            pod_sandbox_id: "new".into(),
+            ..Default::default()
+        };
+        let dead = v1::ContainerState::ContainerExited;
+        let all = [
+            container("a1", "a", 1, dead),
+            container("a2", "a", 2, dead),
+            container("a3", "a", 3, v1::ContainerState::ContainerRunning),
+            container("b1", "b", 1, dead),
+        ];
+        assert_eq!(surplus_containers(&all), ["a1"]);
+        let sandbox = |id: &str, created_at| v1::PodSandbox {
+            id: id.into(),
+            created_at,
+            state: v1::PodSandboxState::SandboxNotready as i32,
+            labels: labels_of("x"),
+            ..Default::default()
+        };
+        let sandboxes = [sandbox("newest", 3), sandbox("new", 2), sandbox("old", 1)];
+        assert_eq!(surplus_sandboxes(&sandboxes, &all), ["old"]);
+    }
+}

@@ -1,0 +1,154 @@
+//! The workers: one task a pod, from the moment the pod is bound to this node until nothing of it is left.
+//!
+//! A worker alone acts on its pod, so that nothing here needs a lock across pods. It is told that something changed,
+//! never what, and reads pod and runtime again before it decides.
+
+mod cleanup;
+mod environment;
+mod gc;
+mod images;
+mod kill;
+mod ordering;
+mod pod_worker;
+mod sandbox;
+mod start;
+mod sync_pod;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kedge_base::TaskGroup;
+use kedge_client::Change;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, watch};
+use tracing::debug;
+
+pub(crate) use gc::start as start_gc;
+pub(crate) use images::Images;
+
+use crate::kubelet::Kubelet;
+use crate::pod::RawPod;
+
+/// What a worker knows of its pod.
+pub(crate) struct Slot {
+    pub(crate) uid: String,
+    pod: Mutex<Arc<RawPod>>,
+    wake: Arc<Notify>,
+    /// `Some(grace)` when the pod is to end, with the seconds it has for that; only ever becomes shorter.
+    terminate: watch::Sender<Option<i64>>,
+    /// The object is gone from the API.
+    gone: watch::Sender<bool>,
+}
+
+impl Slot {
+    fn new(pod: Arc<RawPod>) -> Slot {
+        Slot {
+            uid: pod.metadata.uid.clone(),
+            pod: Mutex::new(pod),
+            wake: Arc::new(Notify::new()),
+            terminate: watch::Sender::new(None),
+            gone: watch::Sender::new(false),
+        }
+    }
+
+    pub(crate) fn pod(&self) -> Arc<RawPod> {
+        self.pod.lock().clone()
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.gone.borrow()
+    }
+
+    /// Asks for the end of the pod; the shortest grace period asked for counts.
+    pub(crate) fn terminate(&self, grace: i64) {
+        self.terminate.send_if_modified(|now| {
+            let shorter = now.is_none_or(|have| grace < have);
+            if shorter {
+                *now = Some(grace);
+            }
+            shorter
+        });
+        self.wake.notify_one();
+    }
+}
+
+/// All workers of this node.
+pub(crate) struct Workers {
+    kubelet: Arc<Kubelet>,
+    tasks: TaskGroup,
+    slots: Mutex<HashMap<String, Arc<Slot>>>,
+}
+
+impl Workers {
+    /// Starts to follow the pods of the API.
+    pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) -> Arc<Workers> {
+        let workers = Arc::new(Workers { kubelet: kubelet.clone(), tasks: tasks.clone(), slots: Mutex::default() });
+        let follower = Arc::downgrade(&workers);
+        kubelet.pods.on_change(move |change: &Change<RawPod>| {
+            if let Some(workers) = follower.upgrade() {
+                workers.on_change(change);
+            }
+        });
+        workers
+    }
+
+    /// Whether a pod has a worker, which then alone cleans up after it.
+    pub(crate) fn has(&self, uid: &str) -> bool {
+        self.slots.lock().contains_key(uid)
+    }
+
+    fn on_change(self: &Arc<Self>, change: &Change<RawPod>) {
+        let now = change.new.as_ref().map(|p| p.metadata.uid.as_str());
+        if let Some(old) = &change.old
+            && now != Some(old.metadata.uid.as_str())
+        {
+            self.removed(old);
+        }
+        if let Some(pod) = &change.new {
+            self.updated(pod);
+        }
+    }
+
+    fn updated(self: &Arc<Self>, pod: &Arc<RawPod>) {
+        let uid = &pod.metadata.uid;
+        let mut slots = self.slots.lock();
+        let slot = match slots.get(uid) {
+            Some(slot) => {
+                *slot.pod.lock() = pod.clone();
+                slot.wake.notify_one();
+                slot.clone()
+            }
+            None => {
+                let slot = Arc::new(Slot::new(pod.clone()));
+                slots.insert(uid.clone(), slot.clone());
+                self.spawn(slot.clone());
+                slot
+            }
+        };
+        drop(slots);
+        if pod.metadata.is_deleting() {
+            // Without a grace period in the metadata the pod's own counts, which the worker knows.
+            slot.terminate(pod.metadata.deletion_grace_period_seconds.unwrap_or(i64::MAX));
+        }
+        self.kubelet.statuses.recheck(uid);
+    }
+
+    fn removed(&self, pod: &RawPod) {
+        let uid = &pod.metadata.uid;
+        self.kubelet.statuses.recheck(uid);
+        let Some(slot) = self.slots.lock().get(uid).cloned() else { return };
+        debug!(pod = %pod.metadata.key(), uid, "pod is gone from the API");
+        slot.gone.send_replace(true);
+        slot.terminate(pod.metadata.deletion_grace_period_seconds.unwrap_or(i64::MAX));
+    }
+
+    fn spawn(self: &Arc<Self>, slot: Arc<Slot>) {
+        self.kubelet.wakeups.add(&slot.uid, slot.wake.clone());
+        let workers = self.clone();
+        self.tasks.spawn_until_shutdown("pod-worker", async move {
+            pod_worker::run(workers.kubelet.clone(), slot.clone()).await;
+            workers.kubelet.wakeups.remove(&slot.uid);
+            workers.slots.lock().remove(&slot.uid);
+        });
+    }
+}

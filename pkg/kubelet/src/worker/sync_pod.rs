@@ -1,0 +1,242 @@
+//! One round of keeping a pod running: look, report, prepare, act, report again.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use kedge_client::EventType;
+use tracing::{debug, info};
+
+use super::kill::{kill_container, kill_pod};
+use super::sandbox;
+use super::start::{StartError, Starter};
+use crate::cgroups;
+use crate::kubelet::Kubelet;
+use crate::pod::{PodExt, ephemeral_as_container, is_sidecar};
+use crate::runtime::PodRuntime;
+use crate::status::{StartErrors, Subject, generate};
+use crate::sync::{Actions, compute_actions};
+use crate::volumes::{MountedVolume, referenced_objects};
+
+/// What came of a round.
+pub(super) enum Outcome {
+    /// The pod has run to its end.
+    Ended,
+    /// All is as it should be, or waits for a delay that ends then.
+    Settled { again: Option<Duration> },
+    /// Something did not work; it is tried again.
+    Failed { error: String },
+}
+
+/// What one round leaves for the next.
+#[derive(Default)]
+pub(super) struct Sync {
+    start_errors: StartErrors,
+}
+
+/// The end of a round that did not get through.
+struct Stop(String);
+
+impl From<kedge_cri::Error> for Stop {
+    fn from(error: kedge_cri::Error) -> Stop {
+        Stop(error.to_string())
+    }
+}
+
+impl Sync {
+    /// One round.
+    pub(super) async fn run(&mut self, kubelet: &Kubelet, pod: &Arc<Pod>) -> Outcome {
+        match self.round(kubelet, pod).await {
+            Ok(outcome) => outcome,
+            Err(Stop(error)) => Outcome::Failed { error },
+        }
+    }
+
+    async fn round(&mut self, kubelet: &Kubelet, pod: &Arc<Pod>) -> Result<Outcome, Stop> {
+        if kubelet.health.name().is_empty() {
+            // Container ids carry the runtime's name, so that nothing can be said before it is known.
+            return Err(Stop(kubelet.health.get().error().unwrap_or_default()));
+        }
+        let runtime = kubelet.observe(pod.uid()).await?;
+        kubelet.probes.add_pod(pod);
+        if ended(&self.report(kubelet, pod, &runtime)) {
+            return Ok(Outcome::Ended);
+        }
+        let volumes = self.prepare(kubelet, pod).await?;
+        let actions = compute_actions(pod, &runtime, kubelet.probes.as_ref());
+        let mut acted = false;
+        let result = self.act(kubelet, pod, &runtime, &volumes, &actions, &mut acted).await;
+        if acted || !self.start_errors.is_empty() {
+            let runtime = kubelet.observe(pod.uid()).await?;
+            if ended(&self.report(kubelet, pod, &runtime)) {
+                return Ok(Outcome::Ended);
+            }
+        }
+        result
+    }
+
+    fn report(&self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> PodStatus {
+        let old = kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
+        let subject = Subject {
+            pod,
+            runtime,
+            old: &old,
+            start_errors: &self.start_errors,
+            probes: kubelet.probes.as_ref(),
+            host: &kubelet.config.node_ips,
+            terminal: false,
+        };
+        let status = generate(&subject);
+        kubelet.statuses.set(pod, status.clone(), true);
+        status
+    }
+
+    /// Everything containers need around them: network, objects, groups, directories and volumes.
+    async fn prepare(&self, kubelet: &Kubelet, pod: &Pod) -> Result<HashMap<String, MountedVolume>, Stop> {
+        if let Some(error) = kubelet.health.get().network_error
+            && !pod.host_network()
+        {
+            let message = format!("network is not ready: {error}");
+            kubelet.pod_warning(pod, "NetworkNotReady", &message);
+            return Err(Stop(message));
+        }
+        let (maps, secrets) = referenced_objects(pod);
+        kubelet.config_maps.register(pod.uid(), pod.namespace(), &maps);
+        kubelet.secrets.register(pod.uid(), pod.namespace(), &secrets);
+        if let Some(cgroups) = &kubelet.cgroups {
+            let path = cgroups::pod_path(pod);
+            if !cgroups.exists(&path)
+                && let Err(error) = cgroups.ensure(&path, &cgroups::pod_limits(pod))
+            {
+                let message = format!("unable to ensure pod container exists: {error}");
+                kubelet.pod_warning(pod, "FailedCreatePodContainer", &message);
+                return Err(Stop(message));
+            }
+        }
+        let directory = kubelet.directories.volumes(pod.uid());
+        if let Err(error) = std::fs::create_dir_all(&directory) {
+            let message = format!("error making pod data directories: {error}");
+            kubelet.pod_warning(pod, "Failed", &message);
+            return Err(Stop(message));
+        }
+        match kubelet.volumes.set_up(pod).await {
+            Ok(volumes) => Ok(volumes),
+            Err(errors) => {
+                for error in &errors {
+                    kubelet.pod_warning(pod, "FailedMount", error.to_string());
+                }
+                let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                Err(Stop(all.join("; ")))
+            }
+        }
+    }
+
+    async fn act(
+        &mut self,
+        kubelet: &Kubelet,
+        pod: &Pod,
+        runtime: &PodRuntime,
+        volumes: &HashMap<String, MountedVolume>,
+        actions: &Actions,
+        acted: &mut bool,
+    ) -> Result<Outcome, Stop> {
+        if actions.kill_pod {
+            *acted = !runtime.is_empty();
+            if actions.create_sandbox && actions.sandbox_id.is_some() {
+                let message = "Pod sandbox changed, it will be killed and re-created.";
+                kubelet.event(&pod.reference(), EventType::Normal, "SandboxChanged", message);
+            }
+            kill_pod(kubelet, pod, runtime, None).await?;
+            if !actions.create_sandbox {
+                return Ok(Outcome::Settled { again: None });
+            }
+        } else {
+            for kill in &actions.kill {
+                *acted = true;
+                info!(pod = pod.display(), container = kill.name, why = kill.message, "killing a container");
+                kill_container(kubelet, pod, kill).await?;
+            }
+        }
+        let nothing = [&actions.init_containers, &actions.containers, &actions.ephemeral_containers];
+        if !actions.create_sandbox && nothing.iter().all(|list| list.is_empty()) {
+            self.start_errors.retain(|name, _| runtime.latest(name).is_none());
+            return Ok(Outcome::Settled { again: None });
+        }
+        *acted = true;
+        let (id, config, ips) = sandbox::ensure(kubelet, pod, runtime, actions).await.map_err(Stop)?;
+        let starter = Starter { kubelet, pod, runtime, volumes, sandbox_id: &id, sandbox: &config, ips: &ips };
+        self.start_all(&starter, actions).await
+    }
+
+    /// Starts in upstream's order. A container that fails does not keep the others from starting, but an init container
+    /// does keep those behind it.
+    async fn start_all(&mut self, starter: &Starter<'_>, actions: &Actions) -> Result<Outcome, Stop> {
+        let pod = starter.pod;
+        let mut round = Round::default();
+        for container in actions.ephemeral_containers.iter().filter_map(|i| pod.ephemeral_containers().get(*i)) {
+            let target = container.target_container_name.as_deref();
+            let result = starter.start(&ephemeral_as_container(container), target).await;
+            self.note(starter, &container.name, result, &mut round);
+        }
+        for container in actions.init_containers.iter().filter_map(|i| pod.init_containers().get(*i)) {
+            let result = starter.start(container, None).await;
+            let failed = result.is_err();
+            self.note(starter, &container.name, result, &mut round);
+            if failed && !is_sidecar(container) {
+                return Ok(round.outcome());
+            }
+        }
+        let containers: Vec<&Container> =
+            actions.containers.iter().filter_map(|i| PodExt::spec(pod).containers.get(*i)).collect();
+        for container in containers {
+            let result = starter.start(container, None).await;
+            self.note(starter, &container.name, result, &mut round);
+        }
+        Ok(round.outcome())
+    }
+
+    fn note(&mut self, starter: &Starter<'_>, name: &str, result: Result<(), StartError>, round: &mut Round) {
+        match result {
+            Ok(()) => {
+                self.start_errors.remove(name);
+            }
+            Err(error) => {
+                debug!(pod = starter.pod.display(), container = name, error = error.message, "container not started");
+                match error.until {
+                    Some(until) => round.until = Some(round.until.map_or(until, |u| u.min(until))),
+                    None => round.failed = Some(format!("{}: {}", error.reason, error.message)),
+                }
+                round.now = Some(starter.kubelet.clock.now());
+                self.start_errors.insert(name.to_string(), (error.reason.to_string(), error.message));
+            }
+        }
+    }
+}
+
+fn ended(status: &PodStatus) -> bool {
+    matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+}
+
+/// What the starts of one round came to.
+#[derive(Default)]
+struct Round {
+    now: Option<Timestamp>,
+    /// When the first delay is over.
+    until: Option<Timestamp>,
+    failed: Option<String>,
+}
+
+impl Round {
+    fn outcome(self) -> Outcome {
+        if let Some(error) = self.failed {
+            return Outcome::Failed { error };
+        }
+        let again = self.now.zip(self.until).map(|(now, until)| {
+            let left = until.duration_since(now);
+            Duration::try_from(left).unwrap_or_default() + Duration::from_millis(1)
+        });
+        Outcome::Settled { again }
+    }
+}
