@@ -1,11 +1,43 @@
-//! Repository tasks.
+//! Repository tasks: `cargo xtask <task>`.
 
+mod bench;
 mod codegen;
+mod test;
+mod tidy;
+mod tools;
+mod up;
 
-fn main() -> anyhow::Result<()> {
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+cargo xtask up [-- FLAGS]     build, install what is missing, and run one node in the foreground
+cargo xtask test              all tests; as root also the end-to-end ones
+cargo xtask tidy              layers, file headers, file sizes, bans
+cargo xtask bench             figures of one node
+cargo xtask tools             install what the tests need, and say where it is
+cargo xtask codegen           write the generated tables; see --help there";
+
+fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
-        Some("codegen") => codegen::run(&args[1..]),
-        other => anyhow::bail!("unknown task {other:?}; known: codegen"),
+    let rest = args.get(1..).unwrap_or_default();
+    let outcome = match args.first().map(String::as_str) {
+        Some("up") => up::run(rest),
+        Some("test") => test::run(rest),
+        Some("tidy") => tidy::run(),
+        Some("bench") => bench::run(rest),
+        Some("tools") => tools::run(),
+        Some("codegen") => codegen::run(rest),
+        Some("help" | "--help" | "-h") => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        other => Err(anyhow::anyhow!("unknown task {:?}\n{USAGE}", other.unwrap_or_default())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
     }
 }

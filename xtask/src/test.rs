@@ -1,0 +1,30 @@
+//! All tests.
+
+use std::process::Command;
+
+use anyhow::ensure;
+
+use crate::tools;
+
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let mut command = Command::new("cargo");
+    command.current_dir(tools::root()).args(["test", "--workspace", "--no-fail-fast"]);
+    if tools::is_root() {
+        tools::install_tests()?;
+        let kubectl = tools::kubectl()?;
+        build_binary()?;
+        command.env("KEDGE_TEST_KUBECTL", kubectl).env("KEDGE_TEST_BINARY", tools::root().join("target/debug/kedge"));
+    } else {
+        println!("not root: leaving out the end-to-end tests, and those of the packet filter and of pod networks");
+        command.args(["--exclude", "kedge-tests"]);
+    }
+    command.args(args);
+    ensure!(command.status()?.success(), "tests failed");
+    Ok(())
+}
+
+fn build_binary() -> anyhow::Result<()> {
+    let status = Command::new("cargo").current_dir(tools::root()).args(["build", "-p", "kedge"]).status()?;
+    ensure!(status.success(), "the binary does not build");
+    Ok(())
+}

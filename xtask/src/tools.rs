@@ -1,0 +1,133 @@
+//! What runs beside the product: packages of the host, and kubectl in the version of the API.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail, ensure};
+
+/// Programs that a node needs, and their Debian packages.
+const NODE: &[(&str, &str)] =
+    &[("containerd", "containerd"), ("runc", "runc"), ("nft", "nftables"), ("ip", "iproute2")];
+/// Programs that the tests need on top: the content of their images.
+const TESTS: &[(&str, &str)] = &[("/bin/busybox", "busybox-static"), ("conntrack", "conntrack")];
+/// Where kubectl of this version is packaged.
+const KUBECTL_SOURCE: &str = "deb http://deb.debian.org/debian sid main\n";
+const KUBECTL_VERSION: &str = "v1.36.";
+
+pub fn run() -> anyhow::Result<()> {
+    install(NODE)?;
+    install(TESTS)?;
+    println!("kubectl: {}", kubectl()?.display());
+    Ok(())
+}
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+/// Where downloaded tools are kept.
+fn tools_dir() -> PathBuf {
+    root().join("target/tools")
+}
+
+/// Whether this process may do what a node does.
+pub fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    id.is_ok_and(|out| out.stdout.trim_ascii() == b"0")
+}
+
+/// Installs what a node needs.
+pub fn install_node() -> anyhow::Result<()> {
+    install(NODE)
+}
+
+/// Installs what the tests need.
+pub fn install_tests() -> anyhow::Result<()> {
+    install(NODE)?;
+    install(TESTS)
+}
+
+fn is_there(program: &str) -> bool {
+    let dirs = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    if program.starts_with('/') {
+        Path::new(program).exists()
+    } else {
+        dirs.iter().any(|d| Path::new(d).join(program).exists())
+    }
+}
+
+fn install(programs: &[(&str, &str)]) -> anyhow::Result<()> {
+    let missing: Vec<&str> = programs.iter().filter(|(p, _)| !is_there(p)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list = missing.join(" ");
+    ensure!(is_root(), "missing packages: {list}; install them, or run this as root");
+    ensure!(is_there("apt-get"), "missing: {list}; install them with the package manager of this host");
+    println!("installing packages: {list}");
+    sh(Command::new("apt-get").args(["update", "-qq"]))?;
+    sh(Command::new("apt-get").args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))
+}
+
+/// Runs a command; its failure is an error with its output.
+pub fn sh(command: &mut Command) -> anyhow::Result<()> {
+    let shown = format!("{command:?}");
+    let out = command.output().with_context(|| format!("cannot run {shown}"))?;
+    if out.status.success() {
+        return Ok(());
+    }
+    bail!("{shown} failed:\n{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// The path of kubectl 1.36, downloaded when it is not there.
+///
+/// The package comes from Debian's unstable distribution through a configuration of our own, so that the host's own
+/// package sources stay as they are.
+pub fn kubectl() -> anyhow::Result<PathBuf> {
+    let path = tools_dir().join("kubectl");
+    if is_right_kubectl(&path) {
+        return Ok(path);
+    }
+    let system = PathBuf::from("/usr/bin/kubectl");
+    if is_right_kubectl(&system) {
+        return Ok(system);
+    }
+    let apt = tools_dir().join("apt");
+    for dir in ["lists/partial", "cache/archives/partial", "etc"] {
+        std::fs::create_dir_all(apt.join(dir))?;
+    }
+    std::fs::write(apt.join("etc/sources.list"), KUBECTL_SOURCE)?;
+    println!("downloading kubectl");
+    let option = |key: &str, value: &str| ["-o".to_owned(), format!("{key}={value}")];
+    let dir = apt.display();
+    let options: Vec<String> = [
+        option("Dir::Etc::sourcelist", &format!("{dir}/etc/sources.list")),
+        option("Dir::Etc::sourceparts", "/dev/null"),
+        option("Dir::Etc::preferences", "/dev/null"),
+        option("Dir::Etc::preferencesparts", "/dev/null"),
+        option("Dir::State::lists", &format!("{dir}/lists")),
+        option("Dir::State::status", "/dev/null"),
+        option("Dir::Cache", &format!("{dir}/cache")),
+        option("APT::Sandbox::User", "root"),
+    ]
+    .concat();
+    sh(Command::new("apt-get").args(&options).args(["update", "-qq"]).current_dir(&apt))?;
+    sh(Command::new("apt-get").args(&options).args(["download", "-qq", "kubectl"]).current_dir(&apt))?;
+    let package = std::fs::read_dir(&apt)?
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .find(|p| p.extension().is_some_and(|e| e == "deb"))
+        .context("apt-get downloaded no package")?;
+    let unpacked = apt.join("unpacked");
+    sh(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+    std::fs::copy(unpacked.join("usr/bin/kubectl"), &path)?;
+    std::fs::remove_dir_all(&apt)?;
+    ensure!(is_right_kubectl(&path), "the downloaded kubectl is not of version {KUBECTL_VERSION}x");
+    Ok(path)
+}
+
+fn is_right_kubectl(path: &Path) -> bool {
+    let out = Command::new(path).args(["version", "--client"]).output();
+    out.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(KUBECTL_VERSION))
+}
