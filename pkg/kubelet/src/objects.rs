@@ -44,8 +44,6 @@ pub(crate) struct Secret {
     pub(crate) metadata: ObjectMeta,
     #[serde(default, deserialize_with = "or_default")]
     pub(crate) data: BTreeMap<String, Blob>,
-    #[serde(default, rename = "type")]
-    pub(crate) kind: String,
 }
 
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
@@ -65,24 +63,25 @@ impl Keyed for Secret {
 }
 
 /// Why an object is not to be had.
+#[allow(clippy::enum_variant_names)]
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum ObjectError {
     #[error("{kind} {name:?} not found")]
-    NotFound { kind: &'static str, name: String },
+    Missing { kind: &'static str, name: String },
     #[error("failed to sync {kind} cache: timed out waiting for the condition")]
-    NotSynced { kind: &'static str },
+    Unsynced { kind: &'static str },
     #[error("object {namespace:?}/{name:?} not registered")]
-    NotRegistered { namespace: String, name: String },
+    Unregistered { namespace: String, name: String },
 }
 
 impl ObjectError {
     #[cfg(test)]
     pub(crate) fn not_found(kind: &'static str, name: &str) -> ObjectError {
-        ObjectError::NotFound { kind, name: name.to_string() }
+        ObjectError::Missing { kind, name: name.to_string() }
     }
 
     pub(crate) fn is_not_found(&self) -> bool {
-        matches!(self, ObjectError::NotFound { .. })
+        matches!(self, ObjectError::Missing { .. })
     }
 }
 
@@ -179,11 +178,11 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Objects<T> {
         let informer = self.entries.lock().get(&key).map(|e| e.informer.clone());
         let Some(informer) = informer else {
             let (namespace, name) = (key.namespace, key.name);
-            return Err(ObjectError::NotRegistered { namespace, name });
+            return Err(ObjectError::Unregistered { namespace, name });
         };
         let synced = time::timeout(FIRST_LIST, informer.synced()).await;
-        synced.map_err(|_| ObjectError::NotSynced { kind: self.kind })?;
-        let missing = || ObjectError::NotFound { kind: self.kind, name: name.to_string() };
+        synced.map_err(|_| ObjectError::Unsynced { kind: self.kind })?;
+        let missing = || ObjectError::Missing { kind: self.kind, name: name.to_string() };
         informer.get(namespace, name).ok_or_else(missing)
     }
 }

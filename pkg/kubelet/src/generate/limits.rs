@@ -16,9 +16,7 @@ const NODE_CRITICAL: i32 = 2_000_001_000;
 /// What the machine has and what of it pods may use.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Machine {
-    pub(crate) cpu_millis: i64,
     pub(crate) memory: i64,
-    pub(crate) ephemeral_storage: i64,
     pub(crate) allocatable_cpu_millis: i64,
     pub(crate) allocatable_memory: i64,
     pub(crate) allocatable_ephemeral_storage: i64,
@@ -51,7 +49,7 @@ pub(crate) fn cpu_quota(millis: i64) -> i64 {
 /// The kernel's limits for one container.
 pub(crate) fn container_resources(pod: &Pod, container: &Container, machine: &Machine) -> v1::LinuxContainerResources {
     let cpu_limit = limit_of(container, "cpu");
-    let cpu_request = request_of(container, "cpu").or_else(|| cpu_limit.clone());
+    let cpu_request = request_of(container, "cpu").or(cpu_limit);
     let quota = cpu_quota(cpu_limit.map_or(0, |q| q.milli_value()));
     let hugepages = container.resources.iter().flat_map(|r| r.limits.iter().flatten());
     let hugepage_limits = hugepages

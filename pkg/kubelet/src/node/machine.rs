@@ -56,9 +56,7 @@ impl MachineInfo {
     /// What containers are limited against. `unified`: whether cgroups are version 2.
     pub(crate) fn machine(&self, unified: bool) -> Machine {
         Machine {
-            cpu_millis: self.cpus * 1000,
             memory: self.memory,
-            ephemeral_storage: self.ephemeral_storage,
             allocatable_cpu_millis: self.cpus * 1000,
             allocatable_memory: self.allocatable_memory(),
             allocatable_ephemeral_storage: self.allocatable_storage(),

@@ -21,7 +21,6 @@ pub(crate) trait PodExt {
     fn uid(&self) -> &str;
     fn name(&self) -> &str;
     fn namespace(&self) -> &str;
-    fn generation(&self) -> i64;
     fn spec(&self) -> &PodSpec;
     fn status(&self) -> &PodStatus;
     /// `name_namespace(uid)`, the form of log lines, statuses and events.
@@ -42,8 +41,6 @@ pub(crate) trait PodExt {
     fn reference(&self) -> ObjectReference;
     /// A reference to one container of the pod, for events.
     fn container_reference(&self, container: &str) -> ObjectReference;
-    /// The pod's grace period: of the deletion if it is being deleted, else of its spec.
-    fn grace_period(&self) -> i64;
     fn is_terminal(&self) -> bool;
 }
 
@@ -73,10 +70,6 @@ impl PodExt for Pod {
 
     fn namespace(&self) -> &str {
         self.metadata.namespace.as_deref().unwrap_or_default()
-    }
-
-    fn generation(&self) -> i64 {
-        self.metadata.generation.unwrap_or_default()
     }
 
     fn spec(&self) -> &PodSpec {
@@ -164,13 +157,6 @@ impl PodExt for Pod {
         };
         let field_path = format!("spec.{list}{{{container}}}");
         ObjectReference { field_path, ..self.reference() }
-    }
-
-    fn grace_period(&self) -> i64 {
-        self.metadata
-            .deletion_grace_period_seconds
-            .or(PodExt::spec(self).termination_grace_period_seconds)
-            .unwrap_or(30)
     }
 
     fn is_terminal(&self) -> bool {

@@ -39,7 +39,7 @@ pub(crate) fn limit_of(container: &Container, resource: &str) -> Option<Amount> 
 
 fn add(into: &mut List, more: &List) {
     for (name, q) in more {
-        let sum = into.get(name).map_or_else(|| q.clone(), |have| have.add(q));
+        let sum = into.get(name).map_or(*q, |have| have.add(q));
         into.insert(name.clone(), sum);
     }
 }
@@ -47,7 +47,7 @@ fn add(into: &mut List, more: &List) {
 fn max(into: &mut List, other: &List) {
     for (name, q) in other {
         if into.get(name).is_none_or(|have| have < q) {
-            into.insert(name.clone(), q.clone());
+            into.insert(name.clone(), *q);
         }
     }
 }

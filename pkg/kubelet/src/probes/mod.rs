@@ -70,13 +70,15 @@ pub(crate) struct ProbeChange {
     pub(crate) success: bool,
 }
 
+/// The latest status of a pod, by uid.
+pub(crate) type StatusOf = Arc<dyn Fn(&str) -> Option<PodStatus> + Send + Sync>;
+
 /// What probes need of their surroundings.
 pub(crate) struct ProbeContext {
     pub(crate) clock: SharedClock,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) recorder: EventRecorder,
-    /// The latest status of a pod, by uid.
-    pub(crate) status: Arc<dyn Fn(&str) -> Option<PodStatus> + Send + Sync>,
+    pub(crate) status: StatusOf,
     pub(crate) changed: Arc<dyn Fn(&ProbeChange) + Send + Sync>,
 }
 

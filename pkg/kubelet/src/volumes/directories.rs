@@ -13,10 +13,6 @@ impl Directories {
         Directories { root: root.to_path_buf() }
     }
 
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub(crate) fn pods(&self) -> PathBuf {
         self.root.join("pods")
     }
