@@ -1,7 +1,20 @@
 //! Layer 5: the controllers, one folder or file each.
+//!
+//! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
+//! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
+
+mod context;
+mod discovery;
+mod namespace;
+mod node;
+mod objects;
+mod root_ca;
+mod serviceaccount;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
+
+use context::Context;
 
 /// What controllers need to know of the cluster.
 #[derive(Debug, Clone)]
@@ -13,4 +26,10 @@ pub struct Config {
 }
 
 /// Starts all controllers in `tasks`.
-pub fn start(_client: &Client, _clock: &SharedClock, _tasks: &TaskGroup, _config: Config) {}
+pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Config) {
+    let ctx = Context::new(client, clock, tasks);
+    namespace::start(&ctx);
+    serviceaccount::start(&ctx);
+    node::start(&ctx, &config.cluster_cidr);
+    root_ca::start(&ctx, config.root_ca);
+}

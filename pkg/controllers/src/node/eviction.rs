@@ -1,0 +1,142 @@
+//! Deletes pods that do not, or no longer, tolerate a NoExecute taint of their node.
+//!
+//! Invariant: the time that a pod is tolerated for runs from when the taint was first seen, and is forgotten with it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, WorkQueue};
+use kedge_meta::{ObjectKey, resources};
+use parking_lot::Mutex;
+use tracing::info;
+
+use super::mark_disrupted;
+use super::taints::{NO_EXECUTE, Stay, stay};
+use crate::context::{Context, ignore_not_found};
+use crate::objects::{Node, Pod};
+
+struct Controller {
+    ctx: Context,
+    events: EventRecorder,
+    queue: WorkQueue<ObjectKey>,
+    /// Pods that are on their way out: uid, and since when, by the monotonic clock.
+    due: Mutex<HashMap<ObjectKey, (String, Duration)>>,
+}
+
+/// Starts the controller.
+pub fn start(ctx: &Context) {
+    let queue = ctx.queue();
+    let controller = Arc::new(Controller {
+        ctx: ctx.clone(),
+        events: ctx.recorder("taint-eviction-controller"),
+        queue: queue.clone(),
+        due: Mutex::default(),
+    });
+    let c = controller.clone();
+    ctx.pods.on_change(move |change| {
+        let Some(pod) = change.object() else { return };
+        let tainted = || c.ctx.nodes.get("", &pod.spec.node_name).is_some_and(|n| has_no_execute(&n));
+        if !pod.spec.node_name.is_empty() && (change.new.is_none() || tainted()) {
+            c.queue.add(change.key());
+        }
+    });
+    let c = controller.clone();
+    ctx.nodes.on_change(move |change| {
+        let name = change.key().name;
+        let concerned = change.old.iter().chain(&change.new).any(|n| has_no_execute(n));
+        if concerned {
+            let pods = c.ctx.pods.list();
+            pods.iter().filter(|p| p.spec.node_name == name).for_each(|p| c.queue.add(p.metadata.key()));
+        }
+    });
+    let c = controller.clone();
+    let synced = async move {
+        c.ctx.nodes.synced().await;
+        c.ctx.pods.synced().await;
+        // Pods that came before their nodes were known.
+        c.ctx.pods.list().iter().for_each(|p| c.queue.add(p.metadata.key()));
+    };
+    ctx.work("taint-eviction", &queue, 4, synced, controller, |c, key| async move { c.reconcile(key).await });
+}
+
+fn has_no_execute(node: &Node) -> bool {
+    node.spec.taints.iter().any(|t| t.effect == NO_EXECUTE)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    Keep,
+    EvictIn(Duration),
+}
+
+/// What to do with a pod that has been on its way out for `waited`.
+fn plan(pod: &Pod, node: Option<&Node>, waited: Duration) -> Action {
+    match node {
+        Some(node) if !pod.metadata.is_deleting() => match stay(&node.spec.taints, &pod.spec.tolerations) {
+            Stay::Forever => Action::Keep,
+            Stay::Seconds(seconds) => Action::EvictIn(Duration::from_secs(seconds).saturating_sub(waited)),
+        },
+        _ => Action::Keep,
+    }
+}
+
+impl Controller {
+    async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
+        let Some(pod) = self.ctx.pods.get(&key.namespace, &key.name) else {
+            self.due.lock().remove(&key);
+            return Ok(());
+        };
+        let node = self.ctx.nodes.get("", &pod.spec.node_name);
+        let now = self.ctx.clock.monotonic();
+        let since = self.due.lock().get(&key).filter(|(uid, _)| *uid == pod.metadata.uid).map(|(_, since)| *since);
+        match plan(&pod, node.as_deref(), now.saturating_sub(since.unwrap_or(now))) {
+            Action::Keep => {
+                if self.due.lock().remove(&key).is_some() && !pod.metadata.is_deleting() {
+                    let message = format!("Cancelling deletion of Pod {key}");
+                    self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", message);
+                }
+                Ok(())
+            }
+            Action::EvictIn(left) if left.is_zero() => self.evict(&key, &pod).await,
+            Action::EvictIn(left) => {
+                self.due.lock().entry(key.clone()).or_insert_with(|| (pod.metadata.uid.clone(), now));
+                self.queue.add_after(key, left);
+                Ok(())
+            }
+        }
+    }
+
+    async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), Error> {
+        self.due.lock().remove(key);
+        info!(pod = %key, node = pod.spec.node_name, "evicting the pod: it does not tolerate its node's taints");
+        let message = format!("Marking for deletion Pod {key}");
+        self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", message);
+        let why = "Taint manager: deleting due to NoExecute taint";
+        mark_disrupted(&self.ctx, pod, "DeletionByTaintManager", why, false).await?;
+        let options = DeleteOptions::with_uid(&pod.metadata.uid);
+        ignore_not_found(self.ctx.client.delete(&resources::PODS, &key.namespace, &key.name, &options).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_tolerated_pod_leaves_when_its_time_is_over() {
+        let node: Node =
+            serde_json::from_value(json!({"spec": {"taints": [{"key": "a", "effect": "NoExecute"}]}})).unwrap();
+        let pod: Pod = serde_json::from_value(json!({"spec": {"tolerations": [
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}
+        ]}}))
+        .unwrap();
+        assert_eq!(plan(&pod, Some(&node), Duration::ZERO), Action::EvictIn(Duration::from_secs(300)));
+        assert_eq!(plan(&pod, Some(&node), Duration::from_secs(301)), Action::EvictIn(Duration::ZERO));
+        assert_eq!(plan(&Pod::default(), Some(&node), Duration::ZERO), Action::EvictIn(Duration::ZERO));
+        assert_eq!(plan(&pod, Some(&Node::default()), Duration::ZERO), Action::Keep);
+        assert_eq!(plan(&pod, None, Duration::ZERO), Action::Keep);
+    }
+}

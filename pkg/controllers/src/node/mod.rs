@@ -1,0 +1,53 @@
+//! Everything about nodes: pod ranges, health and taints, eviction by taints, and pods that lost their node.
+
+mod cidr;
+mod eviction;
+mod health;
+mod ipam;
+mod lifecycle;
+mod pod_gc;
+mod taints;
+
+use kedge_base::time;
+use kedge_client::{Error, Patch};
+use kedge_meta::{ObjectReference, resources};
+use serde_json::{Value, json};
+
+use crate::context::{Context, ignore_not_found};
+use crate::objects::{Meta, Node, Pod};
+
+/// Starts all node controllers.
+pub fn start(ctx: &Context, cluster_cidr: &str) {
+    ipam::start(ctx, cluster_cidr);
+    lifecycle::start(ctx);
+    eviction::start(ctx);
+    pod_gc::start(ctx);
+}
+
+/// For events about a node.
+fn reference(node: &Node) -> ObjectReference {
+    ObjectReference {
+        api_version: "v1".into(),
+        kind: "Node".into(),
+        name: node.metadata.name.clone(),
+        uid: node.metadata.uid.clone(),
+        ..ObjectReference::default()
+    }
+}
+
+/// Writes the condition DisruptionTarget of a pod, and fails the pod if asked to.
+async fn mark_disrupted(ctx: &Context, pod: &Pod, reason: &str, message: &str, fail: bool) -> Result<(), Error> {
+    let now = time::rfc3339(ctx.clock.now());
+    let condition = json!({
+        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": now,
+        "observedGeneration": pod.metadata.generation,
+    });
+    let mut status = json!({ "conditions": [condition] });
+    if fail {
+        status["phase"] = Value::from("Failed");
+    }
+    let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
+    let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+    let patched = ctx.client.patch(&resources::PODS, namespace, name, Patch::Strategic(patch), Some("status")).await;
+    ignore_not_found(patched.map(|_: Meta| ()))
+}

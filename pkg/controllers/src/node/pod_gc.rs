@@ -1,0 +1,197 @@
+//! Removes pods that nobody else will: on nodes that no longer exist, deleted before they had a node, on nodes that are
+//! out of service, and the oldest ended ones when there are too many.
+//!
+//! Invariant: a node counts as gone only when the API server itself said so, some time after the cache did.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_client::{DeleteOptions, Error, WorkQueue};
+use kedge_meta::{ObjectKey, resources};
+use parking_lot::Mutex;
+use tracing::info;
+
+use super::{mark_disrupted, taints};
+use crate::context::{Context, ignore_not_found};
+use crate::objects::{Meta, Node, Pod, condition};
+
+/// How long a node is given to come back.
+const QUARANTINE: Duration = Duration::from_secs(40);
+/// Ended pods that may stay.
+const THRESHOLD: usize = 12_500;
+/// The key that stands for a look at all ended pods.
+const ENDED: &str = "";
+const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
+
+struct Controller {
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    /// By node: since when the cache lacks it, by the monotonic clock.
+    missing: Mutex<HashMap<String, Duration>>,
+}
+
+/// Starts the controller.
+pub fn start(ctx: &Context) {
+    let queue = ctx.queue();
+    let controller = Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), missing: Mutex::default() });
+    let c = controller.clone();
+    ctx.pods.on_change(move |change| {
+        let Some(pod) = &change.new else { return };
+        let homeless = pod.spec.node_name.is_empty() && pod.metadata.is_deleting();
+        let lost = !pod.spec.node_name.is_empty() && c.ctx.nodes.get("", &pod.spec.node_name).is_none();
+        if homeless || lost || pod.metadata.is_deleting() {
+            c.queue.add(change.key());
+        }
+        if pod.is_terminal() && c.ctx.pods.len() > THRESHOLD {
+            c.queue.add_after(ObjectKey::new("", ENDED), Duration::from_secs(20));
+        }
+    });
+    let c = controller.clone();
+    ctx.nodes.on_change(move |change| {
+        let name = change.key().name;
+        let back = change.new.is_some();
+        if back {
+            c.missing.lock().remove(&name);
+        }
+        if !back || change.new.as_ref().is_some_and(|n| out_of_service(n)) {
+            let pods = c.ctx.pods.list();
+            pods.iter().filter(|p| p.spec.node_name == name).for_each(|p| c.queue.add(p.metadata.key()));
+        }
+    });
+    let c = controller.clone();
+    let synced = async move {
+        c.ctx.nodes.synced().await;
+        c.ctx.pods.synced().await;
+        c.ctx.pods.list().iter().for_each(|p| c.queue.add(p.metadata.key()));
+    };
+    ctx.work("pod-gc", &queue, 2, synced, controller, |c, key| async move { c.reconcile(key).await });
+}
+
+/// Whether an administrator has said that the node is not coming back for now.
+fn out_of_service(node: &Node) -> bool {
+    let ready = condition(&node.status.conditions, "Ready").is_some_and(|c| c.is_true());
+    !ready && node.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE && t.effect != taints::NO_SCHEDULE)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Action {
+    Keep,
+    /// Its node is missing: ask the API server after a while.
+    CheckNode,
+    Delete,
+    /// Delete, after it was marked as disrupted for this reason.
+    Fail(&'static str),
+}
+
+fn plan(pod: &Pod, node: Option<&Node>) -> Action {
+    let deleting = pod.metadata.is_deleting();
+    match node {
+        _ if pod.spec.node_name.is_empty() && deleting => Action::Delete,
+        _ if pod.spec.node_name.is_empty() => Action::Keep,
+        None => Action::CheckNode,
+        Some(node) if deleting && out_of_service(node) => Action::Fail("PodGC: node is out-of-service"),
+        Some(_) => Action::Keep,
+    }
+}
+
+/// Which ended pods go when only `threshold` may stay: evicted ones first, then the oldest.
+fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Arc<Pod>> {
+    let mut ended: Vec<_> = pods.iter().filter(|p| p.is_terminal()).cloned().collect();
+    let surplus = ended.len().saturating_sub(threshold);
+    ended.sort_by_cached_key(|p| {
+        (p.status.reason != "Evicted", p.metadata.creation_timestamp.clone(), p.metadata.name.clone())
+    });
+    ended.truncate(surplus);
+    ended
+}
+
+impl Controller {
+    async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
+        if key.name == ENDED {
+            for pod in surplus(&self.ctx.pods.list(), THRESHOLD) {
+                self.delete(&pod).await?;
+            }
+            return Ok(());
+        }
+        let Some(pod) = self.ctx.pods.get(&key.namespace, &key.name) else {
+            return Ok(());
+        };
+        let node = self.ctx.nodes.get("", &pod.spec.node_name);
+        match plan(&pod, node.as_deref()) {
+            Action::Keep => Ok(()),
+            Action::Delete => self.delete(&pod).await,
+            Action::Fail(why) => self.fail(&pod, why).await,
+            Action::CheckNode => {
+                let now = self.ctx.clock.monotonic();
+                let since = *self.missing.lock().entry(pod.spec.node_name.clone()).or_insert(now);
+                let left = QUARANTINE.saturating_sub(now.saturating_sub(since));
+                if !left.is_zero() {
+                    self.queue.add_after(key, left);
+                    return Ok(());
+                }
+                match self.ctx.client.get::<Meta>(&resources::NODES, "", &pod.spec.node_name).await {
+                    Err(err) if err.is_not_found() => self.fail(&pod, "PodGC: node no longer exists").await,
+                    Err(err) => Err(err),
+                    Ok(_) => Ok(()),
+                }
+            }
+        }
+    }
+
+    async fn fail(&self, pod: &Pod, why: &str) -> Result<(), Error> {
+        if !pod.is_terminal() {
+            mark_disrupted(&self.ctx, pod, "DeletionByPodGC", why, true).await?;
+        }
+        self.delete(pod).await
+    }
+
+    async fn delete(&self, pod: &Pod) -> Result<(), Error> {
+        let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+        info!(namespace, pod = name, "pod is garbage, deleting it");
+        let options = DeleteOptions::now(&pod.metadata.uid);
+        match ignore_not_found(self.ctx.client.delete(&resources::PODS, namespace, name, &options).await) {
+            // Another pod of that name is there already.
+            Err(err) if err.is_conflict() => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn pod(value: serde_json::Value) -> Pod {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn pods_without_a_node_to_end_them_are_deleted() {
+        let unscheduled = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        assert_eq!(plan(&pod(unscheduled), None), Action::Delete);
+        assert_eq!(plan(&pod(json!({})), None), Action::Keep);
+        let placed = pod(json!({"spec": {"nodeName": "n"}}));
+        assert_eq!(plan(&placed, None), Action::CheckNode);
+        assert_eq!(plan(&placed, Some(&Node::default())), Action::Keep);
+    }
+
+    #[test]
+    fn the_oldest_ended_pods_go_first_and_evicted_ones_before_them() {
+        let ended = |name: &str, at: &str, reason: &str| {
+            Arc::new(pod(json!({
+                "metadata": {"name": name, "creationTimestamp": at}, "status": {"phase": "Failed", "reason": reason}
+            })))
+        };
+        let pods = [
+            ended("b", "2026-01-02T00:00:00Z", ""),
+            ended("a", "2026-01-01T00:00:00Z", ""),
+            ended("evicted", "2026-01-03T00:00:00Z", "Evicted"),
+            Arc::new(Pod::default()),
+        ];
+        let names: Vec<_> = surplus(&pods, 1).iter().map(|p| p.metadata.name.clone()).collect();
+        assert_eq!(names, ["evicted", "a"]);
+    }
+}

@@ -1,0 +1,157 @@
+//! Pods, and what is asked of them: readiness, availability, activity.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kedge_meta::{ObjectMeta, ObjectReference};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Condition, condition, parse_time};
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Pod {
+    pub metadata: ObjectMeta,
+    pub spec: PodSpec,
+    pub status: PodStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodSpec {
+    pub node_name: String,
+    pub host_network: bool,
+    pub hostname: String,
+    pub subdomain: String,
+    pub tolerations: Vec<Toleration>,
+    pub containers: Vec<Container>,
+    pub init_containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Container {
+    pub name: String,
+    pub image: String,
+    pub ports: Vec<ContainerPort>,
+    pub resources: Resources,
+    pub restart_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Resources {
+    pub requests: BTreeMap<String, String>,
+    pub limits: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerPort {
+    pub name: String,
+    pub container_port: i64,
+    pub protocol: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Toleration {
+    pub key: String,
+    pub operator: String,
+    pub value: String,
+    pub effect: String,
+    pub toleration_seconds: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodStatus {
+    pub phase: String,
+    pub reason: String,
+    pub conditions: Vec<Condition>,
+    #[serde(rename = "podIP")]
+    pub pod_ip: String,
+    #[serde(rename = "podIPs")]
+    pub pod_ips: Vec<PodIp>,
+    pub start_time: Option<String>,
+    pub container_statuses: Vec<ContainerStatus>,
+    pub init_container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct PodIp {
+    pub ip: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContainerStatus {
+    pub name: String,
+    pub restart_count: i64,
+    /// `running`, `waiting` or `terminated`, as stored; read for exit codes and finish times.
+    pub state: Value,
+}
+
+impl Pod {
+    /// The Ready condition, if it holds.
+    fn ready_condition(&self) -> Option<&Condition> {
+        condition(&self.status.conditions, "Ready").filter(|c| c.is_true())
+    }
+
+    /// Whether the pod is ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready_condition().is_some()
+    }
+
+    /// Since when the pod is ready.
+    pub fn ready_since(&self) -> Option<Timestamp> {
+        self.ready_condition().and_then(|c| parse_time(c.last_transition_time.as_ref()))
+    }
+
+    /// How long until the pod counts as available, if it is ready; zero when it does already.
+    pub fn available_in(&self, min_ready_seconds: i64, now: Timestamp) -> Option<Duration> {
+        self.ready_condition()?;
+        if min_ready_seconds <= 0 {
+            return Some(Duration::ZERO);
+        }
+        let since = self.ready_since()?;
+        let age = now.duration_since(since).as_millis();
+        let left = i128::from(min_ready_seconds) * 1000 - age;
+        Some(Duration::from_millis(u64::try_from(left.max(0)).unwrap_or(u64::MAX)))
+    }
+
+    /// Whether the pod has been ready for long enough.
+    pub fn is_available(&self, min_ready_seconds: i64, now: Timestamp) -> bool {
+        self.available_in(min_ready_seconds, now).is_some_and(|left| left.is_zero())
+    }
+
+    /// Whether the pod has ended for good.
+    pub fn is_terminal(&self) -> bool {
+        matches!(self.status.phase.as_str(), "Succeeded" | "Failed")
+    }
+
+    /// Neither ended nor being deleted.
+    pub fn is_active(&self) -> bool {
+        !self.is_terminal() && !self.metadata.is_deleting()
+    }
+
+    /// Being deleted and not yet ended.
+    pub fn is_terminating(&self) -> bool {
+        !self.is_terminal() && self.metadata.is_deleting()
+    }
+
+    /// For events about the pod.
+    pub fn reference(&self) -> ObjectReference {
+        ObjectReference {
+            api_version: "v1".into(),
+            kind: "Pod".into(),
+            namespace: self.metadata.namespace.clone(),
+            name: self.metadata.name.clone(),
+            uid: self.metadata.uid.clone(),
+            ..ObjectReference::default()
+        }
+    }
+}
