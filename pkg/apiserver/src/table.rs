@@ -69,7 +69,7 @@ pub(crate) fn render(
     let printer = printers::printer(resource.group, resource.plural);
     let column = |c: &printers::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
     let row = |object: &Value| {
-        let mut row = json!({ "cells": (printer.row)(object, now) });
+        let mut row = json!({ "cells": printer.row(object, now) });
         match options {
             Options::None => {}
             Options::Metadata => row["object"] = partial_metadata(object),

@@ -1,6 +1,40 @@
-//! What `kubectl get` shows: columns and rows, one kind a file.
+//! What `kubectl get` shows: columns and rows, as upstream's, filed by area.
+//!
+//! Invariant: a row has exactly as many cells as its printer has columns, whatever the object lacks; columns of
+//! priority 1 are always rendered, and the client leaves them out.
 
-use serde_json::{Value, json};
+mod admissionregistration;
+mod aggregation;
+mod autoscaling;
+mod batch;
+mod certificates;
+mod claim;
+mod coordination;
+mod core;
+mod duration;
+mod endpoints;
+mod event;
+mod flowcontrol;
+mod ingress;
+mod networking;
+mod node;
+mod pod;
+mod policy;
+mod quota;
+mod rbac;
+mod resource;
+mod row;
+mod scheduling;
+mod service;
+mod storage;
+mod volume;
+mod workload;
+
+pub use duration::{age, human_duration};
+
+use serde_json::Value;
+
+use row::Row;
 
 /// A column of a table.
 #[derive(Debug, Clone, Copy)]
@@ -15,83 +49,124 @@ pub struct Column {
     pub priority: i32,
 }
 
+impl Column {
+    const fn new(name: &'static str, kind: &'static str) -> Self {
+        Self { name, kind, format: "", description: "", priority: 0 }
+    }
+
+    const fn wide(mut self) -> Self {
+        self.priority = 1;
+        self
+    }
+
+    const fn name(mut self) -> Self {
+        self.format = "name";
+        self
+    }
+}
+
+const fn text(name: &'static str) -> Column {
+    Column::new(name, "string")
+}
+
+const fn wide(name: &'static str) -> Column {
+    text(name).wide()
+}
+
+const fn integer(name: &'static str) -> Column {
+    Column::new(name, "integer")
+}
+
+const fn boolean(name: &'static str) -> Column {
+    Column::new(name, "boolean")
+}
+
+const NAME: Column = text("Name").name();
+const AGE: Column = text("Age");
+
 /// Columns and how an object becomes a row of cells.
 pub struct Printer {
     pub columns: &'static [Column],
-    pub row: fn(&Value, jiff::Timestamp) -> Vec<Value>,
+    cells: fn(&Row<'_>) -> Vec<Value>,
 }
 
-const fn column(name: &'static str, kind: &'static str, format: &'static str, priority: i32) -> Column {
-    Column { name, kind, format, description: "", priority }
+impl Printer {
+    /// The cells of an object, one a column.
+    pub fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        (self.cells)(&Row { object, now })
+    }
 }
 
 /// What kinds without a printer of their own show.
 static PLAIN: Printer =
-    Printer { columns: &[column("Name", "string", "name", 0), column("Age", "string", "", 0)], row: plain_row };
+    Printer { columns: &[NAME, Column::new("Created At", "date")], cells: |row| vec![row.name(), row.created()] };
 
-fn plain_row(object: &Value, now: jiff::Timestamp) -> Vec<Value> {
-    use crate::value::ValueExt as _;
-    vec![json!(object.name()), json!(age(object.text(&["metadata", "creationTimestamp"]), now))]
-}
+/// Name and age.
+static AGED: Printer = Printer { columns: &[NAME, AGE], cells: |row| vec![row.name(), row.age()] };
 
 /// The printer of a kind.
-pub fn printer(_group: &str, _plural: &str) -> &'static Printer {
-    &PLAIN
-}
-
-/// The time since a timestamp as upstream shortens it; `<unknown>` without one.
-pub fn age(timestamp: &str, now: jiff::Timestamp) -> String {
-    match kedge_base::time::parse(timestamp) {
-        Ok(then) => human_duration(now.as_second() - then.as_second()),
-        Err(_) => "<unknown>".into(),
-    }
-}
-
-/// `duration.HumanDuration`: at most two units, the smaller one dropped as the larger one grows.
-pub fn human_duration(seconds: i64) -> String {
-    if seconds < -1 {
-        return "<invalid>".into();
-    }
-    let s = seconds.max(0);
-    let (minutes, hours, days, years) = (s / 60, s / 3600, s / 86_400, s / 31_536_000);
-    let two = |big: i64, unit: &str, small: i64, sub: &str| {
-        if small == 0 { format!("{big}{unit}") } else { format!("{big}{unit}{small}{sub}") }
-    };
-    match () {
-        () if s < 120 => format!("{s}s"),
-        () if minutes < 10 => two(minutes, "m", s % 60, "s"),
-        () if minutes < 180 => format!("{minutes}m"),
-        () if hours < 8 => two(hours, "h", minutes % 60, "m"),
-        () if hours < 48 => format!("{hours}h"),
-        () if hours < 192 => two(days, "d", hours % 24, "h"),
-        () if days < 730 => format!("{days}d"),
-        () if days < 2920 => two(years, "y", days % 365, "d"),
-        () => format!("{years}y"),
+pub fn printer(group: &str, plural: &str) -> &'static Printer {
+    match group {
+        "" | "events.k8s.io" => core::printer(plural),
+        "apps" => workload::printer(plural),
+        "batch" => batch::printer(plural),
+        "autoscaling" => &autoscaling::AUTOSCALER,
+        "networking.k8s.io" => networking::printer(plural),
+        "discovery.k8s.io" => &endpoints::SLICE,
+        "policy" => &policy::BUDGET,
+        "rbac.authorization.k8s.io" => rbac::printer(plural),
+        "storage.k8s.io" => storage::printer(plural),
+        "coordination.k8s.io" => &coordination::LEASE,
+        "scheduling.k8s.io" => &scheduling::PRIORITY_CLASS,
+        "node.k8s.io" => &scheduling::RUNTIME_CLASS,
+        "certificates.k8s.io" => &certificates::REQUEST,
+        "admissionregistration.k8s.io" => admissionregistration::printer(plural),
+        "flowcontrol.apiserver.k8s.io" => flowcontrol::printer(plural),
+        "resource.k8s.io" => resource::printer(plural),
+        "apiregistration.k8s.io" => &aggregation::SERVICE,
+        _ => &PLAIN,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
 
     #[test]
-    fn durations_are_shortened_as_upstream_does() {
-        for (seconds, text) in [
-            (0, "0s"),
-            (119, "119s"),
-            (120, "2m"),
-            (125, "2m5s"),
-            (600, "10m"),
-            (7200, "120m"),
-            (10_800, "3h"),
-            (11_100, "3h5m"),
-            (36_000, "10h"),
-            (172_800, "2d"),
-            (180_000, "2d2h"),
-            (864_000, "10d"),
-            (-5, "<invalid>"),
-        ] {
-            assert_eq!(human_duration(seconds), text, "{seconds}");
+    fn every_row_has_a_cell_for_every_column() {
+        for info in kedge_schema::resources() {
+            let printer = printer(info.group, info.plural);
+            let mut full = json!({"metadata": {"name": "x"}, "spec": {}, "status": {}});
+            kedge_schema::normalize(info.type_id().unwrap(), &mut full);
+            for object in [json!({}), json!(null), full] {
+                let cells = printer.row(&object, jiff::Timestamp::UNIX_EPOCH);
+                assert_eq!(cells.len(), printer.columns.len(), "{} {}", info.group, info.plural);
+            }
+        }
+    }
+
+    fn any_json() -> impl proptest::strategy::Strategy<Value = Value> {
+        let keys =
+            "metadata|spec|status|containers|conditions|type|name|ports|rules|metrics|containerStatuses|state|ingress";
+        let leaf = prop_oneof![any::<i64>().prop_map(Value::from), "[a-zé:]{0,20}".prop_map(Value::from)];
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_object_makes_a_printer_panic(object in any_json(), at in 0usize..100) {
+            let infos = kedge_schema::resources();
+            let info = &infos[at % infos.len()];
+            let printer = printer(info.group, info.plural);
+            prop_assert_eq!(printer.row(&object, jiff::Timestamp::UNIX_EPOCH).len(), printer.columns.len());
         }
     }
 }
