@@ -114,4 +114,20 @@ mod tests {
         let limits = pod_limits(&guaranteed);
         assert_eq!(limits, Limits { cpu_shares: 1024, cpu_quota: 100_000, memory: 1 << 20 });
     }
+
+    #[test]
+    #[ignore = "needs root"]
+    #[allow(clippy::unwrap_used)]
+    fn kernel_a_group_comes_and_goes() {
+        let cgroups = detect();
+        let parent = format!("/kedge-test-{}", std::process::id());
+        let path = format!("{parent}/burstable/podx");
+        let limits = Limits { cpu_shares: 512, cpu_quota: 50_000, memory: 64 << 20 };
+        cgroups.ensure(&path, &limits).unwrap();
+        cgroups.ensure(&path, &limits).unwrap();
+        assert!(cgroups.exists(&path));
+        assert_eq!(cgroups.children(&format!("{parent}/burstable")), ["podx"]);
+        cgroups.remove(&parent).unwrap();
+        assert!(!cgroups.exists(&parent));
+    }
 }

@@ -68,6 +68,12 @@ impl Volumes {
         &self.mounter
     }
 
+    #[cfg(test)]
+    pub(super) fn register_for_test(&self, uid: &str, ns: &str, maps: &HashSet<String>, secrets: &HashSet<String>) {
+        self.config_maps.register(uid, ns, maps);
+        self.secrets.register(uid, ns, secrets);
+    }
+
     /// Makes all volumes of a pod, or brings them up to date.
     ///
     /// # Errors

@@ -17,3 +17,6 @@ pub(crate) use directories::Directories;
 pub(crate) use manager::{MountedVolume, Volumes, referenced_objects};
 pub(crate) use mounter::{KernelMounter, Mounter};
 pub(crate) use subpath::{MountPlan, container_mounts};
+
+#[cfg(test)]
+mod kernel_tests;
