@@ -45,40 +45,18 @@ struct TaskEvent {
 }
 
 /// Subscribes to the task events of the CRI namespace.
-pub(crate) async fn subscribe(
-    channel: Channel,
-) -> Result<BoxStream<'static, Result<String, Error>>, Error> {
+pub(crate) async fn subscribe(channel: Channel) -> Result<BoxStream<'static, Result<String, Error>>, Error> {
     let mut grpc = tonic::client::Grpc::new(channel);
-    grpc.ready().await.map_err(|error| {
-        tonic::Status::unavailable(format!("containerd is not reachable: {error}"))
-    })?;
-    let filters = [
-        "/tasks/exit",
-        "/tasks/start",
-        "/tasks/oom",
-        "/tasks/paused",
-        "/tasks/delete",
-    ]
-    .iter()
-    .map(|topic| format!("namespace=={NAMESPACE},topic==\"{topic}\""))
-    .collect();
+    grpc.ready().await.map_err(|error| tonic::Status::unavailable(format!("containerd is not reachable: {error}")))?;
+    let filters = ["/tasks/exit", "/tasks/start", "/tasks/oom", "/tasks/paused", "/tasks/delete"]
+        .iter()
+        .map(|topic| format!("namespace=={NAMESPACE},topic==\"{topic}\""))
+        .collect();
     let codec = tonic_prost::ProstCodec::<SubscribeRequest, Envelope>::default();
     let path = PathAndQuery::from_static("/containerd.services.events.v1.Events/Subscribe");
-    let stream = grpc
-        .server_streaming(
-            tonic::Request::new(SubscribeRequest { filters }),
-            path,
-            codec,
-        )
-        .await?
-        .into_inner();
-    Ok(stream
-        .map(|event| {
-            event
-                .map(|envelope| container_of(&envelope))
-                .map_err(Error::from)
-        })
-        .boxed())
+    let stream =
+        grpc.server_streaming(tonic::Request::new(SubscribeRequest { filters }), path, codec).await?.into_inner();
+    Ok(stream.map(|event| event.map(|envelope| container_of(&envelope)).map_err(Error::from)).boxed())
 }
 
 /// The id an event speaks of; empty when the event is not understood, which still is a reason to look.
@@ -101,23 +79,11 @@ mod tests {
         let envelope = Envelope {
             namespace: NAMESPACE.into(),
             topic: "/tasks/exit".into(),
-            event: Some(Any {
-                type_url: "x".into(),
-                value: vec![0xff, 0xff],
-            }),
+            event: Some(Any { type_url: "x".into(), value: vec![0xff, 0xff] }),
         };
         assert_eq!(container_of(&envelope), "");
-        let value = TaskEvent {
-            container_id: "abc".into(),
-        }
-        .encode_to_vec();
-        let envelope = Envelope {
-            event: Some(Any {
-                type_url: "x".into(),
-                value,
-            }),
-            ..envelope
-        };
+        let value = TaskEvent { container_id: "abc".into() }.encode_to_vec();
+        let envelope = Envelope { event: Some(Any { type_url: "x".into(), value }), ..envelope };
         assert_eq!(container_of(&envelope), "abc");
     }
 }

@@ -11,10 +11,7 @@ pub enum Error {
     Endpoint { endpoint: String, reason: String },
     /// The runtime answered without a field that the protocol promises.
     #[error("the runtime's answer to {call} lacks {field}")]
-    Incomplete {
-        call: &'static str,
-        field: &'static str,
-    },
+    Incomplete { call: &'static str, field: &'static str },
 }
 
 impl From<tonic::Status> for Error {
@@ -39,8 +36,7 @@ impl Error {
         match self {
             Error::Rpc(status) => {
                 status.code() == tonic::Code::DeadlineExceeded
-                    || (status.code() == tonic::Code::Cancelled
-                        && status.message().contains("Timeout"))
+                    || (status.code() == tonic::Code::Cancelled && status.message().contains("Timeout"))
             }
             _ => false,
         }
@@ -92,10 +88,7 @@ mod tests {
     #[test]
     fn prints_like_go() {
         let error = Error::from(tonic::Status::not_found("no such container"));
-        assert_eq!(
-            error.to_string(),
-            "rpc error: code = NotFound desc = no such container"
-        );
+        assert_eq!(error.to_string(), "rpc error: code = NotFound desc = no such container");
         assert_eq!(error.message(), "no such container");
         assert!(error.is_not_found());
     }

@@ -64,9 +64,7 @@ impl FakeRuntime {
 impl State {
     fn tick(&mut self) -> i64 {
         self.next += 1;
-        i64::try_from(self.next)
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000_000_000)
+        i64::try_from(self.next).unwrap_or(i64::MAX).saturating_mul(1_000_000_000)
     }
 
     fn enter(&mut self, call: &'static str, object: &str) -> Result<(), Error> {
@@ -87,9 +85,7 @@ fn unsupported(call: &str) -> Error {
 }
 
 fn matches(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -> bool {
-    wanted
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
+    wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
 }
 
 #[async_trait]
@@ -104,16 +100,10 @@ impl Runtime for FakeRuntime {
     }
 
     async fn status(&self, _verbose: bool) -> Result<v1::StatusResponse, Error> {
-        let condition = |r#type: &str| v1::RuntimeCondition {
-            r#type: r#type.to_string(),
-            status: true,
-            ..Default::default()
-        };
+        let condition =
+            |r#type: &str| v1::RuntimeCondition { r#type: r#type.to_string(), status: true, ..Default::default() };
         let conditions = vec![condition("RuntimeReady"), condition("NetworkReady")];
-        Ok(v1::StatusResponse {
-            status: Some(v1::RuntimeStatus { conditions }),
-            ..Default::default()
-        })
+        Ok(v1::StatusResponse { status: Some(v1::RuntimeStatus { conditions }), ..Default::default() })
     }
 
     async fn runtime_config(&self) -> Result<v1::RuntimeConfigResponse, Error> {
@@ -124,17 +114,9 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn run_pod_sandbox(
-        &self,
-        config: v1::PodSandboxConfig,
-        handler: &str,
-    ) -> Result<String, Error> {
+    async fn run_pod_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String, Error> {
         let mut state = self.state.lock();
-        let name = config
-            .metadata
-            .as_ref()
-            .map(|m| m.name.clone())
-            .unwrap_or_default();
+        let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
         state.enter("RunPodSandbox", &name)?;
         let created_at = state.tick();
         let id = format!("sandbox-{}", state.next);
@@ -143,10 +125,7 @@ impl Runtime for FakeRuntime {
             id: id.clone(),
             metadata: config.metadata,
             created_at,
-            network: Some(v1::PodSandboxNetworkStatus {
-                ip,
-                additional_ips: Vec::new(),
-            }),
+            network: Some(v1::PodSandboxNetworkStatus { ip, additional_ips: Vec::new() }),
             labels: config.labels,
             annotations: config.annotations,
             runtime_handler: handler.to_string(),
@@ -173,34 +152,14 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn pod_sandbox_status(
-        &self,
-        id: &str,
-        _verbose: bool,
-    ) -> Result<v1::PodSandboxStatusResponse, Error> {
-        let status = self
-            .state
-            .lock()
-            .sandboxes
-            .get(id)
-            .cloned()
-            .ok_or_else(|| not_found(id))?;
-        Ok(v1::PodSandboxStatusResponse {
-            status: Some(status),
-            ..Default::default()
-        })
+    async fn pod_sandbox_status(&self, id: &str, _verbose: bool) -> Result<v1::PodSandboxStatusResponse, Error> {
+        let status = self.state.lock().sandboxes.get(id).cloned().ok_or_else(|| not_found(id))?;
+        Ok(v1::PodSandboxStatusResponse { status: Some(status), ..Default::default() })
     }
 
-    async fn list_pod_sandboxes(
-        &self,
-        labels: HashMap<String, String>,
-    ) -> Result<Vec<v1::PodSandbox>, Error> {
+    async fn list_pod_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error> {
         let state = self.state.lock();
-        let rows = state
-            .sandboxes
-            .values()
-            .filter(|s| matches(&s.labels, &labels))
-            .cloned();
+        let rows = state.sandboxes.values().filter(|s| matches(&s.labels, &labels)).cloned();
         Ok(rows
             .map(|s| v1::PodSandbox {
                 id: s.id,
@@ -221,11 +180,7 @@ impl Runtime for FakeRuntime {
         _sandbox: v1::PodSandboxConfig,
     ) -> Result<String, Error> {
         let mut state = self.state.lock();
-        let name = config
-            .metadata
-            .as_ref()
-            .map(|m| m.name.clone())
-            .unwrap_or_default();
+        let name = config.metadata.as_ref().map(|m| m.name.clone()).unwrap_or_default();
         state.enter("CreateContainer", &name)?;
         let created_at = state.tick();
         let id = format!("container-{}", state.next);
@@ -241,9 +196,7 @@ impl Runtime for FakeRuntime {
             log_path: config.log_path,
             ..Default::default()
         };
-        state
-            .containers
-            .insert(id.clone(), (sandbox_id.to_string(), status));
+        state.containers.insert(id.clone(), (sandbox_id.to_string(), status));
         Ok(id)
     }
 
@@ -270,34 +223,14 @@ impl Runtime for FakeRuntime {
         Ok(())
     }
 
-    async fn container_status(
-        &self,
-        id: &str,
-        _verbose: bool,
-    ) -> Result<v1::ContainerStatusResponse, Error> {
-        let status = self
-            .state
-            .lock()
-            .containers
-            .get(id)
-            .map(|row| row.1.clone())
-            .ok_or_else(|| not_found(id))?;
-        Ok(v1::ContainerStatusResponse {
-            status: Some(status),
-            ..Default::default()
-        })
+    async fn container_status(&self, id: &str, _verbose: bool) -> Result<v1::ContainerStatusResponse, Error> {
+        let status = self.state.lock().containers.get(id).map(|row| row.1.clone()).ok_or_else(|| not_found(id))?;
+        Ok(v1::ContainerStatusResponse { status: Some(status), ..Default::default() })
     }
 
-    async fn list_containers(
-        &self,
-        labels: HashMap<String, String>,
-    ) -> Result<Vec<v1::Container>, Error> {
+    async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error> {
         let state = self.state.lock();
-        let rows = state
-            .containers
-            .values()
-            .filter(|(_, c)| matches(&c.labels, &labels))
-            .cloned();
+        let rows = state.containers.values().filter(|(_, c)| matches(&c.labels, &labels)).cloned();
         Ok(rows
             .map(|(pod_sandbox_id, c)| v1::Container {
                 id: c.id,
@@ -314,11 +247,7 @@ impl Runtime for FakeRuntime {
             .collect())
     }
 
-    async fn update_container_resources(
-        &self,
-        id: &str,
-        _linux: v1::LinuxContainerResources,
-    ) -> Result<(), Error> {
+    async fn update_container_resources(&self, id: &str, _linux: v1::LinuxContainerResources) -> Result<(), Error> {
         self.state.lock().enter("UpdateContainerResources", id)
     }
 
@@ -326,12 +255,7 @@ impl Runtime for FakeRuntime {
         self.state.lock().enter("ReopenContainerLog", id)
     }
 
-    async fn exec_sync(
-        &self,
-        id: &str,
-        _command: Vec<String>,
-        _timeout: Duration,
-    ) -> Result<ExecOutput, Error> {
+    async fn exec_sync(&self, id: &str, _command: Vec<String>, _timeout: Duration) -> Result<ExecOutput, Error> {
         self.state.lock().enter("ExecSync", id)?;
         Ok(ExecOutput::default())
     }
@@ -365,7 +289,9 @@ impl Runtime for FakeRuntime {
     }
 
     async fn image_status(&self, image: v1::ImageSpec) -> Result<Option<v1::Image>, Error> {
-        Ok(self.state.lock().images.get(&image.image).cloned())
+        let state = self.state.lock();
+        let by_id = || state.images.values().find(|i| i.id == image.image);
+        Ok(state.images.get(&image.image).or_else(by_id).cloned())
     }
 
     async fn pull_image(

@@ -12,13 +12,7 @@ pub mod fake;
 mod runtime;
 
 /// The generated messages and services of `runtime.v1`.
-#[allow(
-    clippy::all,
-    clippy::disallowed_methods,
-    deprecated,
-    rust_2018_idioms,
-    unused_qualifications
-)]
+#[allow(clippy::all, clippy::disallowed_methods, deprecated, rust_2018_idioms, unused_qualifications)]
 #[path = "generated/runtime_v1.rs"]
 pub mod v1;
 

@@ -50,23 +50,12 @@ pub trait Runtime: Send + Sync + 'static {
     async fn update_runtime_config(&self, pod_cidr: &str) -> Result<(), Error>;
 
     /// Creates and starts a sandbox; returns its id.
-    async fn run_pod_sandbox(
-        &self,
-        config: v1::PodSandboxConfig,
-        handler: &str,
-    ) -> Result<String, Error>;
+    async fn run_pod_sandbox(&self, config: v1::PodSandboxConfig, handler: &str) -> Result<String, Error>;
     async fn stop_pod_sandbox(&self, id: &str) -> Result<(), Error>;
     async fn remove_pod_sandbox(&self, id: &str) -> Result<(), Error>;
-    async fn pod_sandbox_status(
-        &self,
-        id: &str,
-        verbose: bool,
-    ) -> Result<v1::PodSandboxStatusResponse, Error>;
+    async fn pod_sandbox_status(&self, id: &str, verbose: bool) -> Result<v1::PodSandboxStatusResponse, Error>;
     /// Sandboxes that carry all of `labels`.
-    async fn list_pod_sandboxes(
-        &self,
-        labels: HashMap<String, String>,
-    ) -> Result<Vec<v1::PodSandbox>, Error>;
+    async fn list_pod_sandboxes(&self, labels: HashMap<String, String>) -> Result<Vec<v1::PodSandbox>, Error>;
 
     /// Creates a container in a sandbox; returns its id.
     async fn create_container(
@@ -79,30 +68,14 @@ pub trait Runtime: Send + Sync + 'static {
     /// Asks the container to stop, and kills it after `grace`.
     async fn stop_container(&self, id: &str, grace: Duration) -> Result<(), Error>;
     async fn remove_container(&self, id: &str) -> Result<(), Error>;
-    async fn container_status(
-        &self,
-        id: &str,
-        verbose: bool,
-    ) -> Result<v1::ContainerStatusResponse, Error>;
+    async fn container_status(&self, id: &str, verbose: bool) -> Result<v1::ContainerStatusResponse, Error>;
     /// Containers in any state that carry all of `labels`.
-    async fn list_containers(
-        &self,
-        labels: HashMap<String, String>,
-    ) -> Result<Vec<v1::Container>, Error>;
-    async fn update_container_resources(
-        &self,
-        id: &str,
-        linux: v1::LinuxContainerResources,
-    ) -> Result<(), Error>;
+    async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error>;
+    async fn update_container_resources(&self, id: &str, linux: v1::LinuxContainerResources) -> Result<(), Error>;
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error>;
 
     /// Runs a command in a container and waits for its end, at most `timeout` (zero: the client's own limit).
-    async fn exec_sync(
-        &self,
-        id: &str,
-        command: Vec<String>,
-        timeout: Duration,
-    ) -> Result<ExecOutput, Error>;
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error>;
     /// The URL of the runtime's streaming server for this exec session.
     async fn exec_url(&self, exec: Exec) -> Result<String, Error>;
     async fn attach_url(&self, id: &str, streams: Streams) -> Result<String, Error>;

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::mount::{MountFlags, UnmountFlags};
 
 /// What volumes ask of the kernel.
 pub(crate) trait Mounter: Send + Sync {
@@ -36,8 +36,6 @@ impl Mounter for KernelMounter {
 
     fn bind(&self, source: &Path, target: &Path) -> io::Result<()> {
         rustix::mount::mount_bind(source, target)?;
-        // A private copy, so that what the volume mounts below itself does not come along later.
-        rustix::mount::mount_change(target, MountPropagationFlags::DOWNSTREAM)?;
         Ok(())
     }
 
