@@ -55,6 +55,11 @@ impl FakeRuntime {
         }
     }
 
+    /// Sets the time, in seconds since 1970; every call that takes note of it moves it on by one.
+    pub fn set_time(&self, seconds: u64) {
+        self.state.lock().next = seconds;
+    }
+
     /// The calls so far.
     pub fn calls(&self) -> Vec<String> {
         self.state.lock().calls.clone()

@@ -17,6 +17,8 @@ mod runtime;
 mod server;
 mod status;
 mod sync;
+#[cfg(test)]
+mod testing;
 mod volumes;
 mod worker;
 

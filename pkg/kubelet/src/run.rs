@@ -39,15 +39,21 @@ const LOG_FILES: usize = 5;
 /// [`KubeletError`] for a configuration that cannot work. A container runtime that does not answer is waited for.
 pub async fn run(config: KubeletConfig, tasks: &TaskGroup) -> Result<(), KubeletError> {
     let runtime = CriClient::new(&config.cri_endpoint).map_err(KubeletError::Endpoint)?;
-    start(config, Arc::new(runtime), tasks).await
+    start(config, Arc::new(runtime), Some(cgroups::detect()), tasks).await
 }
 
-async fn start(config: KubeletConfig, runtime: Arc<dyn Runtime>, tasks: &TaskGroup) -> Result<(), KubeletError> {
+/// `groups`: where pods are limited; `None` leaves that to the runtime.
+async fn start(
+    config: KubeletConfig,
+    runtime: Arc<dyn Runtime>,
+    groups: Option<Arc<dyn Cgroups>>,
+    tasks: &TaskGroup,
+) -> Result<(), KubeletError> {
     let directories = Directories::new(&config.root_dir);
     let pods_dir = directories.pods();
     let needed = [Some(pods_dir.as_path()), Some(&config.pod_log_dir), config.container_log_dir.as_deref()];
     needed.into_iter().flatten().try_for_each(make_directory)?;
-    let kubelet = assemble(config, runtime, directories, tasks);
+    let kubelet = assemble(config, runtime, groups, directories, tasks);
 
     kubelet.health.check().await;
     kubelet.health.start(tasks);
@@ -78,6 +84,7 @@ fn make_directory(path: &Path) -> Result<(), KubeletError> {
 fn assemble(
     config: KubeletConfig,
     runtime: Arc<dyn Runtime>,
+    groups: Option<Arc<dyn Cgroups>>,
     directories: Directories,
     tasks: &TaskGroup,
 ) -> Arc<Kubelet> {
@@ -87,8 +94,7 @@ fn assemble(
     let pods = Informer::start(&client, tasks, &resources::PODS, mine);
     let services = Informer::start(&client, tasks, &resources::SERVICES, ListParams::default());
     let statuses = StatusManager::start(client.clone(), clock.clone(), pods.clone(), tasks);
-    let cgroups = cgroups::detect();
-    let machine = Arc::new(node::machine(cgroups.as_ref()));
+    let machine = Arc::new(node::machine(groups.as_deref()));
     let wakeups = Arc::new(Wakeups::default());
     let waker = wakeups.clone();
     let changed: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| waker.wake(uid));
@@ -115,7 +121,7 @@ fn assemble(
         health: RuntimeHealth::new(runtime.clone(), clock.clone()),
         pleg: Pleg::new(runtime.clone(), clock.clone()),
         probes: Probes::new(context, tasks),
-        cgroups: usable(cgroups, &machine),
+        cgroups: groups.and_then(|groups| usable(groups, &machine)),
         images: Images::new(),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
         config,
@@ -168,3 +174,7 @@ fn follow_health(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
         }
     });
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -35,8 +35,8 @@ pub(crate) fn reference(name: &str) -> ObjectReference {
 }
 
 /// What containers are limited against on this machine.
-pub(crate) fn machine(cgroups: &dyn Cgroups) -> Machine {
-    MachineInfo::detect(Path::new("/")).machine(cgroups.version() == "v2")
+pub(crate) fn machine(cgroups: Option<&dyn Cgroups>) -> Machine {
+    MachineInfo::detect(Path::new("/")).machine(cgroups.is_some_and(|c| c.version() == "v2"))
 }
 
 /// Registers the node, then keeps its status and lease up to date until shutdown. Returns at once.

@@ -49,16 +49,12 @@ pub(crate) struct ContainerRun {
     pub(crate) message: String,
     pub(crate) image: String,
     pub(crate) image_ref: String,
-    pub(crate) image_id: String,
     /// Of the container spec this attempt was made from.
     pub(crate) hash: u64,
     pub(crate) restart_count: i32,
-    pub(crate) log_path: String,
     pub(crate) stop_signal: Option<String>,
     /// uid, gid and groups of the first process, where the runtime tells them.
     pub(crate) user: Option<(i64, i64, Vec<i64>)>,
-    /// CPU shares, quota, period and memory limit in effect, where the runtime tells them.
-    pub(crate) resources: Option<kedge_cri::v1::LinuxContainerResources>,
 }
 
 impl ContainerRun {

@@ -113,14 +113,11 @@ fn run_of(status: v1::ContainerStatus, sandbox_id: &str, runtime_name: &str) -> 
         reason: if exited { status.reason.clone() } else { String::new() },
         message,
         image: status.image.as_ref().map(|i| i.image.clone()).unwrap_or_default(),
-        image_id: status.image_id.clone(),
         hash: u64::from_str_radix(&annotation(labels::HASH), 16).unwrap_or_default(),
         restart_count: annotation(labels::RESTART_COUNT).parse().unwrap_or_default(),
         stop_signal,
         user: status.user.and_then(|u| u.linux).map(|u| (u.uid, u.gid, u.supplemental_groups)),
-        resources: status.resources.and_then(|r| r.linux),
         image_ref: status.image_ref,
-        log_path: status.log_path,
         id: status.id,
     }
 }

@@ -23,20 +23,20 @@ use crate::runtime::{ContainerRun, PodRuntime};
 /// More arguments than any command has.
 const MAX_COMMAND: usize = 1024;
 
-fn find(server: &Server, place: &Place) -> Result<Pod, Reply> {
+fn find(server: &Server, place: &Place) -> Result<Pod, Box<Reply>> {
     let raw = server.kubelet.pods.get(&place.namespace, &place.pod);
-    let raw = raw.ok_or_else(|| reply::text(StatusCode::NOT_FOUND, "pod does not exist"))?;
+    let raw = raw.ok_or_else(|| Box::new(reply::text(StatusCode::NOT_FOUND, "pod does not exist")))?;
     if !place.uid.is_empty() && place.uid != raw.metadata.uid {
-        return Err(reply::text(StatusCode::NOT_FOUND, "pod not found"));
+        return Err(Box::new(reply::text(StatusCode::NOT_FOUND, "pod not found")));
     }
     raw.decode().map_err(failed)
 }
 
-fn failed(error: impl std::fmt::Display) -> Reply {
-    reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+fn failed(error: impl std::fmt::Display) -> Box<Reply> {
+    Box::new(reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-async fn observe(server: &Server, pod: &Pod) -> Result<PodRuntime, Reply> {
+async fn observe(server: &Server, pod: &Pod) -> Result<PodRuntime, Box<Reply>> {
     server.kubelet.observe(pod.uid()).await.map_err(failed)
 }
 
@@ -45,13 +45,13 @@ fn running<'a>(runtime: &'a PodRuntime, container: &str) -> Option<&'a Container
 }
 
 /// The streams that a query asks for.
-fn wanted(query: &Query) -> Result<Streams, Reply> {
+fn wanted(query: &Query) -> Result<Streams, Box<Reply>> {
     let tty = query.flag("tty");
     let streams =
         Streams { stdin: query.flag("input"), stdout: query.flag("output"), stderr: query.flag("error") && !tty, tty };
     if !(streams.stdin || streams.stdout || streams.stderr) {
         let message = "you must specify at least 1 of stdin, stdout, stderr";
-        return Err(reply::text(StatusCode::BAD_REQUEST, message));
+        return Err(Box::new(reply::text(StatusCode::BAD_REQUEST, message)));
     }
     Ok(streams)
 }
@@ -67,11 +67,11 @@ pub(super) async fn exec(server: &Server, place: Place, query: &Query, request: 
         command.truncate(MAX_COMMAND);
         let exec = Exec { container_id: run.id.clone(), command, streams };
         let url = server.kubelet.runtime.exec_url(exec).await.map_err(failed)?;
-        Ok((url, streams))
+        Ok::<_, Box<Reply>>((url, streams))
     };
     match prepare.await {
         Ok((url, streams)) => join(server, url, streams, request),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     }
 }
 
@@ -88,11 +88,11 @@ pub(super) async fn attach(server: &Server, place: Place, query: &Query, request
         streams.tty = pod.container(&place.container).and_then(|c| c.tty).unwrap_or(false);
         streams.stderr &= !streams.tty;
         let url = server.kubelet.runtime.attach_url(&run.id, streams).await.map_err(failed)?;
-        Ok((url, streams))
+        Ok::<_, Box<Reply>>((url, streams))
     };
     match prepare.await {
         Ok((url, streams)) => join(server, url, streams, request),
-        Err(refused) => refused,
+        Err(refused) => *refused,
     }
 }
 
@@ -152,12 +152,12 @@ pub(super) async fn port_forward(server: &Server, place: Place, mut request: Req
                 netns::network_path(info).map_err(failed)?
             }
         };
-        let agreed = negotiate::port_forward(request.headers()).map_err(|refusal| refuse(&refusal))?;
-        Ok((pod, path, agreed))
+        let agreed = negotiate::port_forward(request.headers()).map_err(|refusal| Box::new(refuse(&refusal)))?;
+        Ok::<_, Box<Reply>>((pod, path, agreed))
     };
     let (pod, path, agreed) = match prepare.await {
         Ok(ready) => ready,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     let dialer: Dialer = Arc::new(move |port| {
         let path = path.clone();

@@ -144,7 +144,7 @@ fn with_run(container: &Container, run: &ContainerRun, old: Option<&ContainerSta
         last_state: Some(old.and_then(|o| o.last_state.clone()).unwrap_or_default()),
         started: old.and_then(|o| o.started),
         volume_mounts: mount_statuses(container),
-        resources: Some(resources(container, run)),
+        resources: Some(resources(container)),
         allocated_resources: container.resources.as_ref().and_then(|r| r.requests.clone()),
         user: run.user.clone().map(|(uid, gid, groups)| ContainerUser {
             linux: Some(LinuxContainerUser { uid, gid, supplemental_groups: Some(groups) }),
@@ -193,7 +193,7 @@ fn ended(run: &ContainerRun) -> ContainerStateTerminated {
 }
 
 /// The resources in effect: what the spec asks for, since it is applied when a container starts.
-fn resources(container: &Container, _run: &ContainerRun) -> ResourceRequirements {
+fn resources(container: &Container) -> ResourceRequirements {
     container.resources.clone().unwrap_or_default()
 }
 

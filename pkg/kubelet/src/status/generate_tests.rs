@@ -49,13 +49,10 @@ fn run(name: &str, state: State, exit_code: i32, restart_count: i32) -> Containe
         message: String::new(),
         image: "docker.io/library/i:1".into(),
         image_ref: "sha256:1".into(),
-        image_id: String::new(),
         hash: 0,
         restart_count,
-        log_path: String::new(),
         stop_signal: None,
         user: None,
-        resources: None,
     }
 }
 

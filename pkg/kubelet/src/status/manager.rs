@@ -268,7 +268,7 @@ fn settle(pod: &Pod, status: &mut PodStatus, old: &PodStatus, now: Timestamp) {
             None => Some(now.clone()),
         };
     }
-    status.start_time = old.start_time.clone().or_else(|| Some(now));
+    status.start_time = old.start_time.clone().or(Some(now));
     status.observed_generation = status.observed_generation.max(old.observed_generation);
     let count = PodExt::spec(pod).containers.len() + pod.init_containers().len() + pod.ephemeral_containers().len();
     let limit = MAX_MESSAGES / count.max(1);

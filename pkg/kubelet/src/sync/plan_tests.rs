@@ -50,13 +50,10 @@ fn run(pod: &Pod, name: &str, state: State, exit_code: i32) -> ContainerRun {
         message: String::new(),
         image: String::new(),
         image_ref: String::new(),
-        image_id: String::new(),
         hash: container_hash(&pod.container(name).unwrap()),
         restart_count: 0,
-        log_path: String::new(),
         stop_signal: None,
         user: None,
-        resources: None,
     }
 }
 

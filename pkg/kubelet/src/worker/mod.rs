@@ -55,10 +55,6 @@ impl Slot {
         self.pod.lock().clone()
     }
 
-    pub(crate) fn is_gone(&self) -> bool {
-        *self.gone.borrow()
-    }
-
     /// Asks for the end of the pod; the shortest grace period asked for counts.
     pub(crate) fn terminate(&self, grace: i64) {
         self.terminate.send_if_modified(|now| {

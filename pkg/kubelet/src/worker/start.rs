@@ -72,9 +72,8 @@ impl Starter<'_> {
     pub(super) async fn start(&self, container: &Container, target: Option<&str>) -> Result<(), StartError> {
         self.back_off(container)?;
         let (kubelet, pod) = (self.kubelet, self.pod);
-        let image = kubelet.images.ensure(kubelet, pod, container, self.sandbox).await.map_err(|error| {
+        let image = kubelet.images.ensure(kubelet, pod, container, self.sandbox).await.inspect_err(|error| {
             self.event(container, EventType::Warning, "Failed", format!("Error: {}", error.reason));
-            error
         })?;
         let config = self
             .config(container, target, image)

@@ -1,0 +1,203 @@
+//! Pods from their binding to their removal, on an API and a runtime in memory.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use kedge_base::{Shutdown, system_clock, time};
+use kedge_cri::fake::FakeRuntime;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::testing::FakeApi;
+
+const POD: &str = "/api/v1/namespaces/ns/pods/p";
+const LIMIT: Duration = Duration::from_secs(20);
+
+struct Cluster {
+    api: Arc<FakeApi>,
+    runtime: Arc<FakeRuntime>,
+    tasks: TaskGroup,
+    directory: tempfile::TempDir,
+}
+
+fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
+    std::fs::write(root.join("resolv.conf"), "nameserver 9.9.9.9\n").unwrap();
+    KubeletConfig {
+        node_name: "n".into(),
+        node_ips: vec!["192.0.2.1".parse().unwrap()],
+        client: api.client(),
+        clock: system_clock(),
+        cri_endpoint: String::new(),
+        root_dir: root.join("kubelet"),
+        pod_log_dir: root.join("pods"),
+        container_log_dir: None,
+        cluster_dns: Vec::new(),
+        cluster_domain: "cluster.local".into(),
+        resolv_conf: root.join("resolv.conf"),
+        node_labels: Vec::new(),
+        node_taints: Vec::new(),
+        max_pods: 110,
+        version: "v1.36.0".into(),
+        register_node: true,
+        serving: None,
+    }
+}
+
+impl Cluster {
+    async fn new() -> Cluster {
+        let (api, runtime) = (FakeApi::new(), Arc::new(FakeRuntime::default()));
+        runtime.add_image("i:1");
+        runtime.set_time(u64::try_from(system_clock().now().as_second()).unwrap());
+        let directory = tempfile::tempdir().unwrap();
+        let tasks = TaskGroup::new("test", Shutdown::new());
+        let settings = config(&api, directory.path());
+        start(settings, runtime.clone(), None, &tasks).await.unwrap();
+        Cluster { api, runtime, tasks, directory }
+    }
+
+    fn create(&self, spec: Value) {
+        let mut spec = spec;
+        spec["nodeName"] = json!("n");
+        let metadata = json!({"name": "p", "namespace": "ns", "uid": "u"});
+        self.api.put(POD, json!({"kind": "Pod", "metadata": metadata, "spec": spec, "status": {"phase": "Pending"}}));
+    }
+
+    fn delete(&self) {
+        let mut pod = self.api.get(POD).unwrap();
+        pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(1);
+        self.api.put(POD, pod);
+    }
+
+    /// Waits for something to become true of the pod's object; null when there is none.
+    async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
+        let clock = system_clock();
+        let wait = async {
+            while !holds(&self.api.get(POD).unwrap_or_default()) {
+                clock.sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if time::timeout(LIMIT, wait).await.is_err() {
+            panic!("not {what}: {:#?}, calls {:?}", self.api.get(POD), self.runtime.calls());
+        }
+    }
+
+    fn events(&self) -> Vec<String> {
+        let all = self.api.list("/api/v1/namespaces/ns/events/");
+        all.iter().map(|e| format!("{} {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
+    }
+
+    async fn end(self) {
+        assert!(self.tasks.join(Duration::from_secs(5)).await);
+    }
+}
+
+fn state_is(pod: &Value, index: usize, state: &str) -> bool {
+    !pod["status"]["containerStatuses"][index]["state"][state].is_null()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_runs_and_is_removed() {
+    let cluster = Cluster::new().await;
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}));
+    cluster.until("running", |pod| pod["status"]["phase"] == "Running").await;
+    cluster.until("ready", |pod| pod["status"]["containerStatuses"][1]["ready"] == true).await;
+    let pod = cluster.api.get(POD).unwrap();
+    let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+    assert!(id.starts_with("fake://"));
+    assert!(cluster.directory.path().join("pods/ns_p_u").is_dir());
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    assert!(!cluster.directory.path().join("kubelet/pods/u").exists());
+    let clock = system_clock();
+    while !cluster.runtime.list_pod_sandboxes(Default::default()).await.unwrap().is_empty() {
+        clock.sleep(Duration::from_millis(5)).await;
+    }
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_runs_once_succeeds_and_stays() {
+    let cluster = Cluster::new().await;
+    cluster.create(json!({"restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}]}));
+    cluster.until("running", |pod| state_is(pod, 0, "running")).await;
+    let containers = cluster.runtime.list_containers(Default::default()).await.unwrap();
+    cluster.runtime.exit(&containers[0].id, 0);
+    cluster.until("succeeded", |pod| pod["status"]["phase"] == "Succeeded").await;
+    cluster.until("terminated", |pod| state_is(pod, 0, "terminated")).await;
+    assert_eq!(cluster.runtime.list_containers(Default::default()).await.unwrap().len(), 1);
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_that_ends_is_restarted_and_then_waits() {
+    let cluster = Cluster::new().await;
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1"}]}));
+    cluster.until("running", |pod| state_is(pod, 0, "running")).await;
+    for _ in 0..2 {
+        let all = cluster.runtime.list_containers(Default::default()).await.unwrap();
+        let running = kedge_cri::v1::ContainerState::ContainerRunning as i32;
+        if let Some(run) = all.iter().find(|c| c.state == running) {
+            cluster.runtime.exit(&run.id, 1);
+        }
+        cluster.until("restarted", |pod| pod["status"]["containerStatuses"][0]["restartCount"] == 1).await;
+    }
+    let reason = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+    cluster.until("waiting", |pod| reason(pod) == "CrashLoopBackOff").await;
+    let events = cluster.events();
+    assert!(
+        events.contains(&"BackOff Back-off restarting failed container a in pod p_ns(u)".to_string()),
+        "{events:?}"
+    );
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_image_is_explained() {
+    let cluster = Cluster::new().await;
+    cluster.create(json!({"containers": [{"name": "a", "image": "x:1", "imagePullPolicy": "Never"}]}));
+    let waiting = |pod: &Value| pod["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    cluster.until("refused", |pod| waiting(pod)["reason"] == "ErrImageNeverPull").await;
+    let pod = cluster.api.get(POD).unwrap();
+    assert_eq!(waiting(&pod)["message"], "Container image \"x:1\" is not present with pull policy of Never");
+    assert_eq!(pod["status"]["phase"], "Pending");
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_init_container_runs_to_its_end_first() {
+    let cluster = Cluster::new().await;
+    cluster.create(
+        json!({"initContainers": [{"name": "i", "image": "i:1"}], "containers": [{"name": "a", "image": "i:1"}]}),
+    );
+    let init = |pod: &Value| pod["status"]["initContainerStatuses"][0]["state"].clone();
+    cluster.until("initializing", |pod| !init(pod)["running"].is_null()).await;
+    let waiting = cluster.api.get(POD).unwrap()["status"]["containerStatuses"][0]["state"]["waiting"]["reason"].clone();
+    assert_eq!(waiting, "PodInitializing");
+    let containers = cluster.runtime.list_containers(Default::default()).await.unwrap();
+    cluster.runtime.exit(&containers[0].id, 0);
+    cluster.until("running", |pod| pod["status"]["phase"] == "Running").await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_node_is_registered_and_ready() {
+    let cluster = Cluster::new().await;
+    let clock = system_clock();
+    let ready = || {
+        let node = cluster.api.get("/api/v1/nodes/n").unwrap_or_default();
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    let wait = async {
+        while !ready() {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, wait).await.unwrap();
+    cluster.end().await;
+}
