@@ -136,6 +136,7 @@ impl ApiServer {
     }
 
     fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+        let name = info.authorized_name();
         let request = kedge_auth::Request {
             user: Some(user),
             verb: &info.verb,
@@ -144,7 +145,7 @@ impl ApiServer {
             resource: &info.resource,
             subresource: &info.subresource,
             namespace: &info.namespace,
-            name: &info.name,
+            name: &name,
             path: &info.path,
             is_resource: info.is_resource,
         };

@@ -105,6 +105,16 @@ impl RequestInfo {
             .is_some_and(|(_, v)| !matches!(v.to_lowercase().as_str(), "false" | "0"))
     }
 
+    /// The name that authorizers are asked about: that of the path, or the one name that a list, watch or deletion of a
+    /// collection is restricted to.
+    pub fn authorized_name(&self) -> String {
+        if !self.name.is_empty() || !matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") {
+            return self.name.clone();
+        }
+        let selector = kedge_meta::fields::Selector::parse(self.param("fieldSelector")).unwrap_or_default();
+        selector.requires("metadata.name").unwrap_or_default().to_owned()
+    }
+
     /// Whether the request may take as long as the client likes.
     pub fn is_long_running(&self) -> bool {
         let streams = matches!(self.subresource.as_str(), "attach" | "exec" | "portforward" | "proxy");
@@ -149,5 +159,7 @@ mod tests {
         assert!(!parse(Method::GET, "/api/v1").is_resource);
         let info = parse(Method::GET, "/api/v1/namespaces/a/services/s:80/proxy/x/y");
         assert_eq!((&*info.subresource, &*info.rest), ("proxy", "x/y"));
+        let info = parse(Method::GET, "/api/v1/namespaces/a/secrets?watch=1&fieldSelector=metadata.name%3Ds");
+        assert_eq!((&*info.name, &*info.authorized_name()), ("", "s"));
     }
 }
