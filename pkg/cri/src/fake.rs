@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::StreamExt;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::runtime::{ContainerEvents, Exec, ExecOutput, Runtime, Streams};
 use crate::{Error, v1};
@@ -24,6 +25,8 @@ struct State {
 #[derive(Default)]
 pub struct FakeRuntime {
     state: Mutex<State>,
+    /// The container that ended last.
+    ended: watch::Sender<String>,
 }
 
 impl FakeRuntime {
@@ -53,6 +56,8 @@ impl FakeRuntime {
             status.reason = if exit_code == 0 { "Completed" } else { "Error" }.to_string();
             status.finished_at = now;
         }
+        drop(state);
+        self.ended.send_replace(id.to_string());
     }
 
     /// Sets the time, in seconds since 1970; every call that takes note of it moves it on by one.
@@ -322,6 +327,12 @@ impl Runtime for FakeRuntime {
     }
 
     async fn events(&self) -> Result<(ContainerEvents, &'static str), Error> {
-        Ok((futures::stream::pending().boxed(), "nothing"))
+        let ended = self.ended.subscribe();
+        let ids = futures::stream::unfold(ended, |mut ended| async {
+            ended.changed().await.ok()?;
+            let id = ended.borrow_and_update().clone();
+            Some((Ok(id), ended))
+        });
+        Ok((ids.boxed(), "the test double"))
     }
 }
