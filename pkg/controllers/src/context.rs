@@ -13,6 +13,7 @@ use kedge_meta::{ObjectKey, Resource, resources};
 use serde::de::DeserializeOwned;
 
 use crate::objects::{Namespace, Node, Pod, ReplicaSet, Service};
+use crate::workload::index::OwnerIndex;
 
 /// Shared by all controllers; cheap to clone.
 #[derive(Clone)]
@@ -25,6 +26,8 @@ pub struct Context {
     pub namespaces: Informer<Namespace>,
     pub services: Informer<Service>,
     pub replica_sets: Informer<ReplicaSet>,
+    pub pods_by_owner: OwnerIndex<Pod>,
+    pub sets_by_owner: OwnerIndex<ReplicaSet>,
 }
 
 impl Context {
@@ -37,15 +40,19 @@ impl Context {
         ) -> Informer<T> {
             Informer::start(client, tasks, resource, ListParams::default())
         }
+        let pods = informer(client, tasks, &resources::PODS);
+        let replica_sets = informer(client, tasks, &resources::REPLICA_SETS);
         Self {
             client: client.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
-            pods: informer(client, tasks, &resources::PODS),
+            pods_by_owner: OwnerIndex::new(&pods),
+            sets_by_owner: OwnerIndex::new(&replica_sets),
+            pods,
             nodes: informer(client, tasks, &resources::NODES),
             namespaces: informer(client, tasks, &resources::NAMESPACES),
             services: informer(client, tasks, &resources::SERVICES),
-            replica_sets: informer(client, tasks, &resources::REPLICA_SETS),
+            replica_sets,
         }
     }
 

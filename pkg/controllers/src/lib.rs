@@ -8,8 +8,10 @@ mod discovery;
 mod namespace;
 mod node;
 mod objects;
+mod replicaset;
 mod root_ca;
 mod serviceaccount;
+mod workload;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
@@ -30,6 +32,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     let ctx = Context::new(client, clock, tasks);
     namespace::start(&ctx);
     serviceaccount::start(&ctx);
+    replicaset::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
 }

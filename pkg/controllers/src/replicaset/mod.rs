@@ -1,0 +1,198 @@
+//! Keeps as many pods as a ReplicaSet asks for.
+//!
+//! Invariant: pods are created or deleted only while the cache shows all that was done before, so that a slow cache never
+//! makes too many or too few.
+
+mod plan;
+
+use std::sync::Arc;
+
+use kedge_client::{Change, Error, Patch, WorkQueue};
+use kedge_meta::labels::Selector;
+use kedge_meta::{ObjectKey, ObjectMeta, resources};
+use serde_json::{Value, json};
+use tracing::warn;
+
+use crate::context::{Context, enqueue_changes, ignore_not_found};
+use crate::objects::{Meta, Pod, ReplicaSet, ReplicaSetStatus, omit_zero};
+use crate::serviceaccount::is_namespace_terminating;
+use crate::workload::claim::claim;
+use crate::workload::expectations::{Expectations, TIMEOUT};
+use crate::workload::pod_control::{PodControl, from_template, slow_start, template};
+use crate::workload::ranking::least_missed;
+use crate::workload::{controller_ref, manager, reference};
+use plan::Scale;
+
+struct Controller {
+    ctx: Context,
+    pods: PodControl,
+    queue: WorkQueue<ObjectKey>,
+    expectations: Expectations,
+}
+
+/// Starts the controller.
+pub fn start(ctx: &Context) {
+    let queue = ctx.queue();
+    let events = ctx.recorder("replicaset-controller");
+    let controller = Arc::new(Controller {
+        ctx: ctx.clone(),
+        pods: PodControl { client: ctx.client.clone(), events },
+        queue: queue.clone(),
+        expectations: Expectations::new(ctx.clock.clone()),
+    });
+    enqueue_changes(&ctx.replica_sets, &queue);
+    let c = controller.clone();
+    ctx.pods.on_change(move |change| c.pod_changed(change));
+    let c = controller.clone();
+    let synced = async move {
+        c.ctx.replica_sets.synced().await;
+        c.ctx.pods.synced().await;
+    };
+    ctx.work("replicaset", &queue, 5, synced, controller, |c, key| async move { c.reconcile(key).await });
+}
+
+impl Controller {
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let owner = |pod: &Option<Arc<Pod>>| {
+            let meta = &pod.as_ref()?.metadata;
+            manager(&resources::REPLICA_SETS, meta).map(|o| ObjectKey::new(&meta.namespace, &o.name))
+        };
+        let (old, new) = (owner(&change.old), owner(&change.new));
+        if let Some(old) = old.filter(|_| change.new.is_none() || new.is_none()) {
+            if let Some(pod) = &change.old {
+                self.expectations.deletion_observed(&old, &pod.metadata.uid);
+            }
+            self.queue.add(old);
+        }
+        let Some(pod) = &change.new else { return };
+        match new {
+            Some(new) => {
+                if pod.metadata.is_deleting() {
+                    self.expectations.deletion_observed(&new, &pod.metadata.uid);
+                }
+                if change.old.is_none() {
+                    self.expectations.creation_observed(&new);
+                }
+                self.queue.add(new);
+            }
+            None if pod.metadata.controller().is_none() => self.enqueue_adopters(&pod.metadata),
+            None => {}
+        }
+    }
+
+    fn enqueue_adopters(&self, orphan: &ObjectMeta) {
+        if orphan.labels.is_empty() || orphan.is_deleting() {
+            return;
+        }
+        for set in self.ctx.replica_sets.list_namespace(&orphan.namespace) {
+            if Selector::from_label_selector(&set.spec.selector).is_ok_and(|s| s.matches(&orphan.labels)) {
+                self.queue.add(set.metadata.key());
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
+        let Some(set) = self.ctx.replica_sets.get(&key.namespace, &key.name) else {
+            self.expectations.forget(&key);
+            return Ok(());
+        };
+        let seen_all = self.expectations.satisfied(&key);
+        let selector = match Selector::from_label_selector(&set.spec.selector) {
+            Ok(selector) => selector,
+            Err(err) => {
+                warn!(replicaset = %key, error = %err, "the selector cannot be used");
+                return Ok(());
+            }
+        };
+        let all = self.ctx.pods_by_owner.candidates(&set.metadata);
+        let terminating =
+            all.iter().filter(|p| p.is_terminating() && p.metadata.is_controlled_by(&set.metadata.uid)).count();
+        let active: Vec<Arc<Pod>> = all.into_iter().filter(|p| p.is_active()).collect();
+        let kind = &resources::REPLICA_SETS;
+        let mine = claim(&self.ctx.client, kind, &set.metadata, &resources::PODS, &selector, active).await?;
+        let managed =
+            if seen_all && !set.metadata.is_deleting() { self.manage(&key, &set, mine.clone()).await } else { Ok(()) };
+        if !seen_all {
+            self.queue.add_after(key.clone(), TIMEOUT);
+        }
+        let now = self.ctx.clock.now();
+        let failure = managed.as_ref().err().map(ToString::to_string);
+        let status = plan::status(&set, &mine, terminating, failure.as_deref(), now);
+        self.write_status(&set, &status).await?;
+        if let Some(wait) = plan::next_availability(&set, &mine, now) {
+            self.queue.add_after(key, wait);
+        }
+        managed
+    }
+
+    async fn manage(&self, key: &ObjectKey, set: &ReplicaSet, mine: Vec<Arc<Pod>>) -> Result<(), Error> {
+        let owner = reference(&resources::REPLICA_SETS, &set.metadata);
+        match plan::scale(set.spec.replicas, mine.len()) {
+            Scale::Stay => Ok(()),
+            Scale::Create(n) => {
+                let owner_ref = controller_ref(&resources::REPLICA_SETS, &set.metadata);
+                let mut pod = from_template(&template(&set.spec.template), &key.namespace, &owner_ref);
+                pod["metadata"]["generateName"] = format!("{}-", key.name).into();
+                self.expectations.expect_creations(key, n);
+                let create = |_| async {
+                    let created = self.pods.create(&key.namespace, &pod, &owner).await;
+                    if created.is_err() {
+                        self.expectations.creation_observed(key);
+                    }
+                    match created {
+                        Err(err) if is_namespace_terminating(&err) => Ok(()),
+                        other => other,
+                    }
+                };
+                let attempted = std::sync::atomic::AtomicUsize::new(0);
+                let counted = |i| {
+                    attempted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    create(i)
+                };
+                let (_, result) = slow_start(n, counted).await;
+                // Those that were not even tried will not be seen.
+                (attempted.into_inner()..n).for_each(|_| self.expectations.creation_observed(key));
+                result
+            }
+            Scale::Delete(n) => {
+                let related = self.related(set);
+                let victims = least_missed(mine, &related, n, self.ctx.clock.now());
+                self.expectations.expect_deletions(key, victims.iter().map(|p| p.metadata.uid.clone()));
+                let failed = |pod: &Pod| self.expectations.deletion_observed(key, &pod.metadata.uid);
+                self.pods.delete_all(&victims, &owner, failed).await
+            }
+        }
+    }
+
+    /// The pods of all ReplicaSets with the same manager as this one.
+    fn related(&self, set: &ReplicaSet) -> Vec<Arc<Pod>> {
+        let siblings = match set.metadata.controller() {
+            Some(owner) => self.ctx.sets_by_owner.managed(&owner.uid),
+            None => Vec::new(),
+        };
+        let mut uids: Vec<&str> = siblings.iter().map(|s| s.metadata.uid.as_str()).collect();
+        if !uids.contains(&set.metadata.uid.as_str()) {
+            uids.push(&set.metadata.uid);
+        }
+        uids.iter().flat_map(|uid| self.ctx.pods_by_owner.managed(uid)).collect()
+    }
+
+    async fn write_status(&self, set: &ReplicaSet, status: &ReplicaSetStatus) -> Result<(), Error> {
+        if *status == set.status {
+            return Ok(());
+        }
+        let patch = json!({ "metadata": { "uid": set.metadata.uid }, "status": {
+            "replicas": status.replicas,
+            "fullyLabeledReplicas": omit_zero(status.fully_labeled_replicas),
+            "readyReplicas": omit_zero(status.ready_replicas),
+            "availableReplicas": omit_zero(status.available_replicas),
+            "terminatingReplicas": status.terminating_replicas,
+            "observedGeneration": omit_zero(status.observed_generation),
+            "conditions": if status.conditions.is_empty() { Value::Null } else { json!(status.conditions) },
+        } });
+        let (namespace, name) = (&set.metadata.namespace, &set.metadata.name);
+        let patch = Patch::Merge(patch);
+        let patched = self.ctx.client.patch(&resources::REPLICA_SETS, namespace, name, patch, Some("status")).await;
+        ignore_not_found(patched.map(|_: Meta| ()))
+    }
+}
