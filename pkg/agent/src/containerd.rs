@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kedge_base::{SharedClock, TaskGroup};
+use kedge_oci::File;
 use tokio::process::Command;
 use tracing::{info, warn};
 
 use crate::config::AgentConfig;
 use crate::error::Error;
-use crate::oci::{self, ImageFile};
 use crate::{host, pause, supervise};
 
 /// The name of the built-in sandbox image.
@@ -181,10 +181,10 @@ async fn import_pause(paths: &Paths) -> Result<(), Error> {
         return Ok(());
     }
     let program = pause::program()?;
-    let files = [ImageFile { path: "pause", content: &program, mode: 0o755 }];
+    let files = [File::regular("pause", &program, 0o755)];
     let archive = paths.root.join("pause.tar");
-    let image =
-        oci::image(PAUSE_IMAGE, pause::architecture()?, &files, &["/pause"]).map_err(Error::io("make", &archive))?;
+    let image = kedge_oci::image(PAUSE_IMAGE, pause::architecture()?, &files, &["/pause"])
+        .map_err(Error::io("make", &archive))?;
     std::fs::write(&archive, image).map_err(Error::io("write", &archive))?;
     ctr(paths, &["images", "import", "--no-unpack", &archive.to_string_lossy()]).await?;
     info!(image = PAUSE_IMAGE, "sandbox image imported");

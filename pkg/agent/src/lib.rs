@@ -9,7 +9,6 @@ mod dns_slice;
 mod error;
 pub mod host;
 mod network;
-mod oci;
 mod pause;
 mod start;
 mod supervise;

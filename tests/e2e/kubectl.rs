@@ -1,0 +1,90 @@
+//! kubectl's commands against the control plane.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::TestCluster;
+
+const DEPLOYMENT: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web, labels: {app: web}}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: web, image: kedge.test/web:1, ports: [{containerPort: 8080}]}
+";
+
+#[test]
+fn objects_are_made_changed_and_shown() {
+    let cluster = TestCluster::control_plane();
+    cluster.apply(DEPLOYMENT);
+    cluster.ok(&["label", "deployment", "web", "tier=front"]);
+    cluster.ok(&["annotate", "deployment", "web", "note=yes"]);
+    cluster.ok(&["set", "image", "deployment/web", "web=kedge.test/web:2"]);
+    cluster.ok(&["scale", "deployment", "web", "--replicas=5"]);
+    let web = cluster.json(&["deployment", "web"]);
+    assert_eq!(web["metadata"]["labels"]["tier"], "front");
+    assert_eq!(web["spec"]["replicas"], 5);
+    assert_eq!(web["spec"]["template"]["spec"]["containers"][0]["image"], "kedge.test/web:2");
+    // Applying again brings back what the manifest says, and keeps what it does not mention.
+    cluster.apply(DEPLOYMENT);
+    let web = cluster.json(&["deployment", "web"]);
+    assert_eq!(web["spec"]["replicas"], 2);
+    assert_eq!(web["metadata"]["labels"]["tier"], "front");
+    assert!(cluster.ok(&["describe", "deployment", "web"]).contains("kedge.test/web:1"));
+    cluster.ok(&["expose", "deployment", "web", "--port=80", "--target-port=8080"]);
+    let table = cluster.ok(&["get", "service", "web"]);
+    assert!(table.starts_with("NAME") && table.contains("CLUSTER-IP") && table.contains("80/TCP"), "{table}");
+    cluster.ok(&["delete", "deployment,service", "web"]);
+    cluster.fails(&["get", "deployment", "web"]);
+}
+
+#[test]
+fn edit_writes_what_the_editor_leaves() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "configmap", "c", "--from-literal=a=before"]);
+    let editor = cluster.file("editor.sh", "#!/bin/sh\nsed -i s/before/after/ \"$1\"\n");
+    std::fs::set_permissions(&editor, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let out = cluster.kubectl_command(&["edit", "configmap", "c"]).env("KUBE_EDITOR", &editor).output().unwrap();
+    assert!(out.status.success(), "{out:?}");
+    assert_eq!(cluster.json(&["configmap", "c"])["data"]["a"], "after");
+}
+
+#[test]
+fn the_api_describes_itself() {
+    let cluster = TestCluster::control_plane();
+    let resources = cluster.ok(&["api-resources"]);
+    for kind in ["deployments", "pods", "clusterroles", "horizontalpodautoscalers"] {
+        assert!(resources.contains(kind), "{kind}");
+    }
+    let explained = cluster.ok(&["explain", "pods.spec.containers"]);
+    assert!(explained.contains("imagePullPolicy") && explained.contains("FIELD: containers"), "{explained}");
+    assert!(cluster.ok(&["explain", "deployments.spec.strategy"]).contains("rollingUpdate"));
+    assert_eq!(cluster.ok(&["auth", "can-i", "create", "pods"]).trim(), "yes");
+    let denied = cluster.kubectl(&["auth", "can-i", "create", "pods", "--as", "somebody"]);
+    assert_eq!(String::from_utf8_lossy(&denied.stdout).trim(), "no");
+}
+
+#[test]
+fn lists_are_paged_selected_and_watched() {
+    let cluster = TestCluster::control_plane();
+    for i in 0..7 {
+        cluster.ok(&["create", "configmap", &format!("c{i}"), "--from-literal=a=b"]);
+        if i % 2 == 0 {
+            cluster.ok(&["label", "configmap", &format!("c{i}"), "even=yes"]);
+        }
+    }
+    let even = cluster.ok(&["get", "configmaps", "-l", "even=yes", "-o", "name", "--chunk-size=2"]);
+    assert_eq!(even.lines().count(), 4, "{even}");
+    let one = cluster.ok(&["get", "configmaps", "--field-selector", "metadata.name=c3", "-o", "name"]);
+    assert_eq!(one.trim(), "configmap/c3");
+    let refused = cluster.fails(&["get", "configmaps", "--field-selector", "data.a=b"]);
+    assert!(refused.contains("field label not supported"), "{refused}");
+    cluster.ok(&["delete", "configmap", "c0", "--wait=true"]);
+    cluster.ok(&["wait", "--for=delete", "configmap/c0", "--timeout=10s"]);
+    cluster.ok(&["wait", "--for=jsonpath={.data.a}=b", "configmap/c1", "--timeout=10s"]);
+}

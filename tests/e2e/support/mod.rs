@@ -1,0 +1,263 @@
+//! A cluster for a test.
+
+pub mod images;
+mod node;
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+pub use node::NodeGuard;
+use serde_json::Value;
+
+/// How long a state may take to come about; far more than it takes, for machines that stall.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Waits until `state` holds.
+///
+/// # Panics
+/// When it does not within the patience; with what `state` said last.
+pub fn eventually<T>(what: &str, mut state: impl FnMut() -> Result<T, String>) -> T {
+    let start = Instant::now();
+    loop {
+        let why = match state() {
+            Ok(value) => return value,
+            Err(why) => why,
+        };
+        assert!(start.elapsed() < PATIENCE, "{what} did not come about: {why}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Where the product's binary is.
+pub fn binary() -> PathBuf {
+    std::env::var_os("KEDGE_TEST_BINARY").expect("run the tests with `cargo xtask test`").into()
+}
+
+fn kubectl_binary() -> PathBuf {
+    std::env::var_os("KEDGE_TEST_KUBECTL").expect("run the tests with `cargo xtask test`").into()
+}
+
+/// A port that nobody uses now, different for every call.
+fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let port = 20_000 + (std::process::id() % 400) as u16 * 20 + NEXT.fetch_add(1, Ordering::Relaxed) % 4_000;
+        if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A running `kedge server` with a data directory of its own; stopped and removed when dropped.
+pub struct TestCluster {
+    dir: tempfile::TempDir,
+    port: u16,
+    flags: Vec<String>,
+    process: Option<Child>,
+    node: Option<NodeGuard>,
+}
+
+impl TestCluster {
+    /// The control plane alone.
+    pub fn control_plane() -> Self {
+        Self::start_with(None, &["--disable-agent"])
+    }
+
+    /// One node that is ready and has the test images. Nodes share the host, so there is one at a time.
+    pub fn node() -> Self {
+        let guard = NodeGuard::acquire();
+        let kubelet_port = free_port().to_string();
+        let cluster = Self::start_with(Some(guard), &["--node-name", "n1", "--kubelet-port", &kubelet_port]);
+        cluster.wait_for_node();
+        images::import(&cluster.runtime_socket());
+        cluster
+    }
+
+    fn start_with(node: Option<NodeGuard>, flags: &[&str]) -> Self {
+        let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        let mut cluster = Self { dir, port: free_port(), flags, process: None, node };
+        cluster.start();
+        cluster
+    }
+
+    /// Starts the server and waits until it is ready.
+    pub fn start(&mut self) {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
+        let child = self.command().stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        self.process = Some(child);
+        eventually("a ready API", || {
+            if let Some(status) = self.process.as_mut().unwrap().try_wait().unwrap() {
+                panic!("kedge ended with {status}: {}", self.log());
+            }
+            let out = self.kubectl(&["get", "--raw", "/readyz"]);
+            if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+        });
+    }
+
+    /// The command line of this server.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("server")
+            .args(["--config", "/dev/null"])
+            .arg("--data-dir")
+            .arg(self.data_dir())
+            .args(["--https-listen-port", &self.port.to_string()])
+            .arg("--write-kubeconfig")
+            .arg(self.kubeconfig())
+            .args(&self.flags);
+        command
+    }
+
+    /// Where the cluster keeps its data.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// The port of the API.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.dir.path().join("kubeconfig.yaml")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("kedge.log")
+    }
+
+    /// What the server has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// A file of the test.
+    pub fn file(&self, name: &str, content: &str) -> PathBuf {
+        let path = self.dir.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A kubectl command that has not been run yet.
+    pub fn kubectl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(kubectl_binary());
+        command.arg("--kubeconfig").arg(self.kubeconfig()).args(args).env("HOME", self.dir.path());
+        command
+    }
+
+    /// Runs kubectl.
+    pub fn kubectl(&self, args: &[&str]) -> Output {
+        self.kubectl_command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs kubectl, which must succeed; returns what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.kubectl(args);
+        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "kubectl {args:?} failed: {stdout}{stderr}");
+        stdout.into_owned()
+    }
+
+    /// Runs kubectl, which must fail; returns its message.
+    pub fn fails(&self, args: &[&str]) -> String {
+        let out = self.kubectl(args);
+        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(!out.status.success(), "kubectl {args:?} succeeded: {stdout}{stderr}");
+        stderr.into_owned()
+    }
+
+    /// Applies a manifest.
+    pub fn apply(&self, manifest: &str) {
+        let path = self.file("manifest.yaml", manifest);
+        self.ok(&["apply", "-f", &path.to_string_lossy()]);
+    }
+
+    /// An object, or a list of them, as JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let mut all = vec!["get", "-o", "json"];
+        all.extend_from_slice(args);
+        serde_json::from_str(&self.ok(&all)).unwrap()
+    }
+
+    /// Waits until kubectl prints `wanted` and nothing else.
+    pub fn wait_for(&self, wanted: &str, args: &[&str]) {
+        eventually(&format!("{wanted:?} from kubectl {args:?}"), || {
+            let out = self.kubectl(args);
+            let got = String::from_utf8_lossy(&out.stdout).trim().to_owned();
+            let stderr = String::from_utf8_lossy(&out.stderr);
+            if got == wanted { Ok(()) } else { Err(format!("{got:?} {stderr}")) }
+        });
+    }
+
+    fn wait_for_node(&self) {
+        let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
+        self.wait_for("True", &["get", "nodes", "-o", ready]);
+        self.wait_for(
+            "kube-dns-n1",
+            &[
+                "-n",
+                "kube-system",
+                "get",
+                "endpointslices",
+                "-l",
+                "kubernetes.io/service-name=kube-dns",
+                "-o",
+                "jsonpath={.items[*].metadata.name}",
+            ],
+        );
+        // The account that pods run as, and what they mount.
+        eventually("the namespace's account", || {
+            let out = self.kubectl(&["get", "serviceaccount/default", "configmap/kube-root-ca.crt"]);
+            if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+        });
+    }
+
+    /// The socket of this cluster's own containerd.
+    pub fn runtime_socket(&self) -> PathBuf {
+        let config = std::fs::read_to_string(self.data_dir().join("agent/etc/containerd/config.toml")).unwrap();
+        let line = config.lines().find(|l| l.trim_start().starts_with("address")).unwrap();
+        line.split('"').nth(1).unwrap().into()
+    }
+
+    /// Ends the server as a power cut would.
+    pub fn kill(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill().unwrap();
+            process.wait().unwrap();
+        }
+    }
+
+    /// Ends the server as Ctrl-C does; returns whether it said that all is well.
+    pub fn stop(&mut self) -> bool {
+        let Some(mut process) = self.process.take() else { return true };
+        let pid = process.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        process.wait().unwrap().success()
+    }
+}
+
+impl Drop for TestCluster {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- the server's last words\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        if self.node.is_some() {
+            node::remove_everything(self);
+        }
+        self.stop();
+        if self.node.is_some() {
+            node::clean_up(&self.data_dir());
+        }
+    }
+}
+
+/// Whether any file below a directory matches.
+pub fn is_empty_dir(path: &Path) -> bool {
+    std::fs::read_dir(path).map_or(true, |mut entries| entries.next().is_none())
+}
