@@ -4,6 +4,7 @@
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
 mod context;
+mod deployment;
 mod discovery;
 mod namespace;
 mod node;
@@ -33,6 +34,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     namespace::start(&ctx);
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
+    deployment::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
 }
