@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_base::TaskGroup;
+use kedge_base::{TaskGroup, time};
 use kedge_client::{EventRecorder, Informer, ListParams};
 use kedge_cri::{CriClient, Runtime};
 use kedge_meta::resources;
@@ -24,11 +24,13 @@ use crate::runtime::{Pleg, RuntimeHealth};
 use crate::server;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Volumes};
-use crate::worker::{Images, Workers, start_gc};
+use crate::worker::{Images, Workers, start_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
 const LAST_RESTART: Duration = Duration::from_secs(300);
+/// How long the start waits for the runtime's first answer.
+const FIRST_CHECK: Duration = Duration::from_secs(2);
 /// Upstream's `containerLogMaxSize` and `containerLogMaxFiles`.
 const LOG_SIZE: u64 = 10 * 1024 * 1024;
 const LOG_FILES: usize = 5;
@@ -55,14 +57,16 @@ async fn start(
     needed.into_iter().flatten().try_for_each(make_directory)?;
     let kubelet = assemble(config, runtime, groups, directories, tasks);
 
-    kubelet.health.check().await;
+    // A runtime that is there is known before the first pod; one that hangs does not hold up the rest.
+    let _ = time::timeout(FIRST_CHECK, kubelet.health.check()).await;
     kubelet.health.start(tasks);
     follow_health(&kubelet, tasks);
     let wakeups = kubelet.wakeups.clone();
     kubelet.pleg.start(tasks, move |uid| wakeups.wake(uid));
     node::start(&kubelet, tasks);
     let workers = Workers::start(kubelet.clone(), tasks);
-    start_gc(kubelet.clone(), workers, tasks);
+    start_gc(kubelet.clone(), workers.clone(), tasks);
+    start_storage_limits(kubelet.clone(), workers, tasks);
     let rotator = Rotator {
         runtime: kubelet.runtime.clone(),
         clock: kubelet.clock.clone(),

@@ -227,6 +227,29 @@ async fn an_init_container_runs_to_its_end_first() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_for_another_kind_of_node_is_rejected() {
+    let cluster = Cluster::new().await;
+    cluster.api.put("/api/v1/nodes/n", json!({"metadata": {"name": "n"}}));
+    cluster.create(json!({"nodeSelector": {"disk": "ssd"}, "containers": [{"name": "a", "image": "i:1"}]}));
+    cluster.until("failed", |pod| pod["status"]["phase"] == "Failed").await;
+    let status = cluster.api.get(POD).unwrap()["status"].clone();
+    assert_eq!(status["reason"], "NodeAffinity");
+    let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
+    assert_eq!(status["message"], message);
+    assert!(cluster.runtime.list_pod_sandboxes(Default::default()).await.unwrap().is_empty());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_past_its_deadline_fails() {
+    let cluster = Cluster::new().await;
+    cluster.create(json!({"activeDeadlineSeconds": 1, "containers": [{"name": "a", "image": "i:1"}]}));
+    cluster.until("failed", |pod| pod["status"]["phase"] == "Failed").await;
+    assert_eq!(cluster.api.get(POD).unwrap()["status"]["reason"], "DeadlineExceeded");
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_node_is_registered_and_ready() {
     let cluster = Cluster::new().await;
     let clock = system_clock();

@@ -7,6 +7,7 @@ mod generate;
 mod manager;
 mod patch;
 mod phase;
+mod settle;
 
 use std::collections::HashMap;
 

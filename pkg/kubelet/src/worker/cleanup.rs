@@ -5,7 +5,8 @@ use std::io;
 use std::path::Path;
 
 use k8s_openapi::api::core::v1::Pod;
-use kedge_cri::Error;
+use kedge_cri::{Error, v1};
+use kedge_meta::ObjectKey;
 use tracing::{info, warn};
 
 use super::Workers;
@@ -36,7 +37,9 @@ async fn remove_from_runtime(kubelet: &Kubelet, uid: &str) -> Result<(), Error> 
         found(kubelet.runtime.remove_container(&container.id).await)?;
     }
     for sandbox in sandboxes {
-        found(kubelet.runtime.stop_pod_sandbox(&sandbox.id).await)?;
+        if sandbox.state == v1::PodSandboxState::SandboxReady as i32 {
+            found(kubelet.runtime.stop_pod_sandbox(&sandbox.id).await)?;
+        }
         found(kubelet.runtime.remove_pod_sandbox(&sandbox.id).await)?;
     }
     Ok(())
@@ -70,39 +73,51 @@ pub(super) fn remove_dangling(directory: &Path) {
     }
 }
 
-/// Ends and removes everything on this node that belongs to pods without a worker. Only to be called once the pods of
-/// the API and of the runtime are known.
+/// Ends and removes everything on this node that belongs to pods of this kubelet without a worker. Only to be called
+/// once the pods of the API and of the runtime are known.
+///
+/// What is ours shows by our own directories and our runtime: groups and logs may be those of another kubelet.
 pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) {
-    let mut busy: HashSet<String> = HashSet::new();
+    let mut ours: HashSet<String> = kubelet.volumes.known_pods().into_iter().collect();
     for (uid, listed) in kubelet.pleg.pods() {
         if workers.has(&uid) {
             continue;
         }
-        info!(pod = %listed.key, uid, "ending a pod that is not in the API any more");
-        if let Err(error) = end_orphan(kubelet, &uid, &listed.key.namespace, &listed.key.name).await {
-            warn!(pod = %listed.key, uid, %error, "cannot end a pod that is not in the API any more");
-            busy.insert(uid);
+        match end_orphan(kubelet, &uid, &listed.key).await {
+            Ok(()) => {
+                ours.insert(uid);
+            }
+            Err(error) => {
+                warn!(pod = %listed.key, uid, %error, "cannot end a pod that is not in the API any more");
+                ours.remove(&uid);
+            }
         }
     }
-    let unused = |uid: &String| !workers.has(uid) && !busy.contains(uid);
-    for uid in kubelet.volumes.known_pods().into_iter().filter(unused) {
-        if let Err(error) = kubelet.volumes.tear_down(&uid) {
+    ours.retain(|uid| !workers.has(uid));
+    if ours.is_empty() {
+        return;
+    }
+    for uid in &ours {
+        if let Err(error) = kubelet.volumes.tear_down(uid) {
             warn!(uid, %error, "cannot take down the volumes of a pod that is gone");
         }
     }
     if let Some(cgroups) = &kubelet.cgroups {
-        for (uid, path) in cgroups::pods(cgroups.as_ref()).into_iter().filter(|(uid, _)| unused(uid)) {
+        for (uid, path) in cgroups::pods(cgroups.as_ref()).into_iter().filter(|(uid, _)| ours.contains(uid)) {
             if let Err(error) = cgroups.remove(&path) {
                 warn!(uid, path, %error, "cannot remove the cgroup of a pod that is gone");
             }
         }
     }
+    remove_logs(kubelet, &ours);
+}
+
+fn remove_logs(kubelet: &Kubelet, uids: &HashSet<String>) {
     for entry in std::fs::read_dir(&kubelet.config.pod_log_dir).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
         // `<namespace>_<name>_<uid>`; anything else is not ours.
-        let parts: Vec<&str> = name.splitn(3, '_').collect();
-        let [_, _, uid] = parts[..] else { continue };
-        if unused(&uid.to_string())
+        let uid = name.splitn(3, '_').nth(2).unwrap_or_default();
+        if uids.contains(uid)
             && let Err(error) = remove_directory(&entry.path())
         {
             warn!(uid, directory = name, %error, "cannot remove the logs of a pod that is gone");
@@ -113,12 +128,16 @@ pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) {
     }
 }
 
-async fn end_orphan(kubelet: &Kubelet, uid: &str, namespace: &str, name: &str) -> Result<(), Error> {
+async fn end_orphan(kubelet: &Kubelet, uid: &str, key: &ObjectKey) -> Result<(), Error> {
+    let runtime = kubelet.observe(uid).await?;
+    if runtime.is_empty() {
+        return Ok(());
+    }
+    info!(pod = %key, uid, "ending a pod that is not in the API any more");
     let mut pod = Pod::default();
     pod.metadata.uid = Some(uid.to_string());
-    pod.metadata.namespace = Some(namespace.to_string());
-    pod.metadata.name = Some(name.to_string());
-    let runtime = kubelet.observe(uid).await?;
+    pod.metadata.namespace = Some(key.namespace.clone());
+    pod.metadata.name = Some(key.name.clone());
     // As upstream: nobody can ask any more how long it may take.
     kill_pod(kubelet, &pod, &runtime, Some(1)).await?;
     remove_from_runtime(kubelet, uid).await

@@ -48,7 +48,6 @@ async fn collect(kubelet: &Kubelet) -> Result<(), Error> {
     let sandboxes = kubelet.runtime.list_pod_sandboxes(HashMap::new()).await?;
     for id in surplus_sandboxes(&sandboxes, &containers) {
         debug!(id, "removing a dead sandbox");
-        found(kubelet.runtime.stop_pod_sandbox(&id).await)?;
         found(kubelet.runtime.remove_pod_sandbox(&id).await)?;
     }
     Ok(())

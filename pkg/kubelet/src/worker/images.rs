@@ -3,16 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Container, Pod};
 use kedge_client::EventType;
 use kedge_cri::v1;
 use kedge_meta::ObjectReference;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use tokio::sync::Mutex as AsyncMutex;
 
+use super::credentials::credentials;
+use super::duration::go_duration;
+use super::image_name::with_tag;
 use super::start::StartError;
 use crate::backoff::KeyedBackoff;
 use crate::kubelet::Kubelet;
@@ -164,175 +164,4 @@ fn explain(image: &str, error: &kedge_cri::Error) -> (&'static str, String) {
         return ("SignatureValidationFailed", message);
     }
     ("ErrImagePull", text)
-}
-
-/// As Go prints a duration that is cut to milliseconds.
-pub(super) fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_millis();
-    if millis == 0 {
-        return "0s".into();
-    }
-    if millis < 1000 {
-        return format!("{millis}ms");
-    }
-    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
-    let (seconds, rest) = (millis / 1000 % 60, millis % 1000);
-    let fraction = format!("{rest:03}");
-    let fraction = fraction.trim_end_matches('0');
-    let dot = if fraction.is_empty() { "" } else { "." };
-    let seconds = format!("{seconds}{dot}{fraction}s");
-    match (hours, minutes) {
-        (0, 0) => seconds,
-        (0, minutes) => format!("{minutes}m{seconds}"),
-        (hours, minutes) => format!("{hours}h{minutes}m{seconds}"),
-    }
-}
-
-/// Adds `:latest` to a name without tag and digest, and refuses what cannot be a name.
-fn with_tag(image: &str) -> Result<String, &'static str> {
-    let invalid = Err("invalid reference format");
-    let (name, digest) = match image.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (image, None),
-    };
-    let slash = name.rfind('/').map_or(0, |at| at + 1);
-    let (repository, tag) = match name[slash..].split_once(':') {
-        Some((_, tag)) => (&name[..name.len() - tag.len() - 1], Some(tag)),
-        None => (name, None),
-    };
-    let (host, path) = split_host(repository);
-    let component = |c: &str| {
-        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-        c.bytes().all(|b| plain(b) || matches!(b, b'.' | b'_' | b'-'))
-            && c.bytes().next().is_some_and(plain)
-            && c.bytes().last().is_some_and(plain)
-    };
-    if path.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Err("invalid reference format: repository name must be lowercase");
-    }
-    let host_ok = host.is_none_or(|h| h.bytes().all(|b| b.is_ascii_alphanumeric() || b".:-[]".contains(&b)));
-    if !host_ok || path.is_empty() || repository.len() > 255 || !path.split('/').all(component) {
-        return invalid;
-    }
-    let word = |t: &str| !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if tag.is_some_and(|t| t.len() > 128 || !word(t) || t.starts_with(['.', '-'])) {
-        return invalid;
-    }
-    if let Some(digest) = digest {
-        let hex = digest.split_once(':').map_or("", |(_, hex)| hex);
-        if hex.len() < 32 || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return invalid;
-        }
-    }
-    Ok(if tag.is_none() && digest.is_none() { format!("{image}:latest") } else { image.to_string() })
-}
-
-/// The registry of a name, if it names one.
-fn split_host(repository: &str) -> (Option<&str>, &str) {
-    match repository.split_once('/') {
-        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
-        _ => (None, repository),
-    }
-}
-
-#[derive(Deserialize)]
-struct DockerConfig {
-    auths: HashMap<String, DockerAuth>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct DockerAuth {
-    username: String,
-    password: String,
-    auth: String,
-}
-
-/// The first of the pod's pull secrets that knows the image's registry.
-async fn credentials(kubelet: &Kubelet, pod: &Pod, image: &str) -> Option<v1::AuthConfig> {
-    let mut missing = Vec::new();
-    let mut found = None;
-    for reference in PodExt::spec(pod).image_pull_secrets.iter().flatten() {
-        match kubelet.secrets.get(pod.namespace(), &reference.name).await {
-            Ok(secret) => {
-                let new = secret.data.get(".dockerconfigjson").map(|b| b.0.clone());
-                let old = || secret.data.get(".dockercfg").map(|b| wrapped(&b.0));
-                let config = new.or_else(old).unwrap_or_default();
-                found = found.or_else(|| lookup(&config, image));
-            }
-            Err(_) => missing.push(reference.name.clone()),
-        }
-    }
-    if !missing.is_empty() {
-        let message = format!(
-            "Unable to retrieve some image pull secrets ({}); attempting to pull the image may not succeed.",
-            missing.join(", ")
-        );
-        kubelet.pod_warning(pod, "FailedToRetrieveImagePullSecret", message);
-    }
-    found
-}
-
-/// The old form of the file is the new one's `auths` alone.
-fn wrapped(old: &[u8]) -> Vec<u8> {
-    [b"{\"auths\":", old, b"}"].concat()
-}
-
-fn lookup(config: &[u8], image: &str) -> Option<v1::AuthConfig> {
-    let config: DockerConfig = serde_json::from_slice(config).ok()?;
-    let (host, path) = split_host(image);
-    let host = host.unwrap_or("index.docker.io");
-    let whole = format!("{host}/{path}");
-    let mut keys: Vec<(&String, &DockerAuth)> = config.auths.iter().collect();
-    // The most specific entry counts.
-    keys.sort_by_key(|(key, _)| std::cmp::Reverse(key.len()));
-    let (_, auth) = keys.into_iter().find(|(key, _)| {
-        let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        let key = key.trim_end_matches('/').trim_end_matches("/v1").trim_end_matches("/v2");
-        let same_host = key == host || (host == "index.docker.io" && key == "docker.io");
-        same_host || whole.strip_prefix(key).is_some_and(|rest| rest.starts_with(['/', ':', '@']))
-    })?;
-    let decoded = STANDARD.decode(&auth.auth).ok().and_then(|d| String::from_utf8(d).ok());
-    let (username, password) = match decoded.as_deref().and_then(|d| d.split_once(':')) {
-        Some((name, password)) => (name.to_string(), password.to_string()),
-        None => (auth.username.clone(), auth.password.clone()),
-    };
-    Some(v1::AuthConfig { username, password, ..Default::default() })
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn names_get_a_tag_or_are_refused() {
-        let ok = |name: &str| with_tag(name).unwrap();
-        assert_eq!(ok("busybox"), "busybox:latest");
-        assert_eq!(ok("localhost:5000/a/b"), "localhost:5000/a/b:latest");
-        assert_eq!(ok("a.io/b:1"), "a.io/b:1");
-        let digest = format!("a@sha256:{}", "0".repeat(64));
-        assert_eq!(ok(&digest), digest);
-        for bad in ["", "Upper/x", "a:", "a b", "-a", "a//b", "a@sha256:1"] {
-            assert!(with_tag(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn durations_are_gos() {
-        let of = |ms| go_duration(Duration::from_millis(ms));
-        assert_eq!((of(0), of(12), of(1_500)), ("0s".into(), "12ms".into(), "1.5s".into()));
-        assert_eq!((of(10_000), of(80_000), of(300_000)), ("10s".into(), "1m20s".into(), "5m0s".into()));
-    }
-
-    #[test]
-    fn credentials_are_those_of_the_registry() {
-        let config =
-            br#"{"auths": {"https://a.io/v1/": {"auth": "dTpw"}, "b.io/x": {"username": "n", "password": "q"}}}"#;
-        let of = |image: &str| lookup(config, image).map(|a| (a.username, a.password));
-        assert_eq!(of("a.io/y:1"), Some(("u".into(), "p".into())));
-        assert_eq!(of("b.io/x/z:1"), Some(("n".into(), "q".into())));
-        assert_eq!(of("b.io/y:1"), None);
-        assert_eq!(of("busybox:latest"), None);
-    }
 }

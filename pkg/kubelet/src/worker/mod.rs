@@ -3,15 +3,21 @@
 //! A worker alone acts on its pod, so that nothing here needs a lock across pods. It is told that something changed,
 //! never what, and reads pod and runtime again before it decides.
 
+mod admit;
 mod cleanup;
+mod credentials;
+mod duration;
 mod environment;
+mod fail;
 mod gc;
+mod image_name;
 mod images;
 mod kill;
 mod ordering;
 mod pod_worker;
 mod sandbox;
 mod start;
+mod storage;
 mod sync_pod;
 
 use std::collections::HashMap;
@@ -25,6 +31,9 @@ use tracing::debug;
 
 pub(crate) use gc::start as start_gc;
 pub(crate) use images::Images;
+pub(crate) use storage::start as start_storage_limits;
+
+use admit::Failure;
 
 use crate::kubelet::Kubelet;
 use crate::pod::RawPod;
@@ -36,6 +45,8 @@ pub(crate) struct Slot {
     wake: Arc<Notify>,
     /// `Some(grace)` when the pod is to end, with the seconds it has for that; only ever becomes shorter.
     terminate: watch::Sender<Option<i64>>,
+    /// Why the pod has to go, if it has.
+    evicted: Mutex<Option<Failure>>,
     /// The object is gone from the API.
     gone: watch::Sender<bool>,
 }
@@ -47,6 +58,7 @@ impl Slot {
             pod: Mutex::new(pod),
             wake: Arc::new(Notify::new()),
             terminate: watch::Sender::new(None),
+            evicted: Mutex::default(),
             gone: watch::Sender::new(false),
         }
     }
@@ -91,6 +103,14 @@ impl Workers {
     /// Whether a pod has a worker, which then alone cleans up after it.
     pub(crate) fn has(&self, uid: &str) -> bool {
         self.slots.lock().contains_key(uid)
+    }
+
+    /// Ends a pod because of what it uses.
+    fn evict(&self, uid: &str, failure: Failure) {
+        if let Some(slot) = self.slots.lock().get(uid) {
+            slot.evicted.lock().get_or_insert(failure);
+            slot.wake.notify_one();
+        }
     }
 
     fn on_change(self: &Arc<Self>, change: &Change<RawPod>) {

@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::kill::kill_pod;
 use super::sync_pod::{Outcome, Sync};
-use super::{Slot, cleanup};
+use super::{Slot, cleanup, fail};
 use crate::cgroups;
 use crate::kubelet::Kubelet;
 use crate::pod::{PodExt, RawPod};
@@ -19,6 +19,8 @@ use crate::status::{StartErrors, Subject, generate};
 
 /// Each pod is looked at this often, even when nothing tells of a change.
 const RESYNC: Duration = Duration::from_secs(60);
+/// Upstream's, for pods that store too much, in seconds.
+const EVICTION_GRACE: i64 = 1;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -49,10 +51,17 @@ impl Worker {
     async fn keep_running(&self) -> Option<Pod> {
         let mut sync = Sync::default();
         let mut retry = Backoff::new(FIRST_RETRY, LAST_RETRY, 20);
+        let mut last_error = String::new();
         let mut terminate = self.slot.terminate.subscribe();
         loop {
             let pod = Arc::new(self.pod()?);
             if terminate.borrow_and_update().is_some() || pod.is_terminal() {
+                return Some(Arc::unwrap_or_clone(pod));
+            }
+            if let Some(failure) = self.slot.evicted.lock().clone() {
+                let status = self.kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
+                fail::evict(&self.kubelet, &pod, status, &failure);
+                self.slot.terminate(EVICTION_GRACE);
                 return Some(Arc::unwrap_or_clone(pod));
             }
             let outcome = tokio::select! {
@@ -64,11 +73,17 @@ impl Worker {
                 Outcome::Ended => return Some(Arc::unwrap_or_clone(pod)),
                 Outcome::Settled { again } => {
                     retry.reset();
+                    last_error.clear();
                     again.unwrap_or(RESYNC).min(RESYNC)
                 }
                 Outcome::Failed { error } => {
                     let wait = retry.next();
-                    warn!(pod = pod.display(), error, again_in = ?wait, "pod is not running as it should");
+                    if error == last_error {
+                        debug!(pod = pod.display(), error, again_in = ?wait, "pod is still not running as it should");
+                    } else {
+                        warn!(pod = pod.display(), error, again_in = ?wait, "pod is not running as it should");
+                    }
+                    last_error = error;
                     wait
                 }
             };

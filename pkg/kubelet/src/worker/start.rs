@@ -12,8 +12,8 @@ use kedge_client::EventType;
 use kedge_cri::v1;
 use tracing::{info, warn};
 
+use super::duration::go_duration;
 use super::environment::variables;
-use super::images::go_duration;
 use super::kill::kill_container;
 use crate::generate::{
     ContainerParts, ImageUser, container_config, host_and_domain, hosts_file, verify_run_as_non_root,

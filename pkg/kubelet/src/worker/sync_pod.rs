@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 use kedge_client::EventType;
 use tracing::{debug, info};
 
+use super::fail::{self, check_admission};
 use super::kill::{kill_container, kill_pod};
 use super::sandbox;
 use super::start::{StartError, Starter};
@@ -59,15 +60,28 @@ impl Sync {
             // Container ids carry the runtime's name, so that nothing can be said before it is known.
             return Err(Stop(kubelet.health.get().error().unwrap_or_default()));
         }
+        if let Err(failure) = check_admission(kubelet, pod).await {
+            fail::reject(kubelet, pod, &failure);
+            return Ok(Outcome::Ended);
+        }
         let runtime = kubelet.observe(pod.uid()).await?;
         kubelet.probes.add_pod(pod);
-        if ended(&self.report(kubelet, pod, &runtime)) {
+        let status = self.report(kubelet, pod, &runtime);
+        if ended(&status) {
+            return Ok(Outcome::Ended);
+        }
+        let left = fail::time_left(pod, &status, kubelet.clock.now());
+        if left.is_some_and(|left| left.is_zero()) {
+            fail::past_deadline(kubelet, pod, status);
             return Ok(Outcome::Ended);
         }
         let volumes = self.prepare(kubelet, pod).await?;
         let actions = compute_actions(pod, &runtime, kubelet.probes.as_ref());
         let mut acted = false;
-        let result = self.act(kubelet, pod, &runtime, &volumes, &actions, &mut acted).await;
+        let mut result = self.act(kubelet, pod, &runtime, &volumes, &actions, &mut acted).await;
+        if let (Ok(Outcome::Settled { again }), Some(left)) = (&mut result, left) {
+            *again = Some(again.map_or(left, |a| a.min(left)));
+        }
         if acted || !self.start_errors.is_empty() {
             let runtime = kubelet.observe(pod.uid()).await?;
             if ended(&self.report(kubelet, pod, &runtime)) {

@@ -1,0 +1,128 @@
+//! Evicts pods whose volumes on disk grew over their limits.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Pod, Volume};
+use kedge_base::TaskGroup;
+use tracing::{info, warn};
+
+use super::Workers;
+use super::admit::Failure;
+use crate::kubelet::Kubelet;
+use crate::pod::{Amount, PodExt, amount, pod_limits};
+use crate::volumes::Directories;
+
+/// Upstream's period of eviction.
+const PERIOD: Duration = Duration::from_secs(10);
+/// Files counted in one volume; beyond that the rest is taken as nothing rather than reading on for ever.
+const MAX_FILES: usize = 1_000_000;
+const MAX_DEPTH: usize = 128;
+
+/// Starts to look at limited volumes.
+pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGroup) {
+    tasks.spawn_until_shutdown("storage-limits", async move {
+        loop {
+            kubelet.clock.sleep(PERIOD).await;
+            let limited: Vec<Pod> =
+                kubelet.pods.list().iter().filter_map(|raw| raw.decode().ok()).filter(is_limited).collect();
+            for pod in limited {
+                let directories = kubelet.directories.clone();
+                let (uid, name) = (pod.uid().to_string(), pod.display());
+                match tokio::task::spawn_blocking(move || over_limit(&pod, &directories)).await {
+                    Ok(Some(message)) => {
+                        info!(pod = name, message, "evicting a pod");
+                        workers.evict(&uid, Failure { reason: "Evicted".into(), message });
+                    }
+                    Ok(None) => {}
+                    Err(error) => warn!(pod = name, %error, "cannot measure the pod's volumes"),
+                }
+            }
+        }
+    });
+}
+
+/// The limit of an `emptyDir` on disk; those in memory are limited by the kernel.
+fn limit(volume: &Volume) -> Option<Amount> {
+    let source = volume.empty_dir.as_ref()?;
+    let on_disk = source.medium.as_deref().unwrap_or_default().is_empty();
+    source.size_limit.as_ref().filter(|_| on_disk).map(amount).filter(|limit| !limit.is_zero())
+}
+
+fn is_limited(pod: &Pod) -> bool {
+    !pod.is_terminal()
+        && (pod.volumes().iter().any(|v| limit(v).is_some()) || pod_limits(pod).contains_key("ephemeral-storage"))
+}
+
+/// Upstream's message, if a limit is exceeded.
+fn over_limit(pod: &Pod, directories: &Directories) -> Option<String> {
+    let mut total = 0_u64;
+    for volume in pod.volumes().iter().filter(|v| v.empty_dir.is_some()) {
+        let path = directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
+        let on_disk = volume.empty_dir.as_ref().is_some_and(|e| e.medium.as_deref().unwrap_or_default().is_empty());
+        if !on_disk {
+            continue;
+        }
+        let used = disk_usage(&path);
+        total = total.saturating_add(used);
+        if let Some(limit) = limit(volume)
+            && i64::try_from(used).unwrap_or(i64::MAX) > limit.value()
+        {
+            return Some(format!(
+                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
+                volume.name,
+                limit.to_string()
+            ));
+        }
+    }
+    let limits = pod_limits(pod);
+    let limit = limits.get("ephemeral-storage")?;
+    let over = i64::try_from(total).unwrap_or(i64::MAX) > limit.value();
+    over.then(|| format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "))
+}
+
+/// Bytes on disk below a directory, without what is mounted there and without following links.
+fn disk_usage(root: &Path) -> u64 {
+    let Ok(top) = fs::symlink_metadata(root) else { return 0 };
+    let (device, mut sum, mut files) = (top.dev(), 0_u64, 0);
+    let mut waiting = vec![(root.to_path_buf(), 0)];
+    while let Some((directory, depth)) = waiting.pop() {
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Ok(metadata) = entry.metadata() else { continue };
+            files += 1;
+            if metadata.dev() != device || files > MAX_FILES {
+                continue;
+            }
+            sum = sum.saturating_add(metadata.blocks().saturating_mul(512));
+            if metadata.is_dir() && depth < MAX_DEPTH {
+                waiting.push((entry.path(), depth + 1));
+            }
+        }
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pod::testing::pod;
+    use serde_json::json;
+
+    #[test]
+    fn a_volume_over_its_limit_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories::new(dir.path());
+        let path = directories.volume("u", "kubernetes.io~empty-dir", "v");
+        fs::create_dir_all(path.join("sub")).unwrap();
+        let pod = pod(json!({"containers": [], "volumes": [{"name": "v", "emptyDir": {"sizeLimit": "64Ki"}}]}));
+        assert!(is_limited(&pod));
+        assert_eq!(over_limit(&pod, &directories), None);
+        fs::write(path.join("sub/f"), vec![1; 100_000]).unwrap();
+        let message = over_limit(&pod, &directories).unwrap();
+        assert_eq!(message, "Usage of EmptyDir volume \"v\" exceeds the limit \"64Ki\". ");
+    }
+}
