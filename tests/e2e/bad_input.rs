@@ -9,7 +9,8 @@ use crate::support::TestCluster;
 fn raw(cluster: &TestCluster, verb: &str, path: &str, body: &str) -> String {
     let mut command = cluster.kubectl_command(&[verb, "--raw", path, "-f", "-"]);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(body.as_bytes()).unwrap();
+    // A server that refuses early is answered before everything has been sent; kubectl then reads no further.
+    let _ = child.stdin.take().unwrap().write_all(body.as_bytes());
     let out = child.wait_with_output().unwrap();
     format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
 }

@@ -1,5 +1,254 @@
-//! Figures of one node.
+//! Figures of one node, against the targets. They are printed, not asserted: machines are noisy.
+//!
+//! Everything is measured on the release binary through its real interfaces: processes, sockets, kubectl's kubeconfig.
 
-pub fn run(_args: &[String]) -> anyhow::Result<()> {
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+
+use crate::tools;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const IMAGE: &str = "kedge.bench/sleep:1";
+const PORT: &str = "26443";
+/// How long idle figures are taken over.
+const IDLE: Duration = Duration::from_secs(20);
+const PODS: usize = 10;
+
+pub fn run(args: &[String]) -> anyhow::Result<()> {
+    let node = tools::is_root() && !args.iter().any(|a| a == "--no-node");
+    let build =
+        Command::new("cargo").current_dir(tools::root()).args(["build", "--release", "-p", "kedge"]).status()?;
+    ensure!(build.success(), "the build failed");
+    let binary = tools::root().join("target/release/kedge");
+    row("binary size", format!("{:.1} MiB", std::fs::metadata(&binary)?.len() as f64 / 1_048_576.0));
+    control_plane(&binary)?;
+    if node {
+        tools::install_tests()?;
+        whole_node(&binary)?;
+    } else {
+        println!("not root, or --no-node: figures of a node left out");
+    }
     Ok(())
+}
+
+fn row(what: &str, figure: impl std::fmt::Display) {
+    println!("| {what} | {figure} |");
+}
+
+/// A server under measurement; ended when dropped.
+struct Server {
+    process: Child,
+    dir: PathBuf,
+    kubectl: PathBuf,
+}
+
+impl Server {
+    fn start(binary: &Path, dir: &Path, flags: &[&str]) -> anyhow::Result<Self> {
+        let kubectl = tools::kubectl()?;
+        let process = Command::new(binary)
+            .args([
+                "server",
+                "--config",
+                "/dev/null",
+                "--https-listen-port",
+                PORT,
+                "--node-name",
+                "bench",
+                "--data-dir",
+            ])
+            .arg(dir.join("data"))
+            .arg("-o")
+            .arg(dir.join("kubeconfig.yaml"))
+            .args(flags)
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(dir.join("log"))?)
+            .spawn()?;
+        Ok(Self { process, dir: dir.to_owned(), kubectl })
+    }
+
+    fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        let out = Command::new(&self.kubectl)
+            .arg("--kubeconfig")
+            .arg(self.dir.join("kubeconfig.yaml"))
+            .args(args)
+            .output()?;
+        ensure!(out.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    }
+
+    /// Waits for a line in the log and returns when it was seen.
+    fn logged(&mut self, text: &str) -> anyhow::Result<Instant> {
+        let start = Instant::now();
+        loop {
+            if std::fs::read_to_string(self.dir.join("log"))?.contains(text) {
+                return Ok(Instant::now());
+            }
+            if self.process.try_wait()?.is_some() || start.elapsed() > PATIENCE {
+                bail!("{text:?} was not logged:\n{}", std::fs::read_to_string(self.dir.join("log"))?);
+            }
+            sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Kibibytes resident.
+    fn resident(&self) -> anyhow::Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Clock ticks of processor time, and bytes written.
+    fn used(&self) -> anyhow::Result<(u64, u64)> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or_default();
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.process.id()))?;
+        let written = io.lines().find_map(|l| l.strip_prefix("write_bytes: ")).and_then(|n| n.parse().ok());
+        Ok((ticks(11) + ticks(12), written.unwrap_or_default()))
+    }
+
+    fn idle(&self, what: &str) -> anyhow::Result<()> {
+        sleep(Duration::from_secs(5));
+        let before = self.used()?;
+        sleep(IDLE);
+        let after = self.used()?;
+        // A tick is a hundredth of a second on every Linux that this runs on.
+        let share = (after.0 - before.0) as f64 / IDLE.as_secs_f64();
+        row(&format!("idle RSS, {what}"), format!("{:.1} MiB", self.resident()? as f64 / 1024.0));
+        row(&format!("idle CPU, {what}"), format!("{share:.2} % of a core"));
+        row(
+            &format!("idle writes, {what}"),
+            format!("{:.2} kB/s", (after.1 - before.1) as f64 / 1000.0 / IDLE.as_secs_f64()),
+        );
+        Ok(())
+    }
+
+    fn stop(&mut self) -> anyhow::Result<()> {
+        Command::new("kill").arg(self.process.id().to_string()).status()?;
+        self.process.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended, usually.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn control_plane(binary: &Path) -> anyhow::Result<()> {
+    let dir = scratch("control-plane")?;
+    let start = Instant::now();
+    let mut server = Server::start(binary, &dir, &["--disable-agent"])?;
+    let ready = server.logged("API server ready")?;
+    row("cold start to /readyz", format!("{:.0} ms", (ready - start).as_secs_f64() * 1000.0));
+    server.idle("control plane")?;
+    let creates = 200;
+    let start = Instant::now();
+    let manifest: String = (0..creates)
+        .map(|i| format!("---\napiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{i}}}\ndata: {{a: b}}\n"))
+        .collect();
+    std::fs::write(dir.join("many.yaml"), manifest)?;
+    server.kubectl(&["create", "-f", &dir.join("many.yaml").to_string_lossy()])?;
+    row(
+        "create ConfigMap, one kubectl, one after the other",
+        format!("{:.0}/s", f64::from(creates) / start.elapsed().as_secs_f64()),
+    );
+    server.stop()?;
+    let start = Instant::now();
+    let mut server = Server::start(binary, &dir, &["--disable-agent"])?;
+    let ready = server.logged("API server ready")?;
+    row("restart to /readyz", format!("{:.0} ms", (ready - start).as_secs_f64() * 1000.0));
+    server.stop()?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn whole_node(binary: &Path) -> anyhow::Result<()> {
+    let dir = scratch("node")?;
+    let start = Instant::now();
+    let mut server = Server::start(binary, &dir, &["--kubelet-port", "26250"])?;
+    server.logged("API server ready")?;
+    let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
+    while server.kubectl(&["get", "nodes", "-o", ready])? != "True" {
+        ensure!(start.elapsed() < PATIENCE, "the node is not ready");
+        sleep(Duration::from_millis(5));
+    }
+    row("cold start to node Ready", format!("{:.0} ms", start.elapsed().as_secs_f64() * 1000.0));
+    server.idle("node")?;
+    let socket = import(&dir)?;
+    let bare = runtime_alone(&socket)?;
+    let pods = pods(&server)?;
+    row("a container by the bare runtime (ctr run)", format!("{:.0} ms", bare.as_secs_f64() * 1000.0));
+    row("pod create → Running, image present", format!("{:.0} ms", pods.as_secs_f64() * 1000.0));
+    server.kubectl(&["delete", "pods", "--all", "--grace-period=0", "--force"])?;
+    let start = Instant::now();
+    while !ctr(&socket, &["tasks", "ls", "-q"])?.is_empty() && start.elapsed() < PATIENCE {
+        sleep(Duration::from_millis(50));
+    }
+    server.stop()?;
+    Command::new(binary).arg("cleanup").arg("--data-dir").arg(dir.join("data")).status()?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn scratch(name: &str) -> anyhow::Result<PathBuf> {
+    let dir = std::env::temp_dir().join(format!("kedge-bench-{}-{name}", std::process::id()));
+    std::fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn ctr(socket: &Path, args: &[&str]) -> anyhow::Result<String> {
+    let out = Command::new("ctr").arg("-a").arg(socket).args(["-n", "k8s.io"]).args(args).output()?;
+    ensure!(out.status.success(), "ctr {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+fn import(dir: &Path) -> anyhow::Result<PathBuf> {
+    let config = std::fs::read_to_string(dir.join("data/agent/etc/containerd/config.toml"))?;
+    let line = config.lines().find(|l| l.trim_start().starts_with("address")).context("no socket")?;
+    let socket = PathBuf::from(line.split('"').nth(1).context("no socket")?);
+    let busybox = std::fs::read("/bin/busybox")?;
+    let files = [kedge_oci::File::directory("bin/", 0o755), kedge_oci::File::regular("bin/busybox", &busybox, 0o755)];
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let archive = dir.join("image.tar");
+    std::fs::write(&archive, kedge_oci::image(IMAGE, architecture, &files, &["/bin/busybox", "sleep", "3600"])?)?;
+    ctr(&socket, &["images", "import", &archive.to_string_lossy()])?;
+    Ok(socket)
+}
+
+/// The median time of a container without any of us.
+fn runtime_alone(socket: &Path) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for i in 0..PODS {
+        let (name, start) = (format!("bench{i}"), Instant::now());
+        ctr(socket, &["run", "-d", IMAGE, &name])?;
+        times.push(start.elapsed());
+        ctr(socket, &["tasks", "rm", "-f", &name])?;
+        ctr(socket, &["containers", "rm", &name])?;
+    }
+    Ok(median(times))
+}
+
+/// The median time from kubectl's create until the pod's status says Running.
+fn pods(server: &Server) -> anyhow::Result<Duration> {
+    let mut times = Vec::new();
+    for i in 0..PODS {
+        let (name, start) = (format!("bench{i}"), Instant::now());
+        server.kubectl(&["run", &name, &format!("--image={IMAGE}"), "--image-pull-policy=Never"])?;
+        server.kubectl(&["wait", "--for=jsonpath={.status.phase}=Running", &format!("pod/{name}"), "--timeout=60s"])?;
+        times.push(start.elapsed());
+    }
+    Ok(median(times))
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
 }
