@@ -94,8 +94,11 @@ impl Storage {
     }
 }
 
+/// An object and its key below the resource's prefix.
+type Keyed = (Arc<str>, Arc<Object>);
+
 fn fill(hub: &Hub, snapshot: &kedge_kv::Snapshot) {
-    let mut sorted: BTreeMap<Box<str>, Vec<(Arc<str>, Arc<Object>)>> = BTreeMap::new();
+    let mut sorted: BTreeMap<Box<str>, Vec<Keyed>> = BTreeMap::new();
     for kv in &snapshot.kvs {
         let Some(cache) = hub.cache_of(&kv.key) else { continue };
         let full = String::from_utf8_lossy(&kv.key);

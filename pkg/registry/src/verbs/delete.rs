@@ -206,7 +206,7 @@ fn set_propagation(request: &Request<'_>, object: &mut Value, options: &DeleteOp
     }
     let unchanged = finalizers.len() == was.len() && finalizers.iter().all(|f| was.contains(f));
     if !unchanged {
-        let value = (!finalizers.is_empty()).then(|| Value::Array(finalizers));
+        let value = (!finalizers.is_empty()).then_some(Value::Array(finalizers));
         object["metadata"].set_or_remove("finalizers", value);
     }
 }
