@@ -97,6 +97,15 @@ impl Cluster {
         Cluster { api, runtime, tasks, directory }
     }
 
+    /// Ends the kubelet and starts another one, with something happening in between.
+    async fn restart(&mut self, between: impl FnOnce(&Cluster)) {
+        assert!(self.tasks.join(Duration::from_secs(5)).await);
+        between(self);
+        self.tasks = TaskGroup::new("test", Shutdown::new());
+        let settings = config(&self.api, self.directory.path());
+        start(settings, self.runtime.clone(), None, &self.tasks).await.unwrap();
+    }
+
     fn create(&self, spec: Value) {
         let mut spec = spec;
         spec["nodeName"] = json!("n");
@@ -223,6 +232,30 @@ async fn an_init_container_runs_to_its_end_first() {
     let containers = cluster.runtime.list_containers(Default::default()).await.unwrap();
     cluster.runtime.exit(&containers[0].id, 0);
     cluster.until("running", |pod| pod["status"]["phase"] == "Running").await;
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_kubelet_finds_its_pods_and_ends_those_that_are_gone() {
+    let mut cluster = Cluster::new().await;
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1"}]}));
+    cluster.until("running", |pod| pod["status"]["phase"] == "Running").await;
+    cluster.restart(|_| {}).await;
+    cluster.until("running", |pod| pod["status"]["containerStatuses"][0]["ready"] == true).await;
+    let created = cluster.runtime.calls().iter().filter(|c| c.starts_with("CreateContainer")).count();
+    assert_eq!((created, cluster.api.get(POD).unwrap()["status"]["containerStatuses"][0]["restartCount"].clone()), (1, json!(0)));
+    cluster.restart(|cluster| cluster.api.remove(POD)).await;
+    let clock = system_clock();
+    let gone = async {
+        while !cluster.runtime.list_pod_sandboxes(Default::default()).await.unwrap().is_empty() {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+        while cluster.directory.path().join("pods/ns_p_u").exists() {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    time::timeout(LIMIT, gone).await.unwrap();
+    assert!(!cluster.directory.path().join("kubelet/pods/u").exists());
     cluster.end().await;
 }
 

@@ -23,6 +23,10 @@ pub(super) async fn summary(server: &Server) -> Reply {
     let mut pods: BTreeMap<String, (Value, Vec<Value>)> = BTreeMap::new();
     for one in &stats {
         let Some(attributes) = &one.attributes else { continue };
+        // One that has ended uses nothing.
+        if one.cpu.is_none() && one.memory.is_none() {
+            continue;
+        }
         let label = |key: &str| attributes.labels.get(key).cloned();
         let Some(uid) = label(labels::POD_UID) else { continue };
         let reference = json!({"name": label(labels::POD_NAME), "namespace": label(labels::POD_NAMESPACE), "uid": uid});
