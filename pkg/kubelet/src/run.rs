@@ -24,7 +24,7 @@ use crate::runtime::{Pleg, RuntimeHealth};
 use crate::server;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Volumes};
-use crate::worker::{Images, Workers, start_gc, start_storage_limits};
+use crate::worker::{Images, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
@@ -67,6 +67,7 @@ async fn start(
     let workers = Workers::start(kubelet.clone(), tasks);
     start_gc(kubelet.clone(), workers.clone(), tasks);
     start_storage_limits(kubelet.clone(), workers, tasks);
+    start_image_gc(kubelet.clone(), tasks);
     let rotator = Rotator {
         runtime: kubelet.runtime.clone(),
         clock: kubelet.clock.clone(),

@@ -243,7 +243,10 @@ async fn a_new_kubelet_finds_its_pods_and_ends_those_that_are_gone() {
     cluster.restart(|_| {}).await;
     cluster.until("running", |pod| pod["status"]["containerStatuses"][0]["ready"] == true).await;
     let created = cluster.runtime.calls().iter().filter(|c| c.starts_with("CreateContainer")).count();
-    assert_eq!((created, cluster.api.get(POD).unwrap()["status"]["containerStatuses"][0]["restartCount"].clone()), (1, json!(0)));
+    assert_eq!(
+        (created, cluster.api.get(POD).unwrap()["status"]["containerStatuses"][0]["restartCount"].clone()),
+        (1, json!(0))
+    );
     cluster.restart(|cluster| cluster.api.remove(POD)).await;
     let clock = system_clock();
     let gone = async {

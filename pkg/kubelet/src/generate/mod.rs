@@ -19,6 +19,6 @@ pub(crate) use env::{EnvContext, environment};
 pub(crate) use expansion::expand;
 pub(crate) use hostname::{host_and_domain, kernel_hostname};
 pub(crate) use hosts::hosts_file;
-pub(crate) use limits::{Machine, pod_resources};
+pub(crate) use limits::{Machine, container_resources, pod_resources};
 pub(crate) use sandbox::{SandboxParts, sandbox_config};
 pub(crate) use service_env::{SlimService, service_variables};

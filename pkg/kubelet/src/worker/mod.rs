@@ -10,11 +10,13 @@ mod duration;
 mod environment;
 mod fail;
 mod gc;
+mod image_gc;
 mod image_name;
 mod images;
 mod kill;
 mod ordering;
 mod pod_worker;
+mod resize;
 mod sandbox;
 mod start;
 mod storage;
@@ -30,6 +32,7 @@ use tokio::sync::{Notify, watch};
 use tracing::debug;
 
 pub(crate) use gc::start as start_gc;
+pub(crate) use image_gc::start as start_image_gc;
 pub(crate) use images::Images;
 pub(crate) use storage::start as start_storage_limits;
 

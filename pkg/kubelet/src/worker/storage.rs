@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use super::Workers;
 use super::admit::Failure;
 use crate::kubelet::Kubelet;
-use crate::pod::{Amount, PodExt, amount, pod_limits};
+use crate::pod::{Amount, PodExt, RawPod, amount, pod_limits};
 use crate::volumes::Directories;
 
 /// Upstream's period of eviction.
@@ -27,8 +27,14 @@ pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGr
     tasks.spawn_until_shutdown("storage-limits", async move {
         loop {
             kubelet.clock.sleep(PERIOD).await;
-            let limited: Vec<Pod> =
-                kubelet.pods.list().iter().filter_map(|raw| raw.decode().ok()).filter(is_limited).collect();
+            let limited: Vec<Pod> = kubelet
+                .pods
+                .list()
+                .iter()
+                .filter(|raw| may_be_limited(raw))
+                .filter_map(|raw| raw.decode().ok())
+                .filter(is_limited)
+                .collect();
             for pod in limited {
                 let directories = kubelet.directories.clone();
                 let (uid, name) = (pod.uid().to_string(), pod.display());
@@ -43,6 +49,11 @@ pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGr
             }
         }
     });
+}
+
+/// Decoding every pod each time would be most of what an idle kubelet does.
+fn may_be_limited(raw: &RawPod) -> bool {
+    raw.json().contains("sizeLimit") || raw.json().contains("ephemeral-storage")
 }
 
 /// The limit of an `emptyDir` on disk; those in memory are limited by the kernel.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 use kedge_client::EventType;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::fail::{self, check_admission};
 use super::kill::{kill_container, kill_pod};
+use super::resize;
 use super::sandbox;
 use super::start::{StartError, Starter};
 use crate::cgroups;
@@ -18,7 +19,7 @@ use crate::kubelet::Kubelet;
 use crate::pod::{PodExt, ephemeral_as_container, is_sidecar};
 use crate::runtime::PodRuntime;
 use crate::status::{StartErrors, Subject, generate};
-use crate::sync::{Actions, compute_actions};
+use crate::sync::{Actions, Kill, compute_actions};
 use crate::volumes::{MountedVolume, referenced_objects};
 
 /// What came of a round.
@@ -35,6 +36,8 @@ pub(super) enum Outcome {
 #[derive(Default)]
 pub(super) struct Sync {
     start_errors: StartErrors,
+    /// What is still in effect of containers whose resources could not be changed.
+    not_resized: HashMap<String, Option<ResourceRequirements>>,
 }
 
 /// The end of a round that did not get through.
@@ -66,6 +69,7 @@ impl Sync {
         }
         let runtime = kubelet.observe(pod.uid()).await?;
         kubelet.probes.add_pod(pod);
+        let restarts = self.resize(kubelet, pod, &runtime).await;
         let status = self.report(kubelet, pod, &runtime);
         if ended(&status) {
             return Ok(Outcome::Ended);
@@ -76,7 +80,10 @@ impl Sync {
             return Ok(Outcome::Ended);
         }
         let volumes = self.prepare(kubelet, pod).await?;
-        let actions = compute_actions(pod, &runtime, kubelet.probes.as_ref());
+        let mut actions = compute_actions(pod, &runtime, kubelet.probes.as_ref());
+        if !actions.kill_pod {
+            add_restarts(pod, restarts, &mut actions);
+        }
         let mut acted = false;
         let mut result = self.act(kubelet, pod, &runtime, &volumes, &actions, &mut acted).await;
         if let (Ok(Outcome::Settled { again }), Some(left)) = (&mut result, left) {
@@ -91,6 +98,21 @@ impl Sync {
         result
     }
 
+    /// Brings resources of running containers up to date, before the status says what is in effect.
+    async fn resize(&mut self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> Vec<Kill> {
+        let old = kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
+        self.not_resized.clear();
+        match resize::apply(kubelet, pod, &old, runtime).await {
+            Ok(kills) => kills,
+            Err(error) => {
+                warn!(pod = pod.display(), error, "the pod's resources were not changed");
+                let running = old.container_statuses.into_iter().flatten();
+                self.not_resized = running.map(|s| (s.name, s.resources)).collect();
+                Vec::new()
+            }
+        }
+    }
+
     fn report(&self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> PodStatus {
         let old = kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
         let subject = Subject {
@@ -102,7 +124,12 @@ impl Sync {
             host: &kubelet.config.node_ips,
             terminal: false,
         };
-        let status = generate(&subject);
+        let mut status = generate(&subject);
+        for one in status.container_statuses.iter_mut().flatten() {
+            if let Some(resources) = self.not_resized.get(&one.name) {
+                one.resources.clone_from(resources);
+            }
+        }
         kubelet.statuses.set(pod, status.clone(), true);
         status
     }
@@ -226,6 +253,18 @@ impl Sync {
                 self.start_errors.insert(name.to_string(), (error.reason.to_string(), error.message));
             }
         }
+    }
+}
+
+/// A container that is killed for its new resources is started again in the same round.
+fn add_restarts(pod: &Pod, restarts: Vec<Kill>, actions: &mut Actions) {
+    for kill in restarts {
+        if actions.kill.iter().any(|k| k.id == kill.id) {
+            continue;
+        }
+        let index = PodExt::spec(pod).containers.iter().position(|c| c.name == kill.name);
+        actions.containers.extend(index);
+        actions.kill.push(kill);
     }
 }
 

@@ -1,0 +1,142 @@
+//! Removes images that nobody uses when their disk is nearly full.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_base::TaskGroup;
+use kedge_client::EventType;
+use kedge_cri::{Error, v1};
+use serde_json::Value;
+use tracing::{debug, info, warn};
+
+use crate::kubelet::Kubelet;
+use crate::node;
+
+/// Upstream's `ImageGCPeriod`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` and `imageMinimumGCAge`.
+const PERIOD: Duration = Duration::from_secs(300);
+const HIGH: u64 = 85;
+const LOW: u64 = 80;
+const MIN_AGE: Duration = Duration::from_secs(120);
+
+/// What is remembered of an image, on the monotonic clock.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    first: Duration,
+    last_used: Duration,
+}
+
+/// Starts to look at the disk of images.
+pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) {
+    tasks.spawn_until_shutdown("image-gc", async move {
+        let mut seen = HashMap::new();
+        loop {
+            kubelet.clock.sleep(PERIOD).await;
+            if let Err(error) = round(&kubelet, &mut seen).await {
+                warn!(%error, "cannot look after unused images");
+            }
+        }
+    });
+}
+
+async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<(), Error> {
+    let images = kubelet.runtime.list_images().await?;
+    let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
+    let mut used: HashSet<String> = containers.into_iter().map(|c| c.image_ref).collect();
+    used.extend(sandbox_image(kubelet).await?);
+    let now = kubelet.clock.monotonic();
+    remember(seen, &images, &used, now);
+    let info = kubelet.runtime.image_fs_info().await?;
+    let path = info.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|id| id.mountpoint.clone());
+    let Some((capacity, available)) = path.as_deref().and_then(space) else { return Ok(()) };
+    if capacity == 0 || used_percent(capacity, available) < HIGH {
+        return Ok(());
+    }
+    let wanted = (capacity / 100 * (100 - LOW)).saturating_sub(available);
+    let mut freed = 0;
+    for image in unused(&images, &used, seen, now) {
+        if freed >= wanted {
+            break;
+        }
+        debug!(image = image.id, "removing an unused image");
+        let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
+        match kubelet.runtime.remove_image(spec).await {
+            Ok(()) => freed = freed.saturating_add(image.size),
+            Err(error) => warn!(image = image.id, %error, "cannot remove an unused image"),
+        }
+    }
+    info!(freed, wanted, "unused images were removed");
+    if freed < wanted {
+        let message = format!(
+            "Failed to garbage collect required amount of images. Attempted to free {wanted} bytes, but only found \
+             {freed} bytes eligible to free."
+        );
+        let node = node::reference(&kubelet.config.node_name);
+        kubelet.event(&node, EventType::Warning, "FreeDiskSpaceFailed", message);
+    }
+    Ok(())
+}
+
+/// Older runtimes do not say that the image of their sandboxes is needed.
+async fn sandbox_image(kubelet: &Kubelet) -> Result<Option<String>, Error> {
+    let status = kubelet.runtime.status(true).await?;
+    let config = status.info.get("config").and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let name = config.as_ref().and_then(|c| c.get("sandboxImage")).and_then(Value::as_str);
+    let Some(name) = name else { return Ok(None) };
+    let spec = v1::ImageSpec { image: name.to_string(), ..Default::default() };
+    Ok(kubelet.runtime.image_status(spec).await?.map(|image| image.id))
+}
+
+/// (capacity, available) in bytes.
+fn space(path: &str) -> Option<(u64, u64)> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some((stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize)))
+}
+
+fn used_percent(capacity: u64, available: u64) -> u64 {
+    100_u64.saturating_sub(available.saturating_mul(100) / capacity.max(1))
+}
+
+fn remember(seen: &mut HashMap<String, Seen>, images: &[v1::Image], used: &HashSet<String>, now: Duration) {
+    seen.retain(|id, _| images.iter().any(|image| image.id == *id));
+    for image in images {
+        let entry = seen.entry(image.id.clone()).or_insert(Seen { first: now, last_used: Duration::ZERO });
+        if used.contains(&image.id) {
+            entry.last_used = now;
+        }
+    }
+}
+
+/// What may go, in the order in which it goes: longest unused first.
+fn unused<'a>(
+    images: &'a [v1::Image],
+    used: &HashSet<String>,
+    seen: &HashMap<String, Seen>,
+    now: Duration,
+) -> Vec<&'a v1::Image> {
+    let of = |image: &v1::Image| seen.get(&image.id).copied();
+    let old = |image: &v1::Image| of(image).is_some_and(|s| now.saturating_sub(s.first) >= MIN_AGE);
+    let mut free: Vec<&v1::Image> = images.iter().filter(|i| !i.pinned && !used.contains(&i.id) && old(i)).collect();
+    free.sort_by_key(|image| of(image).map(|s| (s.last_used, s.first)));
+    free
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_unused_goes_first_and_what_is_needed_stays() {
+        let image = |id: &str, pinned| v1::Image { id: id.into(), pinned, size: 1, ..Default::default() };
+        let images = [image("a", false), image("b", false), image("used", false), image("pinned", true)];
+        let at = Duration::from_secs;
+        let mut seen = HashMap::new();
+        remember(&mut seen, &images, &HashSet::from(["a".to_string()]), at(0));
+        let used = HashSet::from(["used".to_string()]);
+        remember(&mut seen, &images, &HashSet::from(["used".to_string(), "a".to_string()]), at(10));
+        let ids = |now| unused(&images, &used, &seen, now).iter().map(|i| i.id.clone()).collect::<Vec<_>>();
+        assert!(ids(at(60)).is_empty());
+        assert_eq!(ids(at(200)), ["b", "a"]);
+        assert_eq!(used_percent(100, 15), 85);
+    }
+}

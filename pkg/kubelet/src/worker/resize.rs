@@ -1,0 +1,183 @@
+//! Changes of resources of running containers: applied in place, or by a restart where the container asks for that.
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kedge_client::EventType;
+use tracing::info;
+
+use crate::cgroups;
+use crate::generate::container_resources;
+use crate::kubelet::Kubelet;
+use crate::pod::{PodExt, is_sidecar};
+use crate::runtime::{PodRuntime, State};
+use crate::sync::{Kill, KillReason};
+
+/// A container whose resources are not those of the spec.
+struct Change<'a> {
+    container: &'a Container,
+    id: String,
+    restart: bool,
+}
+
+/// CPU and memory, as far as they can be changed while a container runs.
+fn resizable(resources: Option<&ResourceRequirements>) -> [[Option<crate::pod::Amount>; 2]; 2] {
+    let of = |resource: &str| {
+        let get = |list: Option<&std::collections::BTreeMap<String, _>>| {
+            list.and_then(|l| l.get(resource)).map(crate::pod::amount)
+        };
+        [get(resources.and_then(|r| r.requests.as_ref())), get(resources.and_then(|r| r.limits.as_ref()))]
+    };
+    [of("cpu"), of("memory")]
+}
+
+/// Compares the spec with what was last reported as being in effect.
+fn changes<'a>(pod: &'a Pod, status: &PodStatus, runtime: &PodRuntime) -> Vec<Change<'a>> {
+    let sidecars = pod.init_containers().iter().filter(|c| is_sidecar(c));
+    let mut found = Vec::new();
+    for container in PodExt::spec(pod).containers.iter().chain(sidecars) {
+        let Some(run) = runtime.latest(&container.name).filter(|r| r.state == State::Running) else { continue };
+        let lists = [&status.container_statuses, &status.init_container_statuses];
+        let mut all = lists.into_iter().flatten().flatten();
+        let Some(reported) = all.find(|s| s.name == container.name && s.container_id == Some(run.api_id())) else {
+            continue;
+        };
+        let Some(have) = &reported.resources else { continue };
+        let (have, want) = (resizable(Some(have)), resizable(container.resources.as_ref()));
+        if have == want {
+            continue;
+        }
+        let restarts = |name: &str| {
+            let policies = container.resize_policy.iter().flatten();
+            policies.into_iter().any(|p| p.resource_name == name && p.restart_policy == "RestartContainer")
+        };
+        let restart = (have[0] != want[0] && restarts("cpu")) || (have[1] != want[1] && restarts("memory"));
+        found.push(Change { container, id: run.id.clone(), restart });
+    }
+    found
+}
+
+/// Applies what can be applied, and returns the containers that must be restarted for their change.
+///
+/// # Errors
+/// A message; the resources in effect are as before.
+pub(super) async fn apply(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    status: &PodStatus,
+    runtime: &PodRuntime,
+) -> Result<Vec<Kill>, String> {
+    let changes = changes(pod, status, runtime);
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let failed = |error: String| {
+        kubelet.pod_warning(pod, "ResizeError", message(pod, "error", Some(&error)));
+        error
+    };
+    if let Some(cgroups) = &kubelet.cgroups {
+        let ensured = cgroups.ensure(&cgroups::pod_path(pod), &cgroups::pod_limits(pod));
+        ensured.map_err(|error| failed(error.to_string()))?;
+    }
+    let mut kills = Vec::new();
+    for Change { container, id, restart } in changes {
+        let name = &container.name;
+        if restart {
+            let message = format!("Container {name} resize requires restart");
+            kills.push(Kill { id, name: name.clone(), message, reason: KillReason::Other });
+            continue;
+        }
+        let resources = container_resources(pod, container, &kubelet.machine);
+        let updated = kubelet.runtime.update_container_resources(&id, resources).await;
+        updated.map_err(|error| failed(error.to_string()))?;
+        info!(pod = pod.display(), container = name, "the container's resources were changed");
+    }
+    kubelet.event(&pod.reference(), EventType::Normal, "ResizeCompleted", message(pod, "completed", None));
+    Ok(kills)
+}
+
+/// Upstream's message, with the fields in its order.
+fn message(pod: &Pod, what: &str, error: Option<&str>) -> String {
+    let quote = |text: &str| serde_json::Value::from(text).to_string();
+    let list = |name: &str, list: Option<&std::collections::BTreeMap<String, Quantity>>| {
+        let list = list.filter(|l| !l.is_empty())?;
+        let items: Vec<String> = list.iter().map(|(k, q)| format!("{}:{}", quote(k), quote(&q.0))).collect();
+        Some(format!("\"{name}\":{{{}}}", items.join(",")))
+    };
+    let containers = |name: &str, containers: Vec<&Container>| {
+        let one = |c: &&Container| {
+            let of = c.resources.as_ref();
+            let limits = list("limits", of.and_then(|r| r.limits.as_ref()));
+            let requests = list("requests", of.and_then(|r| r.requests.as_ref()));
+            let resources: Vec<String> = limits.into_iter().chain(requests).collect();
+            format!("{{\"name\":{},\"resources\":{{{}}}}}", quote(&c.name), resources.join(","))
+        };
+        let items: Vec<String> = containers.iter().map(one).collect();
+        (!items.is_empty()).then(|| format!("\"{name}\":[{}]", items.join(",")))
+    };
+    let init = containers("initContainers", pod.init_containers().iter().collect());
+    let mut parts: Vec<String> = init.into_iter().collect();
+    parts.extend(containers("containers", PodExt::spec(pod).containers.iter().collect()));
+    parts.push(format!("\"generation\":{}", pod.metadata.generation.unwrap_or_default()));
+    parts.extend(error.map(|error| format!("\"error\":{}", quote(error))));
+    format!("Pod resize {what}: {{{}}}", parts.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::pod::testing::pod_with;
+    use crate::runtime::ContainerRun;
+    use jiff::Timestamp;
+    use serde_json::{Value, json};
+
+    fn of(reported: Value, wanted: Value, policy: Value) -> Vec<(String, bool)> {
+        let spec = json!({"containers": [{"name": "a", "resources": wanted, "resizePolicy": policy}]});
+        let status = json!({"containerStatuses": [{"name": "a", "containerID": "r://id", "resources": reported,
+            "ready": true, "image": "", "imageID": "", "restartCount": 0}]});
+        let pod = pod_with(json!({}), spec, status);
+        let run = ContainerRun {
+            id: "id".into(),
+            sandbox_id: "s".into(),
+            name: "a".into(),
+            runtime: "r".into(),
+            state: State::Running,
+            created_at: Timestamp::UNIX_EPOCH,
+            started_at: None,
+            finished_at: None,
+            exit_code: 0,
+            reason: String::new(),
+            message: String::new(),
+            image: String::new(),
+            image_ref: String::new(),
+            hash: 0,
+            restart_count: 0,
+            stop_signal: None,
+            user: None,
+        };
+        let runtime = PodRuntime { sandboxes: Vec::new(), containers: vec![run] };
+        let found = changes(&pod, pod.status(), &runtime);
+        found.iter().map(|c| (c.container.name.clone(), c.restart)).collect()
+    }
+
+    #[test]
+    fn the_message_is_upstreams() {
+        let resources = json!({"requests": {"memory": "1Gi", "cpu": "1"}});
+        let pod = pod_with(json!({}), json!({"containers": [{"name": "c1", "resources": resources}]}), json!({}));
+        assert_eq!(
+            message(&pod, "completed", None),
+            r#"Pod resize completed: {"containers":[{"name":"c1","resources":{"requests":{"cpu":"1","memory":"1Gi"}}}],"generation":1}"#
+        );
+    }
+
+    #[test]
+    fn differences_are_found_and_policies_followed() {
+        let cpu = |value: &str| json!({"requests": {"cpu": value}});
+        let restart = json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        assert!(of(cpu("1"), cpu("1000m"), json!([])).is_empty());
+        assert_eq!(of(cpu("1"), cpu("2"), json!([])), [("a".to_string(), false)]);
+        assert_eq!(of(cpu("1"), cpu("2"), restart.clone()), [("a".to_string(), true)]);
+        let memory = |value: &str| json!({"limits": {"memory": value}});
+        assert_eq!(of(memory("1Gi"), memory("2Gi"), restart), [("a".to_string(), false)]);
+    }
+}
