@@ -11,6 +11,7 @@ mod node;
 mod objects;
 mod replicaset;
 mod root_ca;
+mod service;
 mod serviceaccount;
 mod workload;
 
@@ -35,6 +36,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
+    service::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
 }

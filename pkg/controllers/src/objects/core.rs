@@ -89,6 +89,7 @@ pub struct ServiceSpec {
     pub selector: BTreeMap<String, String>,
     pub ports: Vec<ServicePort>,
     pub publish_not_ready_addresses: bool,
+    pub traffic_distribution: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
