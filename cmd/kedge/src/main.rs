@@ -4,12 +4,16 @@ mod assemble;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use kedge_agent::host;
 use kedge_cli::{Command, Kedge};
 use kedge_nft::NftCommand;
+
+/// How long threads may linger at the end.
+const LINGER: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
     // The container runtime calls this binary by the names of the plug-ins.
@@ -42,8 +46,11 @@ fn run(kedge: Kedge) -> anyhow::Result<ExitCode> {
         Command::Server(flags) => {
             flags.check().map_err(anyhow::Error::msg)?;
             log_to_stderr(flags.debug);
-            runtime()?.block_on(assemble::server(*flags))?;
-            Ok(ExitCode::SUCCESS)
+            let runtime = runtime()?;
+            let ended = runtime.block_on(assemble::server(*flags));
+            // Everything has been closed; a thread that still waits for some program need not hold up the end.
+            runtime.shutdown_timeout(LINGER);
+            ended.map(|()| ExitCode::SUCCESS)
         }
         Command::Cni => Ok(plugin()),
         Command::CheckConfig => Ok(check_config()),

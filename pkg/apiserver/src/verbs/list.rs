@@ -28,9 +28,8 @@ const TOKEN_VERSION: &str = "meta.k8s.io/v1";
 
 /// The selectors of a list or watch. A name in the path selects by name.
 pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, Status> {
-    let labels = labels::Selector::parse(info.param("labelSelector")).map_err(|e| {
-        Status::bad_request(format!("unable to parse requirement: {e}").replace("requirement: unable to parse ", ""))
-    })?;
+    let labels =
+        labels::Selector::parse(info.param("labelSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut fields =
         fields::Selector::parse(info.param("fieldSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     if !info.name.is_empty() {
