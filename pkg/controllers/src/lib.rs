@@ -6,6 +6,7 @@
 mod context;
 mod deployment;
 mod discovery;
+mod garbage_collector;
 mod namespace;
 mod node;
 mod objects;
@@ -37,6 +38,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     replicaset::start(&ctx);
     deployment::start(&ctx);
     service::start(&ctx);
+    garbage_collector::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
 }
