@@ -1,5 +1,8 @@
 //! Bodies of requests and answers.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use kedge_meta::Status;
@@ -32,6 +35,38 @@ impl RequestBody {
     /// The body; empty when it has been taken.
     pub(crate) fn take(&self) -> Body {
         self.0.lock().take().unwrap_or_else(|| full(Bytes::new()))
+    }
+}
+
+/// A body that keeps something until it has been sent or given up.
+pub(crate) struct Held<T> {
+    body: Body,
+    _until_sent: T,
+}
+
+impl<T: Send + Unpin + 'static> Held<T> {
+    pub(crate) fn until_sent(body: Body, held: T) -> Body {
+        Self { body, _until_sent: held }.boxed_unsync()
+    }
+}
+
+impl<T: Unpin> http_body::Body for Held<T> {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

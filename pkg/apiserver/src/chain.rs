@@ -9,7 +9,7 @@ use kedge_base::random;
 use kedge_meta::{GroupResource, Status, UserInfo};
 use tracing::{debug, warn};
 
-use crate::body::{Body, RequestBody};
+use crate::body::{Body, Held, RequestBody};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
 use crate::{discovery, health, respond, verbs};
@@ -44,7 +44,7 @@ impl ApiServer {
         if health::is_health_path(&info.path) {
             return Ok(health::handle(self, &info));
         }
-        // A slot for the work; it is held until the answer is ready, or, if it streams, has begun.
+        // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
         let slot = self.limits.enter(&info)?;
         // Who asks.
         let user = self.authenticate(request.headers(), peer)?;
@@ -62,14 +62,11 @@ impl ApiServer {
                 discovery::handle(self, admitted).await
             }
         };
-        let response = if long_running {
-            work.await
-        } else {
-            let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
-            kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
-        };
-        drop(slot);
-        response
+        if long_running {
+            return Ok(work.await?.map(|body| Held::until_sent(body, slot)));
+        }
+        let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
+        kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
     }
 
     fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
