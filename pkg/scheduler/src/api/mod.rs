@@ -1,0 +1,22 @@
+//! The objects the scheduler reads, reduced to the fields it reads.
+//!
+//! Invariant: what is computed from an object alone (requests, parsed selectors) is computed once, when it is decoded.
+
+mod amount;
+mod node;
+mod nodeselector;
+mod objects;
+mod pod;
+mod podaffinity;
+mod requests;
+mod taints;
+
+pub use amount::{Resources, ScalarName};
+pub use node::Node;
+pub use nodeselector::{NodeSelector, PreferredTerm, Term};
+pub use objects::{
+    Budget, Claim, ClaimPhase, Namespace, SELECTED_NODE, Service, StorageClass, Volume, Workload, volume_reaches,
+};
+pub use pod::{Condition, HostPort, Pending, Pod, PodVolume, SpreadConstraint};
+pub use podaffinity::{PodAffinity, PodAffinityTerm};
+pub use taints::{Effect, Taint, Toleration, tolerated};

@@ -1,0 +1,139 @@
+//! What the scheduler writes: bindings, the condition `PodScheduled`, the nominated node, events.
+
+use kedge_base::{SharedClock, time};
+use kedge_client::{Client, Error, EventRecorder, EventType, Patch};
+use kedge_meta::resources;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+use tracing::warn;
+
+use crate::api::Pod;
+
+/// Upstream's limit on the text of an event.
+const MAX_NOTE: usize = 1024;
+
+/// Writes to the API.
+pub struct Writer {
+    pub client: Client,
+    pub clock: SharedClock,
+    pub recorder: EventRecorder,
+}
+
+/// The body of a binding.
+pub fn binding(pod: &Pod, node: &str) -> Value {
+    let meta = &pod.metadata;
+    json!({
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": { "name": meta.name, "namespace": meta.namespace, "uid": meta.uid },
+        "target": { "apiVersion": "v1", "kind": "Node", "name": node },
+    })
+}
+
+/// The patch that says that a pod was not scheduled; `None` if the pod says so already.
+///
+/// `nominated` is the node the pod now waits for, empty for none; without it that stays as it is.
+pub fn unscheduled(pod: &Pod, reason: &str, message: &str, nominated: Option<&str>, now: &str) -> Option<Value> {
+    let old = pod.pending.as_ref().and_then(|p| p.condition.as_ref());
+    let mut status = serde_json::Map::new();
+    if old.is_none_or(|c| c.status != "False" || c.reason != reason || c.message != message) {
+        let mut condition = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": message });
+        if old.is_none_or(|c| c.status != "False") {
+            condition["lastProbeTime"] = Value::Null;
+            condition["lastTransitionTime"] = now.into();
+        }
+        if pod.metadata.generation > 0 {
+            condition["observedGeneration"] = pod.metadata.generation.into();
+        }
+        status.insert("conditions".into(), json!([condition]));
+    }
+    if let Some(node) = nominated.filter(|n| *n != pod.nominated_node) {
+        let node = if node.is_empty() { Value::Null } else { node.into() };
+        status.insert("nominatedNodeName".into(), node);
+    }
+    (!status.is_empty()).then(|| json!({ "metadata": { "uid": pod.uid() }, "status": status }))
+}
+
+/// Cuts a text to what an event may hold.
+fn note(message: &str) -> String {
+    const SUFFIX: &str = " ...";
+    if message.len() <= MAX_NOTE {
+        return message.to_owned();
+    }
+    let end = (0..=MAX_NOTE - SUFFIX.len()).rev().find(|i| message.is_char_boundary(*i)).unwrap_or_default();
+    format!("{}{SUFFIX}", &message[..end])
+}
+
+impl Writer {
+    /// Binds a pod to a node and records that.
+    ///
+    /// # Errors
+    /// As the API server answers.
+    pub async fn bind(&self, pod: &Pod, node: &str) -> Result<(), Error> {
+        let meta = &pod.metadata;
+        let body = binding(pod, node);
+        let (namespace, name) = (&meta.namespace, &meta.name);
+        let _: IgnoredAny = self.client.create_subresource(&resources::PODS, namespace, name, "binding", &body).await?;
+        let message = format!("Successfully assigned {namespace}/{name} to {node}");
+        self.recorder.event(&pod.reference(), EventType::Normal, "Scheduled", message);
+        Ok(())
+    }
+
+    /// Records that scheduling has failed and why.
+    pub async fn failed(&self, pod: &Pod, reason: &str, message: &str, nominated: Option<&str>) {
+        self.recorder.event(&pod.reference(), EventType::Warning, "FailedScheduling", note(message));
+        let now = time::rfc3339(self.clock.now());
+        if let Some(patch) = unscheduled(pod, reason, message, nominated, &now) {
+            self.patch_status(pod, patch).await;
+        }
+    }
+
+    /// Patches a pod's status; what goes wrong is only logged, as the next attempt writes it again.
+    pub async fn patch_status(&self, pod: &Pod, patch: Value) {
+        let meta = &pod.metadata;
+        let patch = Patch::Strategic(patch);
+        let written: Result<IgnoredAny, _> =
+            self.client.patch(&resources::PODS, &meta.namespace, &meta.name, patch, Some("status")).await;
+        match written {
+            Ok(_) => {}
+            Err(err) if err.is_not_found() => {}
+            Err(err) => warn!(pod = %meta.key(), error = %err, "pod status not written"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::{pod, sized};
+
+    #[test]
+    fn the_binding_names_pod_uid_and_node() {
+        let body = binding(&sized("p", "1"), "n");
+        assert_eq!(body["metadata"], json!({"name": "p", "namespace": "default", "uid": "p"}));
+        assert_eq!(body["target"], json!({"apiVersion": "v1", "kind": "Node", "name": "n"}));
+    }
+
+    #[test]
+    fn the_condition_is_written_only_when_it_says_something_new() {
+        let plain = sized("p", "1");
+        let patch = unscheduled(&plain, "Unschedulable", "why", None, "now").unwrap();
+        let condition = &patch["status"]["conditions"][0];
+        assert_eq!((&condition["reason"], &condition["lastTransitionTime"]), (&json!("Unschedulable"), &json!("now")));
+        let old = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "why"});
+        let meta = json!({"name": "p", "namespace": "n", "uid": "u"});
+        let status = json!({"conditions": [old], "nominatedNodeName": "a"});
+        let said = pod(json!({"metadata": meta, "status": status}));
+        assert_eq!(unscheduled(&said, "Unschedulable", "why", Some("a"), "now"), None);
+        let patch = unscheduled(&said, "Unschedulable", "other", Some(""), "now").unwrap();
+        assert_eq!(patch["status"]["conditions"][0].get("lastTransitionTime"), None);
+        assert_eq!(patch["status"]["nominatedNodeName"], Value::Null);
+    }
+
+    #[test]
+    fn long_messages_are_cut_for_events() {
+        let cut = note(&"x".repeat(2000));
+        assert!(cut.len() == MAX_NOTE && cut.ends_with("x ..."));
+    }
+}
