@@ -1,7 +1,7 @@
 //! What the scheduler writes: bindings, the condition `PodScheduled`, the nominated node, events.
 
 use kedge_base::{SharedClock, time};
-use kedge_client::{Client, Error, EventRecorder, EventType, Patch};
+use kedge_client::{Client, DeleteOptions, Error, EventRecorder, EventType, Patch};
 use kedge_meta::resources;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -86,6 +86,43 @@ impl Writer {
         if let Some(patch) = unscheduled(pod, reason, message, nominated, &now) {
             self.patch_status(pod, patch).await;
         }
+    }
+
+    /// Ends a pod to make room for another one: says so in its status, then deletes it.
+    ///
+    /// # Errors
+    /// As the API server answers; a victim that has ended already is none.
+    pub async fn preempt(&self, preemptor: &Pod, victim: &Pod, node: &str, scheduler: &str) -> Result<(), Error> {
+        let meta = &victim.metadata;
+        let condition = json!({
+            "type": "DisruptionTarget",
+            "status": "True",
+            "reason": "PreemptionByScheduler",
+            "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
+            "lastTransitionTime": time::rfc3339(self.clock.now()),
+        });
+        let patch =
+            Patch::Strategic(json!({ "metadata": { "uid": meta.uid }, "status": { "conditions": [condition] } }));
+        let (namespace, name) = (&meta.namespace, &meta.name);
+        let patched: Result<IgnoredAny, _> =
+            self.client.patch(&resources::PODS, namespace, name, patch, Some("status")).await;
+        let done = match patched {
+            Ok(_) => self.client.delete(&resources::PODS, namespace, name, &DeleteOptions::with_uid(&meta.uid)).await,
+            Err(err) => Err(err),
+        };
+        match done {
+            Err(err) if err.is_not_found() => return Ok(()),
+            done => done?,
+        }
+        let message = format!("Preempted by pod {} on node {node}", preemptor.uid());
+        self.recorder.event(&victim.reference(), EventType::Normal, "Preempted", message);
+        Ok(())
+    }
+
+    /// A pod no longer waits for the node it was nominated to.
+    pub async fn clear_nomination(&self, pod: &Pod) {
+        let patch = json!({ "metadata": { "uid": pod.uid() }, "status": { "nominatedNodeName": null } });
+        self.patch_status(pod, patch).await;
     }
 
     /// Patches a pod's status; what goes wrong is only logged, as the next attempt writes it again.

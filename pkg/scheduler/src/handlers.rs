@@ -63,7 +63,7 @@ impl Scheduler {
                     self.pod_gone(old);
                 }
                 if new.node_name.is_empty() {
-                    self.pod_waits(new);
+                    self.pod_waits(same, new);
                 } else {
                     self.pod_bound(same, new);
                 }
@@ -73,7 +73,7 @@ impl Scheduler {
         }
     }
 
-    fn pod_waits(&self, pod: &Arc<Pod>) {
+    fn pod_waits(&self, old: Option<&Arc<Pod>>, pod: &Arc<Pod>) {
         if pod.scheduler_name != self.name {
             return;
         }
@@ -83,7 +83,11 @@ impl Scheduler {
                 // Assumed; an older version may still arrive.
                 return;
             }
-            state.cache.nominate(pod.clone(), &pod.nominated_node);
+            // A version from before the nomination was written does not take it back.
+            let was = old.map_or("", |o| o.nominated_node.as_str());
+            if was != pod.nominated_node {
+                state.cache.nominate(pod.clone(), &pod.nominated_node);
+            }
         }
         self.queue.set(pod.clone());
     }
@@ -110,6 +114,7 @@ impl Scheduler {
             state.cache.unnominate(pod.uid());
         }
         self.queue.remove(pod.uid());
+        self.changes.send_modify(|n| *n += 1);
         self.queue.event(Event::PodDelete);
     }
 }

@@ -12,11 +12,13 @@ mod framework;
 mod handlers;
 mod listers;
 mod plugins;
+mod preemption;
 mod queue;
 mod schedule;
 mod scheduler;
 #[cfg(test)]
 mod testing;
+mod volumes;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;

@@ -157,7 +157,20 @@ impl SchedulingQueue {
         pod
     }
 
+    /// Whether a pod that is being tried has ended or got a node meanwhile.
+    pub fn is_gone(&self, uid: &str) -> bool {
+        matches!(self.inner.lock().in_flight.get(uid), None | Some(InFlight::Deleted))
+    }
+
+    /// Tries a waiting pod again at once.
+    pub fn activate(&self, uid: &str) {
+        let gated = |entry: &Entry| entry.place == Place::Gated;
+        self.inner.lock().relocate(uid, |entry| if gated(entry) { Place::Gated } else { Place::Active });
+        self.wake.notify_one();
+    }
+
     /// How many pods wait in any place.
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.inner.lock().entries.len()
     }

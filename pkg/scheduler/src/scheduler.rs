@@ -1,7 +1,7 @@
 //! The loop: take a pod from the queue, decide, assume, and bind in a task of its own.
 //!
-//! Invariants: decisions are made one after the other; at most [`BINDINGS`] writes are on their way; a pod taken from the
-//! queue is given back or done with on every path.
+//! Invariants: decisions are made one after the other; at most [`WRITES`] pods are being written about; a pod taken from
+//! the queue is given back or done with on every path.
 
 use std::sync::Arc;
 
@@ -9,20 +9,22 @@ use kedge_base::{SharedClock, TaskGroup, random};
 use kedge_client::{Client, EventRecorder, Informer, ListParams};
 use kedge_meta::resources;
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
 use crate::api::{Node, Pod};
 use crate::bind::Writer;
 use crate::cache::Cache;
-use crate::fiterror::FitError;
 use crate::framework::{Event, PluginSet, Profile};
 use crate::listers::Listers;
+use crate::plugins::{VolumeDecision, decide_volumes};
+use crate::preemption::{Candidate, Refusal, preempt};
 use crate::queue::{Outcome, Queued, SchedulingQueue};
 use crate::schedule::{Cursor, Failure, schedule};
+use crate::volumes::{VolumeBinder, VolumeError};
 
-/// Writes that may be on their way at the same time.
-const BINDINGS: usize = 128;
+/// Pods that may be written about at the same time.
+const WRITES: usize = 128;
 /// Waits for any event that any plugin waits for.
 const ANY_PLUGIN: PluginSet = PluginSet::MAX;
 
@@ -40,11 +42,30 @@ pub struct Scheduler {
     pub state: Mutex<State>,
     pub queue: SchedulingQueue,
     pub listers: Listers,
-    pub profile: Profile,
-    pub writer: Arc<Writer>,
+    /// Counts changes of claims and ends of pods, for those who wait for volumes.
+    pub changes: watch::Sender<u64>,
+    profile: Profile,
+    writer: Arc<Writer>,
     pods: Informer<Pod>,
     tasks: TaskGroup,
-    bindings: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
+}
+
+/// Where a pod shall go.
+struct Chosen {
+    node: String,
+    volumes: VolumeDecision,
+}
+
+/// Why it cannot go anywhere now, and what is done about it.
+struct Unfit {
+    message: String,
+    rejected_by: PluginSet,
+    /// The node it waits for from now on; empty for none, absent if that stays as it is.
+    nominated: Option<String>,
+    victims: Vec<Arc<Pod>>,
+    /// Less important pods that waited for the same node.
+    displaced: Vec<Arc<Pod>>,
 }
 
 /// Starts informers and the loop.
@@ -58,6 +79,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str
         state: Mutex::new(State { cache: Cache::default(), cursor: Cursor::new(random::u64()) }),
         queue: SchedulingQueue::new(clock.clone(), profile.interests()),
         listers: Listers::start(client, &tasks),
+        changes: watch::Sender::new(0),
         profile,
         writer: Arc::new(Writer {
             client: client.clone(),
@@ -66,7 +88,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str
         }),
         pods: Informer::start(client, &tasks, &resources::PODS, unfinished),
         tasks: tasks.clone(),
-        bindings: Arc::new(Semaphore::new(BINDINGS)),
+        writes: Arc::new(Semaphore::new(WRITES)),
     });
     let nodes: Informer<Node> = Informer::start(client, &tasks, &resources::NODES, ListParams::default());
     tasks.spawn_until_shutdown("scheduling", scheduler.run(nodes));
@@ -84,7 +106,7 @@ impl Scheduler {
         self.follow_listers();
         info!(nodes = nodes.len(), pods = self.pods.len(), "scheduling");
         loop {
-            let Ok(permit) = self.bindings.clone().acquire_owned().await else { return };
+            let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
             let queued = self.queue.pop().await;
             self.schedule_one(queued, permit);
             tokio::task::yield_now().await;
@@ -93,7 +115,10 @@ impl Scheduler {
 
     fn follow_listers(self: &Arc<Self>) {
         let this = self.clone();
-        self.listers.claims.on_change(move |_| this.queue.event(Event::Claim));
+        self.listers.claims.on_change(move |_| {
+            this.changes.send_modify(|n| *n += 1);
+            this.queue.event(Event::Claim);
+        });
         let this = self.clone();
         self.listers.volumes.on_change(move |_| this.queue.event(Event::Volume));
         let this = self.clone();
@@ -103,74 +128,150 @@ impl Scheduler {
     }
 
     fn schedule_one(self: &Arc<Self>, queued: Queued, permit: OwnedSemaphorePermit) {
-        let pod = queued.pod.clone();
-        if pod.metadata.is_deleting() {
-            // Its deletion will end it; until then nothing is to be done.
-            debug!(pod = %pod.metadata.key(), "not scheduling a pod that is being deleted");
+        let pod = &queued.pod;
+        if pod.metadata.is_deleting() || self.state.lock().cache.has_pod(pod.uid()) {
+            // Its deletion will end it, or its binding is on its way: nothing is to be done.
+            debug!(pod = %pod.metadata.key(), "not scheduling a pod that is being deleted or bound");
             self.queue.done(pod.uid());
             return;
         }
-        let decision = {
-            let mut state = self.state.lock();
-            let State { cache, cursor } = &mut *state;
-            if cache.has_pod(pod.uid()) {
-                self.queue.done(pod.uid());
-                return;
-            }
-            let decision = schedule(&self.profile, cache, &self.listers, &pod, cursor);
-            decision.map(|node| {
-                cache.assume(pod.clone(), node);
-                cache.info(node).node.name().to_owned()
-            })
-        };
-        match decision {
-            Ok(node) => {
-                let this = self.clone();
-                self.tasks.spawn("bind", async move {
-                    this.bind(queued, &node).await;
+        let this = self.clone();
+        match self.decide(pod) {
+            Ok(chosen) => self.tasks.spawn("bind", async move { this.bind(queued, chosen, permit).await }),
+            Err(unfit) => {
+                let Some(pod) = self.queue.retry(&queued, Outcome::Rejected(unfit.rejected_by)) else { return };
+                self.tasks.spawn("report", async move {
+                    this.report(&pod, unfit).await;
                     drop(permit);
                 });
             }
-            Err(failure) => self.fail(&queued, failure, permit),
         }
     }
 
-    async fn bind(&self, queued: Queued, node: &str) {
+    /// Decides, and assumes what was decided.
+    fn decide(&self, pod: &Arc<Pod>) -> Result<Chosen, Unfit> {
+        let mut state = self.state.lock();
+        let State { cache, cursor } = &mut *state;
+        let node = match schedule(&self.profile, cache, &self.listers, pod, cursor) {
+            Ok(node) => node,
+            Err(failure) => return Err(self.unfit(cache, cursor, pod, failure)),
+        };
+        let volumes = decide_volumes(pod, cache.info(node), cache, &self.listers).map_err(|rejection| Unfit {
+            message: rejection.reasons.join(", "),
+            rejected_by: ANY_PLUGIN,
+            nominated: None,
+            victims: Vec::new(),
+            displaced: Vec::new(),
+        })?;
+        volumes.bind.iter().for_each(|(_, volume)| cache.reserve_volume(&volume.metadata.name));
+        cache.assume(pod.clone(), node);
+        Ok(Chosen { node: cache.info(node).node.name().to_owned(), volumes })
+    }
+
+    /// Looks for pods to preempt, and nominates the node if there are some.
+    fn unfit(&self, cache: &mut Cache, cursor: &mut Cursor, pod: &Arc<Pod>, failure: Failure) -> Unfit {
+        let mut unfit = Unfit {
+            message: failure.to_string(),
+            rejected_by: ANY_PLUGIN,
+            nominated: Some(String::new()),
+            victims: Vec::new(),
+            displaced: Vec::new(),
+        };
+        let Failure::Fit(mut error) = failure else { return unfit };
+        unfit.rejected_by = error.rejected_by;
+        match preempt(&self.profile, cache, &self.listers, pod, &error, cursor) {
+            Ok(Candidate { node, victims, .. }) => {
+                let name = cache.info(node).node.name().to_owned();
+                let less = |p: &&Arc<Pod>| p.priority < pod.priority;
+                unfit.displaced = cache.nominated_to(&name).filter(less).cloned().collect();
+                unfit.displaced.iter().for_each(|p| cache.unnominate(p.uid()));
+                unfit.victims = victims;
+                unfit.nominated = Some(name);
+            }
+            Err(refusal) => {
+                error.post_filter = format!("preemption: {refusal}");
+                if !matches!(refusal, Refusal::NotHelpful(_)) {
+                    unfit.nominated = None;
+                }
+            }
+        }
+        if let Some(node) = &unfit.nominated {
+            cache.nominate(pod.clone(), node);
+        }
+        unfit.message = error.to_string();
+        debug!(pod = %pod.metadata.key(), reason = unfit.message, "unschedulable");
+        unfit
+    }
+
+    async fn report(&self, pod: &Pod, unfit: Unfit) {
+        let node = unfit.nominated.as_deref();
+        for displaced in &unfit.displaced {
+            self.writer.clear_nomination(displaced).await;
+        }
+        for victim in unfit.victims.iter().filter(|v| !v.metadata.is_deleting()) {
+            if let Err(err) = self.writer.preempt(pod, victim, node.unwrap_or_default(), &self.name).await {
+                warn!(pod = %pod.metadata.key(), victim = %victim.metadata.key(), error = %err, "preemption failed");
+                self.queue.activate(pod.uid());
+            }
+        }
+        self.writer.failed(pod, "Unschedulable", &unfit.message, node).await;
+    }
+
+    async fn bind(&self, queued: Queued, chosen: Chosen, permit: OwnedSemaphorePermit) {
         let pod = &queued.pod;
-        let Err(err) = self.writer.bind(pod, node).await else {
+        let result = self.bind_volumes_and_pod(&queued, &chosen, permit).await;
+        {
+            let mut state = self.state.lock();
+            chosen.volumes.bind.iter().for_each(|(_, volume)| state.cache.release_volume(&volume.metadata.name));
+        }
+        let Err(err) = result else {
             self.queue.done(pod.uid());
             return;
         };
         let forgotten = self.state.lock().cache.forget(pod.uid());
         self.queue.event(Event::PodDelete);
-        if err.is_not_found() || !forgotten {
+        let ended = match &err {
+            VolumeError::Api(err) => err.is_not_found(),
+            VolumeError::PodGone => true,
+            _ => false,
+        };
+        if !forgotten || ended {
             self.queue.done(pod.uid());
             return;
         }
-        warn!(pod = %pod.metadata.key(), node, error = %err, "binding failed, trying again");
+        warn!(pod = %pod.metadata.key(), node = chosen.node, error = %err, "binding failed, trying again");
         let message = format!("binding rejected: {err}");
         if let Some(pod) = self.queue.retry(&queued, Outcome::Error) {
             self.writer.failed(&pod, "SchedulerError", &message, Some("")).await;
         }
     }
 
-    /// Gives a pod back that fits nowhere, and says so.
-    fn fail(self: &Arc<Self>, queued: &Queued, failure: Failure, permit: OwnedSemaphorePermit) {
-        let message = failure.to_string();
-        debug!(pod = %queued.pod.metadata.key(), reason = message, "unschedulable");
-        let rejected_by = match &failure {
-            Failure::Fit(error) => FitError::clone(error).rejected_by,
-            Failure::NoNodes => ANY_PLUGIN,
-            Failure::Assigned => {
-                self.queue.done(queued.pod.uid());
-                return;
-            }
-        };
-        let Some(pod) = self.queue.retry(queued, Outcome::Rejected(rejected_by)) else { return };
-        let writer = self.writer.clone();
-        self.tasks.spawn("report", async move {
-            writer.failed(&pod, "Unschedulable", &message, None).await;
+    async fn bind_volumes_and_pod(
+        &self,
+        queued: &Queued,
+        chosen: &Chosen,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(), VolumeError> {
+        let pod = &queued.pod;
+        if chosen.volumes.is_empty() {
+            self.writer.bind(pod, &chosen.node).await?;
             drop(permit);
-        });
+            return Ok(());
+        }
+        // Volumes may take minutes, in which others shall not wait.
+        drop(permit);
+        let binder = VolumeBinder {
+            client: &self.writer.client,
+            clock: &self.writer.clock,
+            listers: &self.listers,
+            changed: self.changes.subscribe(),
+        };
+        let gone = || self.queue.is_gone(pod.uid());
+        tokio::select! {
+            done = binder.run(&chosen.volumes, &chosen.node, gone) => done?,
+            () = self.tasks.shutdown().requested() => return Err(VolumeError::PodGone),
+        }
+        self.writer.bind(pod, &chosen.node).await?;
+        Ok(())
     }
 }

@@ -70,11 +70,6 @@ impl Resources {
         self.scalar.binary_search_by(|(n, _)| n.as_ref().cmp(name)).ok().map(|i| self.scalar[i].1)
     }
 
-    /// Nothing at all is asked for.
-    pub fn is_zero(&self) -> bool {
-        self.milli_cpu == 0 && self.memory == 0 && self.ephemeral_storage == 0 && self.scalar.is_empty()
-    }
-
     /// Adds.
     pub fn add(&mut self, other: &Self) {
         self.merge(other, i64::saturating_add);

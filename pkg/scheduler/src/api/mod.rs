@@ -11,12 +11,14 @@ mod podaffinity;
 mod requests;
 mod taints;
 
-pub use amount::{Resources, ScalarName};
+pub use amount::Resources;
 pub use node::Node;
-pub use nodeselector::{NodeSelector, PreferredTerm, Term};
+pub use nodeselector::PreferredTerm;
 pub use objects::{
     Budget, Claim, ClaimPhase, Namespace, SELECTED_NODE, Service, StorageClass, Volume, Workload, volume_reaches,
 };
-pub use pod::{Condition, HostPort, Pending, Pod, PodVolume, SpreadConstraint};
+#[cfg(test)]
+pub use pod::Condition;
+pub use pod::{HostPort, Pending, Pod, PodVolume, SpreadConstraint};
 pub use podaffinity::{PodAffinity, PodAffinityTerm};
 pub use taints::{Effect, Taint, Toleration, tolerated};

@@ -8,7 +8,7 @@ mod classes;
 mod images;
 mod nodeinfo;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use classes::{Class, Classes};
@@ -30,6 +30,8 @@ pub struct Cache {
     pub classes: Classes,
     pub images: Images,
     nominated: HashMap<String, Nominated>,
+    /// Volumes that are being bound to claims.
+    reserved: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -175,6 +177,21 @@ impl Cache {
     /// The pods that wait for a node.
     pub fn nominated_to(&self, node: &str) -> impl Iterator<Item = &Arc<Pod>> {
         self.nominated.values().filter(move |n| n.node == node).map(|n| &n.pod)
+    }
+
+    /// Keeps a volume for the claim it is being bound to.
+    pub fn reserve_volume(&mut self, name: &str) {
+        self.reserved.insert(name.to_owned());
+    }
+
+    /// The binding has been seen, or has failed.
+    pub fn release_volume(&mut self, name: &str) {
+        self.reserved.remove(name);
+    }
+
+    /// Whether a volume is being bound to a claim.
+    pub fn volume_reserved(&self, name: &str) -> bool {
+        self.reserved.contains(name)
     }
 
     fn slot(&mut self, name: &str) -> usize {

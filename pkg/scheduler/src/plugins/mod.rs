@@ -13,6 +13,9 @@ mod spread_score;
 mod taint_toleration;
 #[cfg(test)]
 mod testing;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_zone;
 
 pub use balanced_allocation::NodeResourcesBalancedAllocation;
 pub use image_locality::ImageLocality;
@@ -24,3 +27,6 @@ pub use node_resources_fit::NodeResourcesFit;
 pub use node_unschedulable::NodeUnschedulable;
 pub use pod_topology_spread::PodTopologySpread;
 pub use taint_toleration::TaintToleration;
+pub use volume_binding::{Decision as VolumeDecision, VolumeBinding, decide as decide_volumes};
+pub use volume_restrictions::VolumeRestrictions;
+pub use volume_zone::VolumeZone;
