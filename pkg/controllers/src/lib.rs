@@ -7,6 +7,7 @@ mod context;
 mod deployment;
 mod discovery;
 mod garbage_collector;
+mod job;
 mod namespace;
 mod node;
 mod objects;
@@ -18,6 +19,7 @@ mod workload;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
+use kedge_meta::resources;
 
 use context::Context;
 
@@ -37,6 +39,8 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
+    let jobs = ctx.informer(&resources::JOBS);
+    job::start(&ctx, &jobs);
     service::start(&ctx);
     garbage_collector::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);

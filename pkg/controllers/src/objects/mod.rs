@@ -3,15 +3,14 @@
 //! Invariant: none of these is ever written back as a whole; writes are patches or objects built from stored JSON.
 
 mod core;
+mod job;
 mod pod;
 mod workload;
 
-pub use self::core::{Namespace, Node, NodeSpec, NodeStatus, Service, ServicePort, ServiceSpec, Taint};
-pub use pod::{Container, ContainerPort, Pod, PodIp, PodSpec, PodStatus, Toleration};
-pub use workload::{
-    Deployment, DeploymentSpec, DeploymentStatus, DeploymentStrategy, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus,
-    RollingUpdate,
-};
+pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
+pub use job::{FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
+pub use pod::{ContainerPort, Pod, Toleration};
+pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 
 use jiff::Timestamp;
 use kedge_base::time;
@@ -119,7 +118,7 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-keyed!(Meta, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
+keyed!(Meta, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
 
 #[cfg(test)]
 mod tests {
