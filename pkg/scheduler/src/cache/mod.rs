@@ -6,6 +6,7 @@
 
 mod classes;
 mod images;
+mod labels;
 mod nodeinfo;
 
 use std::collections::{BTreeSet, HashMap};
@@ -13,7 +14,10 @@ use std::sync::Arc;
 
 pub use classes::{Class, Classes};
 pub use images::{Image, Images};
+pub use labels::{Domains, LabelId};
 pub use nodeinfo::NodeInfo;
+
+use labels::Interner;
 
 use crate::api::{Node, Pod};
 
@@ -29,6 +33,7 @@ pub struct Cache {
     pods: HashMap<String, Placed>,
     pub classes: Classes,
     pub images: Images,
+    labels: Interner,
     nominated: HashMap<String, Nominated>,
     /// Volumes that are being bound to claims.
     reserved: BTreeSet<String>,
@@ -76,27 +81,40 @@ impl Cache {
     /// Takes in a new or changed node.
     pub fn set_node(&mut self, node: Arc<Node>) {
         let index = self.slot(node.name());
-        let images: Vec<usize> = node.images.iter().map(|(name, size)| self.images.add(name, *size)).collect();
-        let info = &mut self.infos[index];
+        let info = &self.infos[index];
         let reorder = !info.exists || info.node.zone() != node.zone();
-        for image in info.set_node(node, images) {
-            self.images.remove(image);
-        }
+        self.replace_node(index, node, true);
         if reorder {
             self.reorder();
         }
     }
 
+    fn replace_node(&mut self, index: usize, node: Arc<Node>, exists: bool) {
+        let images = node.images.iter().map(|(name, size)| self.images.add(name, *size)).collect();
+        let labels = &node.metadata.labels;
+        let labels = labels.iter().map(|(k, v)| (self.labels.acquire(k), self.labels.acquire(v))).collect();
+        let (images, labels) = self.infos[index].replace(node, exists, images, labels);
+        images.into_iter().for_each(|id| self.images.remove(id));
+        for (key, value) in labels {
+            self.labels.release(key);
+            self.labels.release(value);
+        }
+    }
+
+    /// The number of a label key; `None` if no node has it.
+    pub fn label_key(&self, key: &str) -> Option<LabelId> {
+        self.labels.get(key)
+    }
+
+    /// Counters for the values of a label.
+    pub fn domains(&self) -> Domains {
+        Domains::new(self.labels.bound())
+    }
+
     /// Removes a node; its pods stay until they are removed themselves.
     pub fn remove_node(&mut self, name: &str) {
         let Some(index) = self.find(name) else { return };
-        let blank = Arc::new(nodeinfo::nameless(name));
-        let info = &mut self.infos[index];
-        let images = info.set_node(blank, Vec::new());
-        info.exists = false;
-        for image in images {
-            self.images.remove(image);
-        }
+        self.replace_node(index, Arc::new(nodeinfo::nameless(name)), false);
         self.release(index);
         self.reorder();
     }

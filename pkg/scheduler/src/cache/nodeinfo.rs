@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kedge_meta::ObjectMeta;
 
+use super::labels::LabelId;
 use crate::api::{HostPort, Node, Pod, Resources};
 
 /// A node and what occupies it.
@@ -20,6 +21,8 @@ pub struct NodeInfo {
     pub ports: Vec<HostPort>,
     /// Numbers of the images on it, sorted.
     images: Vec<usize>,
+    /// Numbers of its label keys and values, sorted.
+    labels: Vec<(LabelId, LabelId)>,
 }
 
 /// A node of which nothing is known but its name.
@@ -39,6 +42,7 @@ impl NodeInfo {
             scored_memory: 0,
             ports: Vec::new(),
             images: Vec::new(),
+            labels: Vec::new(),
         }
     }
 
@@ -47,12 +51,24 @@ impl NodeInfo {
         self.images.binary_search(&image).is_ok()
     }
 
-    /// Replaces the node; returns the images it had.
-    pub fn set_node(&mut self, node: Arc<Node>, mut images: Vec<usize>) -> Vec<usize> {
+    /// The topology domain it is in: the number of its value of a label.
+    pub fn domain(&self, key: LabelId) -> Option<LabelId> {
+        self.labels.binary_search_by_key(&key, |(k, _)| *k).ok().map(|i| self.labels[i].1)
+    }
+
+    /// Replaces the node; returns images and labels that it had.
+    pub fn replace(
+        &mut self,
+        node: Arc<Node>,
+        exists: bool,
+        mut images: Vec<usize>,
+        mut labels: Vec<(LabelId, LabelId)>,
+    ) -> (Vec<usize>, Vec<(LabelId, LabelId)>) {
         images.sort_unstable();
+        labels.sort_unstable();
         self.node = node;
-        self.exists = true;
-        std::mem::replace(&mut self.images, images)
+        self.exists = exists;
+        (std::mem::replace(&mut self.images, images), std::mem::replace(&mut self.labels, labels))
     }
 
     /// Counts a pod.

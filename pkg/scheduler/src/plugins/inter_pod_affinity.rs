@@ -1,9 +1,9 @@
 //! Affinity and anti-affinity between pods: required terms refuse nodes, preferred ones score them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::api::{Pod, PodAffinity, PodAffinityTerm};
-use crate::cache::{Class, NodeInfo};
+use crate::cache::{Class, Domains, LabelId, NodeInfo};
 use crate::framework::{Event, Incoming, MAX_NODE_SCORE, NodeFilter, NodeScorer, Plugin, PreFilter, Rejection, View};
 
 const AFFINITY: &str = "node(s) didn't match pod affinity rules";
@@ -15,21 +15,58 @@ const HARD_WEIGHT: i64 = 1;
 /// The plugin.
 pub struct InterPodAffinity;
 
-/// Numbers by label key and value.
-type ByTopology<'a> = HashMap<&'a str, HashMap<&'a str, i64>>;
+/// Numbers by topology: for each label key, by the label's value.
+#[derive(Default)]
+struct ByTopology(Vec<(LabelId, Domains)>);
 
-struct Filter<'a> {
-    terms: Option<&'a PodAffinity>,
+struct Filter {
+    /// The pod has required terms of its own.
+    has_terms: bool,
+    /// Label keys of the required terms, and of the anti-affinity terms; absent if no node has the label.
+    keys: Vec<Option<LabelId>>,
+    anti_keys: Vec<Option<LabelId>>,
     /// The pod matches its own required terms, so that it may be the first of its kind.
     matches_itself: bool,
     /// Pods that match all required terms, and each of the anti-affinity terms.
-    affinity: ByTopology<'a>,
-    anti_affinity: ByTopology<'a>,
+    affinity: ByTopology,
+    anti_affinity: ByTopology,
     /// Existing pods with a required anti-affinity to the incoming one.
-    existing: ByTopology<'a>,
+    existing: ByTopology,
 }
 
-struct Scorer<'a>(ByTopology<'a>);
+struct Scorer(ByTopology);
+
+impl ByTopology {
+    /// Adds `weight` for each pod of the class where its node is in the topology.
+    fn spread(&mut self, view: View<'_>, class: &Class, key: &str, weight: i64) {
+        let Some(key) = view.cache.label_key(key) else { return };
+        let place = self.0.iter().position(|(k, _)| *k == key).unwrap_or_else(|| {
+            self.0.push((key, view.cache.domains()));
+            self.0.len() - 1
+        });
+        let domains = &mut self.0[place].1;
+        for (index, pods) in &class.nodes {
+            if let Some(domain) = view.cache.info(*index).domain(key) {
+                domains.add(domain, weight * i64::from(*pods));
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, domains)| domains.len() == 0)
+    }
+
+    /// The number of one domain.
+    fn at(&self, key: LabelId, domain: LabelId) -> i64 {
+        let domains = self.0.iter().find(|(k, _)| *k == key);
+        domains.and_then(|(_, domains)| domains.get(domain)).unwrap_or_default()
+    }
+
+    /// The numbers of all domains that a node is in.
+    fn of<'a>(&'a self, node: &'a NodeInfo) -> impl Iterator<Item = i64> + 'a {
+        self.0.iter().filter_map(|(key, domains)| domains.get(node.domain(*key)?))
+    }
+}
 
 fn matches_class(term: &PodAffinityTerm, class: &Class, view: View<'_>) -> bool {
     term.matches(&class.namespace, &class.labels, || view.listers.namespace_labels(&class.namespace))
@@ -37,19 +74,6 @@ fn matches_class(term: &PodAffinityTerm, class: &Class, view: View<'_>) -> bool 
 
 fn matches_pod(term: &PodAffinityTerm, pod: &Pod, namespace: &BTreeMap<String, String>) -> bool {
     term.matches(&pod.metadata.namespace, &pod.metadata.labels, || namespace.clone())
-}
-
-/// Adds `weight` for each pod of the class where its node is in the topology.
-fn spread<'a>(to: &mut ByTopology<'a>, view: View<'a>, class: &'a Class, key: &'a str, weight: i64) {
-    for (index, pods) in &class.nodes {
-        if let Some(value) = view.cache.info(*index).node.label(key) {
-            *to.entry(key).or_default().entry(value).or_default() += weight * i64::from(*pods);
-        }
-    }
-}
-
-fn at(numbers: &ByTopology<'_>, key: &str, value: &str) -> i64 {
-    numbers.get(key).and_then(|values| values.get(value)).copied().unwrap_or_default()
 }
 
 impl Plugin for InterPodAffinity {
@@ -65,11 +89,13 @@ impl Plugin for InterPodAffinity {
         let pod = incoming.pod;
         let terms = pod.affinity.as_deref().filter(|t| !t.required.is_empty() || !t.anti_required.is_empty());
         let mut filter = Filter {
-            terms,
+            has_terms: terms.is_some(),
+            keys: Vec::new(),
+            anti_keys: Vec::new(),
             matches_itself: false,
-            affinity: HashMap::new(),
-            anti_affinity: HashMap::new(),
-            existing: HashMap::new(),
+            affinity: ByTopology::default(),
+            anti_affinity: ByTopology::default(),
+            existing: ByTopology::default(),
         };
         let mut classes = view.cache.classes.with_affinity().peekable();
         if terms.is_none() && classes.peek().is_none() {
@@ -78,7 +104,7 @@ impl Plugin for InterPodAffinity {
         let namespace = view.listers.namespace_labels(&pod.metadata.namespace);
         for (class, affinity) in classes {
             for term in affinity.anti_required.iter().filter(|t| matches_pod(t, pod, &namespace)) {
-                spread(&mut filter.existing, view, class, &term.topology_key, 1);
+                filter.existing.spread(view, class, &term.topology_key, 1);
             }
         }
         let Some(terms) = terms else {
@@ -87,13 +113,16 @@ impl Plugin for InterPodAffinity {
         for class in view.cache.classes.all() {
             if !terms.required.is_empty() && terms.required.iter().all(|t| matches_class(t, class, view)) {
                 for term in &terms.required {
-                    spread(&mut filter.affinity, view, class, &term.topology_key, 1);
+                    filter.affinity.spread(view, class, &term.topology_key, 1);
                 }
             }
             for term in terms.anti_required.iter().filter(|t| matches_class(t, class, view)) {
-                spread(&mut filter.anti_affinity, view, class, &term.topology_key, 1);
+                filter.anti_affinity.spread(view, class, &term.topology_key, 1);
             }
         }
+        let keys = |terms: &[PodAffinityTerm]| terms.iter().map(|t| view.cache.label_key(&t.topology_key)).collect();
+        filter.keys = keys(&terms.required);
+        filter.anti_keys = keys(&terms.anti_required);
         filter.matches_itself = terms.required.iter().all(|t| matches_pod(t, pod, &namespace));
         PreFilter::Check(Box::new(filter))
     }
@@ -104,7 +133,7 @@ impl Plugin for InterPodAffinity {
         view: View<'a>,
         _nodes: &[usize],
     ) -> Option<Box<dyn NodeScorer + 'a>> {
-        let mut scores = HashMap::new();
+        let mut scores = ByTopology::default();
         let preferred = incoming.pod.affinity.as_deref();
         let preferred = preferred.filter(|t| !t.preferred.is_empty() || !t.anti_preferred.is_empty());
         if let Some(own) = preferred {
@@ -123,71 +152,62 @@ impl Plugin for InterPodAffinity {
     }
 }
 
-fn score_own<'a>(scores: &mut ByTopology<'a>, own: &'a PodAffinity, class: &'a Class, view: View<'a>) {
+fn score_own(scores: &mut ByTopology, own: &PodAffinity, class: &Class, view: View<'_>) {
     for (sign, terms) in [(1, &own.preferred), (-1, &own.anti_preferred)] {
         for (weight, term) in terms.iter().filter(|(_, t)| matches_class(t, class, view)) {
-            spread(scores, view, class, &term.topology_key, sign * weight);
+            scores.spread(view, class, &term.topology_key, sign * weight);
         }
     }
 }
 
-fn score_theirs<'a>(
-    scores: &mut ByTopology<'a>,
-    theirs: &'a PodAffinity,
-    class: &'a Class,
+fn score_theirs(
+    scores: &mut ByTopology,
+    theirs: &PodAffinity,
+    class: &Class,
     pod: &Pod,
     namespace: &BTreeMap<String, String>,
-    view: View<'a>,
+    view: View<'_>,
 ) {
     for term in theirs.required.iter().filter(|t| matches_pod(t, pod, namespace)) {
-        spread(scores, view, class, &term.topology_key, HARD_WEIGHT);
+        scores.spread(view, class, &term.topology_key, HARD_WEIGHT);
     }
     for (sign, terms) in [(1, &theirs.preferred), (-1, &theirs.anti_preferred)] {
         for (weight, term) in terms.iter().filter(|(_, t)| matches_pod(t, pod, namespace)) {
-            spread(scores, view, class, &term.topology_key, sign * weight);
+            scores.spread(view, class, &term.topology_key, sign * weight);
         }
     }
 }
 
-impl Filter<'_> {
-    fn affinity_holds(&self, terms: &PodAffinity, node: &NodeInfo) -> bool {
+impl Filter {
+    fn affinity_holds(&self, node: &NodeInfo) -> bool {
         let mut found = true;
-        for term in &terms.required {
-            let Some(value) = node.node.label(&term.topology_key) else { return false };
-            found &= at(&self.affinity, &term.topology_key, value) > 0;
+        for key in &self.keys {
+            let Some((key, domain)) = key.and_then(|k| Some((k, node.domain(k)?))) else { return false };
+            found &= self.affinity.at(key, domain) > 0;
         }
         // The first of a group of pods with affinity to each other finds none of the others.
         found || (self.affinity.is_empty() && self.matches_itself)
     }
 }
 
-impl NodeFilter for Filter<'_> {
+impl NodeFilter for Filter {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        if let Some(terms) = self.terms {
-            if !self.affinity_holds(terms, node) {
+        if self.has_terms {
+            if !self.affinity_holds(node) {
                 return Err(Rejection::unresolvable(AFFINITY));
             }
-            let meets = |term: &PodAffinityTerm| {
-                let value = node.node.label(&term.topology_key);
-                value.is_some_and(|v| at(&self.anti_affinity, &term.topology_key, v) > 0)
-            };
-            if terms.anti_required.iter().any(meets) {
+            let meets = |key: &LabelId| node.domain(*key).is_some_and(|d| self.anti_affinity.at(*key, d) > 0);
+            if self.anti_keys.iter().flatten().any(meets) {
                 return Err(Rejection::unschedulable(ANTI_AFFINITY));
             }
         }
-        let refused = |(key, values): (&&str, &HashMap<&str, i64>)| {
-            node.node.label(key).and_then(|v| values.get(v)).is_some_and(|pods| *pods > 0)
-        };
-        if self.existing.iter().any(refused) { Err(Rejection::unschedulable(EXISTING)) } else { Ok(()) }
+        if self.existing.of(node).any(|pods| pods > 0) { Err(Rejection::unschedulable(EXISTING)) } else { Ok(()) }
     }
 }
 
-impl NodeScorer for Scorer<'_> {
+impl NodeScorer for Scorer {
     fn score(&self, _index: usize, node: &NodeInfo) -> i64 {
-        let of = |(key, values): (&&str, &HashMap<&str, i64>)| {
-            node.node.label(key).and_then(|v| values.get(v)).copied().unwrap_or_default()
-        };
-        self.0.iter().map(of).sum()
+        self.0.of(node).sum()
     }
 
     fn normalize(&self, _nodes: &[usize], scores: &mut [i64]) {

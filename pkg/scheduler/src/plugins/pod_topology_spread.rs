@@ -1,9 +1,7 @@
 //! Spreads pods over the values of node labels: hard constraints refuse nodes, soft ones score them.
 
-use std::collections::HashMap;
-
 use crate::api::{Pending, SpreadConstraint, tolerated};
-use crate::cache::{Class, NodeInfo};
+use crate::cache::{Class, Domains, LabelId, NodeInfo};
 use crate::framework::{Event, Incoming, NodeFilter, NodeScorer, Plugin, PreFilter, Rejection, View};
 use crate::plugins::{node_affinity, spread_score};
 
@@ -16,8 +14,9 @@ pub struct PodTopologySpread;
 /// A hard constraint with the pods that match it counted.
 struct Counted<'a> {
     constraint: &'a SpreadConstraint,
-    /// Matching pods by value of the label.
-    domains: HashMap<&'a str, i64>,
+    key: Option<LabelId>,
+    /// Matching pods.
+    domains: Domains,
     min: i64,
     /// 1 if the incoming pod itself matches.
     own: i64,
@@ -76,40 +75,40 @@ fn count<'a>(
     incoming: Incoming<'a>,
     view: View<'a>,
 ) -> Counted<'a> {
-    let mut domains: HashMap<&'a str, i64> = HashMap::new();
-    let mut included_nodes: HashMap<usize, &'a str> = HashMap::new();
-    for index in view.cache.order() {
-        let node = view.cache.info(*index);
-        let complete = hard.iter().all(|c| node.node.label(&c.topology_key).is_some());
-        let Some(value) = node.node.label(&constraint.topology_key).filter(|_| complete) else { continue };
-        if included(constraint, incoming.spec, node) {
-            domains.entry(value).or_default();
-            included_nodes.insert(*index, value);
-        }
-    }
-    for class in counted(constraint, incoming, view) {
-        for (index, pods) in &class.nodes {
-            if let Some(value) = included_nodes.get(index) {
-                *domains.entry(value).or_default() += i64::from(*pods);
+    let keys: Option<Vec<LabelId>> = hard.iter().map(|c| view.cache.label_key(&c.topology_key)).collect();
+    let key = view.cache.label_key(&constraint.topology_key);
+    let mut domains = view.cache.domains();
+    let mut domain_of: Vec<Option<LabelId>> = vec![None; view.cache.index_bound()];
+    // Without one of the keys on any node, no node counts.
+    if let (Some(keys), Some(key)) = (keys, key) {
+        for index in view.cache.order() {
+            let node = view.cache.info(*index);
+            let complete = keys.iter().all(|k| node.domain(*k).is_some());
+            let Some(domain) = node.domain(key).filter(|_| complete) else { continue };
+            if included(constraint, incoming.spec, node) {
+                domains.add(domain, 0);
+                domain_of[*index] = Some(domain);
             }
         }
     }
-    let min = if domains.len() < constraint.min_domains {
-        0
-    } else {
-        domains.values().copied().min().unwrap_or(i64::from(i32::MAX))
-    };
+    for (index, pods) in counted(constraint, incoming, view).flat_map(|class| &class.nodes) {
+        if let Some(domain) = domain_of[*index] {
+            domains.add(domain, i64::from(*pods));
+        }
+    }
+    let enough = domains.len() >= constraint.min_domains;
+    let min = if enough { domains.min().unwrap_or(i64::from(i32::MAX)) } else { 0 };
     let own = i64::from(constraint.selector.matches(&incoming.pod.metadata.labels));
-    Counted { constraint, domains, min, own }
+    Counted { constraint, key, domains, min, own }
 }
 
 impl NodeFilter for Filter<'_> {
     fn filter(&self, node: &NodeInfo) -> Result<(), Rejection> {
-        for Counted { constraint, domains, min, own } in &self.0 {
-            let Some(value) = node.node.label(&constraint.topology_key) else {
+        for Counted { constraint, key, domains, min, own } in &self.0 {
+            let Some(domain) = key.and_then(|k| node.domain(k)) else {
                 return Err(Rejection::unresolvable(NO_LABEL));
             };
-            let pods = domains.get(value).copied().unwrap_or_default();
+            let pods = domains.get(domain).unwrap_or_default();
             if pods + own - min > constraint.max_skew {
                 return Err(Rejection::unschedulable(SKEWED));
             }

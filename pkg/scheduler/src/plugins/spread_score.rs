@@ -1,9 +1,7 @@
 //! Scores nodes by soft topology spread constraints: the pod's own, or the built-in ones of workloads that have none.
 
-use std::collections::HashMap;
-
 use crate::api::SpreadConstraint;
-use crate::cache::NodeInfo;
+use crate::cache::{Domains, LabelId, NodeInfo};
 use crate::framework::{Incoming, MAX_NODE_SCORE, NodeScorer, View};
 use crate::plugins::pod_topology_spread::{counted, included};
 
@@ -11,24 +9,24 @@ const HOSTNAME: &str = "kubernetes.io/hostname";
 /// Built-in constraints: the key and the skew beyond which the score falls.
 const DEFAULTS: [(&str, i64); 2] = [(HOSTNAME, 3), ("topology.kubernetes.io/zone", 5)];
 
-struct Scorer<'a> {
-    constraints: Vec<Weighted<'a>>,
+struct Scorer {
+    constraints: Vec<Weighted>,
     /// By node index: lacks a label of one of the pod's own constraints.
     ignored: Vec<bool>,
 }
 
-struct Weighted<'a> {
-    key: String,
+struct Weighted {
+    /// Absent if no node has the label.
+    key: Option<LabelId>,
     max_skew: i64,
     weight: f64,
-    pods: Pods<'a>,
+    pods: Pods,
 }
 
-enum Pods<'a> {
+enum Pods {
     /// By node index.
     OnNode(Vec<u32>),
-    /// By value of the label.
-    InDomain(HashMap<&'a str, i64>),
+    InDomain(Domains),
 }
 
 /// The soft constraints of a pod and whether they are its own.
@@ -57,9 +55,10 @@ pub fn scorer<'a>(incoming: Incoming<'a>, view: View<'a>, nodes: &[usize]) -> Op
         return None;
     }
     let mut ignored = vec![false; view.cache.index_bound()];
+    let keys: Vec<Option<LabelId>> = constraints.iter().map(|c| view.cache.label_key(&c.topology_key)).collect();
     let lacks_label = |index: usize| {
-        let node = &view.cache.info(index).node;
-        own && constraints.iter().any(|c| node.label(&c.topology_key).is_none())
+        let node = view.cache.info(index);
+        own && keys.iter().any(|key| key.and_then(|k| node.domain(k)).is_none())
     };
     let mut scored = Vec::with_capacity(nodes.len());
     for index in nodes {
@@ -73,13 +72,14 @@ pub fn scorer<'a>(incoming: Incoming<'a>, view: View<'a>, nodes: &[usize]) -> Op
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn weigh<'a>(
+fn weigh(
     constraint: &SpreadConstraint,
-    incoming: Incoming<'a>,
-    view: View<'a>,
+    incoming: Incoming<'_>,
+    view: View<'_>,
     scored: &[usize],
     lacks_label: &dyn Fn(usize) -> bool,
-) -> Weighted<'a> {
+) -> Weighted {
+    let key = view.cache.label_key(&constraint.topology_key);
     let (pods, size) = if constraint.topology_key == HOSTNAME {
         let mut on_node = vec![0; view.cache.index_bound()];
         for (index, pods) in counted(constraint, incoming, view).flat_map(|c| &c.nodes) {
@@ -87,24 +87,26 @@ fn weigh<'a>(
         }
         (Pods::OnNode(on_node), scored.len())
     } else {
-        let value = |index: usize| view.cache.info(index).node.label(&constraint.topology_key).unwrap_or_default();
-        let mut domains: HashMap<&'a str, i64> = scored.iter().map(|i| (value(*i), 0)).collect();
+        let domain = |index: usize| key.and_then(|k| view.cache.info(index).domain(k));
+        let mut domains = view.cache.domains();
+        scored.iter().filter_map(|i| domain(*i)).for_each(|d| domains.add(d, 0));
         for (index, pods) in counted(constraint, incoming, view).flat_map(|c| &c.nodes) {
-            let node = view.cache.info(*index);
-            let Some(domain) = domains.get_mut(value(*index)) else { continue };
-            if node.exists && !lacks_label(*index) && included(constraint, incoming.spec, node) {
-                *domain += i64::from(*pods);
+            let Some(domain) = domain(*index).filter(|d| domains.get(*d).is_some()) else { continue };
+            if !lacks_label(*index) && included(constraint, incoming.spec, view.cache.info(*index)) {
+                domains.add(domain, i64::from(*pods));
             }
         }
-        let size = domains.len();
+        // Nodes without the label are one domain more, as upstream counts them.
+        let without = scored.iter().any(|i| domain(*i).is_none());
+        let size = domains.len() + usize::from(without);
         (Pods::InDomain(domains), size)
     };
     // Domains that are many shall not weigh less because each of them holds few pods.
     let weight = ((size + 2) as f64).ln();
-    Weighted { key: constraint.topology_key.clone(), max_skew: constraint.max_skew, weight, pods }
+    Weighted { key, max_skew: constraint.max_skew, weight, pods }
 }
 
-impl NodeScorer for Scorer<'_> {
+impl NodeScorer for Scorer {
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     fn score(&self, index: usize, node: &NodeInfo) -> i64 {
         if self.ignored[index] {
@@ -112,10 +114,10 @@ impl NodeScorer for Scorer<'_> {
         }
         let mut score = 0.0;
         for constraint in &self.constraints {
-            let Some(value) = node.node.label(&constraint.key) else { continue };
+            let Some(domain) = constraint.key.and_then(|k| node.domain(k)) else { continue };
             let pods = match &constraint.pods {
                 Pods::OnNode(pods) => i64::from(pods[index]),
-                Pods::InDomain(domains) => domains.get(value).copied().unwrap_or_default(),
+                Pods::InDomain(domains) => domains.get(domain).unwrap_or_default(),
             };
             score += pods as f64 * constraint.weight + (constraint.max_skew - 1) as f64;
         }
