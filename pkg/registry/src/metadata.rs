@@ -131,7 +131,7 @@ pub fn validate_labels(labels: Option<&Map<String, Value>>, path: &Path) -> Erro
     errors
 }
 
-fn validate_annotations(annotations: Option<&Map<String, Value>>, path: &Path) -> ErrorList {
+pub(crate) fn validate_annotations(annotations: Option<&Map<String, Value>>, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut size = 0;
     for (key, value) in annotations.into_iter().flatten() {

@@ -1,10 +1,10 @@
 //! Leases.
 
-use kedge_meta::field::{Error, ErrorList, Path};
+use kedge_meta::field::ErrorList;
 use serde_json::Value;
 
+use super::super::validation::{At, Report};
 use crate::strategy::{Context, Strategy};
-use crate::value::ValueExt;
 
 pub(crate) struct Lease;
 
@@ -18,13 +18,23 @@ impl Strategy for Lease {
     }
 
     fn validate(&self, _ctx: &Context<'_>, lease: &Value) -> ErrorList {
-        let spec = Path::new("spec");
         let mut errors = ErrorList::new();
-        if let Some(seconds) = lease.int(&["spec", "leaseDurationSeconds"]).filter(|s| *s <= 0) {
-            errors.push(Error::invalid(&spec.child("leaseDurationSeconds"), seconds, "must be greater than 0"));
+        let spec = At::field(lease, "spec");
+        let seconds = spec.child("leaseDurationSeconds");
+        if seconds.int().is_some_and(|seconds| seconds <= 0) {
+            errors.push(seconds.invalid("must be greater than 0"));
         }
-        if let Some(count) = lease.int(&["spec", "leaseTransitions"]).filter(|t| *t < 0) {
-            errors.push(Error::invalid(&spec.child("leaseTransitions"), count, "must be greater than or equal to 0"));
+        let count = spec.child("leaseTransitions");
+        if count.int().is_some_and(|count| count < 0) {
+            errors.push(count.invalid("must be greater than or equal to 0"));
+        }
+        let strategy = spec.child("strategy");
+        if strategy.is_set() && !strategy.text().contains('.') {
+            errors.one_of(&strategy, &["OldestEmulationVersion"]);
+        }
+        let preferred = spec.child("preferredHolder");
+        if !preferred.text().is_empty() && strategy.text().is_empty() {
+            errors.push(preferred.forbidden("may only be specified when `strategy` is defined"));
         }
         errors
     }

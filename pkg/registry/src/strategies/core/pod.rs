@@ -1,7 +1,12 @@
-//! Pods: born pending, deleted gracefully.
+//! Pods: born pending, deleted gracefully, and hardly changeable.
 
+use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::names;
 use serde_json::{Value, json};
 
+use super::super::validation::pod_spec::{Owner, pod_spec};
+use super::super::validation::{At, container};
+use super::{pod_scheduling, pod_status, pod_update};
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
@@ -9,8 +14,64 @@ pub(crate) struct Pod;
 
 impl Strategy for Pod {
     fn prepare_for_create(&self, _ctx: &Context<'_>, pod: &mut Value) {
-        let class = qos_class(pod);
-        pod.set("status", json!({ "phase": "Pending", "qosClass": class }));
+        pod_scheduling::merge_label_keys(pod);
+        let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
+        if !pod.list(&["spec", "schedulingGates"]).is_empty() {
+            status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+        }
+        pod.set("status", status);
+    }
+
+    fn prepare_for_update(&self, ctx: &Context<'_>, new: &mut Value, old: &Value) {
+        match ctx.subresource {
+            "status" => {
+                let class = old.at(&["status", "qosClass"]).cloned();
+                let status = new.entry("status");
+                if let (true, Some(class)) = (status.get("qosClass").is_none_or(Value::is_null), class) {
+                    status.insert("qosClass".into(), class);
+                }
+            }
+            "ephemeralcontainers" => {
+                let wanted = new.at(&["spec", "ephemeralContainers"]).cloned();
+                keep_all_but_spec(new, old);
+                new["spec"].set_or_remove("ephemeralContainers", wanted);
+            }
+            "resize" => pod_update::keep_all_but_resources(new, old),
+            _ => {}
+        }
+    }
+
+    fn validate(&self, _ctx: &Context<'_>, pod: &Value) -> ErrorList {
+        let mut errors = validate_pod(pod);
+        let spec = At::field(pod, "spec");
+        let ephemeral = spec.child("ephemeralContainers");
+        if ephemeral.len() > 0 {
+            errors.push(ephemeral.forbidden("cannot be set on create"));
+        }
+        let node = spec.child("nodeName");
+        if !node.text().is_empty() && spec.child("schedulingGates").len() > 0 {
+            errors.push(node.forbidden("cannot be set until all schedulingGates have been cleared"));
+        }
+        errors
+    }
+
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        match ctx.subresource {
+            // The scheduler's decision, which only the binding itself can make.
+            "binding" => ErrorList::new(),
+            "ephemeralcontainers" => pod_update::validate_ephemeral_containers(new, old),
+            "resize" => pod_update::validate_resize(new, old),
+            _ => pod_update::validate(new, old),
+        }
+    }
+
+    fn validate_status_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        pod_status::validate(new, old)
+    }
+
+    fn warnings(&self, _ctx: &Context<'_>, new: &Value, old: Option<&Value>) -> Vec<String> {
+        if old.is_none() { warnings(new) } else { Vec::new() }
     }
 
     /// A pod that runs nowhere, or runs no more, goes at once.
@@ -27,13 +88,55 @@ impl Strategy for Pod {
     }
 }
 
+/// What is checked on create and on every change.
+pub(super) fn validate_pod(pod: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let spec = At::field(pod, "spec");
+    let mirror = At::field(pod, "metadata").child("annotations");
+    if let Some((_, at)) = mirror.entries().find(|(key, _)| *key == pod_update::MIRROR)
+        && spec.child("nodeName").text().is_empty()
+    {
+        errors.push(at.invalid("must set spec.nodeName if mirror pod annotation is set"));
+    }
+    pod_spec(&spec, Owner::Pod(pod.name()), &mut errors);
+    if spec.child("serviceAccountName").text().is_empty() {
+        for volume in spec.child("volumes").items() {
+            for source in volume.child("projected").child("sources").items() {
+                let token = source.child("serviceAccountToken");
+                if token.is_set() {
+                    errors.push(token.forbidden("must not be specified when serviceAccountName is not set"));
+                }
+            }
+        }
+    }
+    for list in ["containers", "initContainers"] {
+        spec.child(list).items().for_each(|one| container::image_without_blanks(&one, &mut errors));
+    }
+    errors
+}
+
+/// Everything is as it was; the caller puts back what its subresource is about.
+pub(super) fn keep_all_but_spec(new: &mut Value, old: &Value) {
+    let version = new.at(&["metadata", "resourceVersion"]).cloned();
+    *new = old.clone();
+    if let Some(version) = version {
+        new["metadata"].set("resourceVersion", version);
+    }
+}
+
 /// The class by which the node treats the pod when memory runs short.
-fn qos_class(pod: &Value) -> &'static str {
+pub(super) fn qos_class(pod: &Value) -> &'static str {
+    let own = pod.at(&["spec", "resources"]).filter(|own| own.is_object());
+    let containers = pod.list(&["spec", "containers"]).iter().chain(pod.list(&["spec", "initContainers"]));
+    let all: Vec<&Value> = match own {
+        Some(own) if own.get("requests").is_some() || own.get("limits").is_some() => vec![own],
+        _ => containers.map(|container| container.get("resources").unwrap_or(&Value::Null)).collect(),
+    };
     let (mut any, mut guaranteed) = (false, true);
-    for container in pod.list(&["spec", "containers"]).iter().chain(pod.list(&["spec", "initContainers"])) {
+    for resources in all {
         for resource in ["cpu", "memory"] {
-            let request = container.text(&["resources", "requests", resource]);
-            let limit = container.text(&["resources", "limits", resource]);
+            let request = resources.text(&["requests", resource]);
+            let limit = resources.text(&["limits", resource]);
             let set = |text: &str| !text.is_empty() && text != "0";
             any |= set(request) || set(limit);
             guaranteed &= set(limit) && (request == limit || request.is_empty());
@@ -43,5 +146,124 @@ fn qos_class(pod: &Value) -> &'static str {
         (false, _) => "BestEffort",
         (true, true) => "Guaranteed",
         (true, false) => "Burstable",
+    }
+}
+
+fn warnings(pod: &Value) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let complaints = names::is_dns1123_label(pod.name());
+    if !complaints.is_empty() {
+        warnings.push(format!(
+            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label \
+             is recommended: [{}]",
+            complaints.join(" ")
+        ));
+    }
+    let spec = At::field(pod, "spec");
+    if spec.child("terminationGracePeriodSeconds").int().is_some_and(|seconds| seconds < 0) {
+        warnings.push(
+            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
+                .into(),
+        );
+    }
+    for container in spec.child("containers").items() {
+        let mut seen: Vec<(&str, Error)> = Vec::new();
+        for variable in container.child("env").items() {
+            let name = variable.child("name").text();
+            if seen.iter().any(|(known, _)| *known == name) {
+                warnings.push(format!(
+                    "{}: hides previous definition of {name:?}, which may be dropped when using apply",
+                    variable.path
+                ));
+            }
+            seen.push((name, variable.duplicate()));
+        }
+        let ports: Vec<_> = container.child("ports").items().collect();
+        let key = |port: &At<'_>| {
+            let field = |name: &str| port.child(name).value.clone();
+            (field("containerPort"), field("hostPort"), field("hostIP"), field("protocol"))
+        };
+        for (at, port) in ports.iter().enumerate() {
+            if let Some(first) = ports[..at].iter().find(|other| key(other) == key(port)) {
+                warnings.push(format!("{}: duplicate port definition with {}", port.path, first.path));
+            }
+        }
+    }
+    warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn good() -> Value {
+        json!({"metadata": {"name": "p", "namespace": "default"}, "spec": {"terminationGracePeriodSeconds": 30,
+            "restartPolicy": "Always", "dnsPolicy": "ClusterFirst", "containers": [{"name": "c", "image": "x",
+                "terminationMessagePolicy": "File", "imagePullPolicy": "Always"}]}})
+    }
+
+    fn texts(pod: &Value) -> Vec<String> {
+        validate_pod(pod).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_good_pod_passes() {
+        assert!(texts(&good()).is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let mut pod = good();
+        pod["spec"]["containers"] = json!([]);
+        pod["spec"]["restartPolicy"] = json!("Sometimes");
+        assert_eq!(
+            texts(&pod),
+            [
+                "spec.containers: Required value",
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"Never\", \"OnFailure\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn containers_and_ports_have_names_of_their_own() {
+        let mut pod = good();
+        let mut other = pod["spec"]["containers"][0].clone();
+        other["ports"] = json!([{"name": "a", "containerPort": 80, "hostPort": 80, "protocol": "TCP"},
+            {"name": "a", "containerPort": 81, "hostPort": 80, "protocol": "TCP"}]);
+        if let Value::Array(list) = &mut pod["spec"]["containers"] {
+            list.push(other);
+        }
+        assert_eq!(
+            texts(&pod),
+            [
+                "spec.containers[1].ports[1].name: Duplicate value: \"a\"",
+                "spec.containers[1].name: Duplicate value: \"c\"",
+                "spec.containers[1].ports[1].hostPort: Duplicate value: \"TCP//80\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_class_follows_from_requests_and_limits() {
+        let with = |resources: Value| {
+            let mut pod = good();
+            pod["spec"]["containers"][0]["resources"] = resources;
+            qos_class(&pod)
+        };
+        assert_eq!(with(json!({})), "BestEffort");
+        assert_eq!(with(json!({"requests": {"cpu": "1"}})), "Burstable");
+        let all = json!({"cpu": "1", "memory": "1Gi"});
+        assert_eq!(with(json!({"requests": all, "limits": all})), "Guaranteed");
+    }
+
+    #[test]
+    fn odd_pods_are_warned_about() {
+        let mut pod = good();
+        pod["spec"]["containers"][0]["env"] = json!([{"name": "A"}, {"name": "A"}]);
+        assert_eq!(
+            warnings(&pod),
+            ["spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"]
+        );
     }
 }

@@ -1,0 +1,4 @@
+//! Webhooks and admission policies.
+
+pub(crate) mod policy;
+pub(crate) mod webhook_configuration;

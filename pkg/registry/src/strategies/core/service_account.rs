@@ -1,0 +1,7 @@
+//! Service accounts.
+
+use crate::strategy::Strategy;
+
+pub(crate) struct ServiceAccount;
+
+impl Strategy for ServiceAccount {}

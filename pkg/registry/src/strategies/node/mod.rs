@@ -1,0 +1,3 @@
+//! Runtime classes.
+
+pub(crate) mod runtime_class;

@@ -1,0 +1,108 @@
+//! Storage classes and classes of volume attributes.
+
+use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::names;
+use serde_json::Value;
+
+use super::super::validation::{At, Report};
+use crate::strategy::{Context, Strategy};
+
+const MAX_PARAMETERS: usize = 512;
+const MAX_PARAMETERS_SIZE: usize = 256 << 10;
+
+pub(crate) struct StorageClass;
+
+impl Strategy for StorageClass {
+    fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        provisioner(&At::field(class, "provisioner"), &mut errors);
+        parameters(&At::field(class, "parameters"), true, &mut errors);
+        errors.one_of(&At::field(class, "reclaimPolicy"), &["Delete", "Retain"]);
+        let binding = At::field(class, "volumeBindingMode");
+        if binding.is_set() {
+            errors.one_of(&binding, &["Immediate", "WaitForFirstConsumer"]);
+        } else {
+            errors.push(binding.required(""));
+        }
+        for term in At::field(class, "allowedTopologies").items() {
+            for requirement in term.child("matchLabelExpressions").items() {
+                let (key, values) = (requirement.child("key"), requirement.child("values"));
+                errors.complaints(&key, names::is_qualified_name(key.text()));
+                if values.len() == 0 {
+                    errors.push(values.required(""));
+                }
+            }
+        }
+        errors
+    }
+
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        let mut errors = self.validate(ctx, new);
+        let parameters = At::field(new, "parameters");
+        if parameters.value != At::field(old, "parameters").value {
+            errors.push(parameters.forbidden("updates to parameters are forbidden."));
+        }
+        let provisioner = At::field(new, "provisioner");
+        if provisioner.value != At::field(old, "provisioner").value {
+            errors.push(provisioner.forbidden("updates to provisioner are forbidden."));
+        }
+        let policy = At::field(new, "reclaimPolicy");
+        if policy.value != At::field(old, "reclaimPolicy").value {
+            errors.push(policy.forbidden("updates to reclaimPolicy are forbidden."));
+        }
+        errors.immutable(&At::field(new, "volumeBindingMode"), &At::field(old, "volumeBindingMode"));
+        errors
+    }
+}
+
+fn provisioner(at: &At<'_>, errors: &mut ErrorList) {
+    if errors.need_text(at) {
+        errors.complaints(at, names::is_qualified_name(&at.text().to_lowercase()));
+    }
+}
+
+fn parameters(at: &At<'_>, may_be_empty: bool, errors: &mut ErrorList) {
+    if at.len() > MAX_PARAMETERS {
+        errors.push(Error::too_long(&at.path, MAX_PARAMETERS));
+        return;
+    }
+    if at.len() == 0 && !may_be_empty {
+        errors.push(at.required("must contain at least one key/value pair"));
+    }
+    let mut size = 0;
+    for (key, value) in at.entries() {
+        if key.is_empty() {
+            errors.push(Error::invalid(&at.path, key, "field can not be empty."));
+        }
+        size += key.len() + value.text().len();
+    }
+    if size > MAX_PARAMETERS_SIZE {
+        errors.push(Error::too_long(&at.path, MAX_PARAMETERS_SIZE));
+    }
+}
+
+pub(crate) struct VolumeAttributesClass;
+
+impl Strategy for VolumeAttributesClass {
+    fn allow_unconditional_update(&self) -> bool {
+        false
+    }
+
+    fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        provisioner(&At::field(class, "driverName"), &mut errors);
+        parameters(&At::field(class, "parameters"), false, &mut errors);
+        errors
+    }
+
+    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        for field in ["driverName", "parameters"] {
+            let at = At::field(new, field);
+            if at.value != At::field(old, field).value {
+                errors.push(at.forbidden(format!("updates to {field} are forbidden.")));
+            }
+        }
+        errors
+    }
+}

@@ -1,0 +1,204 @@
+//! Ordinary objects of every kind go through decoding, defaults, the verbs and their strategies unharmed; what the
+//! server decides for them is there afterwards, and what is wrong with them is named.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::Arc;
+
+use kedge_kv::{Embedded, Options};
+use kedge_meta::{Status, UserInfo};
+use kedge_registry::verbs::{self, DeleteOptions, Deleted, Request, UpdateOptions};
+use kedge_registry::{ClusterConfig, NoAdmission, Registry};
+use kedge_storage::Storage;
+use serde_json::{Value, json};
+
+struct Cluster {
+    registry: Registry,
+    user: UserInfo,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = kedge_base::system_clock();
+        let kv = Embedded::open(Options::new(dir.path().to_owned(), clock.clone())).unwrap();
+        let storage = Arc::new(Storage::open(Arc::new(kv), &Registry::storage_configs()).await.unwrap());
+        let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+        Self { registry: Registry::new(storage, clock, config), user: UserInfo::new("tester", &[]), _dir: dir }
+    }
+
+    fn request<'a>(&'a self, object: &'a Value, subresource: &'a str) -> Request<'a> {
+        let (group, version, kind) = names(object);
+        let info = kedge_schema::resources()
+            .iter()
+            .find(|info| info.group == group && info.version == version && info.kind == kind)
+            .unwrap();
+        let namespace = if info.namespaced { "test" } else { "" };
+        Request {
+            registry: &self.registry,
+            served: self.registry.get(info.group, info.version, info.plural).unwrap(),
+            admission: &NoAdmission,
+            user: &self.user,
+            namespace,
+            name: object["metadata"]["name"].as_str().unwrap_or_default(),
+            subresource,
+            dry_run: false,
+        }
+    }
+
+    async fn create(&self, object: &Value) -> Result<Value, Status> {
+        let ready = defaulted(object);
+        Ok(verbs::create(&self.request(object, ""), ready).await?.object)
+    }
+
+    async fn update(&self, object: &Value, subresource: &str) -> Result<Value, Status> {
+        let ready = defaulted(object);
+        let transform = move |_: Option<&Value>| Ok(ready.clone());
+        let request = self.request(object, subresource);
+        Ok(verbs::update(&request, &transform, UpdateOptions::default()).await?.object)
+    }
+
+    async fn delete(&self, object: &Value) -> Deleted {
+        verbs::delete(&self.request(object, ""), &DeleteOptions::default()).await.unwrap()
+    }
+}
+
+fn names(object: &Value) -> (String, String, String) {
+    let api_version = object["apiVersion"].as_str().unwrap();
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    (group.into(), version.into(), object["kind"].as_str().unwrap().into())
+}
+
+fn defaulted(object: &Value) -> Value {
+    let (group, version, kind) = names(object);
+    let ty = kedge_schema::kind(&group, &version, &kind).unwrap();
+    let mut value = object.clone();
+    let mut strict = Vec::new();
+    kedge_schema::conform(ty, &mut value, &mut strict).unwrap();
+    assert!(strict.is_empty(), "{kind}: {strict:?}");
+    kedge_schema::defaults::apply(&group, &version, &kind, &mut value);
+    value
+}
+
+fn yaml(text: &str) -> Vec<Value> {
+    text.split("\n---\n").map(|document| serde_yaml::from_str(document).unwrap()).collect()
+}
+
+fn complaints(status: &Status) -> String {
+    status.message.clone()
+}
+
+#[tokio::test]
+async fn ordinary_objects_are_accepted_and_stay_as_they_are() {
+    let cluster = Cluster::new().await;
+    let mut failures = Vec::new();
+    for object in yaml(include_str!("objects.yaml")) {
+        let title = format!("{} {}", object["kind"], object["metadata"]["name"]);
+        match cluster.create(&object).await {
+            Err(status) => failures.push(format!("{title}: {}", status.message)),
+            // What was read can be written back, and changes nothing.
+            Ok(created) => match cluster.update(&created, "").await {
+                Err(status) => failures.push(format!("{title}: on update: {}", status.message)),
+                Ok(written) if written != created => failures.push(format!("{title}: {created}\n  became {written}")),
+                Ok(_) => {}
+            },
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[tokio::test]
+async fn a_service_gets_addresses_and_gives_them_back() {
+    let cluster = Cluster::new().await;
+    let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    let web = service("web", json!({"type": "NodePort", "clusterIP": "10.43.0.9", "ports": [{"port": 80}]}));
+    let created = cluster.create(&web).await.unwrap();
+    assert_eq!(created["spec"]["clusterIPs"], json!(["10.43.0.9"]));
+    let port = created["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
+    assert!((30_000..=30_100).contains(&port));
+    let other = service("other", json!({"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}));
+    assert!(complaints(&cluster.create(&other).await.unwrap_err()).contains("provided IP is already allocated"));
+    let mut changed = created.clone();
+    changed["spec"]["type"] = json!("ClusterIP");
+    let changed = cluster.update(&changed, "").await.unwrap();
+    assert!(changed["spec"]["ports"][0].get("nodePort").is_none());
+    let same_port = service("third", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}));
+    cluster.create(&same_port).await.unwrap();
+    assert!(matches!(cluster.delete(&web).await, Deleted::Gone(_)));
+    cluster.create(&other).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pod_is_pending_and_hardly_changes() {
+    let cluster = Cluster::new().await;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [
+        {"name": "c", "image": "x", "resources": {"requests": {"cpu": "1"}}}]}});
+    let created = cluster.create(&pod).await.unwrap();
+    assert_eq!(created["status"], json!({"phase": "Pending", "qosClass": "Burstable"}));
+    assert_eq!(created["metadata"]["generation"], 1);
+    let mut new = created.clone();
+    new["spec"]["containers"][0]["image"] = json!("y");
+    let changed = cluster.update(&new, "").await.unwrap();
+    assert_eq!(changed["metadata"]["generation"], 2);
+    let mut new = changed.clone();
+    new["spec"]["hostNetwork"] = json!(true);
+    let status = cluster.update(&new, "").await.unwrap_err();
+    assert!(status.message.contains("pod updates may not change fields other than"), "{}", status.message);
+    let mut new = changed.clone();
+    new["spec"]["ephemeralContainers"] = json!([{"name": "debug", "image": "busybox"}]);
+    let debugged = cluster.update(&new, "ephemeralcontainers").await.unwrap();
+    assert_eq!(debugged["spec"]["ephemeralContainers"][0]["name"], "debug");
+    let mut status = debugged.clone();
+    status["status"] = json!({"phase": "Running", "qosClass": "Burstable"});
+    assert_eq!(cluster.update(&status, "status").await.unwrap()["status"]["phase"], "Running");
+    // It runs nowhere, so it goes at once.
+    assert!(matches!(cluster.delete(&pod).await, Deleted::Gone(_)));
+}
+
+#[tokio::test]
+async fn selectors_fit_templates_and_stay() {
+    let cluster = Cluster::new().await;
+    let template =
+        json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}});
+    let deployment = |selector: &str| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d"}, "spec": {
+            "selector": {"matchLabels": {"app": selector}}, "template": template}})
+    };
+    let status = cluster.create(&deployment("db")).await.unwrap_err();
+    assert_eq!(
+        status.message,
+        "Deployment.apps \"d\" is invalid: spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` \
+         does not match template `labels`"
+    );
+    let mut created = cluster.create(&deployment("web")).await.unwrap();
+    created["spec"]["selector"]["matchLabels"] = json!({"app": "web", "tier": "a"});
+    created["spec"]["template"]["metadata"]["labels"] = json!({"app": "web", "tier": "a"});
+    assert!(complaints(&cluster.update(&created, "").await.unwrap_err()).contains("field is immutable"));
+}
+
+#[tokio::test]
+async fn a_namespace_is_held_by_its_finalizer() {
+    let cluster = Cluster::new().await;
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    let created = cluster.create(&namespace).await.unwrap();
+    assert_eq!(created["spec"]["finalizers"], json!(["kubernetes"]));
+    assert_eq!(created["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
+    let Deleted::Marked(marked) = cluster.delete(&namespace).await else { panic!("it waits") };
+    assert_eq!(marked["status"]["phase"], "Terminating");
+}
+
+#[tokio::test]
+async fn names_follow_the_rules_of_their_kind() {
+    let cluster = Cluster::new().await;
+    for (api_version, kind, name) in [
+        ("v1", "Namespace", "a.b"),
+        ("v1", "Service", "a.b"),
+        ("v1", "ConfigMap", "A"),
+        ("rbac.authorization.k8s.io/v1", "ClusterRole", "a/b"),
+    ] {
+        let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": name}});
+        let status = cluster.create(&object).await.unwrap_err();
+        assert!(status.message.contains("metadata.name: Invalid value"), "{kind}: {}", status.message);
+    }
+}
