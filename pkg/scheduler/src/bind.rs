@@ -1,5 +1,7 @@
 //! What the scheduler writes: bindings, the condition `PodScheduled`, the nominated node, events.
 
+use std::time::Duration;
+
 use kedge_base::{SharedClock, time};
 use kedge_client::{Client, DeleteOptions, Error, EventRecorder, EventType, Patch};
 use kedge_meta::resources;
@@ -11,6 +13,29 @@ use crate::api::Pod;
 
 /// Upstream's limit on the text of an event.
 const MAX_NOTE: usize = 1024;
+
+/// How often a write is repeated that met another one, or a server that is full.
+const MAX_CONFLICTS: u32 = 5;
+const MAX_BUSY: u32 = 10;
+
+/// What to do about a failed write.
+#[derive(Debug, PartialEq, Eq)]
+enum Remedy {
+    Again,
+    AgainAfter(Duration),
+    GiveUp,
+}
+
+fn remedy(err: &Error, conflicts: u32, busy: u32) -> Remedy {
+    match err.status() {
+        Some(status) if status.code == 429 && busy < MAX_BUSY => {
+            let seconds = status.details.as_ref().map_or(1, |d| d.retry_after_seconds);
+            Remedy::AgainAfter(Duration::from_secs(u64::try_from(seconds).unwrap_or(1).clamp(1, 10)))
+        }
+        _ if err.is_conflict() && conflicts < MAX_CONFLICTS => Remedy::Again,
+        _ => Remedy::GiveUp,
+    }
+}
 
 /// Writes to the API.
 pub struct Writer {
@@ -65,6 +90,36 @@ fn note(message: &str) -> String {
 }
 
 impl Writer {
+    /// Repeats a write while that makes sense. `repeat_conflicts` says whether that includes one that met another write.
+    async fn persist<T, F>(&self, repeat_conflicts: bool, write: impl Fn() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let (mut conflicts, mut busy) = (if repeat_conflicts { 0 } else { MAX_CONFLICTS }, 0);
+        loop {
+            let err = match write().await {
+                Ok(done) => return Ok(done),
+                Err(err) => err,
+            };
+            match remedy(&err, conflicts, busy) {
+                Remedy::Again => conflicts += 1,
+                Remedy::AgainAfter(pause) => {
+                    busy += 1;
+                    self.clock.sleep(pause).await;
+                }
+                Remedy::GiveUp => return Err(err),
+            }
+        }
+    }
+
+    async fn write_status(&self, pod: &Pod, patch: &Value) -> Result<(), Error> {
+        let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
+        let write =
+            || self.client.patch(&resources::PODS, namespace, name, Patch::Strategic(patch.clone()), Some("status"));
+        let _: IgnoredAny = self.persist(true, write).await?;
+        Ok(())
+    }
+
     /// Binds a pod to a node and records that.
     ///
     /// # Errors
@@ -73,7 +128,9 @@ impl Writer {
         let meta = &pod.metadata;
         let body = binding(pod, node);
         let (namespace, name) = (&meta.namespace, &meta.name);
-        let _: IgnoredAny = self.client.create_subresource(&resources::PODS, namespace, name, "binding", &body).await?;
+        let bind = || self.client.create_subresource(&resources::PODS, namespace, name, "binding", &body);
+        // A conflict says that the pod is bound already.
+        let _: IgnoredAny = self.persist(false, bind).await?;
         let message = format!("Successfully assigned {namespace}/{name} to {node}");
         self.recorder.event(&pod.reference(), EventType::Normal, "Scheduled", message);
         Ok(())
@@ -101,13 +158,11 @@ impl Writer {
             "message": format!("{scheduler}: preempting to accommodate a higher priority pod"),
             "lastTransitionTime": time::rfc3339(self.clock.now()),
         });
-        let patch =
-            Patch::Strategic(json!({ "metadata": { "uid": meta.uid }, "status": { "conditions": [condition] } }));
-        let (namespace, name) = (&meta.namespace, &meta.name);
-        let patched: Result<IgnoredAny, _> =
-            self.client.patch(&resources::PODS, namespace, name, patch, Some("status")).await;
-        let done = match patched {
-            Ok(_) => self.client.delete(&resources::PODS, namespace, name, &DeleteOptions::with_uid(&meta.uid)).await,
+        let patch = json!({ "metadata": { "uid": meta.uid }, "status": { "conditions": [condition] } });
+        let options = DeleteOptions::with_uid(&meta.uid);
+        let delete = || self.client.delete(&resources::PODS, &meta.namespace, &meta.name, &options);
+        let done = match self.write_status(victim, &patch).await {
+            Ok(()) => self.persist(true, delete).await,
             Err(err) => Err(err),
         };
         match done {
@@ -127,14 +182,10 @@ impl Writer {
 
     /// Patches a pod's status; what goes wrong is only logged, as the next attempt writes it again.
     pub async fn patch_status(&self, pod: &Pod, patch: Value) {
-        let meta = &pod.metadata;
-        let patch = Patch::Strategic(patch);
-        let written: Result<IgnoredAny, _> =
-            self.client.patch(&resources::PODS, &meta.namespace, &meta.name, patch, Some("status")).await;
-        match written {
-            Ok(_) => {}
+        match self.write_status(pod, &patch).await {
+            Ok(()) => {}
             Err(err) if err.is_not_found() => {}
-            Err(err) => warn!(pod = %meta.key(), error = %err, "pod status not written"),
+            Err(err) => warn!(pod = %pod.metadata.key(), error = %err, "pod status not written"),
         }
     }
 }
@@ -166,6 +217,18 @@ mod tests {
         let patch = unscheduled(&said, "Unschedulable", "other", Some(""), "now").unwrap();
         assert_eq!(patch["status"]["conditions"][0].get("lastTransitionTime"), None);
         assert_eq!(patch["status"]["nominatedNodeName"], Value::Null);
+    }
+
+    #[test]
+    fn a_full_server_and_a_crossing_write_are_tried_again_but_not_for_ever() {
+        let busy = Error::from(kedge_meta::Status::too_many_requests("later", 3));
+        assert_eq!(remedy(&busy, 0, 0), Remedy::AgainAfter(Duration::from_secs(3)));
+        assert_eq!(remedy(&busy, 0, MAX_BUSY), Remedy::GiveUp);
+        let crossing = Error::from(kedge_meta::Status::stale(&resources::PODS.group_resource(), "p"));
+        assert_eq!(remedy(&crossing, 0, 0), Remedy::Again);
+        assert_eq!(remedy(&crossing, MAX_CONFLICTS, 0), Remedy::GiveUp);
+        let gone = Error::from(kedge_meta::Status::not_found(&resources::PODS.group_resource(), "p"));
+        assert_eq!(remedy(&gone, 0, 0), Remedy::GiveUp);
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::queue::{Outcome, Queued, SchedulingQueue};
 use crate::schedule::{Cursor, Failure, schedule};
 use crate::volumes::{VolumeBinder, VolumeError};
 
-/// Pods that may be written about at the same time.
-const WRITES: usize = 128;
+/// Pods that may be written about at the same time: half of the writes that an API server serves at a time by default.
+const WRITES: usize = 100;
 /// Waits for any event that any plugin waits for.
 const ANY_PLUGIN: PluginSet = PluginSet::MAX;
 
