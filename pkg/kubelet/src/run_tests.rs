@@ -43,48 +43,6 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
     }
 }
 
-/// A runtime that is really there; run with a private one whose socket `KEDGE_TEST_CRI` names, with the image
-/// `KEDGE_TEST_IMAGE`, which has a shell.
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs root and a container runtime"]
-async fn a_real_runtime_runs_a_pod() {
-    let socket = std::env::var("KEDGE_TEST_CRI").unwrap();
-    let image = std::env::var("KEDGE_TEST_IMAGE").unwrap();
-    let (api, directory) = (FakeApi::new(), tempfile::tempdir().unwrap());
-    let tasks = TaskGroup::new("test", Shutdown::new());
-    let mut settings = config(&api, directory.path());
-    settings.cri_endpoint = socket;
-    run(settings, &tasks).await.unwrap();
-    let cluster = Cluster { api, runtime: Arc::default(), tasks, directory };
-    cluster.api.put(
-        "/api/v1/namespaces/ns/configmaps/m",
-        json!({"metadata": {"name": "m", "namespace": "ns", "uid": "m"}, "data": {"k": "v1"}}),
-    );
-    let script = "echo out-$A; cat /m/k; mount | grep -c ' /t '; trap 'echo bye > /dev/termination-log; exit 3' TERM; \
-                  while true; do sleep 0.1; done";
-    cluster.create(json!({
-        "terminationGracePeriodSeconds": 5,
-        "initContainers": [{"name": "i", "image": image, "command": ["sh", "-c", "echo init > /t/f"],
-            "volumeMounts": [{"name": "t", "mountPath": "/t"}]}],
-        "containers": [{"name": "a", "image": image, "imagePullPolicy": "Never", "command": ["sh", "-c", script],
-            "terminationMessagePath": "/dev/termination-log",
-            "env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
-            "resources": {"limits": {"cpu": "500m", "memory": "64Mi"}},
-            "readinessProbe": {"exec": {"command": ["cat", "/t/f"]}, "periodSeconds": 1},
-            "volumeMounts": [{"name": "m", "mountPath": "/m"}, {"name": "t", "mountPath": "/t"}]}],
-        "volumes": [{"name": "m", "configMap": {"name": "m"}}, {"name": "t", "emptyDir": {"medium": "Memory"}}]}));
-    cluster.until("ready", |pod| pod["status"]["containerStatuses"][0]["ready"] == true).await;
-    let ip = cluster.api.get(POD).unwrap()["status"]["podIP"].as_str().unwrap().to_string();
-    let log = std::fs::read_to_string(cluster.directory.path().join("pods/ns_p_u/a/0.log")).unwrap();
-    assert!(log.contains(&format!("out-{ip}")) && log.contains("v1"), "{log}");
-    cluster.delete();
-    cluster.until("terminated", |pod| pod.is_null() || state_is(pod, 0, "terminated")).await;
-    cluster.until("gone", Value::is_null).await;
-    println!("{:#?}", cluster.events());
-    assert!(!cluster.directory.path().join("kubelet/pods/u").exists());
-    cluster.end().await;
-}
-
 impl Cluster {
     async fn new() -> Cluster {
         let (api, runtime) = (FakeApi::new(), Arc::new(FakeRuntime::default()));

@@ -60,8 +60,11 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
 }
 
 #[tokio::test]
-#[ignore = "needs root"]
 async fn kernel_a_pods_volumes_come_and_go() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not root: left out");
+        return;
+    }
     let root = tempfile::tempdir().unwrap();
     let tasks = TaskGroup::new("test", Shutdown::new());
     let volumes = volumes(root.path(), &tasks);
