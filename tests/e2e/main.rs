@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod kubectl;
+mod pod;
 mod restart;
 mod start;
 mod support;

@@ -6,7 +6,7 @@ use kedge_client::{Client, Patch};
 use kedge_manifests::{ALL, Manifest};
 use kedge_meta::{Resource, resources};
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::ServerConfig;
 use crate::error::Error;
@@ -99,6 +99,10 @@ async fn api_service(client: &Client, config: &ServerConfig) -> Result<(), Error
             },
         });
         converge(client, &service, &["spec"]).await?;
+    }
+    if address.is_loopback() {
+        warn!(%address, "the service kubernetes has no endpoint: the advertised address is this host's own; see --advertise-address");
+        return Ok(());
     }
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
