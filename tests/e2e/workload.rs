@@ -64,6 +64,7 @@ impl Drop for Background {
 #[test]
 fn a_deployment_lives_and_dies() {
     let cluster = TestCluster::node();
+    let links = pod_links();
     cluster.ok(&["create", "namespace", "shop"]);
     cluster.apply(&deployment());
     ready(&cluster, "3");
@@ -72,7 +73,7 @@ fn a_deployment_lives_and_dies() {
     scale_and_roll(&cluster);
     break_it(&cluster);
     cluster.ok(&["delete", "namespace", "shop", "--timeout=60s"]);
-    nothing_is_left(&cluster);
+    nothing_is_left(&cluster, &links);
 }
 
 /// By service name from another pod; by cluster address and node port from the host.
@@ -201,7 +202,14 @@ spec:
     assert!(events.contains("Unhealthy") && events.contains("Liveness probe failed"), "{events}");
 }
 
-fn nothing_is_left(cluster: &TestCluster) {
+/// The links of pods on this host.
+fn pod_links() -> Vec<String> {
+    let out = std::process::Command::new("ip").args(["-o", "link", "show", "type", "veth"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.lines().filter_map(|l| l.split(':').nth(1)).map(|name| name.trim().to_owned()).collect()
+}
+
+fn nothing_is_left(cluster: &TestCluster, links: &[String]) {
     let socket = cluster.runtime_socket();
     let run = |program: &str, args: &[&str]| {
         let out = std::process::Command::new(program).args(args).output().unwrap();
@@ -211,8 +219,8 @@ fn nothing_is_left(cluster: &TestCluster) {
         let left = run("ctr", &["--address", &socket.to_string_lossy(), "-n", "k8s.io", "containers", "ls", "-q"]);
         if left.is_empty() { Ok(()) } else { Err(left) }
     });
-    let links = run("ip", &["-o", "link", "show", "type", "veth"]);
-    assert!(!links.contains("veth"), "{links}");
+    let new: Vec<String> = pod_links().into_iter().filter(|link| !links.contains(link)).collect();
+    assert!(new.is_empty(), "{new:?}");
     assert!(is_empty_dir(&cluster.data_dir().join("agent/kubelet/pods")), "volumes are left");
     eventually("no rule", || {
         let table = run("nft", &["list", "table", "ip", "kedge-proxy"]);
