@@ -4,6 +4,7 @@
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
 mod context;
+mod daemonset;
 mod deployment;
 mod discovery;
 mod garbage_collector;
@@ -22,6 +23,7 @@ use kedge_client::Client;
 use kedge_meta::resources;
 
 use context::Context;
+use workload::index::OwnerIndex;
 
 /// What controllers need to know of the cluster.
 #[derive(Debug, Clone)]
@@ -39,6 +41,9 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
+    let history = ctx.informer(&resources::CONTROLLER_REVISIONS);
+    let revisions = OwnerIndex::new(&history);
+    daemonset::start(&ctx, &history, &revisions);
     let jobs = ctx.informer(&resources::JOBS);
     job::start(&ctx, &jobs);
     service::start(&ctx);

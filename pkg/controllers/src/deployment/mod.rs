@@ -7,7 +7,6 @@ mod annotations;
 mod rollout;
 mod scaling;
 mod status;
-mod template;
 
 use std::sync::Arc;
 

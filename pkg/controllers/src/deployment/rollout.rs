@@ -10,11 +10,11 @@ use tracing::debug;
 
 use super::annotations::{self, REVISION, revision};
 use super::scaling::{self, Resize};
-use super::template::{HASH_LABEL, hash, normalized};
 use super::{Controller, status};
 use crate::context::ignore_not_found;
 use crate::objects::{Deployment, DeploymentStatus, Meta, ReplicaSet, omit_zero};
 use crate::serviceaccount::is_namespace_terminating;
+use crate::workload::template::{HASH_LABEL, hash, normalized};
 use crate::workload::{controller_ref, pod_control, reference};
 
 type Set = Arc<ReplicaSet>;

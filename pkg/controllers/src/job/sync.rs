@@ -18,10 +18,9 @@ use super::plan::{self, Action, FAILURE_TARGET, SUCCESS_CRITERIA_MET};
 use super::{Controller, NAME, pod, tracking};
 use crate::context::ignore_not_found;
 use crate::objects::{Condition, Job, JobStatus, Meta, Pod, condition, omit_zero, parse_time};
-use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::claim::claim;
 use crate::workload::expectations::TIMEOUT;
-use crate::workload::pod_control::slow_start;
+use crate::workload::pod_control::create_expected;
 use crate::workload::reference;
 
 const JOBS: &kedge_meta::Resource = &resources::JOBS;
@@ -199,26 +198,11 @@ impl<'a> Pass<'a> {
     }
 
     async fn create(&self, indexes: &[Option<i64>]) -> (usize, Result<(), Error>) {
-        let expectations = &self.c.expectations;
-        expectations.expect_creations(&self.key, indexes.len());
-        let attempted = std::sync::atomic::AtomicUsize::new(0);
         let create = |i: usize| {
-            attempted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let pod = pod::pod(&self.job, &self.count, indexes[i]);
-            async move {
-                let created = self.c.pods.create(&self.key.namespace, &pod, &self.object).await;
-                if created.is_err() {
-                    expectations.creation_observed(&self.key);
-                }
-                match created {
-                    Err(err) if is_namespace_terminating(&err) => Ok(()),
-                    other => other,
-                }
-            }
+            async move { self.c.pods.create(&self.key.namespace, &pod, &self.object).await }
         };
-        let done = slow_start(indexes.len(), create).await;
-        (attempted.into_inner()..indexes.len()).for_each(|_| expectations.creation_observed(&self.key));
-        done
+        create_expected(&self.c.expectations, &self.key, indexes.len(), create).await
     }
 
     fn note_suspension(&mut self) {

@@ -6,7 +6,7 @@ mod health;
 mod ipam;
 mod lifecycle;
 mod pod_gc;
-mod taints;
+pub mod taints;
 
 use kedge_base::time;
 use kedge_client::{Error, Patch};

@@ -3,11 +3,13 @@
 //! Invariant: none of these is ever written back as a whole; writes are patches or objects built from stored JSON.
 
 mod core;
+mod daemon;
 mod job;
 mod pod;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
+pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
 pub use pod::{ContainerPort, Pod, Toleration};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
@@ -118,7 +120,7 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-keyed!(Meta, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
+keyed!(Meta, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
 
 #[cfg(test)]
 mod tests {

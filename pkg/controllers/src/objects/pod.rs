@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Condition, condition, parse_time};
+use crate::workload::node_affinity::Affinity;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -26,6 +27,7 @@ pub struct PodSpec {
     pub hostname: String,
     pub subdomain: String,
     pub tolerations: Vec<Toleration>,
+    pub affinity: Option<Box<Affinity>>,
     pub containers: Vec<Container>,
     pub init_containers: Vec<Container>,
 }

@@ -15,10 +15,9 @@ use tracing::warn;
 
 use crate::context::{Context, enqueue_changes, ignore_not_found};
 use crate::objects::{Meta, Pod, ReplicaSet, ReplicaSetStatus, omit_zero};
-use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::claim::claim;
 use crate::workload::expectations::{Expectations, TIMEOUT};
-use crate::workload::pod_control::{PodControl, from_template, slow_start, template};
+use crate::workload::pod_control::{PodControl, create_expected, from_template, template};
 use crate::workload::ranking::least_missed;
 use crate::workload::{controller_ref, manager, reference};
 use plan::Scale;
@@ -133,26 +132,8 @@ impl Controller {
                 let owner_ref = controller_ref(&resources::REPLICA_SETS, &set.metadata);
                 let mut pod = from_template(&template(&set.spec.template), &key.namespace, &owner_ref);
                 pod["metadata"]["generateName"] = format!("{}-", key.name).into();
-                self.expectations.expect_creations(key, n);
-                let create = |_| async {
-                    let created = self.pods.create(&key.namespace, &pod, &owner).await;
-                    if created.is_err() {
-                        self.expectations.creation_observed(key);
-                    }
-                    match created {
-                        Err(err) if is_namespace_terminating(&err) => Ok(()),
-                        other => other,
-                    }
-                };
-                let attempted = std::sync::atomic::AtomicUsize::new(0);
-                let counted = |i| {
-                    attempted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    create(i)
-                };
-                let (_, result) = slow_start(n, counted).await;
-                // Those that were not even tried will not be seen.
-                (attempted.into_inner()..n).for_each(|_| self.expectations.creation_observed(key));
-                result
+                let create = |_| self.pods.create(&key.namespace, &pod, &owner);
+                create_expected(&self.expectations, key, n, create).await.1
             }
             Scale::Delete(n) => {
                 let related = self.related(set);

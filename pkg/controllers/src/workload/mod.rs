@@ -3,9 +3,12 @@
 
 pub mod claim;
 pub mod expectations;
+pub mod history;
 pub mod index;
+pub mod node_affinity;
 pub mod pod_control;
 pub mod ranking;
+pub mod template;
 
 use kedge_meta::{ObjectMeta, ObjectReference, OwnerReference, Resource};
 

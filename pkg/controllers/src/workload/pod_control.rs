@@ -2,13 +2,15 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::join_all;
 use kedge_client::{Client, DeleteOptions, Error, EventRecorder, EventType};
-use kedge_meta::{ObjectReference, OwnerReference, resources};
+use kedge_meta::{ObjectKey, ObjectReference, OwnerReference, resources};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::expectations::Expectations;
 use crate::objects::{Meta, Pod};
 use crate::serviceaccount::is_namespace_terminating;
 
@@ -105,6 +107,40 @@ impl PodControl {
     }
 }
 
+/// Creates `n` objects for `owner` in growing batches, each expected before and given up when it fails. A namespace that
+/// goes away is no failure. Returns how many were created, and the first failure.
+pub async fn create_expected<F, Fut>(
+    expectations: &Expectations,
+    owner: &ObjectKey,
+    n: usize,
+    create: F,
+) -> (usize, Result<(), Error>)
+where
+    F: Fn(usize) -> Fut,
+    Fut: Future<Output = Result<(), Error>>,
+{
+    expectations.expect_creations(owner, n);
+    let attempted = AtomicUsize::new(0);
+    let one = |i| {
+        attempted.fetch_add(1, Ordering::Relaxed);
+        let creation = create(i);
+        async move {
+            let created = creation.await;
+            if created.is_err() {
+                expectations.creation_observed(owner);
+            }
+            match created {
+                Err(err) if is_namespace_terminating(&err) => Ok(()),
+                other => other,
+            }
+        }
+    };
+    let result = slow_start(n, one).await;
+    // Those that were not even tried will not be seen.
+    (attempted.into_inner()..n).for_each(|_| expectations.creation_observed(owner));
+    result
+}
+
 /// Calls `create` `n` times in batches that double while all goes well, so that what is bound to fail fails once and not
 /// `n` times. Returns how many calls succeeded, and the first failure.
 pub async fn slow_start<F, Fut>(n: usize, create: F) -> (usize, Result<(), Error>)
@@ -131,7 +167,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use kedge_meta::Status;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[tokio::test]
     async fn a_failure_stops_the_batches() {

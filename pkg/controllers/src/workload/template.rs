@@ -1,9 +1,9 @@
-//! Pod templates: whether two are the same, and the hash that names their ReplicaSet.
+//! Pod templates: whether two are the same, and the hash that names what is made from one.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::workload::pod_control;
+use super::pod_control;
 
 /// The label that tells the pods of one ReplicaSet from those of another of the same Deployment.
 pub const HASH_LABEL: &str = "pod-template-hash";
@@ -12,7 +12,11 @@ const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A template without the label that the controller adds, in a form in which equal templates are equal.
 pub fn normalized(raw: &RawValue) -> Value {
-    let mut template = pod_control::template(raw);
+    normalize(pod_control::template(raw))
+}
+
+/// The same for a parsed template.
+pub fn normalize(mut template: Value) -> Value {
     if let Some(labels) = template.pointer_mut("/metadata/labels").and_then(Value::as_object_mut) {
         labels.remove(HASH_LABEL);
     }
