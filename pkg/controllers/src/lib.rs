@@ -16,6 +16,7 @@ mod replicaset;
 mod root_ca;
 mod service;
 mod serviceaccount;
+mod statefulset;
 mod workload;
 
 use kedge_base::{SharedClock, TaskGroup};
@@ -44,6 +45,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     let history = ctx.informer(&resources::CONTROLLER_REVISIONS);
     let revisions = OwnerIndex::new(&history);
     daemonset::start(&ctx, &history, &revisions);
+    statefulset::start(&ctx, &history, &revisions);
     let jobs = ctx.informer(&resources::JOBS);
     job::start(&ctx, &jobs);
     service::start(&ctx);

@@ -6,12 +6,14 @@ mod core;
 mod daemon;
 mod job;
 mod pod;
+mod stateful;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
 pub use pod::{ContainerPort, Pod, Toleration};
+pub use stateful::{StatefulSet, StatefulSetStatus};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 
 use jiff::Timestamp;
@@ -120,7 +122,7 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-keyed!(Meta, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
+keyed!(Meta, StatefulSet, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
 
 #[cfg(test)]
 mod tests {

@@ -70,6 +70,8 @@ pub struct DeploymentStrategy {
 pub struct RollingUpdate {
     pub max_surge: Option<IntOrString>,
     pub max_unavailable: Option<IntOrString>,
+    /// Of StatefulSets only.
+    pub partition: Option<i64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
