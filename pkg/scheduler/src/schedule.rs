@@ -194,7 +194,7 @@ fn check_nominated(
     if cache.none_nominated() {
         return refused;
     }
-    for index in cache.order().to_vec() {
+    for index in cache.nominated_nodes() {
         if let Err(why) = check_with_nominated(profile, cache, listers, pod, index) {
             refused.insert(index, why);
         }

@@ -57,6 +57,15 @@ struct Chosen {
     volumes: VolumeDecision,
 }
 
+/// Why binding has failed, in upstream's words.
+#[derive(Debug, thiserror::Error)]
+enum BindError {
+    #[error("running PreBind plugin \"VolumeBinding\": {0}")]
+    Volumes(#[from] VolumeError),
+    #[error("running Bind plugin \"DefaultBinder\": {0}")]
+    Pod(#[from] kedge_client::Error),
+}
+
 /// Why it cannot go anywhere now, and what is done about it.
 struct Unfit {
     message: String,
@@ -231,16 +240,16 @@ impl Scheduler {
         let forgotten = self.state.lock().cache.forget(pod.uid());
         self.queue.event(Event::PodDelete);
         let ended = match &err {
-            VolumeError::Api(err) => err.is_not_found(),
-            VolumeError::PodGone => true,
-            _ => false,
+            BindError::Pod(err) => err.is_not_found(),
+            BindError::Volumes(VolumeError::PodGone) => true,
+            BindError::Volumes(_) => false,
         };
         if !forgotten || ended {
             self.queue.done(pod.uid());
             return;
         }
         warn!(pod = %pod.metadata.key(), node = chosen.node, error = %err, "binding failed, trying again");
-        let message = format!("binding rejected: {err}");
+        let message = err.to_string();
         if let Some(pod) = self.queue.retry(&queued, Outcome::Error) {
             self.writer.failed(&pod, "SchedulerError", &message, Some("")).await;
         }
@@ -251,7 +260,7 @@ impl Scheduler {
         queued: &Queued,
         chosen: &Chosen,
         permit: OwnedSemaphorePermit,
-    ) -> Result<(), VolumeError> {
+    ) -> Result<(), BindError> {
         let pod = &queued.pod;
         if chosen.volumes.is_empty() {
             self.writer.bind(pod, &chosen.node).await?;
@@ -269,7 +278,7 @@ impl Scheduler {
         let gone = || self.queue.is_gone(pod.uid());
         tokio::select! {
             done = binder.run(&chosen.volumes, &chosen.node, gone) => done?,
-            () = self.tasks.shutdown().requested() => return Err(VolumeError::PodGone),
+            () = self.tasks.shutdown().requested() => return Err(VolumeError::PodGone.into()),
         }
         self.writer.bind(pod, &chosen.node).await?;
         Ok(())

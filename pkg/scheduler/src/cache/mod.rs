@@ -192,6 +192,11 @@ impl Cache {
         self.nominated.is_empty()
     }
 
+    /// The existing nodes that pods wait for.
+    pub fn nominated_nodes(&self) -> BTreeSet<usize> {
+        self.nominated.values().filter_map(|n| self.find(&n.node)).collect()
+    }
+
     /// The pods that wait for a node.
     pub fn nominated_to(&self, node: &str) -> impl Iterator<Item = &Arc<Pod>> {
         self.nominated.values().filter(move |n| n.node == node).map(|n| &n.pod)
