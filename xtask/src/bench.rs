@@ -187,9 +187,11 @@ fn whole_node(binary: &Path) -> anyhow::Result<()> {
     let pods = pods(&server)?;
     row("a container by the bare runtime (ctr run)", format!("{:.0} ms", bare.as_secs_f64() * 1000.0));
     row("pod create → Running, image present", format!("{:.0} ms", pods.as_secs_f64() * 1000.0));
-    server.kubectl(&["delete", "pods", "--all", "--grace-period=0", "--force"])?;
+    server.kubectl(&["delete", "pods", "--all", "--grace-period=1"])?;
     let start = Instant::now();
-    while !ctr(&socket, &["tasks", "ls", "-q"])?.is_empty() && start.elapsed() < PATIENCE {
+    let volumes = dir.join("data/agent/kubelet/pods");
+    let left = || std::fs::read_dir(&volumes).is_ok_and(|mut entries| entries.next().is_some());
+    while (left() || !ctr(&socket, &["tasks", "ls", "-q"])?.is_empty()) && start.elapsed() < PATIENCE {
         sleep(Duration::from_millis(50));
     }
     server.stop()?;

@@ -45,7 +45,10 @@ impl ApiServer {
             return Ok(health::handle(self, &info));
         }
         // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
-        let slot = self.limits.enter(&info)?;
+        let slot = match &peer.trusted {
+            Some(_) => self.limits.enter_internal(&info).await?,
+            None => self.limits.enter(&info)?,
+        };
         // Who asks.
         let user = self.authenticate(request.headers(), peer)?;
         let user = self.impersonate(request.headers(), user)?;

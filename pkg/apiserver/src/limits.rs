@@ -11,18 +11,37 @@ use crate::request_info::RequestInfo;
 const READ_ONLY: usize = 400;
 const MUTATING: usize = 200;
 const LONG_RUNNING: usize = 10_000;
+const INTERNAL: usize = 256;
 
 /// Slots for requests.
 pub(crate) struct Limits {
     read_only: Arc<Semaphore>,
     mutating: Arc<Semaphore>,
     long_running: Arc<Semaphore>,
+    /// For components of this process, which are few and wait for each other instead of failing.
+    internal: Arc<Semaphore>,
 }
 
 impl Limits {
     pub(crate) fn new() -> Self {
         let slots = |n| Arc::new(Semaphore::new(n));
-        Self { read_only: slots(READ_ONLY), mutating: slots(MUTATING), long_running: slots(LONG_RUNNING) }
+        Self {
+            read_only: slots(READ_ONLY),
+            mutating: slots(MUTATING),
+            long_running: slots(LONG_RUNNING),
+            internal: slots(INTERNAL),
+        }
+    }
+
+    /// Waits for a slot for a component of this process.
+    ///
+    /// # Errors
+    /// 503 when the server has ended.
+    pub(crate) async fn enter_internal(&self, info: &RequestInfo) -> Result<OwnedSemaphorePermit, Status> {
+        if info.is_long_running() {
+            return self.enter(info);
+        }
+        self.internal.clone().acquire_owned().await.map_err(|_| Status::unavailable("the server is shutting down"))
     }
 
     /// Takes a slot until the permit is dropped.

@@ -4,6 +4,7 @@
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
 mod context;
+mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
@@ -48,6 +49,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     statefulset::start(&ctx, &history, &revisions);
     let jobs = ctx.informer(&resources::JOBS);
     job::start(&ctx, &jobs);
+    cronjob::start(&ctx, &jobs);
     service::start(&ctx);
     garbage_collector::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);

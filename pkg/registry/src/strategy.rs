@@ -75,6 +75,11 @@ pub trait Strategy: Send + Sync {
         true
     }
 
+    /// Whether a creator may set the status: nodes register with theirs.
+    fn keeps_status_on_create(&self) -> bool {
+        false
+    }
+
     /// Removes what a creator may not set.
     fn prepare_for_create(&self, _ctx: &Context<'_>, _object: &mut Value) {}
 

@@ -1,6 +1,6 @@
 //! Jobs and CronJobs.
 
-use kedge_meta::ObjectMeta;
+use kedge_meta::{ObjectMeta, ObjectReference};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -123,4 +123,33 @@ impl Job {
     pub fn finished(&self) -> Option<&Condition> {
         self.status.conditions.iter().find(|c| matches!(c.kind.as_str(), "Complete" | "Failed") && c.is_true())
     }
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct CronJob {
+    pub metadata: ObjectMeta,
+    pub spec: CronJobSpec,
+    pub status: CronJobStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CronJobSpec {
+    pub schedule: String,
+    pub time_zone: Option<String>,
+    pub starting_deadline_seconds: Option<i64>,
+    pub concurrency_policy: String,
+    pub suspend: bool,
+    pub job_template: Value,
+    pub successful_jobs_history_limit: Option<i64>,
+    pub failed_jobs_history_limit: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CronJobStatus {
+    pub active: Vec<ObjectReference>,
+    pub last_schedule_time: Option<String>,
+    pub last_successful_time: Option<String>,
 }

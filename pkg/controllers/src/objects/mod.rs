@@ -11,7 +11,7 @@ mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
 pub use daemon::{DaemonSet, DaemonSetStatus};
-pub use job::{FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
+pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
 pub use pod::{ContainerPort, Pod, Toleration};
 pub use stateful::{StatefulSet, StatefulSetStatus};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
@@ -122,7 +122,7 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-keyed!(Meta, StatefulSet, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
+keyed!(Meta, CronJob, StatefulSet, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
 
 #[cfg(test)]
 mod tests {

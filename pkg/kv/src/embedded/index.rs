@@ -141,7 +141,8 @@ impl Index {
             let Some(versions) = self.keys.get_mut(&key) else { continue };
             // A version is needed as long as a readable revision lies before its successor.
             let successors = versions.older.iter().skip(1).chain([&versions.latest]);
-            let useless = successors.take_while(|next| next.revision <= revision).count();
+            // Every older version has one successor; a key that was compacted already has no older ones left.
+            let useless = successors.take(versions.older.len()).take_while(|next| next.revision <= revision).count();
             versions.older.drain(..useless);
             if versions.older.is_empty() {
                 versions.older.shrink_to_fit();

@@ -93,6 +93,21 @@ async fn a_page_says_what_remains() {
     assert_eq!((page.kvs.len(), page.remaining), (2, 1));
 }
 
+/// A key that was written several times within one compacted span is named several times in the list of what is
+/// superseded. The second time there was nothing left to forget, and the writer fell over it, under load only.
+#[tokio::test]
+async fn a_key_written_often_is_compacted_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path()).unwrap();
+    for i in 0..5 {
+        commit(&kv, "/a", &i.to_string()).await;
+    }
+    let last = commit(&kv, "/b", "1").await;
+    kv.compact(last).await.unwrap();
+    assert_eq!(&kv.get(b"/a").await.unwrap().unwrap().value[..], b"4");
+    commit(&kv, "/a", "5").await;
+}
+
 /// A write that was torn by a power cut was never acknowledged: the store opens without it.
 #[tokio::test]
 async fn a_torn_end_is_cut_off() {

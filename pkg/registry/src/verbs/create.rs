@@ -48,7 +48,8 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         if strategy.has_generation(request.served.info) {
             object.entry("metadata").insert("generation".into(), 1.into());
         }
-        if request.served.info.subresource("status").is_some() && request.subresource.is_empty() {
+        let has_status = request.served.info.subresource("status").is_some();
+        if has_status && request.subresource.is_empty() && !strategy.keeps_status_on_create() {
             drop_status(&mut object);
         }
         strategy.prepare_for_create(&ctx, &mut object);

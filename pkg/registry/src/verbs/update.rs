@@ -64,7 +64,7 @@ async fn attempt(
 ) -> Result<Outcome, Status> {
     let old = convert::read(request.served, object)?;
     let mut new = transform(Some(&old))?;
-    let conditional = check_version(request, &new, object.revision)?;
+    check_version(request, &new, object.revision)?;
     check_identity(request, &new, &old)?;
     metadata::check_namespace(new.entry("metadata"), request.namespace)?;
     let ctx = request.context();
@@ -100,17 +100,18 @@ async fn attempt(
             let object = convert::read(request.served, &stored)?;
             Ok(Outcome::Done(Box::new(Written { object, created: false, warnings })))
         }
-        Err(StorageError::Conflict(newer)) if !conditional => Ok(Outcome::Lost(newer)),
+        // Done again on the newer object: a write that is bound to the old version is refused there, others go through.
+        Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }
 }
 
-/// Whether the write is bound to a version; an error when that is not the current one.
-fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<bool, Status> {
+/// A write that is bound to a version must be bound to the current one.
+fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<(), Status> {
     let written = new.text(&["metadata", "resourceVersion"]);
     if written.is_empty() || written == "0" {
         if request.served.strategy.allow_unconditional_update() {
-            return Ok(false);
+            return Ok(());
         }
         let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
         let error = kedge_meta::field::Error::invalid(&path, 0, "must be specified for an update");
@@ -126,7 +127,7 @@ fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<boo
     if version != current {
         return Err(Status::stale(&request.group_resource(), request.name));
     }
-    Ok(true)
+    Ok(())
 }
 
 fn check_identity(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Status> {

@@ -15,6 +15,10 @@ impl Strategy for Node {
         false
     }
 
+    fn keeps_status_on_create(&self) -> bool {
+        true
+    }
+
     fn validate(&self, _ctx: &Context<'_>, node: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = At::field(node, "spec");
