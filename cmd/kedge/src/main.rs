@@ -31,10 +31,22 @@ fn main() -> ExitCode {
     match run(Kedge::parse_from(args)) {
         Ok(code) => code,
         Err(err) => {
-            eprintln!("error: {err:#}");
+            eprintln!("error: {}", explain(&err));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error with its causes, each said once.
+fn explain(err: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in err.chain().map(ToString::to_string).filter(|cause| !cause.is_empty()) {
+        if !text.contains(&cause) {
+            let separator = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{separator}{cause}");
+        }
+    }
+    text
 }
 
 fn plugin() -> ExitCode {
