@@ -8,12 +8,14 @@ mod cronjob;
 mod daemonset;
 mod deployment;
 mod discovery;
+mod disruption;
 mod garbage_collector;
 mod job;
 mod namespace;
 mod node;
 mod objects;
 mod replicaset;
+mod resourcequota;
 mod root_ca;
 mod service;
 mod serviceaccount;
@@ -51,7 +53,9 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     job::start(&ctx, &jobs);
     cronjob::start(&ctx, &jobs);
     service::start(&ctx);
-    garbage_collector::start(&ctx);
+    disruption::start(&ctx);
+    let notice = resourcequota::start(&ctx);
+    garbage_collector::start(&ctx, notice);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
 }

@@ -17,6 +17,7 @@ use tracing::debug;
 
 use crate::context::{Context, ignore_not_found};
 use crate::objects::Meta;
+use crate::resourcequota::Notice;
 use graph::{FOREGROUND, Graph, Node, ORPHAN, Work};
 use monitors::Monitors;
 use plan::{Owner, Verdict, verdict};
@@ -26,16 +27,21 @@ struct Controller {
     queue: WorkQueue<Work>,
     graph: Mutex<Graph>,
     monitors: Monitors,
+    notice: Notice,
 }
 
 /// Starts the collector.
-pub fn start(ctx: &Context) {
+///
+/// Every change of an object that is not a mere update is told to `notice`, since the collector is the one that follows
+/// all resources.
+pub fn start(ctx: &Context, notice: Notice) {
     let queue = ctx.queue();
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
         queue: queue.clone(),
         graph: Mutex::default(),
         monitors: Monitors::default(),
+        notice,
     });
     let (first, synced) = tokio::sync::oneshot::channel();
     let run = monitors::run(controller.clone(), first);

@@ -119,6 +119,9 @@ fn monitor(c: &Arc<Controller>, tasks: &TaskGroup, resource: Resource) -> Inform
         let Some(c) = controller.upgrade() else { return };
         let work = c.graph.lock().apply(resource, change.old.as_deref(), change.new.clone());
         work.into_iter().for_each(|w| c.queue.add(w));
+        if change.old.is_none() || change.new.is_none() {
+            (c.notice)(&resource, &change.key().namespace);
+        }
         if resource.plural == DEFINITIONS {
             c.monitors.changed.notify_one();
         }

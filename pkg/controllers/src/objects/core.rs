@@ -90,6 +90,7 @@ pub struct ServiceSpec {
     pub ports: Vec<ServicePort>,
     pub publish_not_ready_addresses: bool,
     pub traffic_distribution: String,
+    pub allocate_load_balancer_node_ports: Option<bool>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

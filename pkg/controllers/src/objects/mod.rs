@@ -6,13 +6,15 @@ mod core;
 mod daemon;
 mod job;
 mod pod;
+mod policy;
 mod stateful;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
-pub use pod::{ContainerPort, Pod, Toleration};
+pub use pod::{Container, ContainerPort, Pod, Toleration};
+pub use policy::{BudgetStatus, PodDisruptionBudget, QuotaSpec, ResourceQuota};
 pub use stateful::{StatefulSet, StatefulSetStatus};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 
@@ -122,7 +124,21 @@ macro_rules! keyed {
 }
 pub(crate) use keyed;
 
-keyed!(Meta, CronJob, StatefulSet, DaemonSet, Job, Namespace, Node, Service, Pod, ReplicaSet, Deployment);
+keyed!(
+    Meta,
+    PodDisruptionBudget,
+    ResourceQuota,
+    CronJob,
+    StatefulSet,
+    DaemonSet,
+    Job,
+    Namespace,
+    Node,
+    Service,
+    Pod,
+    ReplicaSet,
+    Deployment
+);
 
 #[cfg(test)]
 mod tests {

@@ -30,13 +30,15 @@ pub struct PodSpec {
     pub affinity: Option<Box<Affinity>>,
     pub containers: Vec<Container>,
     pub init_containers: Vec<Container>,
+    pub overhead: BTreeMap<String, String>,
+    pub active_deadline_seconds: Option<i64>,
+    pub priority_class_name: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     pub name: String,
-    pub image: String,
     pub ports: Vec<ContainerPort>,
     pub resources: Resources,
     pub restart_policy: String,

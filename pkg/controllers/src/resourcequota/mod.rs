@@ -1,0 +1,232 @@
+//! Keeps the `used` of ResourceQuotas in line with what there is.
+//!
+//! Invariant: what is written was counted from the API server or a full cache, never added to what was there before.
+
+mod usage;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kedge_client::{Error, Informer, ListParams, Patch, WorkQueue};
+use kedge_meta::quantity::Quantity;
+use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS};
+use kedge_meta::{ObjectKey, ObjectMeta, Resource};
+use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::context::{Context, enqueue_changes, ignore_not_found};
+use crate::discovery::discover;
+use crate::objects::{Meta, ResourceQuota};
+use usage::{Amounts, add};
+
+/// Everything is counted again after this time at the latest.
+const RECOUNT: Duration = Duration::from_secs(300);
+/// Changes that come together are counted together.
+const GATHER: Duration = Duration::from_millis(100);
+
+struct Controller {
+    ctx: Context,
+    queue: WorkQueue<ObjectKey>,
+    quotas: Informer<ResourceQuota>,
+    /// Served resources by the name that `count/` uses.
+    served: Mutex<BTreeMap<String, Resource>>,
+}
+
+/// Tells the controller that objects of a resource came or went in a namespace.
+pub type Notice = Arc<dyn Fn(&Resource, &str) + Send + Sync>;
+
+/// Starts the controller.
+pub fn start(ctx: &Context) -> Notice {
+    let queue = ctx.queue();
+    let quotas: Informer<ResourceQuota> = ctx.informer(&RESOURCE_QUOTAS);
+    let controller = Arc::new(Controller {
+        ctx: ctx.clone(),
+        queue: queue.clone(),
+        quotas: quotas.clone(),
+        served: Mutex::default(),
+    });
+    enqueue_changes(&quotas, &queue);
+    let c = controller.clone();
+    ctx.pods.on_change(move |change| {
+        if c.quotas.is_empty() {
+            return;
+        }
+        let uses = |p: &Option<Arc<crate::objects::Pod>>| p.as_ref().map(|p| usage::of_pod(p));
+        if uses(&change.old) != uses(&change.new) {
+            c.recount(&change.key().namespace, |_| true);
+        }
+    });
+    let c = controller.clone();
+    ctx.services.on_change(move |change| c.recount(&change.key().namespace, |name| name.contains("services")));
+    let c = controller.clone();
+    let notice: Notice = Arc::new(move |resource, namespace| {
+        let counted = count_name(resource);
+        let storage = resource.plural == PERSISTENT_VOLUME_CLAIMS.plural;
+        c.recount(namespace, |name| {
+            name == counted || name == resource.plural || (storage && name.contains("storage"))
+        });
+    });
+    let c = controller.clone();
+    let synced = async move {
+        c.quotas.synced().await;
+        c.ctx.pods.synced().await;
+        c.ctx.services.synced().await;
+    };
+    ctx.work("resourcequota", &queue, 2, synced, controller, |c, key| async move { c.reconcile(key).await });
+    notice
+}
+
+fn count_name(resource: &Resource) -> String {
+    let group = if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) };
+    format!("count/{}{group}", resource.plural)
+}
+
+/// Resources of the core group that have a name of their own in quotas.
+const PLAIN: [&str; 5] =
+    ["configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"];
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Claim {
+    metadata: ObjectMeta,
+    spec: ClaimSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimSpec {
+    storage_class_name: String,
+    resources: ClaimResources,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ClaimResources {
+    requests: BTreeMap<String, String>,
+}
+
+fn of_claim(claim: &Claim) -> Amounts {
+    let one = Quantity::from_value(1);
+    let asked = claim.spec.resources.requests.get("storage").and_then(|s| Quantity::parse(s).ok());
+    let mut out =
+        Amounts::from([("persistentvolumeclaims".to_owned(), one), ("count/persistentvolumeclaims".to_owned(), one)]);
+    let class = &claim.spec.storage_class_name;
+    let class = claim.metadata.annotations.get("volume.beta.kubernetes.io/storage-class").unwrap_or(class);
+    let prefix = format!("{class}.storageclass.storage.k8s.io");
+    if let Some(asked) = asked {
+        out.insert("requests.storage".to_owned(), asked);
+        out.insert(format!("{prefix}/requests.storage"), asked);
+    }
+    out.insert(format!("{prefix}/persistentvolumeclaims"), one);
+    out
+}
+
+impl Controller {
+    /// Queues the quotas of a namespace that limit something for which `concerns` holds.
+    fn recount(&self, namespace: &str, concerns: impl Fn(&str) -> bool) {
+        for quota in self.quotas.list_namespace(namespace) {
+            if quota.spec.hard.keys().any(|name| concerns(name)) {
+                self.queue.add_after(quota.metadata.key(), GATHER);
+            }
+        }
+    }
+
+    async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
+        let Some(quota) = self.quotas.get(&key.namespace, &key.name) else {
+            return Ok(());
+        };
+        let found = self.usage(&quota).await?;
+        let zero = Quantity::ZERO;
+        let used = quota.spec.hard.keys().map(|name| (name.clone(), found.get(name).unwrap_or(&zero).to_string()));
+        let used: BTreeMap<String, String> = used.collect();
+        self.queue.add_after(key.clone(), RECOUNT);
+        if used == quota.status.used && quota.status.hard == quota.spec.hard {
+            return Ok(());
+        }
+        let mut wanted = json!({ "hard": quota.spec.hard, "used": used });
+        for (field, old) in [("hard", &quota.status.hard), ("used", &quota.status.used)] {
+            for name in old.keys().filter(|n| !quota.spec.hard.contains_key(*n)) {
+                wanted[field][name] = serde_json::Value::Null;
+            }
+        }
+        let patch = json!({ "metadata": { "resourceVersion": quota.metadata.resource_version }, "status": wanted });
+        let (namespace, name, patch) = (&key.namespace, &key.name, Patch::Merge(patch));
+        let patched = self.ctx.client.patch(&RESOURCE_QUOTAS, namespace, name, patch, Some("status")).await;
+        ignore_not_found(patched.map(|_: Meta| ()))
+    }
+
+    async fn usage(&self, quota: &ResourceQuota) -> Result<Amounts, Error> {
+        let (namespace, spec) = (&quota.metadata.namespace, &quota.spec);
+        let mut total = Amounts::new();
+        for pod in self.ctx.pods.list_namespace(namespace) {
+            if usage::matches(spec, &pod) {
+                add(&mut total, &usage::of_pod(&pod));
+            }
+        }
+        if usage::is_scoped(spec) {
+            return Ok(total);
+        }
+        for service in self.ctx.services.list_namespace(namespace) {
+            add(&mut total, &usage::of_service(&service));
+        }
+        let claims = |name: &String| name.contains("persistentvolumeclaims") || name.contains("storage");
+        if spec.hard.keys().any(claims) {
+            let all = ListParams::default();
+            let list = self.ctx.client.list::<Claim>(&PERSISTENT_VOLUME_CLAIMS, namespace, &all).await?;
+            list.items.iter().for_each(|claim| add(&mut total, &of_claim(claim)));
+        }
+        for name in spec.hard.keys() {
+            if total.contains_key(name) {
+                continue;
+            }
+            let counted = if PLAIN.contains(&name.as_str()) { format!("count/{name}") } else { name.clone() };
+            let Some(resource) = self.resource(&counted).await? else { continue };
+            let list = self.ctx.client.list::<Meta>(&resource, namespace, &ListParams::default()).await?;
+            let n = i64::try_from(list.items.len()).unwrap_or(i64::MAX);
+            total.insert(name.clone(), Quantity::from_value(n));
+        }
+        Ok(total)
+    }
+
+    /// The resource that `count/…` names, if there is one.
+    async fn resource(&self, counted: &str) -> Result<Option<Resource>, Error> {
+        if !counted.starts_with("count/") {
+            return Ok(None);
+        }
+        if let Some(known) = self.served.lock().get(counted) {
+            return Ok(Some(*known));
+        }
+        let found = discover(&self.ctx.client).await?;
+        let namespaced = found.resources.into_iter().filter(|d| d.resource.namespaced && d.can("list"));
+        let served: BTreeMap<_, _> = namespaced.map(|d| (count_name(&d.resource), d.resource)).collect();
+        let resource = served.get(counted).copied();
+        *self.served.lock() = served;
+        Ok(resource)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kedge_meta::resources;
+
+    #[test]
+    fn names_of_counts_are_upstreams() {
+        assert_eq!(count_name(&resources::CONFIG_MAPS), "count/configmaps");
+        assert_eq!(count_name(&resources::DEPLOYMENTS), "count/deployments.apps");
+    }
+
+    #[test]
+    fn claims_count_by_class() {
+        let claim: Claim = serde_json::from_value(json!({
+            "spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "1Gi"}}}
+        }))
+        .unwrap();
+        let used = of_claim(&claim);
+        assert_eq!(used["requests.storage"].to_string(), "1Gi");
+        assert_eq!(used["gold.storageclass.storage.k8s.io/persistentvolumeclaims"].to_string(), "1");
+    }
+}
