@@ -43,6 +43,17 @@ fn objects_are_made_changed_and_shown() {
     cluster.fails(&["get", "deployment", "web"]);
 }
 
+/// kubectl validates lists by a document of its own, which it wants in protobuf.
+#[test]
+fn a_list_is_created_object_by_object() {
+    let cluster = TestCluster::control_plane();
+    let item = |name: &str| format!("- {{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}}}\n");
+    let list = format!("apiVersion: v1\nkind: List\nitems:\n{}{}", item("one"), item("two"));
+    let path = cluster.file("list.yaml", &list);
+    cluster.ok(&["create", "-f", &path.to_string_lossy()]);
+    cluster.ok(&["get", "configmap", "one", "two"]);
+}
+
 #[test]
 fn edit_writes_what_the_editor_leaves() {
     let cluster = TestCluster::control_plane();

@@ -40,6 +40,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         ["apis", group, version] => {
             discovery::api_resource_list(group, version).map_or_else(|| Err(Status::unknown_path()), json)
         }
+        ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
         ["openapi", "v2"] => negotiated(headers, &openapi::v2_document()),
         ["openapi", "v3"] => json(openapi::v3_index()),
         ["openapi", "v3", rest @ ..] => match openapi::v3_document(&rest.join("/")) {
@@ -109,6 +110,29 @@ fn negotiated(headers: &HeaderMap, document: &bytes::Bytes) -> Result<Response<B
             .unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
     }
     Ok(respond::json_bytes(StatusCode::OK, document.clone()))
+}
+
+/// The `@` of the name that clients ask with is not allowed in a media type.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+fn wants_v2_protobuf(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    accept.contains("proto-openapi.spec.v2") && !accept.contains("json")
+}
+
+/// The head of the v2 document in protobuf, without definitions: what kubectl needs to leave the validation of a `List`
+/// to the server, which validates each of its objects. Everything else about types is in v3.
+fn v2_protobuf() -> Response<Body> {
+    let field = |number: u8, content: &[u8]| {
+        // All of these are shorter than the 128 bytes that a length of one byte can say.
+        let mut out = vec![number << 3 | 2, content.len() as u8];
+        out.extend_from_slice(content);
+        out
+    };
+    let info = [field(1, b"Kubernetes"), field(2, GIT_VERSION.as_bytes())].concat();
+    let mut response = respond::json_bytes(StatusCode::OK, [field(1, b"2.0"), field(2, &info)].concat());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(V2_PROTOBUF));
+    response
 }
 
 fn version() -> Result<Response<Body>, Status> {
