@@ -3,6 +3,7 @@
 //! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
+mod clusterrole_aggregation;
 mod context;
 mod cronjob;
 mod daemonset;
@@ -54,6 +55,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     cronjob::start(&ctx, &jobs);
     service::start(&ctx);
     disruption::start(&ctx);
+    clusterrole_aggregation::start(&ctx);
     let notice = resourcequota::start(&ctx);
     garbage_collector::start(&ctx, notice);
     node::start(&ctx, &config.cluster_cidr);

@@ -1,4 +1,4 @@
-//! Keeps as many pods as a ReplicaSet asks for.
+//! Keeps as many pods as a ReplicaSet or a ReplicationController asks for: the same controller in two flavors.
 //!
 //! Invariant: pods are created or deleted only while the cache shows all that was done before, so that a slow cache never
 //! makes too many or too few.
@@ -7,9 +7,9 @@ mod plan;
 
 use std::sync::Arc;
 
-use kedge_client::{Change, Error, Patch, WorkQueue};
-use kedge_meta::labels::Selector;
-use kedge_meta::{ObjectKey, ObjectMeta, resources};
+use kedge_client::{Change, Error, Informer, Patch, WorkQueue};
+use kedge_meta::labels::{ParseError, Selector};
+use kedge_meta::{ObjectKey, ObjectMeta, Resource, resources};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -22,39 +22,84 @@ use crate::workload::ranking::least_missed;
 use crate::workload::{controller_ref, manager, reference};
 use plan::Scale;
 
+/// Which of the two kinds.
+#[derive(Clone, Copy)]
+struct Flavor {
+    name: &'static str,
+    component: &'static str,
+    kind: &'static Resource,
+    /// Reads the selector, which has two forms.
+    selector: fn(&Value) -> Result<Selector, ParseError>,
+    /// Whether the status tells of terminating pods.
+    terminating: bool,
+}
+
+const REPLICA_SET: Flavor = Flavor {
+    name: "replicaset",
+    component: "replicaset-controller",
+    kind: &resources::REPLICA_SETS,
+    selector: Selector::from_label_selector,
+    terminating: true,
+};
+
+const REPLICATION_CONTROLLER: Flavor = Flavor {
+    name: "replicationcontroller",
+    component: "replication-controller",
+    kind: &resources::REPLICATION_CONTROLLERS,
+    selector: from_exact_labels,
+    terminating: false,
+};
+
+/// ReplicationControllers select by a plain map.
+fn from_exact_labels(map: &Value) -> Result<Selector, ParseError> {
+    if map.as_object().is_none_or(serde_json::Map::is_empty) {
+        return Ok(Selector::nothing());
+    }
+    Selector::from_label_selector(&json!({ "matchLabels": map }))
+}
+
 struct Controller {
     ctx: Context,
+    flavor: Flavor,
+    sets: Informer<ReplicaSet>,
     pods: PodControl,
     queue: WorkQueue<ObjectKey>,
     expectations: Expectations,
 }
 
-/// Starts the controller.
+/// Starts the controller of both kinds.
 pub fn start(ctx: &Context) {
+    start_flavor(ctx, REPLICA_SET, &ctx.replica_sets);
+    start_flavor(ctx, REPLICATION_CONTROLLER, &ctx.informer(&resources::REPLICATION_CONTROLLERS));
+}
+
+fn start_flavor(ctx: &Context, flavor: Flavor, sets: &Informer<ReplicaSet>) {
     let queue = ctx.queue();
-    let events = ctx.recorder("replicaset-controller");
+    let events = ctx.recorder(flavor.component);
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
+        flavor,
+        sets: sets.clone(),
         pods: PodControl { client: ctx.client.clone(), events },
         queue: queue.clone(),
         expectations: Expectations::new(ctx.clock.clone()),
     });
-    enqueue_changes(&ctx.replica_sets, &queue);
+    enqueue_changes(sets, &queue);
     let c = controller.clone();
     ctx.pods.on_change(move |change| c.pod_changed(change));
     let c = controller.clone();
     let synced = async move {
-        c.ctx.replica_sets.synced().await;
+        c.sets.synced().await;
         c.ctx.pods.synced().await;
     };
-    ctx.work("replicaset", &queue, 5, synced, controller, |c, key| async move { c.reconcile(key).await });
+    ctx.work(flavor.name, &queue, 5, synced, controller, |c, key| async move { c.reconcile(key).await });
 }
 
 impl Controller {
     fn pod_changed(&self, change: &Change<Pod>) {
         let owner = |pod: &Option<Arc<Pod>>| {
             let meta = &pod.as_ref()?.metadata;
-            manager(&resources::REPLICA_SETS, meta).map(|o| ObjectKey::new(&meta.namespace, &o.name))
+            manager(self.flavor.kind, meta).map(|o| ObjectKey::new(&meta.namespace, &o.name))
         };
         let (old, new) = (owner(&change.old), owner(&change.new));
         if let Some(old) = old.filter(|_| change.new.is_none() || new.is_none()) {
@@ -83,23 +128,23 @@ impl Controller {
         if orphan.labels.is_empty() || orphan.is_deleting() {
             return;
         }
-        for set in self.ctx.replica_sets.list_namespace(&orphan.namespace) {
-            if Selector::from_label_selector(&set.spec.selector).is_ok_and(|s| s.matches(&orphan.labels)) {
+        for set in self.sets.list_namespace(&orphan.namespace) {
+            if (self.flavor.selector)(&set.spec.selector).is_ok_and(|s| s.matches(&orphan.labels)) {
                 self.queue.add(set.metadata.key());
             }
         }
     }
 
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
-        let Some(set) = self.ctx.replica_sets.get(&key.namespace, &key.name) else {
+        let Some(set) = self.sets.get(&key.namespace, &key.name) else {
             self.expectations.forget(&key);
             return Ok(());
         };
         let seen_all = self.expectations.satisfied(&key);
-        let selector = match Selector::from_label_selector(&set.spec.selector) {
+        let selector = match (self.flavor.selector)(&set.spec.selector) {
             Ok(selector) => selector,
             Err(err) => {
-                warn!(replicaset = %key, error = %err, "the selector cannot be used");
+                warn!(kind = self.flavor.kind.kind, object = %key, error = %err, "the selector cannot be used");
                 return Ok(());
             }
         };
@@ -107,7 +152,7 @@ impl Controller {
         let terminating =
             all.iter().filter(|p| p.is_terminating() && p.metadata.is_controlled_by(&set.metadata.uid)).count();
         let active: Vec<Arc<Pod>> = all.into_iter().filter(|p| p.is_active()).collect();
-        let kind = &resources::REPLICA_SETS;
+        let kind = self.flavor.kind;
         let mine = claim(&self.ctx.client, kind, &set.metadata, &resources::PODS, &selector, active).await?;
         let managed =
             if seen_all && !set.metadata.is_deleting() { self.manage(&key, &set, mine.clone()).await } else { Ok(()) };
@@ -116,6 +161,7 @@ impl Controller {
         }
         let now = self.ctx.clock.now();
         let failure = managed.as_ref().err().map(ToString::to_string);
+        let terminating = self.flavor.terminating.then_some(terminating);
         let status = plan::status(&set, &mine, terminating, failure.as_deref(), now);
         self.write_status(&set, &status).await?;
         if let Some(wait) = plan::next_availability(&set, &mine, now) {
@@ -125,11 +171,11 @@ impl Controller {
     }
 
     async fn manage(&self, key: &ObjectKey, set: &ReplicaSet, mine: Vec<Arc<Pod>>) -> Result<(), Error> {
-        let owner = reference(&resources::REPLICA_SETS, &set.metadata);
+        let owner = reference(self.flavor.kind, &set.metadata);
         match plan::scale(set.spec.replicas, mine.len()) {
             Scale::Stay => Ok(()),
             Scale::Create(n) => {
-                let owner_ref = controller_ref(&resources::REPLICA_SETS, &set.metadata);
+                let owner_ref = controller_ref(self.flavor.kind, &set.metadata);
                 let mut pod = from_template(&template(&set.spec.template), &key.namespace, &owner_ref);
                 pod["metadata"]["generateName"] = format!("{}-", key.name).into();
                 let create = |_| self.pods.create(&key.namespace, &pod, &owner);
@@ -173,7 +219,7 @@ impl Controller {
         } });
         let (namespace, name) = (&set.metadata.namespace, &set.metadata.name);
         let patch = Patch::Merge(patch);
-        let patched = self.ctx.client.patch(&resources::REPLICA_SETS, namespace, name, patch, Some("status")).await;
+        let patched = self.ctx.client.patch(self.flavor.kind, namespace, name, patch, Some("status")).await;
         ignore_not_found(patched.map(|_: Meta| ()))
     }
 }

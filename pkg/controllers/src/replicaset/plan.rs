@@ -35,7 +35,7 @@ pub fn scale(wanted: i64, there: usize) -> Scale {
 pub fn status(
     set: &ReplicaSet,
     pods: &[Arc<Pod>],
-    terminating: usize,
+    terminating: Option<usize>,
     failure: Option<&str>,
     now: Timestamp,
 ) -> ReplicaSetStatus {
@@ -61,7 +61,7 @@ pub fn status(
         fully_labeled_replicas: count(&|p| labels.matches(&p.metadata.labels)),
         ready_replicas: count(&Pod::is_ready),
         available_replicas: count(&|p| p.is_available(set.spec.min_ready_seconds, now)),
-        terminating_replicas: Some(to_i64(terminating)),
+        terminating_replicas: terminating.map(to_i64),
         observed_generation: set.metadata.generation,
         conditions,
     }
@@ -111,7 +111,7 @@ mod tests {
             pod(json!({"app": "a"}), "2026-01-01T00:00:55Z"),
         ];
         let now = "2026-01-01T00:01:00Z".parse().unwrap();
-        let status = status(&set, &pods, 1, Some("no"), now);
+        let status = status(&set, &pods, Some(1), Some("no"), now);
         assert_eq!(
             (status.replicas, status.fully_labeled_replicas, status.ready_replicas, status.available_replicas),
             (2, 1, 2, 1)

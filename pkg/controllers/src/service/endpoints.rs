@@ -22,10 +22,10 @@ const OVER_CAPACITY: &str = "endpoints.kubernetes.io/over-capacity";
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-struct Endpoints {
-    metadata: ObjectMeta,
+pub struct Endpoints {
+    pub metadata: ObjectMeta,
     #[serde(deserialize_with = "nullable")]
-    subsets: Vec<Subset>,
+    pub subsets: Vec<Subset>,
 }
 keyed!(Endpoints);
 
@@ -37,14 +37,14 @@ struct Controller {
 }
 
 /// Starts the controller.
-pub fn start(ctx: &Context) {
-    let endpoints: Informer<Endpoints> = ctx.informer(&resources::ENDPOINTS);
+pub fn start(ctx: &Context, endpoints: &Informer<Endpoints>) {
     let queue = ctx.queue();
     enqueue_changes(&ctx.services, &queue);
-    enqueue_changes(&endpoints, &queue);
+    enqueue_changes(endpoints, &queue);
     follow_pods(ctx, &queue);
     let events = ctx.recorder("endpoint-controller");
-    let controller = Arc::new(Controller { ctx: ctx.clone(), events, endpoints, trigger: Trigger::default() });
+    let controller =
+        Arc::new(Controller { ctx: ctx.clone(), events, endpoints: endpoints.clone(), trigger: Trigger::default() });
     let c = controller.clone();
     let synced = async move {
         c.ctx.services.synced().await;

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod endpointslice;
+mod mirroring;
 mod slices;
 mod subsets;
 mod trigger;
@@ -10,15 +11,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kedge_client::{Change, WorkQueue};
-use kedge_meta::{ObjectKey, ObjectReference};
+use kedge_meta::{ObjectKey, ObjectReference, resources};
 
 use crate::context::Context;
 use crate::objects::{IntOrString, Pod, Service, ServicePort};
 
-/// Starts both controllers.
+/// Starts the three controllers.
 pub fn start(ctx: &Context) {
     endpointslice::start(ctx);
-    endpoints::start(ctx);
+    let endpoints = ctx.informer(&resources::ENDPOINTS);
+    endpoints::start(ctx, &endpoints);
+    mirroring::start(ctx, &endpoints);
 }
 
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";
