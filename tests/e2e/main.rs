@@ -9,5 +9,6 @@ mod kubectl;
 mod pod;
 mod restart;
 mod start;
+mod streams;
 mod support;
 mod workload;

@@ -227,7 +227,8 @@ fn nothing_is_left(cluster: &TestCluster, links: &[String]) {
         if table.contains("8080") { Err(table) } else { Ok(()) }
     });
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
-    assert!(!mounts.contains("kubelet/pods"), "{mounts}");
+    let volumes = cluster.data_dir().join("agent/kubelet/pods");
+    assert!(!mounts.contains(&*volumes.to_string_lossy()), "{mounts}");
 }
 
 #[test]

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{Response, Uri};
-use kedge_meta::{GroupResource, Status};
+use kedge_meta::{GroupResource, Reason, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::unsupported;
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::server::ApiServer;
+
+/// Bytes of a kubelet's message that are passed on.
+const MAX_MESSAGE: usize = 50_000;
 
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
@@ -51,7 +54,23 @@ pub(crate) async fn handle(
     };
     let address = node_address(server, node)?;
     let target = kubelet_query(&path, &admitted)?;
-    forward(server, admitted, &address, target).await
+    let logs = info.subresource == "log";
+    let response = forward(server, admitted, &address, target).await?;
+    if logs && !response.status().is_success() { Err(kubelet_failure(response).await) } else { Ok(response) }
+}
+
+/// What the kubelet refuses in plain text, as a Status.
+async fn kubelet_failure(response: Response<Body>) -> Status {
+    let code = response.status().as_u16();
+    let text = match body::read(response.into_body()).await {
+        Ok(bytes) => String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_MESSAGE)]).trim().to_owned(),
+        Err(status) => status.message,
+    };
+    match code {
+        400 => Status::bad_request(text),
+        404 => Status::failure(404, Reason::NotFound, text),
+        _ => Status::internal(text),
+    }
 }
 
 fn encode(text: &str) -> String {
