@@ -14,7 +14,7 @@ use crate::respond;
 use crate::server::ApiServer;
 
 /// What `kubectl version` shows: the Kubernetes version that is implemented, and ours.
-const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION_MAJOR"));
+const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
 
 pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     if !matches!(*admitted.request.method(), Method::GET | Method::HEAD) {
