@@ -11,6 +11,9 @@ mod embedded;
 mod error;
 pub mod files;
 
-pub use api::{Compare, Event, KeyValue, Kv, Observer, Range, RangeResult, Snapshot, TxnOutcome, Write};
+pub use api::{
+    Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order, Range,
+    RangeResult, Snapshot, Target, Txn, TxnResult,
+};
 pub use embedded::{Embedded, Options};
 pub use error::Error;
