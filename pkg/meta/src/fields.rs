@@ -23,6 +23,11 @@ pub struct ParseError(String);
 const MAX_REQUIREMENTS: usize = 100;
 
 impl Selector {
+    /// The value that a field must have, when the selector says so.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        self.requirements.iter().find(|r| r.equal && r.field == field).map(|r| r.value.as_str())
+    }
+
     /// Reads the query form. `\,`, `\=` and `\\` stand for the plain characters in values.
     ///
     /// # Errors

@@ -225,6 +225,11 @@ impl Status {
         Self::failure(413, Reason::RequestEntityTooLarge, message)
     }
 
+    /// 507: the disk of the store is nearly full.
+    pub fn insufficient_storage(message: impl Into<String>) -> Self {
+        Self::failure(507, Reason::Unknown, message)
+    }
+
     /// 415 naming what is understood.
     pub fn unsupported_media_type(accepted: &[&str]) -> Self {
         let message = format!(

@@ -70,11 +70,18 @@ impl Registry {
     pub fn storage_configs() -> Vec<ResourceConfig> {
         let mut configs: Vec<ResourceConfig> = Vec::new();
         for info in kedge_schema::resources().iter().filter(|r| r.is_stored()) {
-            if !configs.iter().any(|c| c.prefix == info.storage_prefix) {
-                let selectable = strategies::selectable_fields(info);
-                configs.push(ResourceConfig { prefix: info.storage_prefix, selectable });
+            if configs.iter().any(|c| c.prefix == info.storage_prefix) {
+                continue;
             }
+            configs.push(ResourceConfig {
+                prefix: info.storage_prefix,
+                resource: GroupResource::new(info.storage_group, info.plural).to_string(),
+                selectable: strategies::selectable_fields(info),
+                indexed: (info.storage_prefix == "pods").then_some("spec.nodeName"),
+                relaxed: matches!(info.storage_prefix, "events" | "leases"),
+            });
         }
+        configs.push(State::node_port_config());
         configs
     }
 
@@ -86,7 +93,7 @@ impl Registry {
             let strategy = strategies::strategy(info.group, info.plural);
             served.insert((info.group, info.version, info.plural), Served { info, strategy, store });
         }
-        let state = State::new(&config, storage.resource("services/specs").as_ref());
+        let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
         Self { storage, served, clock, config, state }
     }
 
@@ -100,6 +107,18 @@ impl Registry {
     /// All served resources.
     pub fn all(&self) -> impl Iterator<Item = &Served> {
         self.served.values()
+    }
+
+    /// Takes the addresses and node ports of services that were stored without (by other versions, by stock servers), and
+    /// gives back ports of services that are gone.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub async fn repair_claims(&self) -> Result<(), kedge_storage::Error> {
+        match self.storage.resource("services/specs") {
+            Some(services) => self.state.repair(&services, self.clock.now()).await,
+            None => Ok(()),
+        }
     }
 
     /// The newest revision.

@@ -1,5 +1,6 @@
 //! What a kind adds to the verbs.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use kedge_meta::field::ErrorList;
 use kedge_meta::{Status, names};
@@ -21,20 +22,25 @@ pub struct Context<'a> {
 }
 
 /// Something taken for an object (an address, a port) before it is stored. `settle(true)` keeps it, `settle(false)` or
-/// a drop gives it back.
+/// a drop gives it back. What other servers must not take either is claimed in the transaction that stores the object.
+#[derive(Default)]
 pub struct Reservation {
+    /// Keys that must be free and are taken when the object is stored, with their values.
+    pub claims: Vec<(String, Bytes)>,
+    /// Keys that are given back then.
+    pub releases: Vec<String>,
     settle: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
 impl Reservation {
     /// Nothing was taken.
     pub fn none() -> Self {
-        Self { settle: None }
+        Self::default()
     }
 
     /// `settle` is called once: with true when the object was stored.
     pub fn new(settle: impl FnOnce(bool) + Send + 'static) -> Self {
-        Self { settle: Some(Box::new(settle)) }
+        Self { settle: Some(Box::new(settle)), ..Self::default() }
     }
 
     /// The object was stored, or not.
@@ -117,8 +123,10 @@ pub trait Strategy: Send + Sync {
     /// The object has just been marked for deletion and waits.
     fn mark_deleted(&self, _object: &mut Value) {}
 
-    /// The object is gone; gives back what it had taken.
-    fn after_delete(&self, _registry: &Registry, _object: &Value) {}
+    /// Keys that are given back when the object goes.
+    fn releases(&self, _registry: &Registry, _object: &Value) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The grace period of a delete: none for kinds that go at once. `requested` is what the client asked for.
     fn grace_period(&self, _object: &Value, _requested: Option<i64>) -> Option<i64> {

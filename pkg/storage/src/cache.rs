@@ -1,19 +1,18 @@
 //! The watch cache of one resource: current objects, and a ring of recent events.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use kedge_kv::Event;
 use kedge_meta::{fields, labels};
 use parking_lot::RwLock;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::watch;
-use tracing::error;
 
 use crate::error::Error;
 use crate::object::Object;
+use crate::store::ResourceConfig;
 use crate::watch::WatchEvent;
 
 /// Events that a ring holds at most, and the bytes that they may keep.
@@ -48,6 +47,8 @@ pub struct Listing {
 
 pub(crate) struct State {
     pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Keys by the value of the indexed field.
+    index: HashMap<String, BTreeSet<Arc<str>>>,
     pub(crate) ring: VecDeque<Arc<WatchEvent>>,
     /// The number of the first event in the ring; events are numbered from 0.
     pub(crate) first: u64,
@@ -56,56 +57,123 @@ pub(crate) struct State {
     pub(crate) oldest: u64,
     /// The newest revision that this resource has an event of.
     pub(crate) newest: u64,
+    /// The revision of the state that the cache was last filled with.
+    filled: u64,
 }
 
 /// The cache of one resource.
 pub(crate) struct Cache {
     /// Such as `/registry/pods/`; keys in the cache are what follows.
     pub(crate) prefix: Box<str>,
+    /// As the encryption configuration names it: `secrets`, `deployments.apps`.
+    pub(crate) resource: Box<str>,
     pub(crate) selectable: &'static [&'static str],
+    /// The field that lists are often selected by.
+    indexed: Option<&'static str>,
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
 }
 
 impl Cache {
-    pub(crate) fn new(prefix: &str, selectable: &'static [&'static str]) -> Self {
-        let state =
-            State { objects: BTreeMap::new(), ring: VecDeque::new(), first: 0, ring_bytes: 0, oldest: 0, newest: 0 };
-        Self { prefix: prefix.into(), selectable, state: RwLock::new(state), next: watch::Sender::new(0) }
+    pub(crate) fn new(prefix: &str, config: &ResourceConfig) -> Self {
+        let state = State {
+            objects: BTreeMap::new(),
+            index: HashMap::new(),
+            ring: VecDeque::new(),
+            first: 0,
+            ring_bytes: 0,
+            oldest: 0,
+            newest: 0,
+            filled: 0,
+        };
+        Self {
+            prefix: prefix.into(),
+            resource: config.resource.clone().into(),
+            selectable: config.selectable,
+            indexed: config.indexed,
+            state: RwLock::new(state),
+            next: watch::Sender::new(0),
+        }
     }
 
-    /// Takes in the state that the events to come start from.
-    pub(crate) fn fill(&self, revision: u64, objects: impl Iterator<Item = (Arc<str>, Arc<Object>)>) {
+    /// The key below the prefix.
+    pub(crate) fn short(&self, key: &[u8]) -> Arc<str> {
+        let full = String::from_utf8_lossy(key);
+        Arc::from(full.get(self.prefix.len()..).unwrap_or_default())
+    }
+
+    /// Takes in the state that the events to come start from. Watchers of what was there before must list again.
+    pub(crate) fn fill(&self, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) {
+        self.replace(&mut self.state.write(), revision, objects);
+    }
+
+    /// As [`Cache::fill`], unless the cache has taken in something newer than `revision`: then false.
+    pub(crate) fn refill(&self, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) -> bool {
         let mut state = self.state.write();
-        state.objects = objects.collect();
+        let current = state.newest <= revision;
+        if current {
+            self.replace(&mut state, revision, objects);
+        }
+        current
+    }
+
+    fn replace(&self, state: &mut State, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) {
+        state.index.clear();
+        for (key, object) in &objects {
+            self.index(state, key, object);
+        }
+        state.objects = objects.into_iter().collect();
+        // The number that no event will have tells watchers at the old end that they missed something.
+        let first_time = state.newest == 0;
+        state.first += state.ring.len() as u64 + u64::from(!first_time);
+        state.ring.clear();
+        state.ring_bytes = 0;
         state.oldest = revision;
         state.newest = revision;
+        state.filled = revision;
+        self.next.send_replace(state.first);
     }
 
-    /// Takes in a committed change.
-    pub(crate) fn apply(&self, event: &Event) {
-        let full = String::from_utf8_lossy(&event.key);
-        let key: Arc<str> = Arc::from(&full[self.prefix.len()..]);
+    /// Takes in a committed change; no object stands for a deletion.
+    pub(crate) fn apply(&self, key: Arc<str>, object: Option<Arc<Object>>, revision: u64) {
         let mut state = self.state.write();
-        let previous = match &event.value {
-            Some(value) => match Object::from_stored(&full, value.clone(), event.revision) {
-                Ok(object) => {
-                    let object = Arc::new(object);
-                    let previous = state.objects.insert(key.clone(), object.clone());
-                    state.push(WatchEvent::new(key, Some(object), previous, event.revision));
-                    return self.announce(state.first + state.ring.len() as u64);
-                }
-                Err(err) => {
-                    error!(error = %err, "left out of the cache");
-                    state.objects.remove(&key)
-                }
-            },
+        // The cache was filled with a state that has this change already.
+        if revision <= state.filled {
+            return;
+        }
+        let previous = match &object {
+            Some(object) => state.objects.insert(key.clone(), object.clone()),
             None => state.objects.remove(&key),
         };
-        if previous.is_some() {
-            state.push(WatchEvent::new(key, None, previous, event.revision));
+        if let Some(previous) = &previous {
+            self.unindex(&mut state, &key, previous);
+        }
+        if let Some(object) = &object {
+            self.index(&mut state, &key, object);
+        }
+        if object.is_some() || previous.is_some() {
+            state.push(WatchEvent::new(key, object, previous, revision));
             self.announce(state.first + state.ring.len() as u64);
+        }
+    }
+
+    fn index(&self, state: &mut State, key: &Arc<str>, object: &Object) {
+        if let Some(field) = self.indexed {
+            let value = object.attributes(self.selectable).fields.get(field).cloned().unwrap_or_default();
+            state.index.entry(value).or_default().insert(key.clone());
+        }
+    }
+
+    fn unindex(&self, state: &mut State, key: &Arc<str>, object: &Object) {
+        let Some(value) = self.indexed.and_then(|field| object.attributes(self.selectable).fields.get(field)) else {
+            return;
+        };
+        if let Some(keys) = state.index.get_mut(value) {
+            keys.remove(key);
+            if keys.is_empty() {
+                state.index.remove(value);
+            }
         }
     }
 
@@ -117,13 +185,28 @@ impl Cache {
         self.state.read().objects.get(key).cloned()
     }
 
-    /// Lists keys that begin with `scope` and come after `after`. `applied` is a revision that the caller knows to be taken in.
+    /// Lists keys that begin with `scope`. `applied` is a revision that the caller knows to be taken in.
     pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> Listing {
         let state = self.state.read();
         let revision = state.newest.max(applied);
+        let (objects, beyond) = match self.indexed.and_then(|field| matcher.fields.exact(field)) {
+            Some(value) => self.page(state.indexed(value, scope), matcher, limit),
+            None => self.page(state.range(scope), matcher, limit),
+        };
+        let remaining = if matcher.is_everything() { beyond } else { 0 };
+        Listing { objects, revision, remaining, more: beyond > 0 }
+    }
+
+    /// What matches up to the limit, and how many follow; with selectors only whether any do.
+    fn page<'a>(
+        &self,
+        all: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)>,
+        matcher: &Matcher,
+        limit: usize,
+    ) -> (Vec<(Arc<str>, Arc<Object>)>, usize) {
         let mut objects = Vec::new();
         let mut beyond = 0;
-        for (key, object) in state.range(scope) {
+        for (key, object) in all {
             if limit > 0 && objects.len() == limit {
                 beyond += 1;
                 if !matcher.is_everything() {
@@ -135,8 +218,7 @@ impl Cache {
                 objects.push((key.clone(), object.clone()));
             }
         }
-        let remaining = if matcher.is_everything() { beyond } else { 0 };
-        Listing { objects, revision, remaining, more: beyond > 0 }
+        (objects, beyond)
     }
 
     /// The number of the first event after `revision`.
@@ -155,6 +237,14 @@ impl State {
         let from: (Bound<&str>, Bound<&str>) = (Bound::Included(scope), Bound::Unbounded);
         let scope = scope.to_owned();
         self.objects.range::<str, _>(from).take_while(move |(key, _)| key.starts_with(&scope))
+    }
+
+    /// Objects whose indexed field has that value.
+    fn indexed<'a>(&'a self, value: &str, scope: &str) -> impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)> {
+        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(scope), Bound::Unbounded);
+        let scope = scope.to_owned();
+        let keys = self.index.get(value).into_iter().flat_map(move |keys| keys.range::<str, _>(from));
+        keys.take_while(move |key| key.starts_with(&scope)).filter_map(|key| self.objects.get_key_value(key))
     }
 
     fn push(&mut self, event: WatchEvent) {
@@ -193,14 +283,14 @@ impl Matcher {
         if self.is_everything() {
             return true;
         }
-        let attributes = object.attributes.get_or_init(|| Box::new(attributes(object, selectable)));
+        let attributes = object.attributes(selectable);
         let field = |name: &str| attributes.fields.get(name).cloned().unwrap_or_default();
         self.labels.matches(&attributes.labels) && self.fields.matches(field)
     }
 }
 
 /// Works out labels and fields.
-fn attributes(object: &Object, selectable: &'static [&'static str]) -> Attributes {
+pub(crate) fn attributes(object: &Object, selectable: &'static [&'static str]) -> Attributes {
     let Ok(value) = serde_json::from_slice::<Value>(object.stored()) else { return Attributes::default() };
     let labels = serde_json::from_slice::<Labelled>(object.stored()).map(|l| l.metadata.labels).unwrap_or_default();
     let fields = selectable.iter().map(|path| (*path, text_at(&value, path))).collect();

@@ -18,15 +18,21 @@ pub enum Error {
     /// The object is not at the revision that the writer assumed; this is what it is now.
     #[error("the object has been modified")]
     Conflict(Option<Arc<Object>>),
+    /// Something else that must be free is taken: an address, a port. This is its key.
+    #[error("{0} is taken")]
+    Claimed(String),
     /// The version asked for is older than the history.
     #[error("too old resource version: {requested} ({oldest})")]
     TooOld { requested: u64, oldest: u64 },
     /// The version asked for has not happened yet.
     #[error("Too large resource version: {requested}, current: {current}")]
     Future { requested: u64, current: u64 },
+    /// The cache did not take in in time what the store has acknowledged.
+    #[error("the watch cache is at {current} and did not reach {requested} in time")]
+    Behind { requested: u64, current: u64 },
     /// The store holds something under this key that is no object this program can read.
     #[error("the value stored under {key} cannot be read: {what}")]
-    Unreadable { key: String, what: &'static str },
+    Unreadable { key: String, what: String },
     /// The value could not be written as JSON.
     #[error("cannot encode the object: {0}")]
     Encode(String),

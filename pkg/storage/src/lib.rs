@@ -2,18 +2,27 @@
 //!
 //! Invariants:
 //! - An object is kept once, as the bytes that the store holds; cache, ring and watchers share them.
-//! - The cache has taken in a write before the writer is answered, so reads from it are consistent without waiting.
+//! - The cache has taken in a write before the writer is answered. What others wrote through another server is seen by
+//!   reads after [`ResourceStore::fresh`], which costs nothing on the embedded store.
 //! - Every resource has one bounded ring of events. Watchers read it at their own pace; one that falls behind the ring is
 //!   told so and must list again. There are no queues a watcher.
 
 mod cache;
+mod check;
+mod codec;
+pub mod encryption;
 mod error;
+mod hub;
 mod object;
 mod store;
 mod watch;
+mod write;
 
 pub use cache::{Attributes, Listing, Matcher};
+pub use check::Difference;
+pub use encryption::Encryption;
 pub use error::Error;
 pub use object::Object;
 pub use store::{ResourceConfig, ResourceStore, Storage};
 pub use watch::{EventKind, Next, WatchEvent, Watcher};
+pub use write::With;

@@ -24,7 +24,7 @@ pub struct Object {
     /// The revision of its last change: its `resourceVersion`.
     pub revision: u64,
     /// Labels and selectable fields, worked out when first asked for.
-    pub(crate) attributes: OnceLock<Box<Attributes>>,
+    attributes: OnceLock<Box<Attributes>>,
 }
 
 impl Object {
@@ -33,14 +33,10 @@ impl Object {
     /// # Errors
     /// [`Error::Unreadable`] when that is not the stored form.
     pub fn from_stored(key: &str, bytes: Bytes, revision: u64) -> Result<Self, Error> {
-        if bytes.starts_with(b"k8s\0") {
-            let what = "it is protobuf, written by a stock API server; only JSON values are supported";
-            return Err(Error::Unreadable { key: key.to_owned(), what });
-        }
         let head = &bytes[..bytes.len().min(HEAD)];
         let at = head.windows(METADATA.len()).position(|w| w == METADATA);
         let Some(at) = at else {
-            return Err(Error::Unreadable { key: key.to_owned(), what: "it does not begin as an object" });
+            return Err(Error::Unreadable { key: key.to_owned(), what: "it does not begin as an object".into() });
         };
         Ok(Self { version_at: at + METADATA.len(), bytes, revision, attributes: OnceLock::new() })
     }
@@ -74,7 +70,12 @@ impl Object {
         Ok(out.into())
     }
 
-    /// The stored bytes.
+    /// Labels and the fields that its kind can be selected by.
+    pub(crate) fn attributes(&self, selectable: &'static [&'static str]) -> &Attributes {
+        self.attributes.get_or_init(|| Box::new(crate::cache::attributes(self, selectable)))
+    }
+
+    /// The JSON, without its `resourceVersion`.
     pub fn stored(&self) -> &Bytes {
         &self.bytes
     }
@@ -106,7 +107,7 @@ impl Object {
     /// # Errors
     /// [`Error::Unreadable`] when the store holds broken JSON.
     pub fn to_value(&self) -> Result<Value, Error> {
-        let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON" };
+        let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON".into() };
         let mut value: Value = serde_json::from_slice(&self.bytes).map_err(unreadable)?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
@@ -149,11 +150,5 @@ mod tests {
         assert_eq!(read, object.to_value().unwrap());
         assert_eq!(read["metadata"]["resourceVersion"], "42");
         assert_eq!(read["data"], value["data"]);
-    }
-
-    #[test]
-    fn protobuf_values_are_named() {
-        let err = Object::from_stored("/registry/pods/a/b", Bytes::from_static(b"k8s\0\x0a"), 1).unwrap_err();
-        assert!(err.to_string().contains("/registry/pods/a/b") && err.to_string().contains("protobuf"));
     }
 }

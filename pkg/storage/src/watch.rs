@@ -114,9 +114,11 @@ impl Watcher {
         self.seen
     }
 
-    /// Whether every event so far has been looked at.
-    pub fn is_caught_up(&self) -> bool {
-        *self.cache.next.borrow() <= self.position
+    /// A version for a bookmark: everything up to it has been looked at. `applied` must have been read before this call,
+    /// else an event that comes in between would be announced as seen.
+    pub fn bookmark(&self, applied: u64) -> Option<u64> {
+        let caught_up = *self.cache.next.borrow() <= self.position;
+        caught_up.then(|| applied.max(self.seen))
     }
 
     /// Waits for the next event that concerns this watcher. Safe to drop and call again.

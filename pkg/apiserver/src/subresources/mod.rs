@@ -38,7 +38,7 @@ pub(crate) async fn dispatch(
         ("namespaces", "finalize", "update") => finalize::handle(server, admitted, &served).await,
         (_, "scale", "get" | "update" | "patch") => scale::handle(server, admitted, &served).await,
         _ if !subresource.verbs.contains(&verb) => Err(verbs::not_supported(&served, verb)),
-        (_, _, "get") => verbs::get_object(server, &admitted, &served),
+        (_, _, "get") => verbs::get_object(server, &admitted, &served).await,
         (_, _, "update") => verbs::update_object(server, admitted, &served).await,
         (_, _, "patch") => verbs::patch_object(server, admitted, &served).await,
         _ => Err(Status::method_not_allowed()),

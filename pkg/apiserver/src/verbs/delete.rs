@@ -54,6 +54,7 @@ pub(crate) async fn collection(
     let mut options = options(&admitted, &bytes)?;
     options.preconditions = None;
     let matcher = list::matcher(&admitted.info, served)?;
+    served.store.fresh().await.map_err(verbs::store_failure)?;
     let listing = served.store.list(&served.scope(&admitted.info.namespace), &matcher, 0);
     let mut items = Vec::new();
     for (key, _) in &listing.objects {

@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 use kedge_meta::Status;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::Object;
 
@@ -11,10 +12,14 @@ use crate::negotiate::{self, Accepted, Shape};
 use crate::server::ApiServer;
 use crate::{respond, table};
 
-pub(crate) fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let key = served.key(&info.namespace, &info.name);
+    // Any version will do for a client that says so; otherwise what everybody has been acknowledged is shown.
+    if info.param("resourceVersion").is_empty() {
+        served.store.fresh().await.map_err(store_failure)?;
+    }
     let object = served.store.get(&key).ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
     show(server, admitted, served, &object, StatusCode::OK, accepted)
 }

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use kedge_meta::{Status, fields, labels};
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
@@ -110,16 +111,23 @@ async fn select(
         let expired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
         return served.store.list_at(scope, &token.start, matcher, limit, token.rv).await.map_err(|err| match err {
             StorageError::TooOld { .. } => Status::expired(expired),
-            other => Status::internal(other),
+            other => store_failure(other),
         });
     }
     let version = info.param("resourceVersion");
     let exact = info.param("resourceVersionMatch") == "Exact";
+    if version.is_empty() {
+        served.store.fresh().await.map_err(store_failure)?;
+    }
     if version.is_empty() || version == "0" {
         return Ok(served.store.list(scope, matcher, limit));
     }
     let version: u64 =
         version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+    // Another server may have told the client of a revision that has not come here yet.
+    if version > served.store.revision() {
+        served.store.fresh().await.map_err(store_failure)?;
+    }
     let answer = match exact {
         true => served.store.list_at(scope, scope, matcher, limit, version).await,
         false if version > served.store.revision() => {
@@ -130,7 +138,7 @@ async fn select(
     answer.map_err(|err| match err {
         StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
-        other => Status::internal(other),
+        other => store_failure(other),
     })
 }
 

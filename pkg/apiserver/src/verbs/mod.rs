@@ -43,15 +43,17 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
     };
     let served = served.clone();
     if !info.subresource.is_empty() {
+        // What a subresource reads is what everybody has been acknowledged.
+        served.store.fresh().await.map_err(verbs::store_failure)?;
         return subresources::dispatch(server, admitted, served).await;
     }
     let verb = info.verb.as_str();
     let named_by_namespace = !resource.namespaced || !info.namespace.is_empty();
     match verb {
         _ if !resource.has_verb_named(verb) => Err(not_supported(&served, verb)),
-        "get" => get::handle(server, &admitted, &served),
+        "get" => get::handle(server, &admitted, &served).await,
         "list" => list::handle(server, &admitted, &served).await,
-        "watch" => watch::handle(server, &admitted, &served),
+        "watch" => watch::handle(server, &admitted, &served).await,
         _ if !named_by_namespace => Err(Status::method_not_allowed()),
         "create" if info.name.is_empty() => create::handle(server, admitted, &served).await,
         "update" if !info.name.is_empty() => update::handle(server, admitted, &served).await,
@@ -121,8 +123,12 @@ pub(crate) fn group_resource(admitted: &Admitted) -> GroupResource {
 }
 
 /// The object itself, for subresources that show it.
-pub(crate) fn get_object(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    get::handle(server, admitted, served)
+pub(crate) async fn get_object(
+    server: &ApiServer,
+    admitted: &Admitted,
+    served: &Served,
+) -> Result<Response<Body>, Status> {
+    get::handle(server, admitted, served).await
 }
 
 /// A write of the object through a subresource.

@@ -94,7 +94,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     };
     let request = registry_request(server, &admitted, served)?;
     // A strict client is refused before anything is stored.
-    if let Some(current) = served.store.get(&served.key(request.namespace, request.name)) {
+    let current = served.store.current(&served.key(request.namespace, request.name)).await;
+    if let Some(current) = current.map_err(verbs::store_failure)? {
         transform(Some(&kedge_registry::convert::read(served, &current)?))?;
         strict.extend(found.lock().map(|mut f| std::mem::take(&mut *f)).unwrap_or_default());
     }

@@ -13,6 +13,7 @@ use http_body::Frame;
 use http_body_util::BodyExt as _;
 use kedge_base::{BoxFuture, SharedClock, Shutdown};
 use kedge_meta::Status;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::{Error as StorageError, EventKind, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
@@ -38,7 +39,7 @@ struct Form {
     clock: SharedClock,
 }
 
-pub(crate) fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     if accepted.format == Format::Yaml {
@@ -56,14 +57,18 @@ pub(crate) fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Serv
         );
         return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
     }
+    if version.is_empty() {
+        served.store.fresh().await.map_err(store_failure)?;
+    }
     let (state, watcher) = if version.is_empty() || version == "0" || initial {
         served.store.watch_with_state(&scope, matcher)
     } else {
         let version: u64 =
             version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
-        let watcher = served.store.watch(&scope, matcher, version).map_err(|err| match err {
+        let watcher = served.store.watch(&scope, matcher, version).await.map_err(|err| match err {
             StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
-            other => expired(&other),
+            StorageError::TooOld { .. } => expired(&err),
+            _ => store_failure(err),
         })?;
         (Vec::new(), watcher)
     };
@@ -205,9 +210,9 @@ impl WatchBody {
         let mut next = match step {
             Step::Shutdown | Step::Next(Next::Closed) => return false,
             Step::Bookmark => {
-                if self.bookmarks && watcher.is_caught_up() {
-                    self.ready
-                        .push_back(self.form.bookmark(self.form.served.store.revision().max(watcher.seen()), false));
+                let applied = self.form.served.store.revision();
+                if let Some(revision) = watcher.bookmark(applied).filter(|_| self.bookmarks) {
+                    self.ready.push_back(self.form.bookmark(revision, false));
                 }
                 self.watcher = Some(watcher);
                 return true;

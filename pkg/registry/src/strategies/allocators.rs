@@ -1,16 +1,19 @@
 //! Service addresses and node ports: which are taken.
 //!
-//! The truth is the stored services; this is an index over them, filled at start. Taking is atomic, and what was taken
-//! for a service that was not stored is given back by its reservation.
+//! The truth is in the store, shared by all servers: an `IPAddress` object for each address, as upstream keeps them, and a
+//! key of our own for each node port. They are claimed and given back in the transaction that stores the service, so two
+//! servers cannot give out one twice. What is being written right now by this server is kept here.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use jiff::Timestamp;
 use kedge_base::random;
-use kedge_storage::{Matcher, ResourceStore};
+use kedge_storage::{Error as StorageError, Matcher, Object, ResourceConfig, ResourceStore, With};
 use parking_lot::Mutex;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::registry::ClusterConfig;
 use crate::value::ValueExt;
@@ -29,18 +32,40 @@ pub(crate) enum Refused {
     Full,
 }
 
+/// What the numbers of a pool are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Address,
+    NodePort,
+}
+
 /// Numbers of a range, each free or taken.
 pub(crate) struct Pool {
+    kind: Kind,
     first: u32,
     last: u32,
     /// Numbers below this are only taken when asked for by name.
     dynamic_from: u32,
-    taken: Mutex<BTreeSet<u32>>,
+    /// The claims that are stored.
+    stored: Option<ResourceStore>,
+    /// Taken for services that are being written.
+    pending: Mutex<BTreeSet<u32>>,
 }
 
 impl Pool {
-    fn new(first: u32, last: u32, dynamic_from: u32) -> Arc<Self> {
-        Arc::new(Self { first, last, dynamic_from, taken: Mutex::default() })
+    fn new(kind: Kind, (first, last): (u32, u32), dynamic_from: u32, stored: Option<ResourceStore>) -> Arc<Self> {
+        Arc::new(Self { kind, first, last, dynamic_from, stored, pending: Mutex::default() })
+    }
+
+    fn name(&self, number: u32) -> String {
+        match self.kind {
+            Kind::Address => Ipv4Addr::from(number).to_string(),
+            Kind::NodePort => number.to_string(),
+        }
+    }
+
+    fn is_stored(&self, number: u32) -> bool {
+        self.stored.as_ref().is_some_and(|stored| stored.get(&self.name(number)).is_some())
     }
 
     /// Takes a certain number.
@@ -48,59 +73,151 @@ impl Pool {
         if !(self.first..=self.last).contains(&number) {
             return Err(Refused::OutOfRange);
         }
-        if self.taken.lock().insert(number) { Ok(()) } else { Err(Refused::Taken) }
+        let free = self.pending.lock().insert(number);
+        if free && self.is_stored(number) {
+            self.release(number);
+            return Err(Refused::Taken);
+        }
+        if free { Ok(()) } else { Err(Refused::Taken) }
     }
 
     /// Takes any free number: a random one of the upper band, when that is full one of the lower.
     pub(crate) fn take_any(&self) -> Result<u32, Refused> {
-        let mut taken = self.taken.lock();
+        let mut pending = self.pending.lock();
         for (from, to) in [(self.dynamic_from, self.last), (self.first, self.dynamic_from.saturating_sub(1))] {
             if from > to {
                 continue;
             }
             let size = u64::from(to - from) + 1;
             let start = from + (random::u64() % size) as u32;
-            if let Some(free) = (start..=to).chain(from..start).find(|n| !taken.contains(n)) {
-                taken.insert(free);
-                return Ok(free);
+            let free = |n: &u32| !pending.contains(n) && !self.is_stored(*n);
+            if let Some(number) = (start..=to).chain(from..start).find(free) {
+                pending.insert(number);
+                return Ok(number);
             }
         }
         Err(Refused::Full)
     }
 
-    /// Gives a number back.
+    /// The write for which a number was taken is over; if it succeeded, the claim is stored.
     pub(crate) fn release(&self, number: u32) {
-        self.taken.lock().remove(&number);
+        self.pending.lock().remove(&number);
+    }
+
+    /// The key of a claim.
+    pub(crate) fn key(&self, number: u32) -> String {
+        let prefix = match self.kind {
+            Kind::Address => "ipaddresses",
+            Kind::NodePort => State::NODE_PORTS,
+        };
+        format!("/registry/{prefix}/{}", self.name(number))
+    }
+
+    /// What is stored for a number of a service.
+    fn claim(&self, number: u32, service: &Value, now: Timestamp) -> Value {
+        let (name, created) = (self.name(number), kedge_base::time::rfc3339(now));
+        let (namespace, owner) = (service.text(&["metadata", "namespace"]), service.text(&["metadata", "name"]));
+        let parent = json!({"resource": "services", "namespace": namespace, "name": owner});
+        let metadata = json!({"name": name, "uid": random::uuid(), "creationTimestamp": created});
+        match self.kind {
+            Kind::Address => {
+                let mut metadata = metadata;
+                metadata["labels"] = json!({
+                    "ipaddress.kubernetes.io/ip-family": "IPv4",
+                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                });
+                metadata["generation"] = json!(1);
+                json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": metadata,
+                    "spec": {"parentRef": parent}})
+            }
+            Kind::NodePort => json!({"apiVersion": "kedge/v1", "kind": "NodePort", "metadata": metadata,
+                "spec": {"parentRef": parent}}),
+        }
+    }
+
+    /// Key and value of the claim on a number for a service.
+    pub(crate) fn claims(
+        &self,
+        numbers: &[u32],
+        service: &Value,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Bytes)>, StorageError> {
+        let claim = |n: &u32| Ok((self.key(*n), Object::encode(&self.claim(*n, service, now))?));
+        numbers.iter().map(claim).collect()
     }
 }
 
 impl State {
-    pub(crate) fn new(config: &ClusterConfig, services: Option<&ResourceStore>) -> Self {
+    /// Where the claims on node ports are, below `/registry/`.
+    pub(crate) const NODE_PORTS: &str = "kedge/nodeports";
+
+    pub(crate) fn node_port_config() -> ResourceConfig {
+        let resource = "nodeports.kedge".to_owned();
+        ResourceConfig { prefix: Self::NODE_PORTS, resource, selectable: &[], indexed: None, relaxed: false }
+    }
+
+    pub(crate) fn new(
+        config: &ClusterConfig,
+        addresses: Option<ResourceStore>,
+        node_ports: Option<ResourceStore>,
+    ) -> Self {
         let (first, last) = usable_addresses(&config.service_cidr).unwrap_or((1, 0));
         // As upstream: the lower band of min(max(16, size/16), 256) addresses is left to those that ask by name.
         let size = last.saturating_sub(first);
-        let addresses = Pool::new(first, last, first.saturating_add((size / 16).clamp(16, 256)).min(last));
+        let from = first.saturating_add((size / 16).clamp(16, 256)).min(last);
+        let addresses = Pool::new(Kind::Address, (first, last), from, addresses);
         let (low, high) = (u32::from(config.node_ports.0), u32::from(config.node_ports.1));
         let band = ((high.saturating_sub(low)) / 32).clamp(16, 128);
-        let node_ports = Pool::new(low, high, (low + band).min(high));
-        let state = Self { addresses, node_ports };
-        let listing = services.map(|s| s.list("", &Matcher::default(), 0));
-        for (_, object) in listing.iter().flat_map(|l| &l.objects) {
-            if let Ok(service) = object.to_value() {
-                state.mark(&service);
-            }
-        }
-        state
+        let node_ports = Pool::new(Kind::NodePort, (low, high), (low + band).min(high), node_ports);
+        Self { addresses, node_ports }
     }
 
-    fn mark(&self, service: &Value) {
-        for ip in cluster_ips(service) {
-            // Out of range after a change of the range: the service keeps its address.
-            let _ = self.addresses.take(ip);
+    /// Makes the stored claims those of the stored services.
+    pub(crate) async fn repair(&self, services: &ResourceStore, now: Timestamp) -> Result<(), StorageError> {
+        let claimed = self.node_ports.stored.as_ref().map(|s| s.list("", &Matcher::default(), 0).objects);
+        let mut used = BTreeSet::new();
+        for (_, object) in services.list("", &Matcher::default(), 0).objects {
+            let service = object.to_value()?;
+            let ports: Vec<u32> = node_ports(&service).collect();
+            self.addresses.claim_missing(cluster_ips(&service), &service, now).await?;
+            self.node_ports.claim_missing(ports.iter().copied(), &service, now).await?;
+            used.extend(ports);
         }
-        for port in node_ports(service) {
-            let _ = self.node_ports.take(port);
+        // Addresses are objects that others may own; ports are ours alone. The claims were read before the services, and
+        // one that was taken anew since has another revision.
+        for (name, object) in claimed.unwrap_or_default() {
+            let unused = name.parse().is_ok_and(|port: u32| !used.contains(&port));
+            if let (true, Some(stored)) = (unused, &self.node_ports.stored) {
+                ignore_races(stored.delete(&name, object.revision, Vec::new()).await.map(drop))?;
+            }
         }
+        Ok(())
+    }
+}
+
+impl Pool {
+    async fn claim_missing(
+        &self,
+        numbers: impl Iterator<Item = u32>,
+        service: &Value,
+        now: Timestamp,
+    ) -> Result<(), StorageError> {
+        let Some(stored) = &self.stored else { return Ok(()) };
+        for number in numbers {
+            if stored.get(&self.name(number)).is_none() {
+                let claim = self.claim(number, service, now);
+                ignore_races(stored.create(&self.name(number), &claim, With::default()).await.map(drop))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Another server may have done the same.
+fn ignore_races(result: Result<(), StorageError>) -> Result<(), StorageError> {
+    match result {
+        Err(StorageError::Exists | StorageError::Conflict(_) | StorageError::NotFound) => Ok(()),
+        other => other,
     }
 }
 
@@ -134,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_pool_gives_each_number_once() {
-        let pool = Pool::new(1, 4, 3);
+        let pool = Pool::new(Kind::NodePort, (1, 4), 3, None);
         assert_eq!(pool.take(9), Err(Refused::OutOfRange));
         assert_eq!(pool.take(1), Ok(()));
         assert_eq!(pool.take(1), Err(Refused::Taken));

@@ -53,7 +53,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             drop_status(&mut object);
         }
         strategy.prepare_for_create(&ctx, &mut object);
-        let reservation = strategy.reserve(&ctx, &mut object, None)?;
+        let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
         request.normalize(&mut object);
         let mut errors = metadata::validate(&object, strategy);
         errors.extend(strategy.validate(&ctx, &object));
@@ -67,13 +67,15 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let warnings = strategy.warnings(&ctx, object, None);
         let key = request.served.key(request.namespace, object.name());
         if request.dry_run {
-            if request.served.store.get(&key).is_some() {
+            let taken = request.served.store.current(&key).await;
+            if taken.map_err(|err| request.storage_error(object.name(), err))?.is_some() {
                 return Err(Status::already_exists(&request.group_resource(), object.name()));
             }
             attributes.warnings.extend(warnings);
             return Ok(Written { object: attributes.object, created: true, warnings: attributes.warnings });
         }
-        match request.served.store.create(&key, &request.stored_form(object), request.expires()).await {
+        let with = request.with(&mut reservation);
+        match request.served.store.create(&key, &request.stored_form(object), with).await {
             Ok(stored) => {
                 reservation.settle(true);
                 attributes.warnings.extend(warnings);
@@ -81,6 +83,10 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
                 return Ok(Written { object, created: true, warnings: attributes.warnings });
             }
             Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
+            // Another server took what was reserved: drawn again, or refused, once that is seen here.
+            Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {
+                request.served.store.fresh().await.map_err(|err| request.storage_error(object.name(), err))?;
+            }
             Err(err) => return Err(request.storage_error(object.name(), err)),
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_base::time;
 use kedge_meta::Status;
-use kedge_storage::{Error as StorageError, Object};
+use kedge_storage::{Error as StorageError, Object, With};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -50,7 +50,8 @@ pub enum Deleted {
 pub async fn delete(request: &Request<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
     check_options(options)?;
     let key = request.served.key(request.namespace, request.name);
-    let mut current = request.served.store.get(&key);
+    let unreadable = |err| request.storage_error(request.name, err);
+    let mut current = request.served.store.current(&key).await.map_err(unreadable)?;
     for _ in 0..ATTEMPTS {
         let Some(object) = current else { return Err(Status::not_found(&request.group_resource(), request.name)) };
         match attempt(request, &key, &object, options).await? {
@@ -115,7 +116,7 @@ async fn attempt(
         if new == old || request.dry_run {
             return Ok(Outcome::Done(Deleted::Marked(new)));
         }
-        return match request.served.store.update(key, &request.stored_form(&new), object.revision, None).await {
+        return match request.served.store.update(key, &request.stored_form(&new), object.revision, With::default()).await {
             Ok(stored) => Ok(Outcome::Done(Deleted::Marked(convert::read(request.served, &stored)?))),
             Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
             Err(err) => Err(request.storage_error(request.name, err)),
@@ -124,11 +125,9 @@ async fn attempt(
     if request.dry_run {
         return Ok(Outcome::Done(Deleted::Gone(old)));
     }
-    match request.served.store.delete(key, object.revision).await {
-        Ok(_) => {
-            request.served.strategy.after_delete(request.registry, &old);
-            Ok(Outcome::Done(Deleted::Gone(old)))
-        }
+    let releases = request.served.strategy.releases(request.registry, &old);
+    match request.served.store.delete(key, object.revision, releases).await {
+        Ok(_) => Ok(Outcome::Done(Deleted::Gone(old))),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }

@@ -8,13 +8,15 @@ pub use create::create;
 pub use delete::{DeleteOptions, Deleted, delete};
 pub use update::{Transform, UpdateOptions, update};
 
+use std::time::Duration;
+
 use kedge_meta::{GroupResource, Status, UserInfo};
-use kedge_storage as storage;
+use kedge_storage::{self as storage, With};
 use serde_json::Value;
 
 use crate::attributes::Admission;
 use crate::registry::{Registry, Served};
-use crate::strategy::Context;
+use crate::strategy::{Context, Reservation};
 
 /// The request that a verb serves.
 pub struct Request<'a> {
@@ -61,17 +63,15 @@ impl<'a> Request<'a> {
             storage::Error::Conflict(_) => Status::stale(&resource, name),
             storage::Error::TooOld { .. } => Status::expired(err.to_string()),
             storage::Error::Future { .. } => Status::timeout(err.to_string(), 1),
-            storage::Error::Kv(ref kv) if matches!(kv, kedge_kv::Error::TooLarge { .. }) => {
-                Status::too_large(kv.to_string())
-            }
-            other => Status::internal(other),
+            other => store_failure(other),
         }
     }
 
-    /// When an object of a kind that goes by itself goes, in seconds since 1970.
-    pub(crate) fn expires(&self) -> Option<u64> {
-        let now = u64::try_from(self.registry.clock.now().as_second()).unwrap_or_default();
-        self.served.strategy.time_to_live().map(|ttl| now + ttl)
+    /// What goes with the write of an object.
+    pub(crate) fn with(&self, reservation: &mut Reservation) -> With {
+        let claims = std::mem::take(&mut reservation.claims);
+        let releases = std::mem::take(&mut reservation.releases);
+        With { ttl: self.served.strategy.time_to_live().map(Duration::from_secs), claims, releases }
     }
 
     /// Brings an object into the form in which it is stored and shown.
@@ -88,5 +88,20 @@ impl<'a> Request<'a> {
             crate::convert::to_storage(self.served.info, &mut value);
         }
         value
+    }
+}
+
+/// A failure of the store itself, as a client is told: what may pass is to be tried again.
+pub fn store_failure(err: storage::Error) -> Status {
+    match &err {
+        storage::Error::Behind { .. } => Status::timeout(err.to_string(), 1),
+        storage::Error::Kv(kv) => match kv {
+            kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),
+            kedge_kv::Error::NoSpace(_) => Status::insufficient_storage(kv.to_string()),
+            kv if kv.is_retriable() => Status::timeout(kv.to_string(), 1),
+            kedge_kv::Error::Closed(_) => Status::timeout(kv.to_string(), 1),
+            _ => Status::internal(err),
+        },
+        _ => Status::internal(err),
     }
 }

@@ -34,7 +34,8 @@ pub async fn update(
     options: UpdateOptions,
 ) -> Result<Written, Status> {
     let key = request.served.key(request.namespace, request.name);
-    let mut current = request.served.store.get(&key);
+    let unreadable = |err| request.storage_error(request.name, err);
+    let mut current = request.served.store.current(&key).await.map_err(unreadable)?;
     for _ in 0..ATTEMPTS {
         let Some(object) = current else {
             if !options.create || !request.subresource.is_empty() {
@@ -82,7 +83,7 @@ async fn attempt(
         warnings: Vec::new(),
     };
     request.admission.admit(&mut attributes).await?;
-    let reservation = finish(request, &ctx, &mut attributes.object, &old)?;
+    let mut reservation = finish(request, &ctx, &mut attributes.object, &old)?;
     request.admission.validate(&attributes).await?;
     let Attributes { object: mut new, mut warnings, .. } = attributes;
     warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
@@ -94,7 +95,8 @@ async fn attempt(
     if is_released(&new) {
         return delete_released(request, key, object, new, warnings).await;
     }
-    match request.served.store.update(key, &request.stored_form(&new), object.revision, request.expires()).await {
+    let with = request.with(&mut reservation);
+    match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
         Ok(stored) => {
             reservation.settle(true);
             let object = convert::read(request.served, &stored)?;
@@ -102,6 +104,11 @@ async fn attempt(
         }
         // Done again on the newer object: a write that is bound to the old version is refused there, others go through.
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
+        // Another server took what was reserved: drawn again, or refused, once that is seen here.
+        Err(StorageError::Claimed(_)) => {
+            request.served.store.fresh().await.map_err(|err| request.storage_error(request.name, err))?;
+            Ok(Outcome::Lost(Some(object.clone())))
+        }
         Err(err) => Err(request.storage_error(request.name, err)),
     }
 }
@@ -206,11 +213,9 @@ async fn delete_released(
     new: Value,
     warnings: Vec<String>,
 ) -> Result<Outcome, Status> {
-    match request.served.store.delete(key, object.revision).await {
-        Ok(_) => {
-            request.served.strategy.after_delete(request.registry, &new);
-            Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })))
-        }
+    let releases = request.served.strategy.releases(request.registry, &new);
+    match request.served.store.delete(key, object.revision, releases).await {
+        Ok(_) => Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings }))),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }

@@ -79,29 +79,38 @@ impl Strategy for Service {
             release(ports);
             return Err(Status::invalid(&GroupKind::new("", "Service"), new.name(), &vec![error]));
         }
-        // What the old service had and the new one does not is given back once the new one is stored.
-        let gone: Vec<(Arc<Pool>, Vec<u32>)> = old.map_or_else(Vec::new, |old| {
-            let (ips, numbers): (Vec<u32>, Vec<u32>) = (cluster_ips(new).collect(), node_ports(new).collect());
-            vec![
-                (state.addresses.clone(), cluster_ips(old).filter(|ip| !ips.contains(ip)).collect()),
-                (state.node_ports.clone(), node_ports(old).filter(|p| !numbers.contains(p)).collect()),
-            ]
-        });
-        let dry_run = ctx.dry_run;
-        Ok(Reservation::new(move |stored| {
-            if !stored || dry_run {
-                release(addresses);
-                release(ports);
-            } else {
-                gone.iter().for_each(|(pool, numbers)| numbers.iter().for_each(|n| pool.release(*n)));
-            }
-        }))
+        let claims = claims(&addresses, &ports, new, ctx.now)?;
+        // What the old service had and the new one does not is given back in the same transaction.
+        let (ips, numbers): (Vec<u32>, Vec<u32>) = (cluster_ips(new).collect(), node_ports(new).collect());
+        let mut releases = Vec::new();
+        if let Some(old) = old {
+            releases.extend(cluster_ips(old).filter(|ip| !ips.contains(ip)).map(|ip| state.addresses.key(ip)));
+            releases.extend(node_ports(old).filter(|p| !numbers.contains(p)).map(|p| state.node_ports.key(p)));
+        }
+        // From the moment on that the claims are stored, they speak for themselves.
+        let settle = move |_| {
+            release(addresses);
+            release(ports);
+        };
+        Ok(Reservation { claims, releases, ..Reservation::new(settle) })
     }
 
-    fn after_delete(&self, registry: &Registry, service: &Value) {
-        cluster_ips(service).for_each(|ip| registry.state.addresses.release(ip));
-        node_ports(service).for_each(|port| registry.state.node_ports.release(port));
+    fn releases(&self, registry: &Registry, service: &Value) -> Vec<String> {
+        let state = &registry.state;
+        let addresses = cluster_ips(service).map(|ip| state.addresses.key(ip));
+        addresses.chain(node_ports(service).map(|port| state.node_ports.key(port))).collect()
     }
+}
+
+fn claims(
+    addresses: &Taken,
+    ports: &Taken,
+    service: &Value,
+    now: jiff::Timestamp,
+) -> Result<Vec<(String, bytes::Bytes)>, Status> {
+    let mut claims = addresses.pool.claims(&addresses.numbers, service, now).map_err(Status::internal)?;
+    claims.extend(ports.pool.claims(&ports.numbers, service, now).map_err(Status::internal)?);
+    Ok(claims)
 }
 
 pub(super) fn needs_address(service: &Value) -> bool {

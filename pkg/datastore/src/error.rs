@@ -1,0 +1,38 @@
+//! What can go wrong with a store and its content.
+
+use std::path::PathBuf;
+
+/// A failed operation; the text says what to do where that is known.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Kv(#[from] kedge_kv::Error),
+    #[error("{path}: {source}")]
+    Snapshot { path: PathBuf, source: kedge_snapshot::Error },
+    #[error("cannot {action} {path}: {source}")]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("there is no snapshot {name:?} in {dir}; `kedge etcd-snapshot ls` lists them")]
+    NoSnapshot { name: String, dir: PathBuf },
+    #[error("a snapshot's name must be a file name, not {0:?}")]
+    Name(String),
+    #[error("the store in memory has nothing that could be {0}")]
+    Memory(&'static str),
+    #[error("source and target of a migration are both {0}")]
+    SameStore(String),
+    #[error("{target} is not empty: it holds {keys} keys, such as {example}; migrate into an empty store")]
+    NotEmpty { target: String, keys: usize, example: String },
+    #[error("{target} holds a migration that has not ended; run the same `kedge store migrate` again to complete it")]
+    Unfinished { target: String },
+    #[error("after the migration {key} is not the same in {target}; run the same command again")]
+    Differs { target: String, key: String },
+    #[error("the source changes while it is migrated: stop the servers that use it, then run the same command again")]
+    Changing,
+    #[error("the work was given up with the process that did it")]
+    Cancelled,
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+}

@@ -1,0 +1,174 @@
+//! Moving everything from one store to another.
+//!
+//! Into the embedded store a migration is a restore: there as a whole, with all revisions, or not at all. Into an etcd it
+//! is a comparison and as many writes as that needs, so it can be cut off and run again; while it has not been verified, a
+//! marker in the target keeps servers away from it. Revisions start anew there: clients list again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use kedge_kv::{KeyRange, KeyValue, Kv, Op, Txn};
+use kedge_snapshot::State;
+
+use crate::Progress;
+use crate::capture::capture;
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::restore::{read_offline, replace};
+
+/// Where a migration says that it has not ended.
+const MARKER: &[u8] = b"/kedge/migration";
+/// Writes in one transaction; etcd allows 128.
+const BATCH: usize = 64;
+/// Bytes of values in one transaction; etcd allows 1.5 MiB.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// What a migration did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    pub keys: usize,
+    /// Keys that were not in the target yet.
+    pub written: usize,
+}
+
+/// The direction of a migration.
+pub enum Direction<'a> {
+    ToEtcd(&'a dyn Kv),
+    FromEtcd(&'a dyn Kv),
+}
+
+/// Moves everything between the embedded store of a data directory and an etcd, and compares what came of it. No server
+/// may run on either.
+///
+/// # Errors
+/// [`Error`]; the same call again goes on from there.
+pub async fn migrate(
+    layout: &Layout,
+    direction: Direction<'_>,
+    etcd_name: &str,
+    now: Timestamp,
+    progress: &mut Progress<'_>,
+) -> Result<Migrated, Error> {
+    match direction {
+        Direction::ToEtcd(etcd) => {
+            let lock = kedge_kv::DirLock::acquire(&layout.store())?;
+            let state = read_offline(layout)?;
+            let migrated = to_etcd(&state, etcd, etcd_name, progress).await;
+            drop(lock);
+            migrated
+        }
+        Direction::FromEtcd(etcd) => from_etcd(layout, etcd, etcd_name, now, progress).await,
+    }
+}
+
+/// Refuses a store that a migration has not completed.
+pub(crate) async fn refuse_unfinished(kv: &dyn Kv, name: &str) -> Result<(), Error> {
+    match kv.get(MARKER).await? {
+        Some(_) => Err(Error::Unfinished { target: name.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+async fn from_etcd(
+    layout: &Layout,
+    etcd: &dyn Kv,
+    name: &str,
+    now: Timestamp,
+    progress: &mut Progress<'_>,
+) -> Result<Migrated, Error> {
+    refuse_unfinished(etcd, name).await?;
+    if layout.store().exists() {
+        let there = read_offline(layout)?;
+        if let Some(first) = there.kvs.first() {
+            let example = String::from_utf8_lossy(&first.key).into_owned();
+            return Err(Error::NotEmpty { target: "the embedded store".into(), keys: there.kvs.len(), example });
+        }
+    }
+    let state = capture(etcd, progress).await?;
+    let keys = state.kvs.len();
+    replace(layout, state.clone(), now, progress)?;
+    let written = read_offline(layout)?;
+    if let Some(differs) = difference(&state.kvs, &written.kvs) {
+        return Err(Error::Differs { target: "the embedded store".into(), key: differs });
+    }
+    progress("keys verified", keys, Some(keys));
+    // A source that somebody still writes to has been left behind already.
+    let again = capture(etcd, &mut |_, _, _| {}).await?;
+    if difference(&state.kvs, &again.kvs).is_some() || again.revision != state.revision {
+        return Err(Error::Changing);
+    }
+    Ok(Migrated { keys, written: keys })
+}
+
+async fn to_etcd(state: &State, etcd: &dyn Kv, name: &str, progress: &mut Progress<'_>) -> Result<Migrated, Error> {
+    let before = capture(etcd, &mut |_, _, _| {}).await?;
+    let marked = before.kvs.iter().any(|kv| kv.key == MARKER);
+    if let (false, Some(first)) = (marked, before.kvs.first()) {
+        let example = String::from_utf8_lossy(&first.key).into_owned();
+        return Err(Error::NotEmpty { target: name.to_owned(), keys: before.kvs.len(), example });
+    }
+    put(etcd, vec![Op::Put { key: MARKER.into(), value: "running".into(), lease: 0 }]).await?;
+    grant(state, &before, etcd).await?;
+    let have: BTreeMap<&Bytes, &KeyValue> = before.kvs.iter().map(|kv| (&kv.key, kv)).collect();
+    let wanted: BTreeSet<&Bytes> = state.kvs.iter().map(|kv| &kv.key).collect();
+    let mut ops = Vec::new();
+    // What an earlier attempt wrote and the source no longer has.
+    let stray = before.kvs.iter().filter(|kv| kv.key != MARKER && !wanted.contains(&kv.key));
+    ops.extend(stray.map(|kv| Op::Delete(KeyRange::key(kv.key.clone()))));
+    let (mut written, mut bytes, total) = (0, 0, state.kvs.len());
+    for (at, kv) in state.kvs.iter().enumerate() {
+        if have.get(&kv.key).is_some_and(|there| there.value == kv.value && there.lease == kv.lease) {
+            continue;
+        }
+        if ops.len() >= BATCH || bytes + kv.value.len() > BATCH_BYTES && !ops.is_empty() {
+            put(etcd, std::mem::take(&mut ops)).await?;
+            bytes = 0;
+        }
+        written += 1;
+        bytes += kv.value.len();
+        ops.push(Op::Put { key: kv.key.clone(), value: kv.value.clone(), lease: kv.lease });
+        progress("keys written", at + 1, Some(total));
+    }
+    put(etcd, ops).await?;
+    let mut after = capture(etcd, &mut |_, _, _| {}).await?;
+    after.kvs.retain(|kv| kv.key != MARKER);
+    if let Some(key) = difference(&state.kvs, &after.kvs) {
+        return Err(Error::Differs { target: name.to_owned(), key });
+    }
+    progress("keys verified", total, Some(total));
+    let end = Txn { success: vec![Op::Delete(KeyRange::key(MARKER))], ..Txn::default() };
+    etcd.txn(end).await?;
+    Ok(Migrated { keys: total, written })
+}
+
+async fn put(kv: &dyn Kv, mut ops: Vec<Op>) -> Result<(), Error> {
+    while !ops.is_empty() {
+        let rest = ops.split_off(ops.len().min(BATCH));
+        kv.txn(Txn { success: std::mem::replace(&mut ops, rest), ..Txn::default() }).await?;
+    }
+    Ok(())
+}
+
+/// Grants in the target the leases of the source, under the same ids, unless an earlier attempt did.
+async fn grant(state: &State, before: &State, etcd: &dyn Kv) -> Result<(), Error> {
+    for (id, seconds) in &state.leases {
+        if !before.leases.iter().any(|(have, _)| have == id) {
+            etcd.grant(Some(*id), Duration::from_secs(*seconds)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The first key that is not the same on both sides; both are sorted by key.
+fn difference(a: &[KeyValue], b: &[KeyValue]) -> Option<String> {
+    let shown = |kv: &KeyValue| String::from_utf8_lossy(&kv.key).into_owned();
+    for (x, y) in a.iter().zip(b) {
+        if (&x.key, &x.value, x.lease) != (&y.key, &y.value, y.lease) {
+            return Some(shown(if x.key <= y.key { x } else { y }));
+        }
+    }
+    let longer = if a.len() > b.len() { a } else { b };
+    longer.get(a.len().min(b.len())).map(shown)
+}

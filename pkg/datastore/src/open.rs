@@ -1,0 +1,85 @@
+//! Opening the store that a server was told to use.
+
+use std::sync::Arc;
+
+use kedge_base::{SharedClock, TaskGroup};
+use kedge_kv::etcd::{Etcd, EtcdOptions};
+use kedge_kv::{Embedded, Kv, Options};
+use tracing::info;
+
+use crate::endpoint::{Endpoint, Tls};
+use crate::error::Error;
+use crate::layout::Layout;
+use crate::{migrate, restore};
+
+/// An open store.
+#[derive(Clone)]
+pub struct Store {
+    pub kv: Arc<dyn Kv>,
+    /// The engine inside this process, if it is that.
+    pub embedded: Option<Arc<Embedded>>,
+}
+
+impl Store {
+    /// Whether other servers may use the store at the same time.
+    pub fn is_shared(&self) -> bool {
+        self.embedded.is_none()
+    }
+}
+
+/// Opens the store; on an etcd, the background work of a server (compaction) runs in `tasks`.
+///
+/// # Errors
+/// When it cannot be opened or reached, or holds a migration that has not ended.
+pub async fn open(
+    endpoint: &Endpoint,
+    tls: &Tls,
+    layout: &Layout,
+    clock: &SharedClock,
+    tasks: &TaskGroup,
+) -> Result<Store, Error> {
+    match endpoint {
+        Endpoint::Embedded => {
+            restore::finish_interrupted(layout)?;
+            let dir = layout.store();
+            let options = Options::new(dir, clock.clone());
+            // Replaying the log takes as long as it takes; it must not hold up other tasks.
+            let opened = tokio::task::spawn_blocking(move || Embedded::open(options)).await;
+            Ok(embedded(opened.map_err(|_| Error::Cancelled)??))
+        }
+        Endpoint::Memory => Ok(embedded(Embedded::memory(clock.clone())?)),
+        Endpoint::Etcd(_) => {
+            let etcd = connect(endpoint, tls, clock, tasks).await?;
+            migrate::refuse_unfinished(&*etcd, &endpoint.to_string()).await?;
+            etcd.start_compaction();
+            info!(%endpoint, "using an etcd");
+            Ok(Store { kv: etcd, embedded: None })
+        }
+    }
+}
+
+/// Connects to an etcd and does nothing else.
+///
+/// # Errors
+/// When it cannot be reached, or the endpoint is no etcd.
+pub async fn connect(
+    endpoint: &Endpoint,
+    tls: &Tls,
+    clock: &SharedClock,
+    tasks: &TaskGroup,
+) -> Result<Arc<Etcd>, Error> {
+    let Endpoint::Etcd(members) = endpoint else { return Err(Error::SameStore(endpoint.to_string())) };
+    let options = EtcdOptions {
+        endpoints: members.clone(),
+        ca_file: tls.ca_file.clone(),
+        cert_file: tls.cert_file.clone(),
+        key_file: tls.key_file.clone(),
+        ..EtcdOptions::default()
+    };
+    Ok(Arc::new(Etcd::connect(options, clock.clone(), tasks.clone()).await?))
+}
+
+fn embedded(engine: Embedded) -> Store {
+    let engine = Arc::new(engine);
+    Store { kv: engine.clone(), embedded: Some(engine) }
+}

@@ -1,0 +1,172 @@
+//! The caches of all resources, fed by one observer of the store.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kedge_base::SharedClock;
+use kedge_kv::{Event, KeyValue, Observer, Snapshot};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{error, warn};
+
+use crate::cache::Cache;
+use crate::codec::Codec;
+use crate::object::Object;
+
+/// How long a reader waits for the cache to take in what the store has acknowledged.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// An object and its key below the resource's prefix.
+type Keyed = (Arc<str>, Arc<Object>);
+
+/// Sends each event to the cache of its resource.
+pub(crate) struct Hub {
+    pub(crate) caches: BTreeMap<Box<str>, Arc<Cache>>,
+    pub(crate) codec: Codec,
+    /// Every event up to this revision is in the caches.
+    applied: watch::Sender<u64>,
+    clock: SharedClock,
+}
+
+impl Hub {
+    pub(crate) fn new(caches: BTreeMap<Box<str>, Arc<Cache>>, codec: Codec, clock: SharedClock) -> Self {
+        Self { caches, codec, applied: watch::Sender::new(0), clock }
+    }
+
+    /// A revision up to which everything is in the caches.
+    pub(crate) fn applied(&self) -> u64 {
+        *self.applied.borrow()
+    }
+
+    /// Waits until everything up to `revision` is in the caches. False when that takes too long.
+    pub(crate) async fn wait(&self, revision: u64) -> bool {
+        if self.applied() >= revision {
+            return true;
+        }
+        let mut applied = self.applied.subscribe();
+        tokio::select! {
+            reached = applied.wait_for(|at| *at >= revision) => reached.is_ok(),
+            () = self.clock.sleep(CATCH_UP) => false,
+        }
+    }
+
+    fn advance(&self, revision: u64) {
+        self.applied.send_if_modified(|at| {
+            let newer = revision > *at;
+            *at = revision.max(*at);
+            newer
+        });
+    }
+
+    /// The cache whose prefix the key has.
+    fn cache_of(&self, key: &[u8]) -> Option<&Arc<Cache>> {
+        let key = std::str::from_utf8(key).ok()?;
+        let up_to_key = (Bound::Unbounded, Bound::Included(key));
+        let (prefix, cache) = self.caches.range::<str, _>(up_to_key).next_back()?;
+        key.starts_with(&**prefix).then_some(cache)
+    }
+
+    /// What cannot be read is named and left out: one bad value must not take the cluster down.
+    pub(crate) fn read(&self, cache: &Cache, key: &Bytes, value: Bytes, revision: u64) -> Option<Arc<Object>> {
+        let key = String::from_utf8_lossy(key);
+        match self.codec.read(&cache.resource, &key, value, revision) {
+            Ok(read) => Some(Arc::new(read.object)),
+            Err(err) => {
+                error!(%key, revision, error = %err, "left out of the cache");
+                None
+            }
+        }
+    }
+
+    /// The state that events follow on.
+    pub(crate) fn fill(&self, snapshot: &Snapshot) {
+        let mut sorted = self.sort(&snapshot.kvs);
+        for (prefix, cache) in &self.caches {
+            cache.fill(snapshot.revision, sorted.remove(prefix).unwrap_or_default());
+        }
+        self.advance(snapshot.revision);
+    }
+
+    fn sort(&self, kvs: &[KeyValue]) -> BTreeMap<Box<str>, Vec<Keyed>> {
+        let mut sorted: BTreeMap<Box<str>, Vec<Keyed>> = BTreeMap::new();
+        for kv in kvs {
+            let Some(cache) = self.cache_of(&kv.key) else { continue };
+            if let Some(object) = self.read(cache, &kv.key, kv.value.clone(), kv.mod_revision) {
+                sorted.entry(cache.prefix.clone()).or_default().push((cache.short(&kv.key), object));
+            }
+        }
+        sorted
+    }
+}
+
+impl Observer for Hub {
+    fn committed(&self, events: &[Event]) {
+        for event in events {
+            let Some(cache) = self.cache_of(&event.key) else { continue };
+            let current = event.current.as_ref();
+            let object = current.and_then(|kv| self.read(cache, &event.key, kv.value.clone(), event.revision));
+            cache.apply(cache.short(&event.key), object, event.revision);
+        }
+        if let Some(last) = events.last() {
+            self.advance(last.revision);
+        }
+    }
+
+    fn progress(&self, revision: u64) {
+        self.advance(revision);
+    }
+
+    fn reset(&self, state: Snapshot) {
+        warn!(
+            revision = state.revision,
+            "changes were lost to compaction; caches are filled anew, watchers must list again"
+        );
+        self.fill(&state);
+    }
+}
+
+/// Holds back what happens between the registration of the observer and the filling of the caches.
+pub(crate) struct Starting {
+    hub: Arc<Hub>,
+    early: Mutex<Option<Vec<Event>>>,
+}
+
+impl Starting {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self { hub, early: Mutex::new(Some(Vec::new())) }
+    }
+
+    /// Fills the caches and lets events through.
+    pub(crate) fn begin(&self, snapshot: &Snapshot) {
+        let mut early = self.early.lock();
+        self.hub.fill(snapshot);
+        if let Some(events) = early.take() {
+            self.hub.committed(&events);
+        }
+    }
+}
+
+impl Observer for Starting {
+    fn committed(&self, events: &[Event]) {
+        let mut early = self.early.lock();
+        match &mut *early {
+            Some(waiting) => waiting.extend_from_slice(events),
+            None => self.hub.committed(events),
+        }
+    }
+
+    fn progress(&self, revision: u64) {
+        if self.early.lock().is_none() {
+            self.hub.progress(revision);
+        }
+    }
+
+    fn reset(&self, state: Snapshot) {
+        let mut early = self.early.lock();
+        *early = None;
+        self.hub.reset(state);
+    }
+}

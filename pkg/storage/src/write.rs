@@ -1,0 +1,160 @@
+//! Writing objects: one transaction an object, with what must become true together with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kedge_base::SharedClock;
+use kedge_kv::{Compare, Durability, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn, TxnResult};
+use serde_json::Value;
+
+use crate::error::Error;
+use crate::object::Object;
+use crate::store::ResourceStore;
+
+/// What goes with a write.
+#[derive(Debug, Clone, Default)]
+pub struct With {
+    /// The object goes by itself after this time.
+    pub ttl: Option<Duration>,
+    /// Keys that must be free and are taken with the write, and what they hold from then on.
+    pub claims: Vec<(String, Bytes)>,
+    /// Keys that are given back with it.
+    pub releases: Vec<String>,
+}
+
+impl With {
+    /// An object that goes by itself after a time.
+    pub fn ttl(ttl: Option<Duration>) -> Self {
+        Self { ttl, ..Self::default() }
+    }
+}
+
+/// Leases for objects that go by themselves, shared by many of them.
+pub(crate) struct Leases(LeaseReuse);
+
+impl Leases {
+    pub(crate) fn new(kv: Arc<dyn Kv>, clock: SharedClock) -> Self {
+        Self(LeaseReuse::new(kv, clock))
+    }
+
+    async fn take(&self, ttl: Option<Duration>) -> Result<LeaseId, Error> {
+        match ttl {
+            Some(ttl) => Ok(self.0.lease(ttl).await?),
+            None => Ok(0),
+        }
+    }
+}
+
+impl ResourceStore {
+    /// Stores a new object.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the key is taken, [`Error::Claimed`] when something that it needs is.
+    pub async fn create(&self, key: &str, value: &Value, with: With) -> Result<Arc<Object>, Error> {
+        match self.put(key, value, None, with).await {
+            Err(Error::Conflict(_)) => Err(Error::Exists),
+            other => other,
+        }
+    }
+
+    /// Replaces the object whose last change was `revision`.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it was changed since, [`Error::NotFound`] when it is gone, [`Error::Claimed`] when
+    /// something that it needs is taken.
+    pub async fn update(&self, key: &str, value: &Value, revision: u64, with: With) -> Result<Arc<Object>, Error> {
+        match self.put(key, value, Some(revision), with).await {
+            Err(Error::Conflict(None)) => Err(Error::NotFound),
+            other => other,
+        }
+    }
+
+    /// Deletes the object whose last change was `revision`; returns the revision of the deletion.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it was changed since, [`Error::NotFound`] when it is gone.
+    pub async fn delete(&self, key: &str, revision: u64, releases: Vec<String>) -> Result<u64, Error> {
+        let full = self.full(key);
+        let deletion = Op::Delete(KeyRange::key(full.clone()));
+        match self.transact(&full, Some(revision), deletion, With { releases, ..With::default() }).await {
+            Ok(result) => Ok(result.revision),
+            Err(Error::Conflict(None)) => Err(Error::NotFound),
+            Err(err) => Err(err),
+        }
+    }
+
+    /// Writes an object again as it is, when the store holds it otherwise than it would be written now (plain, or
+    /// sealed with an older key). Returns whether there was anything to do.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it was changed meanwhile: then it has been written anew.
+    pub async fn reseal(&self, key: &str) -> Result<bool, Error> {
+        let full = self.full(key);
+        let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(false) };
+        let read = self.hub.codec.read(&self.cache.resource, &full, kv.value, kv.mod_revision)?;
+        if !read.stale {
+            return Ok(false);
+        }
+        let value = self.hub.codec.write(&self.cache.resource, &full, read.object.stored().clone())?;
+        let put = Op::Put { key: full.clone().into(), value, lease: kv.lease };
+        self.transact(&full, Some(kv.mod_revision), put, With::default()).await?;
+        Ok(true)
+    }
+
+    async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
+        let full = self.full(key);
+        let plain = Object::encode(value)?;
+        let stored = self.hub.codec.write(&self.cache.resource, &full, plain.clone())?;
+        let lease = self.leases.take(with.ttl).await?;
+        let put = Op::Put { key: full.clone().into(), value: stored, lease };
+        let result = self.transact(&full, revision, put, with).await?;
+        Ok(Arc::new(Object::from_stored(key, plain, result.revision)?))
+    }
+
+    /// One operation on `full`, whose last change must be `revision` (none: which must not exist).
+    async fn transact(&self, full: &str, revision: Option<u64>, op: Op, with: With) -> Result<TxnResult, Error> {
+        let key = Bytes::copy_from_slice(full.as_bytes());
+        let condition = match revision {
+            Some(revision) => Compare::mod_revision(key.clone(), revision),
+            None => Compare::absent(key.clone()),
+        };
+        let mut txn = Txn {
+            compare: vec![condition],
+            success: vec![op],
+            failure: vec![Op::Range(Range::key(key))],
+            durability: if self.relaxed { Durability::Relaxed } else { Durability::Synced },
+        };
+        for (claim, value) in &with.claims {
+            let claim = Bytes::copy_from_slice(claim.as_bytes());
+            txn.compare.push(Compare::absent(claim.clone()));
+            txn.success.push(Op::Put { key: claim.clone(), value: value.clone(), lease: 0 });
+            txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(claim) }));
+        }
+        let kept = |release: &String| !with.claims.iter().any(|(claim, _)| claim == release);
+        txn.success.extend(with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone()))));
+        let result = self.kv.txn(txn).await?;
+        if !result.succeeded {
+            return Err(self.refused(full, revision, result.results, &with)?);
+        }
+        // A cache that is behind only makes the next read wait; the write stands.
+        self.hub.wait(result.revision).await;
+        Ok(result)
+    }
+
+    /// Which of the conditions failed.
+    fn refused(&self, full: &str, revision: Option<u64>, results: Vec<OpResult>, with: &With) -> Result<Error, Error> {
+        let mut found = results.into_iter().map(|result| match result {
+            OpResult::Range(mut range) => range.kvs.pop(),
+            _ => None,
+        });
+        let current: Option<KeyValue> = found.next().flatten();
+        if current.as_ref().map(|kv| kv.mod_revision) == revision {
+            let taken = found.zip(&with.claims).find_map(|(kv, (claim, _))| kv.map(|_| claim.clone()));
+            return Ok(taken.map_or(Error::Conflict(None), Error::Claimed));
+        }
+        let read = |kv: KeyValue| self.hub.codec.read(&self.cache.resource, full, kv.value, kv.mod_revision);
+        let object = current.map(read).transpose()?.map(|read| Arc::new(read.object));
+        Ok(Error::Conflict(object))
+    }
+}
