@@ -9,11 +9,13 @@
 mod api;
 mod embedded;
 mod error;
+mod etcd;
 pub mod files;
 
 pub use api::{
-    Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order, Range,
-    RangeResult, Snapshot, Target, Txn, TxnResult,
+    Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order,
+    Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
 pub use embedded::{Embedded, Options};
 pub use error::Error;
+pub use etcd::{Etcd, EtcdOptions};
