@@ -34,7 +34,7 @@ pub struct KeyValue {
 }
 
 /// Keys from `start` (inclusive) to `end` (exclusive; none for no end).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KeyRange {
     pub start: Bytes,
     pub end: Option<Bytes>,

@@ -11,20 +11,16 @@ use super::caller::{Kind, Target};
 use super::convert::unsigned;
 use super::status::Subject;
 use crate::api::{Lease, LeaseId, LeaseStatus};
+use crate::check;
 use crate::error::Error;
 
 fn of_lease(lease: LeaseId) -> Subject {
     Subject { lease, ..Subject::default() }
 }
 
-/// Whole seconds, rounded up.
-fn seconds(ttl: Duration) -> u64 {
-    ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0)
-}
-
 impl Shared {
     pub(super) async fn grant(&self, id: Option<LeaseId>, ttl: Duration) -> Result<Lease, Error> {
-        let asked = seconds(ttl);
+        let asked = check::lease_seconds(ttl)?;
         let id = id.unwrap_or(0);
         let too_long = |_| Error::LeaseTtl(asked);
         let request = pb::LeaseGrantRequest { id, ttl: i64::try_from(asked).map_err(too_long)? };

@@ -33,6 +33,7 @@ use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 
 use crate::api::{Kv, Lease, LeaseId, LeaseStatus, Observer, Op, Range, RangeResult, Snapshot, Txn, TxnResult};
+use crate::check;
 use crate::error::Error;
 use caller::{Caller, Kind, closed};
 use observe::Observation;
@@ -57,7 +58,6 @@ pub(crate) struct Shared {
     wanted: AtomicU64,
     rounds: Mutex<barrier::Rounds>,
     page: usize,
-    max_request: usize,
 }
 
 /// A store in an etcd.
@@ -85,7 +85,6 @@ impl Etcd {
             wanted: AtomicU64::new(0),
             rounds: Mutex::default(),
             page: options.page.max(1),
-            max_request: options.max_request_bytes,
         });
         shared.check_versions().await?;
         shared.newest(shared.caller.total_timeout()).await?;
@@ -107,9 +106,11 @@ impl Shared {
     }
 
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        check::txn(&txn)?;
         let request = convert::txn_request(&txn)?;
-        let subject = self.subject(&txn, request.encoded_len())?;
-        let kind = if writes(&txn) { Kind::Write } else { Kind::Read };
+        let mut subject = Subject { size: request.encoded_len(), ..Subject::default() };
+        describe(&txn, &mut subject);
+        let kind = if check::is_read_only(&txn) { Kind::Read } else { Kind::Write };
         let answer = self.caller.call(kind, subject, |to| {
             let request = to.request(request.clone());
             async move { to.kv().txn(request).await }
@@ -117,16 +118,6 @@ impl Shared {
         let answer = answer.await?;
         let revision = answer.header.as_ref().map_or(0, |h| convert::unsigned(h.revision));
         convert::txn_result(&txn, answer, revision)
-    }
-
-    /// What a transaction is about, for the errors that name it.
-    fn subject(&self, txn: &Txn, size: usize) -> Result<Subject, Error> {
-        if size > self.max_request {
-            return Err(Error::TooLarge { what: "a request", size, limit: self.max_request });
-        }
-        let mut subject = Subject { size, limit: self.max_request, ..Subject::default() };
-        describe(txn, &mut subject);
-        Ok(subject)
     }
 
     async fn compact(&self, revision: u64) -> Result<(), Error> {
@@ -161,15 +152,7 @@ impl Shared {
     }
 }
 
-/// Whether a transaction may write, on either branch.
-fn writes(txn: &Txn) -> bool {
-    txn.success.iter().chain(&txn.failure).any(|op| match op {
-        Op::Range(_) => false,
-        Op::Put { .. } | Op::Delete(_) => true,
-        Op::Txn(inner) => writes(inner),
-    })
-}
-
+/// What a transaction is about, for the errors that name it.
 fn describe(txn: &Txn, subject: &mut Subject) {
     subject.ops = subject.ops.max(txn.compare.len()).max(txn.success.len()).max(txn.failure.len());
     for op in txn.success.iter().chain(&txn.failure) {

@@ -27,8 +27,6 @@ pub struct EtcdOptions {
     pub attempt_timeout: Duration,
     /// All attempts of a request end within this.
     pub total_timeout: Duration,
-    /// Requests larger than this are refused; etcd's own `--max-request-bytes`.
-    pub max_request_bytes: usize,
     /// Keys that are read at once; larger ranges are read in pages of one revision.
     pub page: usize,
     /// How often history is compacted, shared with all other servers of the same etcd; never when absent.
@@ -48,7 +46,6 @@ impl EtcdOptions {
             dial_timeout: Duration::from_secs(2),
             attempt_timeout: Duration::from_secs(5),
             total_timeout: Duration::from_secs(20),
-            max_request_bytes: 1536 * 1024,
             page: 500,
             compact_interval: Some(Duration::from_secs(5 * 60)),
         }

@@ -7,6 +7,7 @@ use super::caller::Kind;
 use super::convert;
 use super::status::Subject;
 use crate::api::{Range, RangeResult};
+use crate::check;
 use crate::error::Error;
 
 /// How often a list is begun anew when its revision is compacted meanwhile.
@@ -15,6 +16,7 @@ const MAX_RESTARTS: u32 = 5;
 impl Shared {
     /// Reads a range; a large one in pages, all of the revision of the first.
     pub(super) async fn range(&self, range: Range) -> Result<RangeResult, Error> {
+        check::range(&range)?;
         if range.count_only || range.keys.is_single() || (range.limit != 0 && range.limit <= self.page) {
             return self.page(&range).await;
         }

@@ -5,6 +5,7 @@ use std::error::Error as _;
 use tonic::{Code, Status};
 
 use super::dial::DialError;
+use crate::check::{MAX_OPS, MAX_REQUEST};
 use crate::error::Error;
 
 /// What a request was about, for the errors that name it.
@@ -16,7 +17,6 @@ pub(super) struct Subject {
     pub lease: i64,
     pub ttl: u64,
     pub size: usize,
-    pub limit: usize,
     pub ops: usize,
     pub key: String,
 }
@@ -31,9 +31,6 @@ pub(super) enum Verdict {
     /// This member cannot answer, another one may. `sent`: the request may have been carried out.
     Elsewhere { what: String, sent: bool },
 }
-
-/// etcd's own limit on the operations of a transaction, by default.
-const MAX_OPS: usize = 128;
 
 /// Judges a refusal by its text, which is part of etcd's API, and else by its code.
 pub(super) fn judge(status: &Status, subject: &Subject) -> Verdict {
@@ -74,9 +71,7 @@ fn by_text(text: &str, subject: &Subject) -> Option<Verdict> {
         "too large lease TTL" => Error::LeaseTtl(subject.ttl),
         "duplicate key given in txn request" => Error::DuplicateKey(subject.key.clone()),
         "too many operations in txn request" => Error::TooManyOps { count: subject.ops, limit: MAX_OPS },
-        "request is too large" => {
-            Error::TooLarge { what: "a request", size: subject.size, limit: subject.limit.min(subject.size) }
-        }
+        "request is too large" => Error::TooLarge { what: "a request", size: subject.size, limit: MAX_REQUEST },
         "key is not provided" => Error::EmptyKey,
         "invalid auth token" | "revision of auth store is old" | "user name is empty" => {
             return Some(Verdict::Reauthenticate(text.to_owned()));
@@ -100,8 +95,7 @@ fn by_code(code: Code, text: &str, subject: &Subject) -> Verdict {
     let what = if text.is_empty() { code.to_string() } else { text.to_owned() };
     match code {
         Code::ResourceExhausted if text.contains("message larger than max") => {
-            let limit = subject.limit.min(subject.size);
-            Verdict::Final(Error::TooLarge { what: "a request", size: subject.size, limit })
+            Verdict::Final(Error::TooLarge { what: "a request", size: subject.size, limit: MAX_REQUEST })
         }
         Code::Unauthenticated | Code::PermissionDenied => Verdict::Final(Error::Unauthenticated(what)),
         Code::Unavailable
