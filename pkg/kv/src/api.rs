@@ -34,7 +34,7 @@ pub struct KeyValue {
 }
 
 /// Keys from `start` (inclusive) to `end` (exclusive; none for no end).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KeyRange {
     pub start: Bytes,
     pub end: Option<Bytes>,
@@ -65,7 +65,9 @@ impl KeyRange {
 
     /// Whether this is exactly one key.
     pub fn is_single(&self) -> bool {
-        self.end.as_ref().is_some_and(|end| end.len() == self.start.len() + 1 && end.ends_with(&[0]) && end.starts_with(&self.start))
+        self.end
+            .as_ref()
+            .is_some_and(|end| end.len() == self.start.len() + 1 && end.ends_with(&[0]) && end.starts_with(&self.start))
     }
 
     /// Whether no key is in it.
@@ -173,7 +175,11 @@ impl Compare {
 pub enum Op {
     Range(Range),
     /// Sets a value. `lease` 0 attaches it to none.
-    Put { key: Bytes, value: Bytes, lease: LeaseId },
+    Put {
+        key: Bytes,
+        value: Bytes,
+        lease: LeaseId,
+    },
     Delete(KeyRange),
     Txn(Txn),
 }
@@ -191,9 +197,13 @@ pub struct Txn {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OpResult {
     Range(RangeResult),
-    Put { previous: Option<KeyValue> },
+    Put {
+        previous: Option<KeyValue>,
+    },
     /// What was deleted, in the order of keys.
-    Delete { previous: Vec<KeyValue> },
+    Delete {
+        previous: Vec<KeyValue>,
+    },
     Txn(TxnResult),
 }
 

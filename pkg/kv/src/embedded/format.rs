@@ -5,23 +5,28 @@
 //! header   8 bytes magic ("KEDGELOG" or "KEDGECKP"), u32 format version, u32 zero, u64 revision
 //! frame    u32 0x4b56_f5a3, u32 length of the payload, u32 CRC-32 of the payload, payload
 //! payload  records, one after the other
-//! record   u8 kind (1 put, 2 delete), u64 revision, u64 create revision, u64 version, u64 expiry (0: none),
-//!          u32 length of the key, key, u32 length of the value, value
+//! record   u8 kind, then by kind:
+//!   1 put         u64 revision, u32 place among the changes of the revision, u64 create revision, u64 version,
+//!                 i64 lease (0: none), u32 length of the key, key, u32 length of the value, value
+//!   2 delete      u64 revision, u32 place, u32 length of the key, key
+//!   3 grant       i64 lease, u64 seconds that it lasts
+//!   4 revoke      i64 lease; its keys are deleted by records of their own
+//!   5 compaction  u64 revision: what was replaced at or before it is forgotten
 //! ```
 //! The header's revision is, for a segment, the last one before it; for a checkpoint, the one whose state it holds.
 //! A segment's frame is one group commit. A checkpoint ends with an empty frame: without it, it is not complete.
 
 use std::path::Path;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut, TryGetError};
 
+use crate::api::LeaseId;
 use crate::error::Error;
 
-pub(super) const FORMAT_VERSION: u32 = 1;
+pub(super) const FORMAT_VERSION: u32 = 2;
 pub(super) const HEADER: usize = 24;
 const FRAME_MAGIC: u32 = 0x4b56_f5a3;
 const FRAME_HEADER: usize = 12;
-const RECORD_HEADER: usize = 1 + 4 * 8 + 2 * 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FileKind {
@@ -38,15 +43,26 @@ impl FileKind {
     }
 }
 
-/// One write as it stands in the log. A deletion has no value.
+/// A change of a key as it stands in the log. A deletion has no value, and zeroes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct Change {
     pub key: Bytes,
     pub value: Option<Bytes>,
     pub revision: u64,
+    /// Its place among the changes of its revision, from 0.
+    pub sub: u32,
     pub create_revision: u64,
     pub version: u64,
-    pub expires: Option<u64>,
+    pub lease: LeaseId,
+}
+
+/// What the log is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Record {
+    Change(Change),
+    Grant { id: LeaseId, seconds: u64 },
+    Revoke { id: LeaseId },
+    Compaction { revision: u64 },
 }
 
 pub(super) fn header(kind: FileKind, revision: u64) -> Vec<u8> {
@@ -83,13 +99,34 @@ pub(super) fn begin_frame(out: &mut BytesMut) {
 }
 
 pub(super) fn put_record(out: &mut BytesMut, record: &Record) {
-    out.put_u8(if record.value.is_some() { 1 } else { 2 });
-    out.put_u64_le(record.revision);
-    out.put_u64_le(record.create_revision);
-    out.put_u64_le(record.version);
-    out.put_u64_le(record.expires.unwrap_or_default());
-    let value = record.value.as_deref().unwrap_or_default();
-    for part in [&record.key[..], value] {
+    match record {
+        Record::Change(change) => put_change(out, change),
+        Record::Grant { id, seconds } => {
+            out.put_u8(3);
+            out.put_i64_le(*id);
+            out.put_u64_le(*seconds);
+        }
+        Record::Revoke { id } => {
+            out.put_u8(4);
+            out.put_i64_le(*id);
+        }
+        Record::Compaction { revision } => {
+            out.put_u8(5);
+            out.put_u64_le(*revision);
+        }
+    }
+}
+
+pub(super) fn put_change(out: &mut BytesMut, change: &Change) {
+    out.put_u8(if change.value.is_some() { 1 } else { 2 });
+    out.put_u64_le(change.revision);
+    out.put_u32_le(change.sub);
+    if change.value.is_some() {
+        out.put_u64_le(change.create_revision);
+        out.put_u64_le(change.version);
+        out.put_i64_le(change.lease);
+    }
+    for part in [Some(&change.key), change.value.as_ref()].into_iter().flatten() {
         // Keys and values are limited far below 4 GiB where they enter the store.
         out.put_u32_le(part.len() as u32);
         out.put_slice(part);
@@ -149,38 +186,48 @@ pub(super) fn whole_frame_after(data: &Bytes, offset: usize) -> bool {
         .any(|(at, _)| matches!(frame_at(data, offset + 1 + at), Frame::Whole { .. }))
 }
 
-/// The records of a payload; values share its memory.
-pub(super) fn records(mut payload: Bytes) -> Result<Vec<Record>, &'static str> {
-    let mut out = Vec::new();
-    while !payload.is_empty() {
-        if payload.len() < RECORD_HEADER {
-            return Err("a record is cut off");
-        }
-        let kind = payload.get_u8();
-        let revision = payload.get_u64_le();
-        let create_revision = payload.get_u64_le();
-        let version = payload.get_u64_le();
-        let expires = Some(payload.get_u64_le()).filter(|e| *e > 0);
-        let key = part(&mut payload)?;
-        let value = part(&mut payload)?;
-        let value = match kind {
-            1 => Some(value),
-            2 => None,
-            _ => return Err("a record is of an unknown kind"),
-        };
-        out.push(Record { key, value, revision, create_revision, version, expires });
+/// The next record of a payload; none at its end. Keys and values are copies, so that one small value does not keep a
+/// whole frame in memory.
+pub(super) fn next_record(payload: &mut &[u8]) -> Result<Option<Record>, &'static str> {
+    if payload.is_empty() {
+        return Ok(None);
     }
-    Ok(out)
+    let record = match number(payload, Buf::try_get_u8)? {
+        kind @ (1 | 2) => Record::Change(change(payload, kind == 1)?),
+        3 => {
+            Record::Grant { id: number(payload, Buf::try_get_i64_le)?, seconds: number(payload, Buf::try_get_u64_le)? }
+        }
+        4 => Record::Revoke { id: number(payload, Buf::try_get_i64_le)? },
+        5 => Record::Compaction { revision: number(payload, Buf::try_get_u64_le)? },
+        _ => return Err("a record is of an unknown kind"),
+    };
+    Ok(Some(record))
 }
 
-fn part(payload: &mut Bytes) -> Result<Bytes, &'static str> {
-    if payload.len() < 4 {
-        return Err("a record is cut off");
+fn change(payload: &mut &[u8], put: bool) -> Result<Change, &'static str> {
+    let revision = number(payload, Buf::try_get_u64_le)?;
+    let sub = number(payload, Buf::try_get_u32_le)?;
+    let (mut create_revision, mut version, mut lease) = (0, 0, 0);
+    if put {
+        create_revision = number(payload, Buf::try_get_u64_le)?;
+        version = number(payload, Buf::try_get_u64_le)?;
+        lease = number(payload, Buf::try_get_i64_le)?;
     }
-    let len = payload.get_u32_le() as usize;
-    if payload.len() < len {
-        return Err("a record is cut off");
-    }
-    // Copied, so that one small value does not keep a whole segment in memory.
-    Ok(Bytes::copy_from_slice(&payload.split_to(len)))
+    let key = part(payload)?;
+    let value = if put { Some(part(payload)?) } else { None };
+    Ok(Change { key, value, revision, sub, create_revision, version, lease })
+}
+
+fn number<'a, T>(
+    payload: &mut &'a [u8],
+    get: impl FnOnce(&mut &'a [u8]) -> Result<T, TryGetError>,
+) -> Result<T, &'static str> {
+    get(payload).map_err(|_| "a record is cut off")
+}
+
+fn part(payload: &mut &[u8]) -> Result<Bytes, &'static str> {
+    let len = number(payload, Buf::try_get_u32_le)? as usize;
+    let (part, rest) = payload.split_at_checked(len).ok_or("a record is cut off")?;
+    *payload = rest;
+    Ok(Bytes::copy_from_slice(part))
 }

@@ -1,12 +1,11 @@
 //! The state in memory: for every key its versions, as far back as the history goes.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::format::Record;
-use crate::api::{Event, KeyValue, Range, RangeResult};
+use super::format::Change;
+use crate::api::{Event, KeyRange, KeyValue, LeaseId, Range, RangeResult};
 use crate::error::Error;
 
 #[derive(Debug, Clone)]
@@ -16,7 +15,7 @@ struct Version {
     revision: u64,
     create_revision: u64,
     version: u64,
-    expires: Option<u64>,
+    lease: LeaseId,
 }
 
 /// The newest version of a key, and older ones, oldest first, that the history still needs.
@@ -35,34 +34,43 @@ impl Versions {
     }
 }
 
+/// A change that the history still knows.
+#[derive(Debug)]
+struct Past {
+    revision: u64,
+    key: Bytes,
+    /// Whether it replaced something, which goes when the history begins later.
+    replaced: bool,
+}
+
 /// All keys.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     keys: BTreeMap<Bytes, Versions>,
     revision: u64,
     compacted: u64,
-    /// Keys whose older versions become useless once history begins after that revision.
-    superseded: VecDeque<(u64, Bytes)>,
-    expiries: BTreeSet<(u64, Bytes)>,
+    history: VecDeque<Past>,
     live_bytes: u64,
 }
 
 impl Version {
-    fn key_value(&self, key: &Bytes) -> Option<KeyValue> {
+    fn key_value(&self, key: &Bytes, keys_only: bool) -> Option<KeyValue> {
+        let value = self.value.as_ref()?;
         Some(KeyValue {
             key: key.clone(),
-            value: self.value.clone()?,
+            value: if keys_only { Bytes::new() } else { value.clone() },
             create_revision: self.create_revision,
             mod_revision: self.revision,
             version: self.version,
+            lease: self.lease,
         })
     }
 }
 
 impl Index {
-    /// An empty index at a revision; nothing before it can be read.
-    pub(super) fn at(revision: u64) -> Self {
-        Self { revision, compacted: revision, ..Self::default() }
+    /// An empty index at a revision; nothing before `compacted` can be read.
+    pub(super) fn at(revision: u64, compacted: u64) -> Self {
+        Self { revision, compacted, ..Self::default() }
     }
 
     pub(super) fn revision(&self) -> u64 {
@@ -80,97 +88,116 @@ impl Index {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<KeyValue> {
         let (key, versions) = self.keys.get_key_value(key)?;
-        versions.latest.key_value(key)
+        versions.latest.key_value(key, false)
     }
 
-    pub(super) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
-        let revision = range.revision.unwrap_or(self.revision);
+    /// Whether a revision can be read.
+    pub(super) fn readable(&self, revision: u64) -> Result<(), Error> {
         if revision > self.revision {
             return Err(Error::FutureRevision { requested: revision, current: self.revision });
         }
         if revision < self.compacted {
             return Err(Error::Compacted { requested: revision, compacted: self.compacted });
         }
-        let bounds = (Bound::Included(range.start.clone()), Bound::Excluded(range.end.clone()));
-        let mut kvs = Vec::new();
-        let mut remaining = 0;
-        if range.start < range.end {
-            for (key, versions) in self.keys.range::<Bytes, _>(bounds) {
-                let Some(kv) = versions.at(revision).and_then(|v| v.key_value(key)) else { continue };
-                if range.limit > 0 && kvs.len() >= range.limit {
-                    remaining += 1;
-                } else {
-                    kvs.push(kv);
-                }
-            }
-        }
-        Ok(RangeResult { kvs, revision, remaining })
+        Ok(())
     }
 
-    /// Takes in a committed record; returns the event that it is.
-    pub(super) fn apply(&mut self, record: Record) -> Event {
-        let Record { key, value, revision, create_revision, version, expires } = record;
-        self.revision = self.revision.max(revision);
-        let new = Version { value: value.clone(), revision, create_revision, version, expires };
-        let mut previous = None;
-        if let Some(versions) = self.keys.get_mut(&key) {
-            previous = versions.latest.key_value(&key);
-            if let Some(at) = versions.latest.expires {
-                self.expiries.remove(&(at, key.clone()));
+    pub(super) fn range(&self, range: &Range) -> Result<RangeResult, Error> {
+        let revision = range.revision.unwrap_or(self.revision);
+        self.readable(revision)?;
+        let (mut kvs, mut count) = (Vec::new(), 0);
+        let mut take = |key: &Bytes, versions: &Versions| {
+            let Some(version) = versions.at(revision).filter(|v| v.value.is_some()) else { return };
+            count += 1;
+            if !range.count_only && (range.limit == 0 || kvs.len() < range.limit) {
+                kvs.extend(version.key_value(key, range.keys_only));
             }
+        };
+        if range.keys.is_single() {
+            if let Some((key, versions)) = self.keys.get_key_value(&range.keys.start) {
+                take(key, versions);
+            }
+        } else if !range.keys.is_empty() {
+            self.keys.range(range.keys.bounds()).for_each(|(key, versions)| take(key, versions));
+        }
+        Ok(RangeResult { kvs, revision, count })
+    }
+
+    /// What the keys of a range hold now, in order.
+    pub(super) fn live(&self, keys: &KeyRange) -> Box<dyn Iterator<Item = KeyValue> + '_> {
+        if keys.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        if keys.is_single() {
+            return Box::new(self.get(&keys.start).into_iter());
+        }
+        Box::new(self.keys.range(keys.bounds()).filter_map(|(key, versions)| versions.latest.key_value(key, false)))
+    }
+
+    /// Takes in a committed change; returns the event that it is.
+    pub(super) fn apply(&mut self, change: Change) -> Event {
+        let Change { key, value, revision, create_revision, version, lease, .. } = change;
+        self.revision = self.revision.max(revision);
+        let new = Version { value, revision, create_revision, version, lease };
+        let current = new.key_value(&key, false);
+        let mut previous = None;
+        let mut replaced = false;
+        if let Some(versions) = self.keys.get_mut(&key) {
+            previous = versions.latest.key_value(&key, false);
             versions.older.push(std::mem::replace(&mut versions.latest, new));
-            self.superseded.push_back((revision, key.clone()));
+            replaced = true;
         } else {
             self.keys.insert(key.clone(), Versions { latest: new, older: Vec::new() });
         }
-        if let Some(at) = expires {
-            self.expiries.insert((at, key.clone()));
-        }
-        let size = |value: &Bytes| (key.len() + value.len()) as u64;
-        self.live_bytes += value.as_ref().map(size).unwrap_or_default();
-        self.live_bytes -= previous.as_ref().map(|p| size(&p.value)).unwrap_or_default();
-        Event { revision, key, value, previous, create_revision }
+        self.history.push_back(Past { revision, key: key.clone(), replaced });
+        let size = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| (kv.key.len() + kv.value.len()) as u64);
+        self.live_bytes += size(&current);
+        self.live_bytes -= size(&previous);
+        Event { revision, key, current, previous }
     }
 
     /// Forgets what was replaced at or before `revision`.
     pub(super) fn compact(&mut self, revision: u64) {
         let revision = revision.min(self.revision);
         self.compacted = self.compacted.max(revision);
-        while self.superseded.front().is_some_and(|(at, _)| *at <= revision) {
-            let Some((_, key)) = self.superseded.pop_front() else { break };
-            let Some(versions) = self.keys.get_mut(&key) else { continue };
-            // A version is needed as long as a readable revision lies before its successor.
-            let successors = versions.older.iter().skip(1).chain([&versions.latest]);
-            // Every older version has one successor; a key that was compacted already has no older ones left.
-            let useless = successors.take(versions.older.len()).take_while(|next| next.revision <= revision).count();
-            versions.older.drain(..useless);
-            if versions.older.is_empty() {
-                versions.older.shrink_to_fit();
-                if versions.latest.value.is_none() && versions.latest.revision <= revision {
-                    self.keys.remove(&key);
-                }
+        while self.history.front().is_some_and(|past| past.revision <= revision) {
+            let Some(past) = self.history.pop_front() else { break };
+            if past.replaced {
+                self.forget(&past.key, revision);
             }
         }
     }
 
-    /// Keys that have expired by `now` (seconds since 1970), at most `limit`.
-    pub(super) fn expired(&self, now: u64, limit: usize) -> Vec<Bytes> {
-        self.expiries.iter().take_while(|(at, _)| *at <= now).take(limit).map(|(_, key)| key.clone()).collect()
+    fn forget(&mut self, key: &Bytes, revision: u64) {
+        // A key that was changed often has been dealt with at the first of its changes.
+        let Some(versions) = self.keys.get_mut(key) else { return };
+        // A version is needed as long as a readable revision lies before its successor.
+        let successors = versions.older.iter().skip(1).chain([&versions.latest]);
+        // Every older version has one successor; a key that was compacted already has no older ones left.
+        let useless = successors.take(versions.older.len()).take_while(|next| next.revision <= revision).count();
+        versions.older.drain(..useless);
+        if versions.older.is_empty() {
+            versions.older.shrink_to_fit();
+            if versions.latest.value.is_none() && versions.latest.revision <= revision {
+                self.keys.remove(key);
+            }
+        }
     }
 
-    /// All current records, for a checkpoint.
-    pub(super) fn live(&self) -> Vec<Record> {
-        let record = |(key, versions): (&Bytes, &Versions)| {
+    /// All that keys hold now, for a checkpoint.
+    pub(super) fn changes(&self) -> Vec<Change> {
+        let change = |(key, versions): (&Bytes, &Versions)| {
             let v = &versions.latest;
-            v.value.is_some().then(|| Record {
+            v.value.is_some().then(|| Change {
                 key: key.clone(),
                 value: v.value.clone(),
                 revision: v.revision,
+                sub: 0,
                 create_revision: v.create_revision,
                 version: v.version,
-                expires: v.expires,
+                lease: v.lease,
             })
         };
-        self.keys.iter().filter_map(record).collect()
+        self.keys.iter().filter_map(change).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use tracing::{info, warn};
@@ -9,6 +10,8 @@ use tracing::{info, warn};
 use super::Options;
 use super::format::{self, FileKind, Frame, HEADER, Record};
 use super::index::Index;
+use super::leases::Leases;
+use super::lock::DirLock;
 use crate::error::Error;
 use crate::files::{AppendFile, Files};
 
@@ -27,6 +30,9 @@ pub(super) struct Log {
     segment_limit: u64,
     /// Bytes in segments that no checkpoint covers.
     pub(super) uncovered: u64,
+    /// Appended and not synced.
+    dirty: bool,
+    _lock: DirLock,
 }
 
 fn file_name(revision: u64, suffix: &str) -> String {
@@ -35,7 +41,7 @@ fn file_name(revision: u64, suffix: &str) -> String {
 
 impl Log {
     /// Opens the directory: loads the newest checkpoint, replays the segments after it.
-    pub(super) fn open(options: &Options) -> Result<(Self, Index), Error> {
+    pub(super) fn open(options: &Options, lock: DirLock) -> Result<(Self, Index, Leases), Error> {
         let (dir, files) = (&options.dir, &options.files);
         let names = files.list(dir).map_err(|e| Error::io("cannot list", dir, e))?;
         for leftover in names.iter().filter(|n| n.ends_with(".tmp")) {
@@ -43,9 +49,10 @@ impl Log {
             files.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
         }
         let checkpoint = names.iter().rfind(|n| n.ends_with(CHECKPOINT_SUFFIX));
+        let mut leases = Leases::default();
         let mut index = match checkpoint {
-            Some(name) => load_checkpoint(&**files, &dir.join(name))?,
-            None => Index::at(1),
+            Some(name) => load_checkpoint(&**files, &dir.join(name), &mut leases)?,
+            None => Index::at(1, 0),
         };
         let covered = index.revision();
         let segments: Vec<_> = names.iter().filter(|n| n.ends_with(SEGMENT_SUFFIX)).map(|n| dir.join(n)).collect();
@@ -53,11 +60,11 @@ impl Log {
         let mut uncovered = 0;
         for (i, path) in segments.iter().enumerate() {
             let last = i + 1 == segments.len();
-            let len = replay(&**files, path, last, covered, &mut index)?;
+            let len = replay(&**files, path, last, covered, &mut index, &mut leases)?;
             uncovered += len;
             tail = Some((path.clone(), len));
         }
-        index.compact(covered.max(index.revision().saturating_sub(options.history)));
+        index.compact(index.compacted().max(index.revision().saturating_sub(options.history)));
         info!(dir = %dir.display(), revision = index.revision(), segments = segments.len(), "store opened");
         let (segment, segment_path, segment_len) = match tail {
             Some((path, len)) if len >= HEADER as u64 => {
@@ -79,16 +86,25 @@ impl Log {
             segment_len,
             segment_limit: options.segment_bytes,
             uncovered,
+            dirty: false,
+            _lock: lock,
         };
-        Ok((log, index))
+        Ok((log, index, leases))
     }
 
-    /// Appends a whole frame and makes it durable.
-    pub(super) fn commit(&mut self, frame: &[u8]) -> Result<(), Error> {
+    /// Hands a whole frame to the operating system.
+    pub(super) fn append(&mut self, frame: &[u8]) -> Result<(), Error> {
+        self.dirty = true;
         self.segment.append(frame).map_err(|e| Error::io("cannot append to", &self.segment_path, e))?;
-        self.segment.sync().map_err(|e| Error::io("cannot sync", &self.segment_path, e))?;
         self.segment_len += frame.len() as u64;
         self.uncovered += frame.len() as u64;
+        Ok(())
+    }
+
+    /// Makes everything durable that was appended.
+    pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.segment.sync().map_err(|e| Error::io("cannot sync", &self.segment_path, e))?;
+        self.dirty = false;
         Ok(())
     }
 
@@ -97,8 +113,11 @@ impl Log {
         self.segment_len >= self.segment_limit
     }
 
-    /// Starts a new segment after `revision`.
+    /// Makes the segment durable and starts a new one after `revision`.
     pub(super) fn rotate(&mut self, revision: u64) -> Result<(), Error> {
+        if self.dirty {
+            self.sync()?;
+        }
         (self.segment, self.segment_path, self.segment_len) = new_segment(&*self.files, &self.dir, revision)?;
         Ok(())
     }
@@ -120,7 +139,14 @@ fn new_segment(files: &dyn Files, dir: &Path, revision: u64) -> Result<(Box<dyn 
 }
 
 /// Applies the records of a segment that lie after `covered`; returns the length of its sound part.
-fn replay(files: &dyn Files, path: &Path, last: bool, covered: u64, index: &mut Index) -> Result<u64, Error> {
+fn replay(
+    files: &dyn Files,
+    path: &Path,
+    last: bool,
+    covered: u64,
+    index: &mut Index,
+    leases: &mut Leases,
+) -> Result<u64, Error> {
     let data = Bytes::from(files.read(path).map_err(|e| Error::io("cannot read", path, e))?);
     if last && data.len() < HEADER {
         return Ok(0);
@@ -133,10 +159,9 @@ fn replay(files: &dyn Files, path: &Path, last: bool, covered: u64, index: &mut 
         match format::frame_at(&data, offset) {
             Frame::End => return Ok(offset as u64),
             Frame::Whole { payload, next } => {
-                for record in format::records(payload).map_err(corrupt)? {
-                    if record.revision > covered {
-                        index.apply(record);
-                    }
+                let mut payload = &payload[..];
+                while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
+                    take(record, covered, index, leases);
                 }
                 offset = next;
             }
@@ -151,10 +176,21 @@ fn replay(files: &dyn Files, path: &Path, last: bool, covered: u64, index: &mut 
     }
 }
 
-fn load_checkpoint(files: &dyn Files, path: &Path) -> Result<Index, Error> {
+/// Takes in a record of the log, unless a checkpoint has covered it.
+fn take(record: Record, covered: u64, index: &mut Index, leases: &mut Leases) {
+    match record {
+        Record::Change(change) if change.revision > covered => leases.follow(&index.apply(change)),
+        Record::Change(_) => {}
+        Record::Grant { id, seconds } => leases.grant(id, seconds, Duration::ZERO),
+        Record::Revoke { id } => leases.revoke(id),
+        Record::Compaction { revision } => index.compact(revision),
+    }
+}
+
+fn load_checkpoint(files: &dyn Files, path: &Path, leases: &mut Leases) -> Result<Index, Error> {
     let data = Bytes::from(files.read(path).map_err(|e| Error::io("cannot read", path, e))?);
     let revision = format::read_header(FileKind::Checkpoint, path, &data)?;
-    let mut index = Index::at(revision);
+    let mut index = Index::at(revision, revision);
     let mut offset = HEADER;
     loop {
         let corrupt =
@@ -162,8 +198,9 @@ fn load_checkpoint(files: &dyn Files, path: &Path) -> Result<Index, Error> {
         match format::frame_at(&data, offset) {
             Frame::Whole { payload, .. } if payload.is_empty() => return Ok(index),
             Frame::Whole { payload, next } => {
-                for record in format::records(payload).map_err(corrupt)? {
-                    index.apply(record);
+                let mut payload = &payload[..];
+                while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
+                    take(record, 0, &mut index, leases);
                 }
                 offset = next;
             }

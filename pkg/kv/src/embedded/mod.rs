@@ -1,38 +1,46 @@
 //! The embedded engine: one log, an index in memory, checkpoints in the background.
 //!
 //! Invariants:
-//! - One thread, the writer, decides all transactions, in the order in which they came. It appends a batch as one
-//!   checksummed frame, syncs once, then applies the batch to the index, tells the observers, and only then answers.
-//! - Readers see only what is durable.
+//! - One thread, the writer, decides all transactions that write, in the order in which they came. It appends a group as
+//!   one checksummed frame, syncs once if any of them was promised to be durable, then applies the group to the index,
+//!   tells the observers, and only then answers.
+//! - Readers see only what is durable, or what its writer did not want durable at once ([`crate::Durability::Relaxed`]).
 //! - A frame that is damaged at the end of the log was never acknowledged and is cut off; anywhere else it is an error.
+//!
+//! Relaxed writes are handed to the operating system before they are acknowledged, and are made durable with the next
+//! synced write, at the latest 60 seconds later. So are grants of leases and the deletion of what expired.
 
 mod format;
+mod group;
 mod index;
+mod leases;
 mod lock;
 mod log;
+mod observers;
+mod view;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use kedge_base::SharedClock;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::api::{Compare, KeyValue, Kv, Observer, Range, RangeResult, Snapshot, TxnOutcome, Write};
+use crate::api::{Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult};
+use crate::check;
 use crate::error::Error;
 use crate::files::Files;
 use index::Index;
+use leases::Leases;
+use observers::Observers;
+use view::{Execution, Overlay, View};
 use writer::{Request, Writer};
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 4_096;
-/// Longest key.
-const MAX_KEY: usize = 4 << 10;
-/// Largest value; the API's own limit on objects is lower.
-const MAX_VALUE: usize = 8 << 20;
 
 /// How the engine is opened.
 pub struct Options {
@@ -53,17 +61,21 @@ impl Options {
     }
 }
 
+/// What the writer shares with readers. Locks are taken in the order of the fields.
 pub(crate) struct Shared {
+    observers: Mutex<Observers>,
     index: RwLock<Index>,
-    observers: Mutex<Vec<(Bytes, Arc<dyn Observer>)>>,
+    leases: Mutex<Leases>,
+    /// Set once a write has failed: what is on disk is unknown from then on.
+    failed: OnceLock<Error>,
 }
 
 /// The embedded engine.
 pub struct Embedded {
     shared: Arc<Shared>,
+    clock: SharedClock,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
-    _lock: lock::DirLock,
 }
 
 impl Embedded {
@@ -75,15 +87,41 @@ impl Embedded {
         let files = options.files.clone();
         files.create_dir(&options.dir).map_err(|e| Error::io("cannot create", &options.dir, e))?;
         let lock = lock::DirLock::acquire(&options.dir)?;
-        let (log, index) = log::Log::open(&options)?;
-        let shared = Arc::new(Shared { index: RwLock::new(index), observers: Mutex::default() });
+        let (log, index, leases) = log::Log::open(&options, lock)?;
+        Self::start(&options, Some(log), index, leases)
+    }
+
+    /// A store that is only in memory, and empty.
+    ///
+    /// # Errors
+    /// When its thread cannot be started.
+    pub fn memory(clock: SharedClock) -> Result<Self, Error> {
+        let options = Options::new(PathBuf::from("memory"), clock);
+        Self::start(&options, None, Index::at(1, 0), Leases::default())
+    }
+
+    fn start(options: &Options, log: Option<log::Log>, index: Index, mut leases: Leases) -> Result<Self, Error> {
+        leases.restart(options.clock.monotonic());
+        let shared = Arc::new(Shared {
+            observers: Mutex::default(),
+            index: RwLock::new(index),
+            leases: Mutex::new(leases),
+            failed: OnceLock::new(),
+        });
         let (requests, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer::new(shared.clone(), log, &options);
+        let writer = Writer::new(shared.clone(), log, options);
+        let cannot_start = |e| Error::io("cannot start the writer of", &options.dir, e);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(cannot_start)?;
         let thread = std::thread::Builder::new()
             .name("kv-writer".into())
-            .spawn(move || writer.run(receiver))
-            .map_err(|e| Error::io("cannot start the writer of", &options.dir, e))?;
-        Ok(Self { shared, requests: Mutex::new(Some(requests)), thread: Mutex::new(Some(thread)), _lock: lock })
+            .spawn(move || writer.run(&runtime, receiver))
+            .map_err(cannot_start)?;
+        Ok(Self {
+            shared,
+            clock: options.clock.clone(),
+            requests: Mutex::new(Some(requests)),
+            thread: Mutex::new(Some(thread)),
+        })
     }
 
     fn sender(&self) -> Result<mpsc::Sender<Request>, Error> {
@@ -96,6 +134,21 @@ impl Embedded {
         self.sender()?.send(make(answer)).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
+
+    /// A transaction that writes nothing needs no writer.
+    fn read(&self, txn: &Txn) -> Result<TxnResult, Error> {
+        let index = self.shared.index.read();
+        let mut overlay = Overlay::on(index.revision());
+        let path = View { index: &index, overlay: &overlay }.path(txn);
+        path.check_reads(txn, &index)?;
+        Execution::new(&index, &mut overlay).run(txn, &path)
+    }
+
+    /// Lets the writer finish what it has and end.
+    fn stop(&self) -> Option<std::thread::JoinHandle<()>> {
+        drop(self.requests.lock().take());
+        self.thread.lock().take()
+    }
 }
 
 #[async_trait]
@@ -104,31 +157,32 @@ impl Kv for Embedded {
         self.shared.index.read().revision()
     }
 
-    async fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Error> {
-        Ok(self.shared.index.read().get(key))
+    async fn barrier(&self) -> Result<u64, Error> {
+        // What was acknowledged has been reported. Holding the lock, nothing is half reported.
+        let mut observers = self.shared.observers.lock();
+        let revision = self.shared.index.read().revision();
+        observers.progress(revision);
+        Ok(revision)
     }
 
     async fn range(&self, range: Range) -> Result<RangeResult, Error> {
+        check::range(&range)?;
         self.shared.index.read().range(&range)
     }
 
-    async fn txn(&self, key: Bytes, compare: Option<Compare>, write: Write) -> Result<TxnOutcome, Error> {
-        let too_large = |what, size, limit| Err(Error::TooLarge { what, size, limit });
-        if key.len() > MAX_KEY {
-            return too_large("a key", key.len(), MAX_KEY);
+    async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
+        check::txn(&txn)?;
+        if check::is_read_only(&txn) {
+            return self.read(&txn);
         }
-        match &write {
-            Write::Put { value, .. } if value.len() > MAX_VALUE => return too_large("a value", value.len(), MAX_VALUE),
-            _ => {}
-        }
-        self.ask(|answer| Request::Txn { key, compare, write, answer }).await
+        self.ask(|answer| Request::Txn { txn, answer }).await
     }
 
     async fn observe(&self, prefix: &[u8], observer: Arc<dyn Observer>) -> Result<Snapshot, Error> {
         // The writer takes this lock while it applies and reports, so nothing falls between snapshot and first event.
         let mut observers = self.shared.observers.lock();
         let result = self.shared.index.read().range(&Range::prefix(prefix))?;
-        observers.push((Bytes::copy_from_slice(prefix), observer));
+        observers.add(prefix, observer, result.revision);
         Ok(Snapshot { revision: result.revision, kvs: result.kvs })
     }
 
@@ -136,13 +190,48 @@ impl Kv for Embedded {
         self.ask(|answer| Request::Compact { revision, answer }).await
     }
 
+    async fn grant(&self, id: Option<LeaseId>, ttl: Duration) -> Result<Lease, Error> {
+        let seconds = check::lease_seconds(ttl)?;
+        self.ask(|answer| Request::Grant { id, seconds, answer }).await
+    }
+
+    async fn revoke(&self, id: LeaseId) -> Result<(), Error> {
+        self.ask(|answer| Request::Revoke { id, answer }).await
+    }
+
+    async fn keep_alive(&self, id: LeaseId) -> Result<Lease, Error> {
+        self.health().await?;
+        self.shared.leases.lock().keep_alive(id, self.clock.monotonic())
+    }
+
+    async fn lease(&self, id: LeaseId) -> Result<LeaseStatus, Error> {
+        self.shared.leases.lock().status(id, self.clock.monotonic())
+    }
+
+    async fn leases(&self) -> Result<Vec<LeaseId>, Error> {
+        Ok(self.shared.leases.lock().all().into_iter().map(|(id, _)| id).collect())
+    }
+
+    async fn health(&self) -> Result<(), Error> {
+        if let Some(err) = self.shared.failed.get() {
+            return Err(Error::Closed(err.to_string()));
+        }
+        self.sender().map(drop)
+    }
+
     async fn close(&self) {
-        // Dropping the last sender lets the writer finish what it has and end.
-        drop(self.requests.lock().take());
-        let thread = self.thread.lock().take();
-        if let Some(thread) = thread {
+        if let Some(thread) = self.stop() {
             // Joining may wait for the disk; a panic of the writer has been logged by the panic hook.
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        if let Some(thread) = self.stop() {
+            // Waits for the disk, so that the directory is free when this handle is gone.
+            let _ = thread.join();
         }
     }
 }
