@@ -15,10 +15,8 @@ pub enum Error {
     NoSnapshot { name: String, dir: PathBuf },
     #[error("a snapshot's name must be a file name, not {0:?}")]
     Name(String),
-    #[error("the store in memory has nothing that could be {0}")]
-    Memory(&'static str),
-    #[error("source and target of a migration are both {0}")]
-    SameStore(String),
+    #[error("{0} is no etcd; give https://host:2379")]
+    NoEtcd(String),
     #[error("{target} is not empty: it holds {keys} keys, such as {example}; migrate into an empty store")]
     NotEmpty { target: String, keys: usize, example: String },
     #[error("{target} holds a migration that has not ended; run the same `kedge store migrate` again to complete it")]

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use kedge_base::{SharedClock, TaskGroup};
-use kedge_kv::etcd::{Etcd, EtcdOptions};
-use kedge_kv::{Embedded, Kv, Options};
+use kedge_kv::{Embedded, Etcd, EtcdOptions, Kv, Options};
 use tracing::info;
 
 use crate::endpoint::{Endpoint, Tls};
@@ -49,9 +48,9 @@ pub async fn open(
         }
         Endpoint::Memory => Ok(embedded(Embedded::memory(clock.clone())?)),
         Endpoint::Etcd(_) => {
-            let etcd = connect(endpoint, tls, clock, tasks).await?;
+            let options = etcd_options(endpoint, tls)?;
+            let etcd = Arc::new(Etcd::connect(options, clock.clone(), tasks.clone()).await?);
             migrate::refuse_unfinished(&*etcd, &endpoint.to_string()).await?;
-            etcd.start_compaction();
             info!(%endpoint, "using an etcd");
             Ok(Store { kv: etcd, embedded: None })
         }
@@ -68,15 +67,15 @@ pub async fn connect(
     clock: &SharedClock,
     tasks: &TaskGroup,
 ) -> Result<Arc<Etcd>, Error> {
-    let Endpoint::Etcd(members) = endpoint else { return Err(Error::SameStore(endpoint.to_string())) };
-    let options = EtcdOptions {
-        endpoints: members.clone(),
-        ca_file: tls.ca_file.clone(),
-        cert_file: tls.cert_file.clone(),
-        key_file: tls.key_file.clone(),
-        ..EtcdOptions::default()
-    };
+    let options = EtcdOptions { compact_interval: None, ..etcd_options(endpoint, tls)? };
     Ok(Arc::new(Etcd::connect(options, clock.clone(), tasks.clone()).await?))
+}
+
+fn etcd_options(endpoint: &Endpoint, tls: &Tls) -> Result<EtcdOptions, Error> {
+    let Endpoint::Etcd(members) = endpoint else { return Err(Error::NoEtcd(endpoint.to_string())) };
+    let mut options = EtcdOptions::new(members);
+    (options.ca, options.cert, options.key) = (tls.ca_file.clone(), tls.cert_file.clone(), tls.key_file.clone());
+    Ok(options)
 }
 
 fn embedded(engine: Embedded) -> Store {

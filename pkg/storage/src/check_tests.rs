@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::store::tests::{PODS, storage};
+use crate::store::tests::storage;
 use crate::watch::Next;
 use crate::{Difference, Matcher, With};
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::watch::Next;
 use crate::write::With;
 use kedge_kv::{Embedded, Options};
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub(crate) const PODS: ResourceConfig = ResourceConfig {
     prefix: "pods",

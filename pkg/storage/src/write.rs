@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
-use kedge_kv::{Compare, Durability, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn, TxnResult};
+use kedge_kv::{Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn, TxnResult};
 use serde_json::Value;
 
 use crate::error::Error;
@@ -106,9 +106,17 @@ impl ResourceStore {
         let full = self.full(key);
         let plain = Object::encode(value)?;
         let stored = self.hub.codec.write(&self.cache.resource, &full, plain.clone())?;
+        let put = |lease| Op::Put { key: full.clone().into(), value: stored.clone(), lease };
         let lease = self.leases.take(with.ttl).await?;
-        let put = Op::Put { key: full.clone().into(), value: stored, lease };
-        let result = self.transact(&full, revision, put, with).await?;
+        let result = match self.transact(&full, revision, put(lease), with.clone()).await {
+            // The shared lease ended early: somebody revoked it.
+            Err(Error::Kv(KvError::LeaseNotFound(_))) => {
+                self.leases.0.forget(lease).await;
+                let lease = self.leases.take(with.ttl).await?;
+                self.transact(&full, revision, put(lease), with).await?
+            }
+            other => other?,
+        };
         Ok(Arc::new(Object::from_stored(key, plain, result.revision)?))
     }
 

@@ -1,6 +1,6 @@
 //! Writing a database bottom-up: leaves as they come, then the branches above them.
 
-use std::io::{self, Seek as _, SeekFrom, Write};
+use std::io::{self, SeekFrom, Write};
 
 use super::{
     BUCKET, ELEMENT, KIND_BRANCH, KIND_FREE_LIST, KIND_LEAF, KIND_META, LEAF_IS_BUCKET, MAGIC, META, PAGE_HEADER, VERSION,
