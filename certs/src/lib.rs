@@ -11,6 +11,7 @@ mod error;
 mod files;
 mod kubeconfig;
 mod leaf;
+pub mod shared;
 
 pub use ca::Authority;
 pub use error::Error;

@@ -12,6 +12,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if tools::is_root() {
         tools::install_tests()?;
         let kubectl = tools::kubectl()?;
+        command.env("KEDGE_TEST_ETCD_DIR", tools::etcd()?);
         build_binary()?;
         command.env("KEDGE_TEST_KUBECTL", kubectl).env("KEDGE_TEST_BINARY", tools::root().join("target/debug/kedge"));
     } else {

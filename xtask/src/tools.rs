@@ -1,4 +1,4 @@
-//! What runs beside the product: packages of the host, and kubectl in the version of the API.
+//! What runs beside the product: packages of the host, kubectl in the version of the API, and an etcd to test against.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,14 +10,15 @@ const NODE: &[(&str, &str)] =
     &[("containerd", "containerd"), ("runc", "runc"), ("nft", "nftables"), ("ip", "iproute2")];
 /// Programs that the tests need on top: the content of their images.
 const TESTS: &[(&str, &str)] = &[("/bin/busybox", "busybox-static"), ("conntrack", "conntrack")];
-/// Where kubectl of this version is packaged.
-const KUBECTL_SOURCE: &str = "deb http://deb.debian.org/debian sid main\n";
+/// Where kubectl of this version and etcd are packaged.
+const UNSTABLE_SOURCE: &str = "deb http://deb.debian.org/debian sid main\n";
 const KUBECTL_VERSION: &str = "v1.36.";
 
 pub fn run() -> anyhow::Result<()> {
     install(NODE)?;
     install(TESTS)?;
     println!("kubectl: {}", kubectl()?.display());
+    println!("etcd: {}", etcd()?.display());
     Ok(())
 }
 
@@ -82,9 +83,6 @@ pub fn sh(command: &mut Command) -> anyhow::Result<()> {
 }
 
 /// The path of kubectl 1.36, downloaded when it is not there.
-///
-/// The package comes from Debian's unstable distribution through a configuration of our own, so that the host's own
-/// package sources stay as they are.
 pub fn kubectl() -> anyhow::Result<PathBuf> {
     let path = tools_dir().join("kubectl");
     if is_right_kubectl(&path) {
@@ -94,12 +92,34 @@ pub fn kubectl() -> anyhow::Result<PathBuf> {
     if is_right_kubectl(&system) {
         return Ok(system);
     }
+    download(&["kubectl"], &["kubectl"])?;
+    ensure!(is_right_kubectl(&path), "the downloaded kubectl is not of version {KUBECTL_VERSION}x");
+    Ok(path)
+}
+
+/// The directory with etcd, etcdctl and etcdutl, downloaded when they are not there.
+pub fn etcd() -> anyhow::Result<PathBuf> {
+    let programs = ["etcd", "etcdctl", "etcdutl"];
+    let dir = tools_dir();
+    let runs = |program: &&str| Command::new(dir.join(program)).arg("--help").output().is_ok_and(|o| o.status.success());
+    if !programs.iter().all(runs) {
+        download(&["etcd-server", "etcd-client"], &programs)?;
+        ensure!(programs.iter().all(runs), "the downloaded etcd does not run on this host");
+    }
+    Ok(dir)
+}
+
+/// Takes programs out of packages that this host's own distribution has only in older versions.
+///
+/// They come from Debian's unstable distribution through a configuration of our own, so that the host's package sources
+/// stay as they are.
+fn download(packages: &[&str], programs: &[&str]) -> anyhow::Result<()> {
     let apt = tools_dir().join("apt");
     for dir in ["lists/partial", "cache/archives/partial", "etc"] {
         std::fs::create_dir_all(apt.join(dir))?;
     }
-    std::fs::write(apt.join("etc/sources.list"), KUBECTL_SOURCE)?;
-    println!("downloading kubectl");
+    std::fs::write(apt.join("etc/sources.list"), UNSTABLE_SOURCE)?;
+    println!("downloading {}", packages.join(", "));
     let option = |key: &str, value: &str| ["-o".to_owned(), format!("{key}={value}")];
     let dir = apt.display();
     let options: Vec<String> = [
@@ -114,17 +134,19 @@ pub fn kubectl() -> anyhow::Result<PathBuf> {
     ]
     .concat();
     sh(Command::new("apt-get").args(&options).args(["update", "-qq"]).current_dir(&apt))?;
-    sh(Command::new("apt-get").args(&options).args(["download", "-qq", "kubectl"]).current_dir(&apt))?;
-    let package = std::fs::read_dir(&apt)?
-        .filter_map(|e| e.ok().map(|e| e.path()))
-        .find(|p| p.extension().is_some_and(|e| e == "deb"))
-        .context("apt-get downloaded no package")?;
+    sh(Command::new("apt-get").args(&options).args(["download", "-qq"]).args(packages).current_dir(&apt))?;
     let unpacked = apt.join("unpacked");
-    sh(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
-    std::fs::copy(unpacked.join("usr/bin/kubectl"), &path)?;
-    std::fs::remove_dir_all(&apt)?;
-    ensure!(is_right_kubectl(&path), "the downloaded kubectl is not of version {KUBECTL_VERSION}x");
-    Ok(path)
+    for entry in std::fs::read_dir(&apt)? {
+        let package = entry?.path();
+        if package.extension().is_some_and(|e| e == "deb") {
+            sh(Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked))?;
+        }
+    }
+    for program in programs {
+        let from = unpacked.join("usr/bin").join(program);
+        std::fs::copy(&from, tools_dir().join(program)).with_context(|| format!("no package holds {program}"))?;
+    }
+    Ok(std::fs::remove_dir_all(&apt)?)
 }
 
 fn is_right_kubectl(path: &Path) -> bool {

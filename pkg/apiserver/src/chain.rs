@@ -42,7 +42,7 @@ impl ApiServer {
         // What is asked for.
         let info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
         if health::is_health_path(&info.path) {
-            return Ok(health::handle(self, &info));
+            return Ok(health::handle(self, &info).await);
         }
         // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
         let slot = match &peer.trusted {

@@ -7,7 +7,7 @@ use kedge_meta::Status;
 use kedge_schema::{discovery, openapi};
 use serde_json::json;
 
-use crate::body::Body;
+use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::negotiate::{self, Format};
 use crate::respond;
@@ -17,6 +17,10 @@ use crate::server::ApiServer;
 const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
 
 pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
+    if let Some(own) = server.own.as_ref().filter(|own| admitted.info.path.starts_with(own.prefix())) {
+        let bytes = body::read(admitted.request.body().take()).await?;
+        return own.handle(admitted.request.method(), &admitted.info.path, bytes).await;
+    }
     if !matches!(*admitted.request.method(), Method::GET | Method::HEAD) {
         return Err(Status::method_not_allowed());
     }

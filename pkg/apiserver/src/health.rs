@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 use parking_lot::RwLock;
+use tracing::warn;
 
 use crate::body::Body;
 use crate::request_info::RequestInfo;
 use crate::respond;
 use crate::server::ApiServer;
+
+/// How long the store may take to say that it is well.
+const STORE: Duration = Duration::from_secs(3);
 
 /// Named conditions that must all hold for the server to be ready.
 #[derive(Clone, Default)]
@@ -36,10 +41,26 @@ pub(crate) fn is_health_path(path: &str) -> bool {
 }
 
 /// The answer for one of these paths.
-pub(crate) fn handle(server: &ApiServer, info: &RequestInfo) -> Response<Body> {
+pub(crate) async fn handle(server: &ApiServer, info: &RequestInfo) -> Response<Body> {
     let mut segments = info.path.trim_matches('/').split('/');
     let endpoint = segments.next().unwrap_or_default();
     let mut checks = vec![("ping", true)];
+    // As upstream: the store counts for health and readiness; a server that is only cut off from it is not to be killed.
+    if endpoint != "livez" {
+        let answered = kedge_base::time::timeout(STORE, server.registry.health()).await;
+        let healthy = match answered {
+            Ok(Ok(())) => true,
+            Ok(Err(err)) => {
+                warn!(error = %err, "the store is not healthy");
+                false
+            }
+            Err(_) => {
+                warn!("the store did not answer in time");
+                false
+            }
+        };
+        checks.push(("etcd", healthy));
+    }
     if endpoint == "readyz" {
         checks.extend(server.readiness.checks.read().iter().map(|(name, holds)| (*name, *holds)));
         checks.push(("shutdown", !server.shutdown.is_requested()));

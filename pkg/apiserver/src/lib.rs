@@ -27,4 +27,4 @@ pub use body::{Body, BodyError, BoxError};
 pub use health::Readiness;
 pub use kubelet::KubeletAccess;
 pub use request_info::RequestInfo;
-pub use server::{ApiServer, Config, Peer};
+pub use server::{ApiServer, Config, OwnPaths, Peer};

@@ -2,15 +2,29 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Response};
 use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer};
 use kedge_base::{SharedClock, Shutdown};
-use kedge_meta::UserInfo;
+use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
 use rustls_pki_types::CertificateDer;
 
+use crate::body::Body;
 use crate::health::Readiness;
 use crate::kubelet::KubeletAccess;
 use crate::limits::Limits;
+
+/// Paths beside the Kubernetes API: the server's own administration. A request has passed the whole chain before.
+#[async_trait]
+pub trait OwnPaths: Send + Sync {
+    /// What the path begins with, such as `/kedge/v1/`.
+    fn prefix(&self) -> &str;
+
+    /// Answers a request on a path with that prefix.
+    async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Result<Response<Body>, Status>;
+}
 
 /// What an API server is made of.
 pub struct Config {
@@ -27,6 +41,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// Such as `10.0.0.5:6443`: what `/api` tells clients.
     pub advertised: String,
+    /// The server's own administration.
+    pub own: Option<Arc<dyn OwnPaths>>,
 }
 
 /// An API server. Share it behind an `Arc`.
@@ -42,6 +58,7 @@ pub struct ApiServer {
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
     pub(crate) advertised: String,
+    pub(crate) own: Option<Arc<dyn OwnPaths>>,
 }
 
 impl ApiServer {
@@ -59,6 +76,7 @@ impl ApiServer {
             readiness: config.readiness,
             limits: Limits::new(),
             advertised: config.advertised,
+            own: config.own,
         })
     }
 

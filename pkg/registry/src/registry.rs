@@ -121,6 +121,14 @@ impl Registry {
         }
     }
 
+    /// Whether the store takes writes.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn health(&self) -> Result<(), kedge_storage::Error> {
+        self.storage.health().await
+    }
+
     /// The newest revision.
     pub fn revision(&self) -> u64 {
         self.storage.revision()

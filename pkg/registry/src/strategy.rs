@@ -40,7 +40,13 @@ impl Reservation {
 
     /// `settle` is called once: with true when the object was stored.
     pub fn new(settle: impl FnOnce(bool) + Send + 'static) -> Self {
-        Self { settle: Some(Box::new(settle)), ..Self::default() }
+        Self { claims: Vec::new(), releases: Vec::new(), settle: Some(Box::new(settle)) }
+    }
+
+    /// With keys that are claimed and given back when the object is stored.
+    pub fn with_keys(mut self, claims: Vec<(String, Bytes)>, releases: Vec<String>) -> Self {
+        (self.claims, self.releases) = (claims, releases);
+        self
     }
 
     /// The object was stored, or not.

@@ -92,7 +92,7 @@ impl Strategy for Service {
             release(addresses);
             release(ports);
         };
-        Ok(Reservation { claims, releases, ..Reservation::new(settle) })
+        Ok(Reservation::new(settle).with_keys(claims, releases))
     }
 
     fn releases(&self, registry: &Registry, service: &Value) -> Vec<String> {

@@ -1,0 +1,164 @@
+//! One identity for all servers of a cluster: authorities, token key and encryption keys, kept in the shared store.
+//!
+//! They are sealed with a key that is derived from the cluster's token, as k3s does it: who can read the store cannot
+//! sign for the cluster. A server that comes later needs the same token. On the embedded store nothing is kept there:
+//! nobody else uses it.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kedge_base::random;
+use kedge_certs::{Pki, shared};
+use kedge_kv::{Compare, Kv, Op, Txn};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::pbkdf2;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::error::Error;
+use crate::token::Token;
+
+/// Where the identity is.
+const KEY: &str = "/kedge/identity";
+/// Rounds of the derivation: slow enough for short tokens, fast enough for a board.
+const ITERATIONS: u32 = 100_000;
+
+/// What is in the store.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    version: u32,
+    iterations: u32,
+    salt: String,
+    nonce: String,
+    data: String,
+}
+
+/// What is sealed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    /// By file name.
+    pub(crate) certificates: BTreeMap<String, String>,
+    /// The encryption configuration, when secrets are encrypted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) encryption: Option<String>,
+}
+
+/// The authorities of the cluster: those in the store, or, if there are none yet, this server's own, which are put there.
+pub(crate) async fn share(
+    kv: &dyn Kv,
+    tls_dir: &Path,
+    token: &Token,
+    encryption: Option<String>,
+    now: OffsetDateTime,
+) -> Result<(Pki, Identity), Error> {
+    let used = tls_dir.join("server-ca.crt").exists();
+    if let Some((identity, _)) = load(kv, token).await? {
+        shared::import(tls_dir, &identity.certificates)?;
+        return Ok((Pki::open(tls_dir, now)?, identity));
+    }
+    let pki = Pki::open(tls_dir, now)?;
+    let own = Identity { certificates: shared::export(tls_dir)?, encryption };
+    if store(kv, token, &own, 0).await? {
+        return Ok((pki, own));
+    }
+    // Another server was faster; what was made here a moment ago is not in use by anybody.
+    let Some((identity, _)) = load(kv, token).await? else {
+        return Err(Error::Identity("it was removed while this server started".into()));
+    };
+    if !used {
+        shared::forget(tls_dir)?;
+    }
+    shared::import(tls_dir, &identity.certificates)?;
+    Ok((Pki::open(tls_dir, now)?, identity))
+}
+
+/// The identity in the store and its revision.
+pub(crate) async fn load(kv: &dyn Kv, token: &Token) -> Result<Option<(Identity, u64)>, Error> {
+    let Some(found) = kv.get(KEY.as_bytes()).await? else { return Ok(None) };
+    Ok(Some((open(&found.value, token)?, found.mod_revision)))
+}
+
+/// Replaces the identity whose revision is `revision` (0: there is none). False when it was changed since.
+pub(crate) async fn store(kv: &dyn Kv, token: &Token, identity: &Identity, revision: u64) -> Result<bool, Error> {
+    let txn = Txn {
+        compare: vec![Compare::mod_revision(KEY, revision)],
+        success: vec![Op::Put { key: KEY.into(), value: seal(identity, token)?.into(), lease: 0 }],
+        ..Txn::default()
+    };
+    Ok(kv.txn(txn).await?.succeeded)
+}
+
+fn derive(token: &Token, salt: &[u8], iterations: u32) -> Result<LessSafeKey, Error> {
+    let rounds = NonZeroU32::new(iterations).filter(|n| n.get() <= 10_000_000);
+    let rounds = rounds.ok_or_else(|| damaged("its number of rounds"))?;
+    let mut key = [0; 32];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, token.password().as_bytes(), &mut key);
+    let key = UnboundKey::new(&AES_256_GCM, &key).map_err(|_| damaged("its key"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::Identity(format!("{what} cannot be used"))
+}
+
+fn seal(identity: &Identity, token: &Token) -> Result<Vec<u8>, Error> {
+    let (salt, nonce): ([u8; 16], [u8; NONCE_LEN]) = (random::bytes(), random::bytes());
+    let key = derive(token, &salt, ITERATIONS)?;
+    let encode = |e: serde_json::Error| Error::Identity(e.to_string());
+    let mut data = serde_json::to_vec(identity).map_err(encode)?;
+    key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(KEY), &mut data)
+        .map_err(|_| damaged("its content"))?;
+    let sealed = Sealed {
+        version: 1,
+        iterations: ITERATIONS,
+        salt: STANDARD.encode(salt),
+        nonce: STANDARD.encode(nonce),
+        data: STANDARD.encode(data),
+    };
+    serde_json::to_vec(&sealed).map_err(encode)
+}
+
+fn open(stored: &[u8], token: &Token) -> Result<Identity, Error> {
+    let sealed: Sealed = serde_json::from_slice(stored).map_err(|e| Error::Identity(e.to_string()))?;
+    if sealed.version != 1 {
+        return Err(Error::Identity(format!("its version {} is newer than this program", sealed.version)));
+    }
+    let decode = |text: &str| STANDARD.decode(text).map_err(|_| damaged("its encoding"));
+    let (salt, nonce, mut data) = (decode(&sealed.salt)?, decode(&sealed.nonce)?, decode(&sealed.data)?);
+    let nonce = Nonce::try_assume_unique_for_key(&nonce).map_err(|_| damaged("its nonce"))?;
+    let key = derive(token, &salt, sealed.iterations)?;
+    let plain = key.open_in_place(nonce, Aad::from(KEY), &mut data).map_err(|_| Error::WrongToken)?;
+    serde_json::from_slice(plain).map_err(|e| Error::Identity(e.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn only_the_token_opens_the_identity() {
+        let certificates = BTreeMap::from([("server-ca.key".to_owned(), "geheim".to_owned())]);
+        let identity = Identity { certificates, encryption: None };
+        let token = Token::parse("a-token").unwrap();
+        let sealed = seal(&identity, &token).unwrap();
+        assert!(!String::from_utf8_lossy(&sealed).contains("geheim"));
+        assert_eq!(open(&sealed, &token).unwrap(), identity);
+        assert!(matches!(open(&sealed, &Token::parse("another").unwrap()), Err(Error::WrongToken)));
+    }
+
+    #[tokio::test]
+    async fn the_first_server_gives_the_identity_and_the_next_takes_it() {
+        let kv = kedge_kv::Embedded::memory(kedge_base::system_clock()).unwrap();
+        let token = Token::parse("a-token").unwrap();
+        let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (_, first) = share(&kv, one.path(), &token, Some("{}".into()), now).await.unwrap();
+        let (_, second) = share(&kv, two.path(), &token, None, now).await.unwrap();
+        assert_eq!(first, second);
+        assert_eq!(shared::export(two.path()).unwrap(), first.certificates);
+    }
+}

@@ -1,0 +1,134 @@
+//! The cluster's token: what further servers and nodes join with.
+
+use std::path::Path;
+
+use kedge_base::random;
+use kedge_certs::write_atomically;
+
+use crate::error::Error;
+
+/// A token: a password, or `K10<SHA-256 of the authority>::<user>:<password>`.
+#[derive(Clone)]
+pub struct Token {
+    password: String,
+    ca_hash: Option<String>,
+}
+
+/// Longer ones are no tokens.
+const MAX: usize = 4096;
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+impl Token {
+    /// Reads a token.
+    ///
+    /// # Errors
+    /// [`Error::Token`] when it is neither form.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > MAX || text.contains(char::is_whitespace) {
+            return Err(Error::Token("it is empty, too long or has spaces"));
+        }
+        let Some(secure) = text.strip_prefix("K10") else {
+            return Ok(Self { password: text.to_owned(), ca_hash: None });
+        };
+        let (hash, user) = secure.split_once("::").ok_or(Error::Token("K10 is not followed by a hash and ::"))?;
+        if hash.len() != 64 || !hash.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(Error::Token("the hash after K10 is no SHA-256"));
+        }
+        let password = user.split_once(':').map_or(user, |(_, password)| password);
+        if password.is_empty() {
+            return Err(Error::Token("it has no password"));
+        }
+        Ok(Self { password: password.to_owned(), ca_hash: Some(hash.to_ascii_lowercase()) })
+    }
+
+    /// The secret part.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
+    /// Checks that an authority is the one that the token names, if it names one.
+    ///
+    /// # Errors
+    /// [`Error::Token`] when it is another.
+    pub fn check_authority(&self, pem: &str) -> Result<(), Error> {
+        match &self.ca_hash {
+            Some(hash) if *hash != hash_of(pem) => Err(Error::Token("it was made for a cluster with another authority")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The form that also names the cluster's authority.
+    pub fn secure(&self, pem: &str) -> String {
+        format!("K10{}::server:{}", hash_of(pem), self.password)
+    }
+
+    /// The token of a data directory: the one given, else the one that is there, else a new one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no token.
+    pub fn of(path: &Path, given: Option<&str>) -> Result<Self, Error> {
+        if let Some(given) = given {
+            return Self::parse(given);
+        }
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                let secret: [u8; 16] = random::bytes();
+                Ok(Self { password: secret.iter().map(|b| format!("{b:02x}")).collect(), ca_hash: None })
+            }
+            Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
+        }
+    }
+
+    /// Writes the secure form to a file, 0600, unless that is there.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, path: &Path, pem: &str) -> Result<(), Error> {
+        let text = format!("{}\n", self.secure(pem));
+        if std::fs::read_to_string(path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        Ok(write_atomically(path, text.as_bytes(), 0o600)?)
+    }
+}
+
+/// The SHA-256 of a PEM file, as `sha256sum` shows it.
+fn hash_of(pem: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes());
+    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn both_forms_are_read_and_the_secure_one_names_the_authority() {
+        let token = Token::parse("geheim").unwrap();
+        let secure = Token::parse(&token.secure("PEM")).unwrap();
+        assert_eq!(secure.password(), "geheim");
+        secure.check_authority("PEM").unwrap();
+        assert!(secure.check_authority("another").is_err());
+        for bad in ["", "two words", "K10abc::server:x", "K10nohash"] {
+            assert!(Token::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("token");
+        let first = Token::of(&path, None).unwrap();
+        first.write(&path, "PEM").unwrap();
+        assert_eq!(Token::of(&path, None).unwrap().password(), first.password());
+        assert_eq!(Token::of(&path, Some("given")).unwrap().password(), "given");
+    }
+}
