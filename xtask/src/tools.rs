@@ -101,7 +101,8 @@ pub fn kubectl() -> anyhow::Result<PathBuf> {
 pub fn etcd() -> anyhow::Result<PathBuf> {
     let programs = ["etcd", "etcdctl", "etcdutl"];
     let dir = tools_dir();
-    let runs = |program: &&str| Command::new(dir.join(program)).arg("--help").output().is_ok_and(|o| o.status.success());
+    let runs =
+        |program: &&str| Command::new(dir.join(program)).arg("--help").output().is_ok_and(|o| o.status.success());
     if !programs.iter().all(runs) {
         download(&["etcd-server", "etcd-client"], &programs)?;
         ensure!(programs.iter().all(runs), "the downloaded etcd does not run on this host");

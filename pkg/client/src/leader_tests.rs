@@ -34,13 +34,17 @@ impl Transport for Link {
         }
         let mut lease = self.api.lease.lock();
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
-        let failure = |code: u16, reason: &str| (code, json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": reason}));
+        let failure = |code: u16, reason: &str| {
+            (code, json!({"kind": "Status", "status": "Failure", "reason": reason, "code": code, "message": reason}))
+        };
         let (code, answer) = match (request.method(), lease.as_mut()) {
             (&Method::GET, Some((_, lease))) => (200, lease.clone()),
             (&Method::GET, None) => failure(404, "NotFound"),
             (&Method::POST, Some(_)) => failure(409, "AlreadyExists"),
             (&Method::POST, None) => (201, put(&mut lease, 1, body)),
-            (_, Some((version, _))) if body["metadata"]["resourceVersion"] != version.to_string() => failure(409, "Conflict"),
+            (_, Some((version, _))) if body["metadata"]["resourceVersion"] != version.to_string() => {
+                failure(409, "Conflict")
+            }
             (_, Some((version, _))) => {
                 let next = *version + 1;
                 (200, put(&mut lease, next, body))

@@ -28,6 +28,7 @@ use kedge_client::Client;
 use kedge_meta::resources;
 
 use context::Context;
+pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
 use workload::index::OwnerIndex;
 
 /// What controllers need to know of the cluster.

@@ -25,7 +25,9 @@ pub struct Tls {
 
 /// An endpoint that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("datastore endpoint {endpoint:?}: {what}; give https://host:2379[,https://host:2379…] for an etcd, memory:// for none on disk, or nothing for the embedded store")]
+#[error(
+    "datastore endpoint {endpoint:?}: {what}; give https://host:2379[,https://host:2379…] for an etcd, memory:// for none on disk, or nothing for the embedded store"
+)]
 pub struct EndpointError {
     endpoint: String,
     what: String,

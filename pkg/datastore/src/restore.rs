@@ -24,7 +24,12 @@ pub struct Restored {
 ///
 /// # Errors
 /// When the snapshot cannot be read, or a server uses the store; then nothing has changed.
-pub fn restore(layout: &Layout, snapshot: &Path, now: Timestamp, progress: &mut Progress<'_>) -> Result<Restored, Error> {
+pub fn restore(
+    layout: &Layout,
+    snapshot: &Path,
+    now: Timestamp,
+    progress: &mut Progress<'_>,
+) -> Result<Restored, Error> {
     let read = kedge_snapshot::read(snapshot, &mut |records| progress("records read", records, None));
     let (state, _) = read.map_err(|source| Error::Snapshot { path: snapshot.to_owned(), source })?;
     replace(layout, state, now, progress)

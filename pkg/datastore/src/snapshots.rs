@@ -173,12 +173,16 @@ mod tests {
     #[test]
     fn pruning_keeps_the_newest_of_this_node_and_name() {
         let dir = tempfile::tempdir().unwrap();
-        let names = ["etcd-snapshot-n1-1", "etcd-snapshot-n1-20", "etcd-snapshot-n1-3", "etcd-snapshot-n2-1", "on-demand-n1-1"];
+        let names =
+            ["etcd-snapshot-n1-1", "etcd-snapshot-n1-20", "etcd-snapshot-n1-3", "etcd-snapshot-n2-1", "on-demand-n1-1"];
         names.iter().for_each(|name| touch(dir.path(), name));
         touch(dir.path(), "etcd-snapshot-n1-40.part");
         let snapshots = Snapshots::new(dir.path().to_owned(), "n1");
         let gone = snapshots.prune(SCHEDULED, 1).unwrap();
-        assert_eq!(gone.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["etcd-snapshot-n1-1", "etcd-snapshot-n1-3"]);
+        assert_eq!(
+            gone.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+            ["etcd-snapshot-n1-1", "etcd-snapshot-n1-3"]
+        );
         let left: Vec<String> = snapshots.list().unwrap().into_iter().map(|s| s.name).collect();
         assert_eq!(left, ["etcd-snapshot-n2-1", "on-demand-n1-1", "etcd-snapshot-n1-20"]);
     }

@@ -1,6 +1,6 @@
 //! What a new cluster starts with: namespaces, roles, the services `kubernetes` and `kube-dns`.
 
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use kedge_client::{Client, Patch};
 use kedge_manifests::{ALL, Manifest};
@@ -9,16 +9,17 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::config::ServerConfig;
+use crate::endpoints;
 use crate::error::Error;
 
 /// Creates what is missing.
-pub(crate) async fn run(client: &Client, config: &ServerConfig) -> Result<(), Error> {
+pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) -> Result<(), Error> {
     for manifest in ALL {
         for object in parse(manifest)? {
             ensure(client, &object).await?;
         }
     }
-    api_service(client, config).await?;
+    api_service(client, config, shared).await?;
     if config.dns {
         dns_service(client, config).await?;
     }
@@ -85,7 +86,7 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
 }
 
 /// The service `kubernetes` and its endpoints: this server.
-async fn api_service(client: &Client, config: &ServerConfig) -> Result<(), Error> {
+async fn api_service(client: &Client, config: &ServerConfig, shared: bool) -> Result<(), Error> {
     let labels = json!({ "component": "apiserver", "provider": "kubernetes" });
     let address = config.advertise_address;
     if let Some(ip) = config.api_service_ip() {
@@ -104,18 +105,13 @@ async fn api_service(client: &Client, config: &ServerConfig) -> Result<(), Error
         warn!(%address, "the service kubernetes has no endpoint: the advertised address is this host's own; see --advertise-address");
         return Ok(());
     }
-    let endpoints = json!({
-        "apiVersion": "v1", "kind": "Endpoints",
-        "metadata": { "name": "kubernetes", "namespace": "default",
-            "labels": { "endpointslice.kubernetes.io/skip-mirror": "true" } },
-        "subsets": [{
-            "addresses": [{ "ip": address }],
-            "ports": [{ "name": "https", "port": config.https_port, "protocol": "TCP" }],
-        }],
-    });
-    converge(client, &endpoints, &["subsets"]).await?;
-    let slice = slice("kubernetes", "default", "kubernetes", &[address], &[("https", config.https_port, "TCP")]);
-    converge(client, &slice, &["endpoints", "ports"]).await
+    if shared {
+        // Kept by all servers together.
+        return Ok(());
+    }
+    let alone = BTreeSet::from([address]);
+    let written = endpoints::write(client, &alone, config.https_port).await;
+    written.map_err(|source| Error::Bootstrap { what: "the endpoints of the service kubernetes".into(), source })
 }
 
 /// The service `kube-dns`; every node adds the DNS server inside its own process as an endpoint, for its own pods.
@@ -135,18 +131,6 @@ async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error
         },
     });
     ensure(client, &service).await
-}
-
-fn slice(name: &str, namespace: &str, service: &str, addresses: &[IpAddr], ports: &[(&str, u16, &str)]) -> Value {
-    let port = |(name, port, protocol): &(&str, u16, &str)| json!({ "name": name, "port": port, "protocol": protocol });
-    let endpoint = |ip: &IpAddr| json!({ "addresses": [ip], "conditions": { "ready": true } });
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-        "metadata": { "name": name, "namespace": namespace, "labels": { "kubernetes.io/service-name": service } },
-        "addressType": "IPv4",
-        "endpoints": addresses.iter().map(endpoint).collect::<Vec<_>>(),
-        "ports": ports.iter().map(port).collect::<Vec<_>>(),
-    })
 }
 
 #[cfg(test)]

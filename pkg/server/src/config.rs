@@ -3,6 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
+use kedge_datastore::{Endpoint, Layout, Snapshots, Tls};
+use kedge_registry::ClusterConfig;
+
 /// The settings of a server; the defaults are those of the command line.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -24,6 +27,28 @@ pub struct ServerConfig {
     pub scheduler: bool,
     /// Whether cluster DNS runs in this cluster.
     pub dns: bool,
+    pub datastore: Endpoint,
+    pub datastore_tls: Tls,
+    /// The cluster's token, if one was given.
+    pub token: Option<String>,
+    /// Whether secrets of a new cluster are encrypted at rest.
+    pub secrets_encryption: bool,
+    /// An `EncryptionConfiguration` of the user's own, instead of the one that is managed here.
+    pub encryption_config: Option<PathBuf>,
+    pub snapshots: SnapshotSettings,
+    /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
+    pub etcd_listen: Option<String>,
+}
+
+/// When and where snapshots are saved.
+#[derive(Debug, Clone)]
+pub struct SnapshotSettings {
+    /// A cron expression in UTC; none for no schedule.
+    pub schedule: Option<String>,
+    /// How many of those on schedule are kept.
+    pub retention: usize,
+    /// None for the place in the data directory.
+    pub dir: Option<PathBuf>,
 }
 
 impl ServerConfig {
@@ -32,9 +57,25 @@ impl ServerConfig {
         self.data_dir.join("server/tls")
     }
 
-    /// Where the embedded store is.
-    pub fn store_dir(&self) -> PathBuf {
-        self.data_dir.join("server/db")
+    /// Where the token is.
+    pub fn token_file(&self) -> PathBuf {
+        self.data_dir.join("server/token")
+    }
+
+    /// What the registry needs to know.
+    pub fn cluster(&self) -> ClusterConfig {
+        ClusterConfig { service_cidr: self.service_cidr.clone(), node_ports: self.node_ports }
+    }
+
+    /// Where the store and its snapshots are.
+    pub fn layout(&self) -> Layout {
+        Layout::new(&self.data_dir)
+    }
+
+    /// The snapshots of this node.
+    pub fn snapshot_dir(&self) -> Snapshots {
+        let dir = self.snapshots.dir.clone().unwrap_or_else(|| self.layout().snapshots());
+        Snapshots::new(dir, &self.node_name)
     }
 
     /// The first address of the service range: the service `kubernetes`.

@@ -13,7 +13,25 @@ pub enum Error {
     )]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error(transparent)]
-    Store(#[from] kedge_kv::Error),
+    Kv(#[from] kedge_kv::Error),
+    #[error(transparent)]
+    Datastore(#[from] kedge_datastore::Error),
+    #[error("cannot {action} {path}: {source}")]
+    File { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the token cannot be used: {0}")]
+    Token(&'static str),
+    #[error(
+        "the store belongs to a cluster with another token; give that cluster's token with --token or --token-file (it is in server/token of its first server)"
+    )]
+    WrongToken,
+    #[error("the cluster's identity in the store cannot be used: {0}")]
+    Identity(String),
+    #[error("encryption of secrets: {0}")]
+    Encryption(String),
+    #[error("--etcd-snapshot-schedule-cron {0:?}: {1}")]
+    Schedule(String, kedge_controllers::ScheduleError),
+    #[error("--etcd-listen {0}: {1}")]
+    EtcdListen(String, String),
     #[error(transparent)]
     Storage(#[from] kedge_storage::Error),
     #[error(transparent)]

@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kedge_base::random;
 use kedge_certs::{Pki, shared};
-use kedge_kv::{Compare, Kv, Op, Txn};
+use kedge_kv::{Compare, Event, Kv, Observer, Op, Snapshot, Txn};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::pbkdf2;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::token::Token;
@@ -51,7 +53,7 @@ pub(crate) async fn share(
     kv: &dyn Kv,
     tls_dir: &Path,
     token: &Token,
-    encryption: Option<String>,
+    encryption: impl FnOnce() -> Result<Option<String>, Error>,
     now: OffsetDateTime,
 ) -> Result<(Pki, Identity), Error> {
     let used = tls_dir.join("server-ca.crt").exists();
@@ -60,7 +62,7 @@ pub(crate) async fn share(
         return Ok((Pki::open(tls_dir, now)?, identity));
     }
     let pki = Pki::open(tls_dir, now)?;
-    let own = Identity { certificates: shared::export(tls_dir)?, encryption };
+    let own = Identity { certificates: shared::export(tls_dir)?, encryption: encryption()? };
     if store(kv, token, &own, 0).await? {
         return Ok((pki, own));
     }
@@ -89,6 +91,34 @@ pub(crate) async fn store(kv: &dyn Kv, token: &Token, identity: &Identity, revis
         ..Txn::default()
     };
     Ok(kv.txn(txn).await?.succeeded)
+}
+
+/// Tells when the identity is written.
+pub(crate) struct Changes(Arc<Notify>);
+
+impl Changes {
+    pub(crate) async fn observe(kv: &dyn Kv) -> Result<Self, Error> {
+        let notify = Arc::new(Notify::new());
+        kv.observe(KEY.as_bytes(), Arc::new(Signal(notify.clone()))).await?;
+        Ok(Self(notify))
+    }
+
+    /// Completes after a change since the last call.
+    pub(crate) async fn next(&self) {
+        self.0.notified().await;
+    }
+}
+
+struct Signal(Arc<Notify>);
+
+impl Observer for Signal {
+    fn committed(&self, _events: &[Event]) {
+        self.0.notify_one();
+    }
+
+    fn reset(&self, _state: Snapshot) {
+        self.0.notify_one();
+    }
 }
 
 fn derive(token: &Token, salt: &[u8], iterations: u32) -> Result<LessSafeKey, Error> {
@@ -156,8 +186,8 @@ mod tests {
         let token = Token::parse("a-token").unwrap();
         let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (_, first) = share(&kv, one.path(), &token, Some("{}".into()), now).await.unwrap();
-        let (_, second) = share(&kv, two.path(), &token, None, now).await.unwrap();
+        let (_, first) = share(&kv, one.path(), &token, || Ok(Some("{}".into())), now).await.unwrap();
+        let (_, second) = share(&kv, two.path(), &token, || Ok(None), now).await.unwrap();
         assert_eq!(first, second);
         assert_eq!(shared::export(two.path()).unwrap(), first.certificates);
     }

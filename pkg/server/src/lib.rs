@@ -5,10 +5,17 @@
 
 mod bootstrap;
 mod config;
+mod encryption;
+mod endpoints;
 mod error;
+mod identity;
 mod inprocess;
+mod own_paths;
+mod snapshots;
 mod start;
+mod token;
 
-pub use config::ServerConfig;
+pub use config::{ServerConfig, SnapshotSettings};
+pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
 pub use start::Server;

@@ -5,33 +5,44 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_admission::Chain;
-use kedge_apiserver::{ApiServer, Config, KubeletAccess, Readiness, serve};
+use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{Authenticator, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
 use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
 use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Usage, Users};
-use kedge_client::{Client, ClusterAccess};
-use kedge_kv::{Embedded, Kv, Options};
+use kedge_client::{Candidate, Client, ClusterAccess};
+use kedge_controllers::Schedule;
+use kedge_datastore::Store;
 use kedge_meta::UserInfo;
-use kedge_registry::{ClusterConfig, Registry};
-use kedge_storage::{ResourceStore, Storage};
+use kedge_registry::Registry;
+use kedge_storage::{Encryption, ResourceStore, Storage};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::ServerConfig;
+use crate::encryption::SecretsEncryption;
+use crate::endpoints::Advertised;
 use crate::error::Error;
-use crate::{bootstrap, inprocess};
+use crate::own_paths::Administration;
+use crate::snapshots::SnapshotService;
+use crate::token::Token;
+use crate::{bootstrap, encryption, endpoints, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
+
+/// Between checks of caches and claims against the store, as upstream.
+const CHECK: Duration = Duration::from_secs(300);
 
 /// A running control plane.
 pub struct Server {
     pub config: ServerConfig,
     pub pki: Pki,
     api: Arc<ApiServer>,
-    kv: Arc<dyn Kv>,
+    store: Store,
     tasks: TaskGroup,
+    /// What the store needs until it is closed: its connections end after everything else.
+    store_tasks: TaskGroup,
     readiness: Readiness,
 }
 
@@ -42,39 +53,154 @@ impl Server {
     /// [`Error`], with what was started before stopped again.
     pub async fn start(config: ServerConfig, shutdown: &Shutdown) -> Result<Self, Error> {
         let clock = system_clock();
-        let tasks = TaskGroup::new("server", shutdown.child());
+        let schedule = snapshots::schedule(&config)?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| Error::DataDir { path: config.data_dir.clone(), source })?;
         let address = SocketAddr::new(config.bind_address, config.https_port);
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::open(Options::new(config.store_dir(), clock.clone()))?);
+        let token = Token::of(&config.token_file(), config.token.as_deref())?;
+        let store_tasks = TaskGroup::new("store", Shutdown::new());
+        let layout = config.layout();
+        let store =
+            kedge_datastore::open(&config.datastore, &config.datastore_tls, &layout, &clock, &store_tasks).await?;
         let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let pki = Pki::open(&config.tls_dir(), now(&clock))?;
+        let started =
+            Self::start_on(config, shutdown, clock, token, store.clone(), store_tasks.clone(), listener, schedule);
+        let started = started.await;
+        if started.is_err() {
+            store.kv.close().await;
+            store_tasks.join(STOP).await;
+        }
+        started
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn start_on(
+        config: ServerConfig,
+        shutdown: &Shutdown,
+        clock: SharedClock,
+        token: Token,
+        store: Store,
+        store_tasks: TaskGroup,
+        listener: TcpListener,
+        schedule: Option<Schedule>,
+    ) -> Result<Self, Error> {
+        let tasks = TaskGroup::new("server", shutdown.child());
+        let secrets = Secrets::open(&config, &store, &token, &clock).await?;
+        let pki = secrets.pki;
+        token.check_authority(&pki.server_ca.certificate)?;
+        token.write(&config.token_file(), &pki.server_ca.certificate)?;
         let readiness = Readiness::default();
         readiness.set("poststarthook/bootstrap", false);
-        let storage = Arc::new(Storage::open(kv.clone(), &Registry::storage_configs()).await?);
-        let api = api_server(&config, &pki, &storage, &clock, &tasks, readiness.clone())?;
+        let storage =
+            Storage::open(store.kv.clone(), &Registry::storage_configs(), Arc::new(secrets.encryption), clock.clone());
+        let storage = Arc::new(storage.await?);
+        let shared = store.is_shared().then(|| (store.kv.clone(), token));
+        let encryption = SecretsEncryption::new(
+            storage.clone(),
+            encryption::path_of(&config.data_dir),
+            secrets.encryption_text.as_deref(),
+            shared,
+            clock.clone(),
+        );
+        let encryption = Arc::new(encryption?);
+        let snapshots = Arc::new(SnapshotService::new(store.kv.clone(), config.snapshot_dir(), clock.clone()));
+        let own = Administration {
+            snapshots: snapshots.clone(),
+            encryption: encryption.clone(),
+            tasks: tasks.clone(),
+            managed: config.encryption_config.is_none(),
+        };
+        let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config.cluster()));
+        let api = api_server(&config, &pki, &storage, &registry, &clock, &tasks, readiness.clone(), Arc::new(own))?;
         let tls = tls(&config, &pki, &clock)?;
-        let server = Self { config, pki, api, kv, tasks, readiness };
+        let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         server.tasks.spawn("https", serve::serve(server.api.clone(), listener, tls, server.tasks.clone()));
         server.write_kubeconfig(&clock)?;
-        bootstrap::run(&server.admin_client(), &server.config).await?;
+        bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared()).await?;
+        registry.repair_claims().await?;
+        server.watch_the_store(&storage, &registry, &clock);
+        server.tend_secrets(encryption).await?;
+        if let Some(schedule) = schedule {
+            let (retention, shutdown) = (server.config.snapshots.retention, server.tasks.shutdown().clone());
+            server.tasks.spawn("snapshots", async move { snapshots.run(schedule, retention, shutdown).await });
+        }
         server.start_controllers(&clock);
         server.readiness.set("poststarthook/bootstrap", true);
-        info!(%address, "API server ready");
+        info!(address = %SocketAddr::new(server.config.bind_address, server.config.https_port), "API server ready");
         Ok(server)
     }
 
+    /// Compares now and then what is kept beside the store with the store.
+    fn watch_the_store(&self, storage: &Arc<Storage>, registry: &Arc<Registry>, clock: &SharedClock) {
+        let (storage, registry, timer) = (storage.clone(), registry.clone(), clock.clone());
+        self.tasks.spawn_until_shutdown("store check", async move {
+            loop {
+                timer.sleep(CHECK).await;
+                if let Err(err) = storage.check().await {
+                    warn!(error = %err, "cannot compare the watch caches with the store");
+                }
+                if let Err(err) = registry.repair_claims().await {
+                    warn!(error = %err, "cannot repair the claims on service addresses and node ports");
+                }
+            }
+        });
+        if self.store.is_shared() && !self.config.advertise_address.is_loopback() {
+            let own = Advertised { address: self.config.advertise_address, port: self.config.https_port };
+            let shutdown = self.tasks.shutdown().clone();
+            let keep = endpoints::keep(self.store.kv.clone(), self.admin_client(), own, clock.clone(), shutdown);
+            self.tasks.spawn("endpoints", keep);
+        }
+    }
+
+    /// Completes a change of the encryption that was cut off, and follows those of other servers.
+    async fn tend_secrets(&self, encryption: Arc<SecretsEncryption>) -> Result<(), Error> {
+        if self.store.is_shared() {
+            let changed = identity::Changes::observe(&*self.store.kv).await?;
+            let reload = encryption.clone();
+            self.tasks.spawn_until_shutdown("encryption", async move {
+                loop {
+                    changed.next().await;
+                    if let Err(err) = reload.reload().await {
+                        warn!(error = %err, "cannot follow a change of the encryption of secrets");
+                    }
+                }
+            });
+        }
+        self.tasks.spawn_until_shutdown("encryption", async move { encryption.resume().await });
+        Ok(())
+    }
+
+    /// On a shared store, of all servers one runs the controllers and one the scheduler.
     fn start_controllers(&self, clock: &SharedClock) {
         let client = self.client_as(UserInfo::new("system:kube-controller-manager", &[]));
         let config = kedge_controllers::Config {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
         };
-        kedge_controllers::start(&client, clock, &self.tasks, config);
+        let (controllers, timer) = (client.clone(), clock.clone());
+        let start = move |tasks: &TaskGroup| kedge_controllers::start(&controllers, &timer, tasks, config.clone());
+        self.run_elected("kube-controller-manager", client, clock, start);
         if self.config.scheduler {
             let client = self.client_as(UserInfo::new("system:kube-scheduler", &[]));
-            kedge_scheduler::start(&client, clock, &self.tasks);
+            let (scheduler, timer) = (client.clone(), clock.clone());
+            let start = move |tasks: &TaskGroup| kedge_scheduler::start(&scheduler, &timer, tasks);
+            self.run_elected("kube-scheduler", client, clock, start);
         }
+    }
+
+    fn run_elected(
+        &self,
+        lease: &'static str,
+        client: Client,
+        clock: &SharedClock,
+        start: impl Fn(&TaskGroup) + Send + 'static,
+    ) {
+        if !self.store.is_shared() {
+            // Nobody else can have the store: an election would only write.
+            return start(&self.tasks);
+        }
+        let candidate = Candidate::new(client, clock.clone(), lease, &self.config.node_name);
+        self.tasks.spawn(lease, candidate.run(self.tasks.clone(), start));
     }
 
     /// A client inside this process that acts as `user`.
@@ -100,7 +226,10 @@ impl Server {
         if !self.tasks.join(STOP).await {
             info!(left = self.tasks.len(), "some tasks did not end in time");
         }
-        self.kv.close().await;
+        self.store.kv.close().await;
+        if !self.store_tasks.join(STOP).await {
+            info!(left = self.store_tasks.len(), "some connections to the store did not end in time");
+        }
     }
 
     fn write_kubeconfig(&self, clock: &SharedClock) -> Result<(), Error> {
@@ -122,6 +251,32 @@ impl Server {
     }
 }
 
+/// What of the data directory and the store must not be seen by others.
+struct Secrets {
+    pki: Pki,
+    encryption: Encryption,
+    encryption_text: Option<String>,
+}
+
+impl Secrets {
+    async fn open(config: &ServerConfig, store: &Store, token: &Token, clock: &SharedClock) -> Result<Self, Error> {
+        let path = encryption::path_of(&config.data_dir);
+        let wanted = config.secrets_encryption && config.encryption_config.is_none();
+        let own = || encryption::at_start(&path, None, wanted);
+        let (pki, text) = if store.is_shared() {
+            let (pki, identity) = identity::share(&*store.kv, &config.tls_dir(), token, own, now(clock)).await?;
+            (pki, encryption::at_start(&path, identity.encryption.as_deref(), false)?)
+        } else {
+            (Pki::open(&config.tls_dir(), now(clock))?, own()?)
+        };
+        if let Some(file) = &config.encryption_config {
+            return Ok(Self { pki, encryption: encryption::from_file(file)?, encryption_text: None });
+        }
+        let encryption = encryption::encryption(&path, text.as_deref())?;
+        Ok(Self { pki, encryption, encryption_text: text })
+    }
+}
+
 fn now(clock: &SharedClock) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(clock.now().as_second()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
 }
@@ -130,16 +285,17 @@ fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
     storage.resource(prefix).ok_or_else(|| Error::Authentication(format!("the store has no {prefix}")))
 }
 
+#[allow(clippy::too_many_arguments)]
 fn api_server(
     config: &ServerConfig,
     pki: &Pki,
     storage: &Arc<Storage>,
+    registry: &Arc<Registry>,
     clock: &SharedClock,
     tasks: &TaskGroup,
     readiness: Readiness,
+    own: Arc<dyn OwnPaths>,
 ) -> Result<Arc<ApiServer>, Error> {
-    let cluster = ClusterConfig { service_cidr: config.service_cidr.clone(), node_ports: config.node_ports };
-    let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), cluster));
     let rbac = Arc::new(RbacAuthorizer::new(
         store(storage, "roles")?,
         store(storage, "rolebindings")?,
@@ -167,7 +323,8 @@ fn api_server(
     kubelet_tls.alpn_protocols.clear();
     Ok(ApiServer::new(Config {
         admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
-        registry,
+        registry: registry.clone(),
+        own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),
         authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
         rbac,

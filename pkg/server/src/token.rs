@@ -58,7 +58,9 @@ impl Token {
     /// [`Error::Token`] when it is another.
     pub fn check_authority(&self, pem: &str) -> Result<(), Error> {
         match &self.ca_hash {
-            Some(hash) if *hash != hash_of(pem) => Err(Error::Token("it was made for a cluster with another authority")),
+            Some(hash) if *hash != hash_of(pem) => {
+                Err(Error::Token("it was made for a cluster with another authority"))
+            }
             _ => Ok(()),
         }
     }

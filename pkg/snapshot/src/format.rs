@@ -12,9 +12,9 @@ use bytes::Bytes;
 use kedge_kv::KeyValue;
 use prost::Message;
 
+use crate::State;
 use crate::bolt::{Database, Writer};
 use crate::error::Error;
-use crate::State;
 
 const REVISION: usize = 17;
 const TOMBSTONE: u8 = b't';

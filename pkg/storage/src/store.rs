@@ -74,6 +74,12 @@ impl Storage {
         Some(ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache, relaxed })
     }
 
+    /// The store of a resource by the name that the encryption configuration has for it.
+    pub(crate) fn named(&self, resource: &str) -> Option<ResourceStore> {
+        let cache = self.hub.caches.values().find(|cache| *cache.resource == *resource)?;
+        self.resource(cache.prefix.strip_prefix(ROOT)?.strip_suffix('/')?)
+    }
+
     /// Replaces the encryption: from now on values are written with it, and read with what it names.
     pub fn set_encryption(&self, encryption: Arc<Encryption>) {
         self.hub.codec.replace(encryption);

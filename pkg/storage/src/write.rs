@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
-use kedge_kv::{Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn, TxnResult};
+use kedge_kv::{
+    Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn,
+    TxnResult,
+};
 use serde_json::Value;
 
+use crate::cache::Matcher;
 use crate::error::Error;
 use crate::object::Object;
-use crate::store::ResourceStore;
+use crate::store::{ResourceStore, Storage};
 
 /// What goes with a write.
 #[derive(Debug, Clone, Default)]
@@ -164,5 +168,26 @@ impl ResourceStore {
         let read = |kv: KeyValue| self.hub.codec.read(&self.cache.resource, full, kv.value, kv.mod_revision);
         let object = current.map(read).transpose()?.map(|read| Arc::new(read.object));
         Ok(Error::Conflict(object))
+    }
+}
+
+impl Storage {
+    /// Writes every object of a resource again that is not stored as it would be now; returns how many were.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; what was written stays so.
+    pub async fn reseal(&self, resource: &str) -> Result<usize, Error> {
+        let Some(store) = self.named(resource) else { return Ok(0) };
+        store.fresh().await?;
+        let mut written = 0;
+        for (key, _) in store.list("", &Matcher::default(), 0).objects {
+            match store.reseal(&key).await {
+                Ok(changed) => written += usize::from(changed),
+                // Whoever changed it has written it as it is to be.
+                Err(Error::Conflict(_)) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(written)
     }
 }

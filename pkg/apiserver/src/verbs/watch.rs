@@ -39,7 +39,11 @@ struct Form {
     clock: SharedClock,
 }
 
-pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(
+    server: &Arc<ApiServer>,
+    admitted: &Admitted,
+    served: &Served,
+) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     if accepted.format == Format::Yaml {

@@ -3,7 +3,7 @@
 //! Invariant: a run's Job is named by its time, so that a run is started once however often it is tried.
 
 mod plan;
-mod schedule;
+pub(crate) mod schedule;
 
 use std::sync::Arc;
 

@@ -116,7 +116,12 @@ async fn attempt(
         if new == old || request.dry_run {
             return Ok(Outcome::Done(Deleted::Marked(new)));
         }
-        return match request.served.store.update(key, &request.stored_form(&new), object.revision, With::default()).await {
+        return match request
+            .served
+            .store
+            .update(key, &request.stored_form(&new), object.revision, With::default())
+            .await
+        {
             Ok(stored) => Ok(Outcome::Done(Deleted::Marked(convert::read(request.served, &stored)?))),
             Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
             Err(err) => Err(request.storage_error(request.name, err)),

@@ -1,0 +1,383 @@
+//! Encryption of secrets at rest: the keys of this cluster, turning it on and off and changing keys while it runs.
+//!
+//! The configuration is upstream's `EncryptionConfiguration` in a file, 0600. Every step first makes durable a configuration
+//! that reads both what is stored now and what will be, then writes every value anew, and only then drops what is no longer
+//! needed; a step that was cut off is completed at the next start.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use kedge_base::{SharedClock, random};
+use kedge_certs::write_atomically;
+use kedge_kv::Kv;
+use kedge_storage::{Encryption, Storage};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tracing::{error, info};
+
+use crate::error::Error;
+use crate::identity;
+use crate::token::Token;
+
+/// What is encrypted.
+const RESOURCES: [&str; 1] = ["secrets"];
+/// How often a configuration that other servers share is tried to be replaced.
+const ATTEMPTS: usize = 5;
+
+/// A change of the encryption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Enable,
+    Disable,
+    RotateKeys,
+}
+
+/// How the encryption stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EncryptionStatus {
+    /// `Enabled` or `Disabled`.
+    pub status: String,
+    /// `start`, `reencrypt_active` or `reencrypt_finished`.
+    pub stage: String,
+    /// Names of the keys; the first one encrypts.
+    pub keys: Vec<String>,
+}
+
+/// A configuration file, as it is read and written here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    /// Keys with their secrets, first the one that encrypts.
+    keys: Vec<(String, String)>,
+    enabled: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    Start,
+    ReencryptActive,
+    ReencryptFinished,
+}
+
+impl Stage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::ReencryptActive => "reencrypt_active",
+            Self::ReencryptFinished => "reencrypt_finished",
+        }
+    }
+}
+
+const STAGE: &str = "kedge.io/stage";
+
+impl File {
+    fn new() -> Self {
+        Self { keys: vec![new_key("aesgcmkey")], enabled: true, stage: Stage::Start }
+    }
+
+    /// As upstream reads it; the stage is kept in the metadata, which upstream ignores.
+    fn to_value(&self) -> Value {
+        let keys: Vec<Value> = self.keys.iter().map(|(name, secret)| json!({"name": name, "secret": secret})).collect();
+        let (aes, identity) = (json!({"aesgcm": {"keys": keys}}), json!({"identity": {}}));
+        let providers = match (self.keys.is_empty(), self.enabled) {
+            (true, _) => vec![identity],
+            (false, true) => vec![aes, identity],
+            (false, false) => vec![identity, aes],
+        };
+        json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+            "resources": [{"resources": RESOURCES, "providers": providers}],
+        })
+    }
+
+    fn render(&self) -> String {
+        let mut value = self.to_value();
+        value[STAGE] = json!(self.stage);
+        value.to_string()
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let value: Value = serde_json::from_str(text).map_err(|e| e.to_string())?;
+        let providers = value["resources"][0]["providers"].as_array().ok_or("it names no providers")?;
+        let enabled = providers.first().is_some_and(|p| p.get("aesgcm").is_some());
+        let keys = providers.iter().find_map(|p| p["aesgcm"]["keys"].as_array()).cloned().unwrap_or_default();
+        let text = |key: &Value, field: &str| key[field].as_str().unwrap_or_default().to_owned();
+        let keys = keys.iter().map(|key| (text(key, "name"), text(key, "secret"))).collect();
+        let stage = serde_json::from_value(value[STAGE].clone()).unwrap_or(Stage::Start);
+        Ok(Self { keys, enabled, stage })
+    }
+
+    fn encryption(&self) -> Result<Encryption, Error> {
+        Encryption::from_value(self.to_value()).map_err(|e| Error::Encryption(e.to_string()))
+    }
+}
+
+fn new_key(name: &str) -> (String, String) {
+    (name.to_owned(), STANDARD.encode(random::bytes::<32>()))
+}
+
+/// Where the configuration of a data directory is.
+pub(crate) fn path_of(data_dir: &Path) -> PathBuf {
+    data_dir.join("server/cred/encryption-config.json")
+}
+
+/// The configuration at the start: what the cluster shares, else the file, else a new one if it is wanted.
+pub(crate) fn at_start(path: &Path, shared: Option<&str>, wanted: bool) -> Result<Option<String>, Error> {
+    let there = match std::fs::read_to_string(path) {
+        Ok(text) => Some(text),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        Err(source) => return Err(Error::File { action: "read", path: path.to_owned(), source }),
+    };
+    let text = match (shared, there) {
+        (Some(shared), there) => {
+            if there.as_deref() != Some(shared) {
+                write(path, shared)?;
+            }
+            shared.to_owned()
+        }
+        (None, Some(text)) => text,
+        (None, None) if wanted => {
+            let text = File::new().render();
+            write(path, &text)?;
+            text
+        }
+        (None, None) => return Ok(None),
+    };
+    parse(path, &text)?;
+    Ok(Some(text))
+}
+
+/// What a configuration says to the store.
+pub(crate) fn encryption(path: &Path, text: Option<&str>) -> Result<Encryption, Error> {
+    text.map_or(Ok(Encryption::default()), |text| parse(path, text)?.encryption())
+}
+
+/// A configuration of the user's own, in YAML or JSON.
+pub(crate) fn from_file(path: &Path) -> Result<Encryption, Error> {
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| Error::File { action: "read", path: path.to_owned(), source })?;
+    let bad = |what: String| Error::Encryption(format!("{}: {what}", path.display()));
+    let value: Value = serde_yaml::from_str(&text).map_err(|e| bad(e.to_string()))?;
+    Encryption::from_value(value).map_err(|e| bad(e.to_string()))
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, Error> {
+    File::parse(text).map_err(|what| Error::Encryption(format!("{} cannot be used: {what}", path.display())))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Error> {
+    let dir = path.parent().unwrap_or(path);
+    let io = |source| Error::File { action: "create", path: dir.to_owned(), source };
+    std::os::unix::fs::DirBuilderExt::mode(std::fs::DirBuilder::new().recursive(true), 0o700)
+        .create(dir)
+        .map_err(io)?;
+    Ok(write_atomically(path, text.as_bytes(), 0o600)?)
+}
+
+/// The encryption of a running server.
+pub(crate) struct SecretsEncryption {
+    storage: Arc<Storage>,
+    path: PathBuf,
+    /// Where other servers find the configuration.
+    shared: Option<(Arc<dyn Kv>, Token)>,
+    clock: SharedClock,
+    /// Held while the encryption is changed.
+    file: Mutex<Option<File>>,
+}
+
+impl SecretsEncryption {
+    pub(crate) fn new(
+        storage: Arc<Storage>,
+        path: PathBuf,
+        text: Option<&str>,
+        shared: Option<(Arc<dyn Kv>, Token)>,
+        clock: SharedClock,
+    ) -> Result<Self, Error> {
+        let file = text.map(|text| parse(&path, text)).transpose()?;
+        Ok(Self { storage, path, shared, clock, file: Mutex::new(file) })
+    }
+
+    pub(crate) async fn status(&self) -> EncryptionStatus {
+        status_of(self.file.lock().await.as_ref())
+    }
+
+    /// Takes over what another server has made of the shared configuration.
+    pub(crate) async fn reload(&self) -> Result<(), Error> {
+        let Some((kv, token)) = &self.shared else { return Ok(()) };
+        let mut held = self.file.lock().await;
+        let Some(text) = identity::load(&**kv, token).await?.and_then(|(identity, _)| identity.encryption) else {
+            return Ok(());
+        };
+        let file = parse(&self.path, &text)?;
+        if held.as_ref() != Some(&file) {
+            write(&self.path, &text)?;
+            self.storage.set_encryption(Arc::new(file.encryption()?));
+            info!(keys = file.keys.len(), encrypted = file.enabled, "another server changed the encryption of secrets");
+            *held = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Completes a step that the last process did not.
+    pub(crate) async fn resume(&self) {
+        let mut held = self.file.lock().await;
+        let Some(file) = held.clone().filter(|f| f.stage == Stage::ReencryptActive) else { return };
+        match self.reencrypt(file).await {
+            Ok(done) => *held = Some(done),
+            Err(err) => error!(error = %err, "secrets are not all encrypted anew; the next start tries again"),
+        }
+    }
+
+    /// Changes the encryption and writes every secret anew.
+    pub(crate) async fn change(&self, action: Action) -> Result<EncryptionStatus, Error> {
+        let mut held = self.file.lock().await;
+        let mut file = held.clone().unwrap_or(File { keys: Vec::new(), enabled: false, stage: Stage::Start });
+        match action {
+            Action::Enable if file.enabled => return Ok(status_of(Some(&file))),
+            Action::Disable if !file.enabled => return Ok(status_of(Some(&file))),
+            Action::RotateKeys if !file.enabled => {
+                return Err(Error::Encryption(
+                    "it is disabled; enable it first with `kedge secrets-encrypt enable`".into(),
+                ));
+            }
+            Action::Enable if file.keys.is_empty() => {
+                // Until every server can read with the key, nothing is written with it.
+                file.keys = vec![new_key("aesgcmkey")];
+                self.publish(&file).await?;
+                file.enabled = true;
+            }
+            Action::Enable => file.enabled = true,
+            Action::Disable => file.enabled = false,
+            Action::RotateKeys => {
+                let stamp = self.clock.now().as_second();
+                let mut name = format!("aesgcmkey-{stamp}");
+                if file.keys.iter().any(|(known, _)| *known == name) {
+                    name = format!("{name}-{}", random::name_suffix(5));
+                }
+                file.keys.insert(0, new_key(&name));
+            }
+        }
+        file.stage = Stage::ReencryptActive;
+        self.publish(&file).await?;
+        *held = Some(file.clone());
+        let done = self.reencrypt(file).await?;
+        *held = Some(done.clone());
+        Ok(status_of(Some(&done)))
+    }
+
+    /// Writes every value as the configuration says, and drops the keys that are no longer needed.
+    async fn reencrypt(&self, mut file: File) -> Result<File, Error> {
+        let mut written = 0;
+        for resource in RESOURCES {
+            written += self.storage.reseal(resource).await?;
+        }
+        // Another server may still write with the key before this one until it has seen the change.
+        file.keys.truncate(usize::from(file.enabled) + usize::from(self.shared.is_some()));
+        file.stage = Stage::ReencryptFinished;
+        self.publish(&file).await?;
+        info!(written, encrypted = file.enabled, "secrets are stored as configured");
+        Ok(file)
+    }
+
+    /// Makes a configuration durable, here and for other servers, and then uses it.
+    async fn publish(&self, file: &File) -> Result<(), Error> {
+        let text = file.render();
+        write(&self.path, &text)?;
+        if let Some((kv, token)) = &self.shared {
+            share(&**kv, token, &text).await?;
+        }
+        self.storage.set_encryption(Arc::new(file.encryption()?));
+        Ok(())
+    }
+}
+
+async fn share(kv: &dyn Kv, token: &Token, text: &str) -> Result<(), Error> {
+    for _ in 0..ATTEMPTS {
+        let Some((mut identity, revision)) = identity::load(kv, token).await? else { break };
+        identity.encryption = Some(text.to_owned());
+        if identity::store(kv, token, &identity, revision).await? {
+            return Ok(());
+        }
+    }
+    Err(Error::Identity("it is changed by other servers at the same time; try again".into()))
+}
+
+fn status_of(file: Option<&File>) -> EncryptionStatus {
+    let enabled = file.is_some_and(|f| f.enabled);
+    EncryptionStatus {
+        status: if enabled { "Enabled" } else { "Disabled" }.to_owned(),
+        stage: file.map_or(Stage::Start, |f| f.stage).name().to_owned(),
+        keys: file.map(|f| f.keys.iter().map(|(name, _)| name.clone()).collect()).unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kedge_kv::Embedded;
+    use kedge_storage::{ResourceConfig, With};
+
+    const KEY: &[u8] = b"/registry/secrets/a/b";
+
+    async fn with_a_secret(dir: &Path) -> (Arc<Embedded>, SecretsEncryption) {
+        let clock = kedge_base::system_clock();
+        let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
+        let config = ResourceConfig {
+            prefix: "secrets",
+            resource: "secrets".into(),
+            selectable: &[],
+            indexed: None,
+            relaxed: false,
+        };
+        let storage = Storage::open(kv.clone(), &[config], Arc::default(), clock.clone()).await.unwrap();
+        let storage = Arc::new(storage);
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b", "namespace": "a"}});
+        storage.resource("secrets").unwrap().create("a/b", &secret, With::default()).await.unwrap();
+        let encryption = SecretsEncryption::new(storage, path_of(dir), None, None, clock).unwrap();
+        (kv, encryption)
+    }
+
+    async fn stored(kv: &Embedded) -> Vec<u8> {
+        kv.get(KEY).await.unwrap().unwrap().value.to_vec()
+    }
+
+    #[tokio::test]
+    async fn it_is_turned_on_rotated_and_turned_off_on_a_running_store() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kv, encryption) = with_a_secret(dir.path()).await;
+        assert_eq!(encryption.status().await.status, "Disabled");
+        assert!(encryption.change(Action::RotateKeys).await.is_err());
+        let on = encryption.change(Action::Enable).await.unwrap();
+        assert_eq!((on.status.as_str(), on.keys.len()), ("Enabled", 1));
+        assert!(stored(&kv).await.starts_with(b"k8s:enc:aesgcm:v1:aesgcmkey:"));
+        let rotated = encryption.change(Action::RotateKeys).await.unwrap();
+        assert_ne!(rotated.keys, on.keys);
+        let prefix = format!("k8s:enc:aesgcm:v1:{}:", rotated.keys[0]);
+        assert!(stored(&kv).await.starts_with(prefix.as_bytes()));
+        encryption.change(Action::Disable).await.unwrap();
+        assert!(stored(&kv).await.starts_with(b"{"));
+        // What was turned off is off at the next start, and can be read.
+        let text = at_start(&path_of(dir.path()), None, false).unwrap().unwrap();
+        assert!(!super::encryption(&path_of(dir.path()), Some(&text)).unwrap().seals("secrets"));
+    }
+
+    #[tokio::test]
+    async fn a_step_that_was_cut_off_is_completed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kv, encryption) = with_a_secret(dir.path()).await;
+        let file = File { stage: Stage::ReencryptActive, ..File::new() };
+        encryption.publish(&file).await.unwrap();
+        *encryption.file.lock().await = Some(file);
+        encryption.resume().await;
+        assert!(stored(&kv).await.starts_with(b"k8s:enc:"));
+        assert_eq!(encryption.status().await.stage, "reencrypt_finished");
+    }
+}

@@ -1,0 +1,133 @@
+//! `/kedge/v1/`: administration of a running server, for the commands of this binary.
+//!
+//! ```text
+//! POST snapshots    {"name": …}      saves a snapshot; lines of progress, then {"saved": …} or {"error": …}
+//! GET  encryption                    how the encryption of secrets stands
+//! POST encryption   {"action": …}    enable, disable or rotate-keys
+//! ```
+//! Requests pass the whole chain of the API server, and only its administrators may make them: no role allows these paths.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
+use http_body::Frame;
+use http_body_util::{BodyExt as _, Full};
+use kedge_apiserver::{Body, BodyError, OwnPaths};
+use kedge_base::TaskGroup;
+use kedge_meta::Status;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::encryption::{Action, SecretsEncryption};
+use crate::snapshots::SnapshotService;
+
+/// What these paths begin with.
+pub(crate) const PREFIX: &str = "/kedge/v1/";
+/// Lines of progress that may wait for a slow client; more are left out.
+const LINES: usize = 16;
+
+/// The paths of a server.
+pub(crate) struct Administration {
+    pub(crate) snapshots: Arc<SnapshotService>,
+    pub(crate) encryption: Arc<SecretsEncryption>,
+    pub(crate) tasks: TaskGroup,
+    /// Whether the encryption is managed here, not by a file of the user's own.
+    pub(crate) managed: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SaveRequest {
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EncryptionRequest {
+    action: Action,
+}
+
+#[async_trait]
+impl OwnPaths for Administration {
+    fn prefix(&self) -> &str {
+        PREFIX
+    }
+
+    async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Result<Response<Body>, Status> {
+        match (method, path.strip_prefix(PREFIX).unwrap_or_default()) {
+            (&Method::POST, "snapshots") => {
+                let SaveRequest { name } = parse(&body)?;
+                Ok(self.save(name))
+            }
+            (_, "encryption") if !self.managed => {
+                let why = "the encryption of secrets is configured by a file of its own, with --kube-apiserver-arg encryption-provider-config";
+                Err(Status::bad_request(why))
+            }
+            (&Method::GET, "encryption") => Ok(json_answer(&json!(self.encryption.status().await))),
+            (&Method::POST, "encryption") => {
+                let EncryptionRequest { action } = parse(&body)?;
+                let status = self.encryption.change(action).await.map_err(|e| Status::bad_request(e.to_string()))?;
+                Ok(json_answer(&json!(status)))
+            }
+            (_, "snapshots" | "encryption") => Err(Status::method_not_allowed()),
+            _ => Err(Status::unknown_path()),
+        }
+    }
+}
+
+impl Administration {
+    /// Saves in a task of its own: a client that goes away does not leave half a snapshot.
+    fn save(&self, name: Option<String>) -> Response<Body> {
+        let (lines, body) = mpsc::channel(LINES);
+        let snapshots = self.snapshots.clone();
+        self.tasks.spawn("snapshot", async move {
+            let progress = lines.clone();
+            let mut told = |what: &str, done: usize, total: Option<usize>| {
+                // A client that reads slowly is told less.
+                let _ = progress.try_send(line(&json!({"progress": what, "done": done, "total": total})));
+            };
+            let last = match snapshots.save(name.as_deref(), &mut told).await {
+                Ok(saved) => json!({ "saved": saved }),
+                Err(err) => json!({ "error": err.to_string() }),
+            };
+            // Nobody listens any more: the snapshot is there all the same.
+            let _ = lines.send(line(&last)).await;
+        });
+        let mut response = Response::new(Lines(body).boxed_unsync());
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Status> {
+    serde_json::from_slice(body).map_err(|e| Status::bad_request(format!("the request cannot be read: {e}")))
+}
+
+fn line(value: &Value) -> Bytes {
+    format!("{value}\n").into()
+}
+
+fn json_answer(value: &Value) -> Response<Body> {
+    let body = Full::new(line(value)).map_err(|never| -> BodyError { match never {} });
+    let mut response = Response::new(body.boxed_unsync());
+    *response.status_mut() = StatusCode::OK;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Lines as a body.
+struct Lines(mpsc::Receiver<Bytes>);
+
+impl http_body::Body for Lines {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx).map(|line| line.map(|line| Ok(Frame::data(line))))
+    }
+}

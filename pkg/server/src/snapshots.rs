@@ -1,0 +1,72 @@
+//! Snapshots of a running server: on demand and on schedule.
+
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+use kedge_base::{SharedClock, Shutdown};
+use kedge_controllers::Schedule;
+use kedge_datastore::{Endpoint, Error, ON_DEMAND, Progress, SCHEDULED, Saved, Snapshots};
+use kedge_kv::Kv;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use crate::config::ServerConfig;
+use crate::error::Error as ServerError;
+
+/// Takes snapshots of the store, one at a time.
+pub(crate) struct SnapshotService {
+    kv: Arc<dyn Kv>,
+    snapshots: Snapshots,
+    clock: SharedClock,
+    /// Held while one is taken: two at once would only take each other's time and memory.
+    busy: Mutex<()>,
+}
+
+/// The schedule of a server, if it has one: an etcd of its own is backed up where it runs, and memory is not.
+pub(crate) fn schedule(config: &ServerConfig) -> Result<Option<Schedule>, ServerError> {
+    let Some(text) = config.snapshots.schedule.as_ref().filter(|_| config.datastore == Endpoint::Embedded) else {
+        return Ok(None);
+    };
+    Schedule::parse(text).map(Some).map_err(|err| ServerError::Schedule(text.clone(), err))
+}
+
+impl SnapshotService {
+    pub(crate) fn new(kv: Arc<dyn Kv>, snapshots: Snapshots, clock: SharedClock) -> Self {
+        Self { kv, snapshots, clock, busy: Mutex::new(()) }
+    }
+
+    /// Saves one under a name of the caller's, or that of snapshots on demand.
+    pub(crate) async fn save(&self, name: Option<&str>, progress: &mut Progress<'_>) -> Result<Saved, Error> {
+        let _one_at_a_time = self.busy.lock().await;
+        let saved = self.snapshots.save(&*self.kv, name.unwrap_or(ON_DEMAND), self.clock.now(), progress).await?;
+        info!(path = %saved.path.display(), size = saved.size, "snapshot saved");
+        Ok(saved)
+    }
+
+    /// Saves on schedule, and keeps the newest `retention`; until the shutdown.
+    pub(crate) async fn run(&self, schedule: Schedule, retention: usize, shutdown: Shutdown) {
+        loop {
+            let now = self.clock.now();
+            let Some(next) = schedule.next(now, &TimeZone::UTC) else {
+                warn!("the schedule of snapshots names no time that will come");
+                return;
+            };
+            let wait = next.duration_since(now).try_into().unwrap_or_default();
+            tokio::select! {
+                () = self.clock.sleep(wait) => {}
+                () = shutdown.requested() => return,
+            }
+            match self.save(Some(SCHEDULED), &mut |_, _, _| {}).await {
+                Ok(_) => self.prune(retention),
+                Err(err) => error!(error = %err, "snapshot on schedule not saved"),
+            }
+        }
+    }
+
+    fn prune(&self, retention: usize) {
+        match self.snapshots.prune(SCHEDULED, retention) {
+            Ok(gone) => gone.iter().for_each(|old| info!(name = old.name, "old snapshot removed")),
+            Err(err) => error!(error = %err, "old snapshots not removed"),
+        }
+    }
+}
