@@ -12,11 +12,12 @@ mod embedded;
 mod error;
 pub mod files;
 mod lease_reuse;
+mod lock;
 
 pub use api::{
     Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order,
     Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
-pub use embedded::{Embedded, Options};
+pub use embedded::{Embedded, History, Options};
 pub use error::Error;
 pub use lease_reuse::LeaseReuse;
