@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags};
 use crate::values::{Cidr, FileMode, PortRange};
 
 /// A Kubernetes distribution in one small binary.
@@ -20,6 +21,12 @@ pub struct Kedge {
 pub enum Command {
     /// Run the control plane, and a node unless --disable-agent is given.
     Server(Box<ServerFlags>),
+    /// Save, list and remove snapshots of the store; the files are etcd's.
+    EtcdSnapshot(EtcdSnapshotFlags),
+    /// Show and change the encryption of secrets at rest on a running server.
+    SecretsEncrypt(SecretsEncryptFlags),
+    /// Look into the embedded store, or move it.
+    Store(StoreFlags),
     /// Say what this host lacks for running a node.
     CheckConfig,
     /// Remove what nodes leave in the kernel: packet filter tables, links and mounts. Pods must be stopped.
@@ -83,6 +90,43 @@ pub struct ServerFlags {
     #[arg(long, env = "KEDGE_KUBECONFIG_MODE", default_value = "0600", help_heading = "Client")]
     pub write_kubeconfig_mode: FileMode,
 
+    /// The cluster's token, which all its servers share [default: the one in server/token, else a new one]
+    #[arg(long, env = "KEDGE_TOKEN", hide_env_values = true, help_heading = "Cluster")]
+    pub token: Option<String>,
+    /// File with the token.
+    #[arg(long, env = "KEDGE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token", help_heading = "Cluster")]
+    pub token_file: Option<PathBuf>,
+    /// Replace the embedded store by a snapshot, and end; see --cluster-reset-restore-path.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Cluster")]
+    pub cluster_reset: bool,
+    /// The snapshot that --cluster-reset restores.
+    #[arg(long, value_name = "FILE", help_heading = "Cluster")]
+    pub cluster_reset_restore_path: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub datastore: DatastoreFlags,
+    /// Encrypt secrets at rest, from the first start on; see also `kedge secrets-encrypt`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Store")]
+    pub secrets_encryption: bool,
+    /// Serve the embedded store over etcd's API: unix:///path, or https://address:port for clients with a certificate.
+    #[arg(long, value_name = "ENDPOINT", help_heading = "Store")]
+    pub etcd_listen: Option<String>,
+    /// Save no snapshots on schedule.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Store")]
+    pub etcd_disable_snapshots: bool,
+    /// When snapshots of the embedded store are saved, as a cron expression in UTC.
+    #[arg(long, value_name = "CRON", default_value = "0 */12 * * *", help_heading = "Store")]
+    pub etcd_snapshot_schedule_cron: String,
+    /// How many of them are kept.
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000), help_heading = "Store")]
+    pub etcd_snapshot_retention: u32,
+    /// Where snapshots are kept [default: server/db/snapshots in the data directory]
+    #[arg(long, value_name = "DIR", help_heading = "Store")]
+    pub etcd_snapshot_dir: Option<PathBuf>,
+    /// Setting of the API server, KEY=VALUE: encryption-provider-config.
+    #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
+    pub kube_apiserver_arg: Vec<String>,
+
     /// Parts not to run: dns.
     #[arg(long, value_delimiter = ',', value_parser = ["dns"], help_heading = "Components")]
     pub disable: Vec<String>,
@@ -137,6 +181,16 @@ impl ServerFlags {
         if self.cluster_cidr.overlaps(&self.service_cidr) {
             return Err(format!("--cluster-cidr {} overlaps --service-cidr {}", self.cluster_cidr, self.service_cidr));
         }
+        if self.cluster_reset != self.cluster_reset_restore_path.is_some() {
+            return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
+        }
+        for setting in &self.kube_apiserver_arg {
+            if !setting.strip_prefix("encryption-provider-config=").is_some_and(|file| !file.is_empty()) {
+                return Err(format!(
+                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE is"
+                ));
+            }
+        }
         let label = |text: &String| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
         if let Some(bad) = self.node_label.iter().find(|l| !label(l)) {
             return Err(format!("--node-label {bad:?} is not of the form KEY=VALUE"));
@@ -151,6 +205,26 @@ impl ServerFlags {
             ));
         }
         Ok(())
+    }
+
+    /// The user's own encryption configuration.
+    pub fn encryption_config(&self) -> Option<PathBuf> {
+        let file = |setting: &String| setting.strip_prefix("encryption-provider-config=").map(PathBuf::from);
+        self.kube_apiserver_arg.iter().rev().find_map(file)
+    }
+
+    /// The token, from the flag or the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn token(&self) -> Result<Option<String>, String> {
+        match &self.token_file {
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(Some(text.trim().to_owned())),
+                Err(err) => Err(format!("cannot read --token-file {}: {err}", path.display())),
+            },
+            None => Ok(self.token.clone()),
+        }
     }
 
     /// Whether a packaged part is to run.
@@ -216,6 +290,9 @@ mod tests {
             (vec!["--node-taint", "a=b"], "KEY[=VALUE]"),
             (vec!["--service-node-port-range", "5-1"], "30000-32767"),
             (vec!["--disable", "nothing"], "dns"),
+            (vec!["--cluster-reset"], "--cluster-reset-restore-path"),
+            (vec!["--etcd-snapshot-retention", "0"], "0"),
+            (vec!["--kube-apiserver-arg", "v=3"], "encryption-provider-config=FILE"),
         ] {
             let err = server(&args).unwrap_err();
             assert!(err.contains(named), "{args:?}: {err}");

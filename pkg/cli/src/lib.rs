@@ -5,8 +5,13 @@
 
 mod config_file;
 mod flags;
+mod store_flags;
 mod values;
 
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
+pub use store_flags::{
+    DataDirFlag, DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags,
+    ServerAccessFlags, StoreCommand, StoreFlags,
+};
 pub use values::{Cidr, FileMode, PortRange};

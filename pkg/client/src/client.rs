@@ -318,6 +318,15 @@ impl Client {
         })
     }
 
+    /// Sends JSON (nothing, if empty) and leaves the body of a successful answer to the caller, who may read it as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn open(&self, method: Method, uri: &str, json: Bytes) -> Result<Response<Body>, Error> {
+        let response = self.send(method, uri, if json.is_empty() { "" } else { JSON }, json).await?;
+        if response.status().is_success() { Ok(response) } else { Err(failure(response).await) }
+    }
+
     fn call(
         &self,
         method: Method,

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kedge_kv::{Contents, DirLock, Embedded};
+use kedge_kv::files::{Files, RealFiles};
+use kedge_kv::{Contents, DirLock, Embedded, Lease};
 use kedge_snapshot::State;
 
 use crate::Progress;
@@ -51,7 +53,7 @@ pub(crate) fn replace(
     }
     let (revision, keys) = (state.revision, state.kvs.len());
     progress("keys written", 0, Some(keys));
-    Embedded::restore(&new, contents(state))?;
+    Embedded::restore(&files(), &new, &contents(state), 0)?;
     progress("keys written", keys, Some(keys));
     let mut previous = None;
     if target.exists() {
@@ -87,12 +89,24 @@ fn put_in_place(parent: &Path, new: &Path, target: &Path) -> Result<(), Error> {
     std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", parent, e))
 }
 
+fn files() -> Arc<dyn Files> {
+    Arc::new(RealFiles)
+}
+
 fn contents(state: State) -> Contents {
-    Contents { revision: state.revision, kvs: state.kvs, leases: state.leases }
+    let lease = |(id, seconds)| Lease { id, ttl: Duration::from_secs(seconds) };
+    let leases = state.leases.into_iter().map(lease).collect();
+    Contents { revision: state.revision, compacted: state.revision, kvs: state.kvs, leases }
+}
+
+/// What an engine holds, as a snapshot has it.
+pub(crate) fn state(contents: Contents) -> State {
+    let leases = contents.leases.into_iter().map(|lease| (lease.id, lease.ttl.as_secs())).collect();
+    State { revision: contents.revision, kvs: contents.kvs, leases }
 }
 
 /// The state of an embedded store that nobody has open.
 pub(crate) fn read_offline(layout: &Layout) -> Result<State, Error> {
-    let contents = Embedded::read(&layout.store(), Arc::new(kedge_kv::files::RealFiles))?;
-    Ok(State { revision: contents.revision, kvs: contents.kvs, leases: contents.leases })
+    finish_interrupted(layout)?;
+    Ok(state(Embedded::read(&RealFiles, &layout.store())?))
 }

@@ -3,12 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use kedge_kv::Kv;
-use serde::Serialize;
+use kedge_kv::DirLock;
+use kedge_snapshot::State;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-use crate::Progress;
 use crate::capture::capture;
 use crate::error::Error;
+use crate::restore::{read_offline, state};
+use crate::{Layout, Progress, Store};
 
 /// A directory of snapshots.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub struct Snapshots {
 }
 
 /// A snapshot that is there.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     pub name: String,
     pub path: PathBuf,
@@ -47,29 +50,72 @@ impl Snapshots {
         &self.dir
     }
 
-    /// Saves the store as `<name>-<node>-<seconds since 1970>`.
+    /// Saves a store as `<name>-<node>-<seconds since 1970>`, while writes go on.
     ///
     /// # Errors
     /// When the store cannot be read or the file not written; then nothing is left of it.
     pub async fn save(
         &self,
-        kv: &dyn Kv,
+        store: &Store,
         name: &str,
         now: Timestamp,
         progress: &mut Progress<'_>,
     ) -> Result<Saved, Error> {
         check_name(name)?;
-        let name = format!("{name}-{}-{}", self.node, now.as_second());
-        let state = capture(kv, progress).await?;
+        let state = match &store.embedded {
+            Some(engine) => state(engine.contents()),
+            None => capture(&*store.kv, progress).await?,
+        };
+        let total = state.kvs.len();
+        let (written, mut told) = watch::channel(0);
+        let (snapshots, name) = (self.clone(), name.to_owned());
+        // A board has one core for everything; writing a file must not keep it from answering.
+        let mut work = tokio::task::spawn_blocking(move || {
+            snapshots.write(&state, &name, now, &mut |keys| {
+                written.send_replace(keys);
+            })
+        });
+        loop {
+            tokio::select! {
+                done = &mut work => return done.map_err(|_| Error::Cancelled)?,
+                Ok(()) = told.changed() => progress("keys written", *told.borrow_and_update(), Some(total)),
+            }
+        }
+    }
+
+    /// Saves the embedded store of a data directory that nobody has open.
+    ///
+    /// # Errors
+    /// When a server uses the store, or as [`Snapshots::save`].
+    pub fn save_offline(
+        &self,
+        layout: &Layout,
+        name: &str,
+        now: Timestamp,
+        progress: &mut Progress<'_>,
+    ) -> Result<Saved, Error> {
+        check_name(name)?;
+        let lock = DirLock::acquire(&layout.store())?;
+        let state = read_offline(layout)?;
+        drop(lock);
+        let total = state.kvs.len();
+        self.write(&state, name, now, &mut |keys| progress("keys written", keys, Some(total)))
+    }
+
+    fn write(&self, state: &State, name: &str, now: Timestamp, progress: &mut dyn FnMut(usize)) -> Result<Saved, Error> {
         create_dir(&self.dir)?;
+        let name = format!("{name}-{}-{}", self.node, now.as_second());
         let path = self.dir.join(&name);
         let partial = self.dir.join(format!("{name}{PARTIAL}"));
-        let total = state.kvs.len();
-        let written = kedge_snapshot::write(&partial, &state, &mut |keys| progress("keys written", keys, Some(total)));
-        let summary = match written {
+        // What an attempt that was cut off has left.
+        match std::fs::remove_file(&partial) {
+            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &partial, err)),
+            _ => {}
+        }
+        let summary = match kedge_snapshot::write(&partial, state, progress) {
             Ok(summary) => summary,
             Err(source) => {
-                // What is left of the attempt is of no use; that it cannot be removed either changes nothing.
+                // Half a file is of no use; that it cannot be removed either changes nothing.
                 let _ = std::fs::remove_file(&partial);
                 return Err(Error::Snapshot { path, source });
             }

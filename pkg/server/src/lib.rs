@@ -4,6 +4,7 @@
 //! the reverse order, the store last, so that no acknowledged write is lost.
 
 mod bootstrap;
+pub mod commands;
 mod config;
 mod encryption;
 mod endpoints;

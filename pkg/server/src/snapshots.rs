@@ -1,12 +1,9 @@
 //! Snapshots of a running server: on demand and on schedule.
 
-use std::sync::Arc;
-
 use jiff::tz::TimeZone;
 use kedge_base::{SharedClock, Shutdown};
 use kedge_controllers::Schedule;
-use kedge_datastore::{Endpoint, Error, ON_DEMAND, Progress, SCHEDULED, Saved, Snapshots};
-use kedge_kv::Kv;
+use kedge_datastore::{Endpoint, Error, ON_DEMAND, Progress, SCHEDULED, Saved, Snapshots, Store};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
@@ -15,7 +12,7 @@ use crate::error::Error as ServerError;
 
 /// Takes snapshots of the store, one at a time.
 pub(crate) struct SnapshotService {
-    kv: Arc<dyn Kv>,
+    store: Store,
     snapshots: Snapshots,
     clock: SharedClock,
     /// Held while one is taken: two at once would only take each other's time and memory.
@@ -31,14 +28,14 @@ pub(crate) fn schedule(config: &ServerConfig) -> Result<Option<Schedule>, Server
 }
 
 impl SnapshotService {
-    pub(crate) fn new(kv: Arc<dyn Kv>, snapshots: Snapshots, clock: SharedClock) -> Self {
-        Self { kv, snapshots, clock, busy: Mutex::new(()) }
+    pub(crate) fn new(store: Store, snapshots: Snapshots, clock: SharedClock) -> Self {
+        Self { store, snapshots, clock, busy: Mutex::new(()) }
     }
 
     /// Saves one under a name of the caller's, or that of snapshots on demand.
     pub(crate) async fn save(&self, name: Option<&str>, progress: &mut Progress<'_>) -> Result<Saved, Error> {
         let _one_at_a_time = self.busy.lock().await;
-        let saved = self.snapshots.save(&*self.kv, name.unwrap_or(ON_DEMAND), self.clock.now(), progress).await?;
+        let saved = self.snapshots.save(&self.store, name.unwrap_or(ON_DEMAND), self.clock.now(), progress).await?;
         info!(path = %saved.path.display(), size = saved.size, "snapshot saved");
         Ok(saved)
     }

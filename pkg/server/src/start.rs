@@ -91,9 +91,9 @@ impl Server {
         token.write(&config.token_file(), &pki.server_ca.certificate)?;
         let readiness = Readiness::default();
         readiness.set("poststarthook/bootstrap", false);
-        let storage =
-            Storage::open(store.kv.clone(), &Registry::storage_configs(), Arc::new(secrets.encryption), clock.clone());
-        let storage = Arc::new(storage.await?);
+        let configs = Registry::storage_configs();
+        let encryption = Arc::new(secrets.encryption);
+        let storage = Arc::new(Storage::open(store.kv.clone(), &configs, encryption, clock.clone()).await?);
         let shared = store.is_shared().then(|| (store.kv.clone(), token));
         let encryption = SecretsEncryption::new(
             storage.clone(),
@@ -103,7 +103,7 @@ impl Server {
             clock.clone(),
         );
         let encryption = Arc::new(encryption?);
-        let snapshots = Arc::new(SnapshotService::new(store.kv.clone(), config.snapshot_dir(), clock.clone()));
+        let snapshots = Arc::new(SnapshotService::new(store.clone(), config.snapshot_dir(), clock.clone()));
         let own = Administration {
             snapshots: snapshots.clone(),
             encryption: encryption.clone(),

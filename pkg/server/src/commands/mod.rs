@@ -1,0 +1,73 @@
+//! What the commands about the store do, outside of a server's process.
+//!
+//! Where a server runs, it is asked; an embedded store that nobody has open is read directly.
+
+mod encryption;
+mod snapshots;
+mod store;
+
+pub use encryption::{change_encryption, encryption_status};
+pub use snapshots::{SnapshotCommand, describe, save_snapshot};
+pub use store::{inspect, migrate, restore};
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+
+/// A failed command.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    #[error("cannot use the kubeconfig of a server: {0}; is one running here? name its kubeconfig with --kubeconfig")]
+    Kubeconfig(#[from] kedge_client::KubeconfigError),
+    #[error("{0}")]
+    Client(kedge_client::Error),
+    #[error("no server answers ({0}), and the embedded store cannot be read either: {1}")]
+    Neither(String, kedge_datastore::Error),
+    #[error("the server could not save the snapshot: {0}")]
+    Refused(String),
+    #[error("the server's answer cannot be read: {0}")]
+    Answer(String),
+    #[error(transparent)]
+    Datastore(#[from] kedge_datastore::Error),
+    #[error(transparent)]
+    Kv(#[from] kedge_kv::Error),
+    #[error("the embedded store is damaged: {0} of its files; see above")]
+    Damaged(usize),
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("cannot print: {0}")]
+    Print(#[from] std::io::Error),
+}
+
+/// Tells on stderr how far work has come: on a terminal on one line, else now and then.
+#[derive(Default)]
+pub(crate) struct Reporter {
+    shown: usize,
+    what: String,
+}
+
+impl Reporter {
+    pub(crate) fn told(&mut self, what: &str, done: usize, total: Option<usize>) {
+        let ended = total == Some(done);
+        let step = if std::io::stderr().is_terminal() { 1_000 } else { 100_000 };
+        if self.what == what && !ended && done < self.shown + step {
+            return;
+        }
+        let terminal = std::io::stderr().is_terminal();
+        let start = if terminal { "\r" } else { "" };
+        let end = if terminal && !ended { "" } else { "\n" };
+        match total {
+            Some(total) => eprint!("{start}{done} of {total} {what}{end}"),
+            None => eprint!("{start}{done} {what}{end}"),
+        }
+        (self.shown, self.what) = (done, what.to_owned());
+    }
+}
+
+/// Collects a short answer.
+pub(crate) async fn collect(response: http::Response<kedge_client::Body>) -> Result<Bytes, CommandError> {
+    use http_body_util::{BodyExt as _, Limited};
+    let limited = Limited::new(response.into_body(), 1 << 20);
+    Ok(limited.collect().await.map_err(|e| CommandError::Answer(e.to_string()))?.to_bytes())
+}
