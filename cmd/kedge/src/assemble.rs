@@ -8,7 +8,7 @@ use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
 use kedge_cli::ServerFlags;
 use kedge_meta::UserInfo;
-use kedge_server::{Server, ServerConfig};
+use kedge_server::{Server, ServerConfig, SnapshotSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -22,7 +22,7 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     let shutdown = Shutdown::new();
     let node_name = flags.node_name.clone().unwrap_or_else(host::name);
     let node_ip = flags.node_ip.unwrap_or_else(host::address);
-    let server = Server::start(server_config(&flags, &node_name, node_ip), &shutdown).await?;
+    let server = Server::start(server_config(&flags, &node_name, node_ip)?, &shutdown).await?;
     let agent = if flags.disable_agent {
         None
     } else {
@@ -51,8 +51,9 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> ServerConfig {
-    ServerConfig {
+fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyhow::Result<ServerConfig> {
+    let (datastore, datastore_tls) = crate::store::datastore(&flags.datastore)?;
+    Ok(ServerConfig {
         data_dir: flags.data_dir(),
         bind_address: flags.bind_address,
         https_port: flags.https_listen_port,
@@ -68,7 +69,18 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> Serve
         node_name: node_name.to_owned(),
         scheduler: !flags.disable_scheduler,
         dns: flags.enabled("dns"),
-    }
+        datastore,
+        datastore_tls,
+        token: flags.token().map_err(anyhow::Error::msg)?,
+        secrets_encryption: flags.secrets_encryption,
+        encryption_config: flags.encryption_config(),
+        snapshots: SnapshotSettings {
+            schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
+            retention: flags.etcd_snapshot_retention as usize,
+            dir: flags.etcd_snapshot_dir.clone(),
+        },
+        etcd_listen: flags.etcd_listen.clone(),
+    })
 }
 
 fn agent_config(

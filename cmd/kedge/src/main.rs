@@ -1,6 +1,7 @@
 //! The one binary: argv to a subcommand. No logic here.
 
 mod assemble;
+mod store;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -58,12 +59,18 @@ fn run(kedge: Kedge) -> anyhow::Result<ExitCode> {
         Command::Server(flags) => {
             flags.check().map_err(anyhow::Error::msg)?;
             log_to_stderr(flags.debug);
+            if let Some(snapshot) = &flags.cluster_reset_restore_path {
+                return store::reset(&flags, snapshot);
+            }
             let runtime = runtime()?;
             let ended = runtime.block_on(assemble::server(*flags));
             // Everything has been closed; a thread that still waits for some program need not hold up the end.
             runtime.shutdown_timeout(LINGER);
             ended.map(|()| ExitCode::SUCCESS)
         }
+        Command::EtcdSnapshot(flags) => runtime()?.block_on(store::snapshot(flags)),
+        Command::SecretsEncrypt(flags) => runtime()?.block_on(store::encryption(flags)),
+        Command::Store(flags) => runtime()?.block_on(store::store(flags)),
         Command::Cni => Ok(plugin()),
         Command::CheckConfig => Ok(check_config()),
         Command::Cleanup { data_dir } => {

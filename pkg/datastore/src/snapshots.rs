@@ -102,7 +102,13 @@ impl Snapshots {
         self.write(&state, name, now, &mut |keys| progress("keys written", keys, Some(total)))
     }
 
-    fn write(&self, state: &State, name: &str, now: Timestamp, progress: &mut dyn FnMut(usize)) -> Result<Saved, Error> {
+    fn write(
+        &self,
+        state: &State,
+        name: &str,
+        now: Timestamp,
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<Saved, Error> {
         create_dir(&self.dir)?;
         let name = format!("{name}-{}-{}", self.node, now.as_second());
         let path = self.dir.join(&name);

@@ -19,4 +19,5 @@ mod token;
 pub use config::{ServerConfig, SnapshotSettings};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
+pub use kedge_datastore::{Endpoint, Tls};
 pub use start::Server;
