@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use kedge_kv::files::{Files as _, RealFiles};
 use kedge_kv::{KeyRange, KeyValue, Kv, Op, Txn};
 use kedge_snapshot::State;
 
@@ -53,7 +54,7 @@ pub async fn migrate(
 ) -> Result<Migrated, Error> {
     match direction {
         Direction::ToEtcd(etcd) => {
-            let lock = kedge_kv::DirLock::acquire(&layout.store())?;
+            let lock = RealFiles.lock(&layout.store())?;
             let state = read_offline(layout)?;
             let migrated = to_etcd(&state, etcd, etcd_name, progress).await;
             drop(lock);

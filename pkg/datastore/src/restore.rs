@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_kv::files::{Files, RealFiles};
-use kedge_kv::{Contents, DirLock, Embedded, Lease};
+use kedge_kv::{Contents, Embedded, Lease};
 use kedge_snapshot::State;
 
 use crate::Progress;
@@ -58,7 +58,7 @@ pub(crate) fn replace(
     let mut previous = None;
     if target.exists() {
         // Held until the rename: a server that runs on the store refuses this.
-        let lock = DirLock::acquire(&target)?;
+        let lock = RealFiles.lock(&target)?;
         let old = parent.join(format!("kv.old-{}", now.as_second()));
         std::fs::rename(&target, &old).map_err(|e| Error::io("rename", &target, e))?;
         drop(lock);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use kedge_kv::DirLock;
+use kedge_kv::files::{Files as _, RealFiles};
 use kedge_snapshot::State;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -95,7 +95,7 @@ impl Snapshots {
         progress: &mut Progress<'_>,
     ) -> Result<Saved, Error> {
         check_name(name)?;
-        let lock = DirLock::acquire(&layout.store())?;
+        let lock = RealFiles.lock(&layout.store())?;
         let state = read_offline(layout)?;
         drop(lock);
         let total = state.kvs.len();
