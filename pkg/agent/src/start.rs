@@ -87,7 +87,7 @@ fn kubelet(config: &AgentConfig, cri_endpoint: String) -> Result<KubeletConfig, 
         resolv_conf: config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
         node_labels: config.node_labels.iter().map(label).collect::<Result<_, _>>()?,
         node_taints: config.node_taints.iter().map(taint).collect::<Result<_, Error>>()?,
-        max_pods: 110,
+        args: config.kubelet_args.clone(),
         version: config.version.clone(),
         register_node: true,
         serving: Some(ServingConfig {

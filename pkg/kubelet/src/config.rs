@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use kedge_base::SharedClock;
 use kedge_client::Client;
 
+use crate::args::KubeletArgs;
+
 /// A taint the node registers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTaint {
@@ -50,8 +52,7 @@ pub struct KubeletConfig {
     pub resolv_conf: PathBuf,
     pub node_labels: Vec<(String, String)>,
     pub node_taints: Vec<NodeTaint>,
-    /// Upstream's default is 110.
-    pub max_pods: u32,
+    pub args: KubeletArgs,
     /// `v1.36.2+kedge1`, as nodes show it.
     pub version: String,
     /// Whether the node object is made and kept up to date by this kubelet.

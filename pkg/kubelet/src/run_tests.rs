@@ -36,7 +36,7 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
         resolv_conf: root.join("resolv.conf"),
         node_labels: Vec::new(),
         node_taints: Vec::new(),
-        max_pods: 110,
+        args: crate::KubeletArgs::default(),
         version: "v1.36.0".into(),
         register_node: true,
         serving: None,

@@ -12,7 +12,15 @@ pub use node::NodeGuard;
 use serde_json::Value;
 
 /// How long a state may take to come about; far more than it takes, for machines that stall.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The machine may be nearly full; that must not fail tests of something else.
+const NEVER_SHORT: [&str; 4] = [
+    "--kubelet-arg",
+    "eviction-hard=memory.available<1Mi,nodefs.available<0.1%,imagefs.available<0.1%",
+    "--kubelet-arg",
+    "image-gc-high-threshold=100",
+];
 
 /// Waits until `state` holds.
 ///
@@ -69,7 +77,9 @@ impl TestCluster {
     pub fn node() -> Self {
         let guard = NodeGuard::acquire();
         let kubelet_port = free_port().to_string();
-        let cluster = Self::start_with(Some(guard), &["--node-name", "n1", "--kubelet-port", &kubelet_port]);
+        let mut flags = vec!["--node-name", "n1", "--kubelet-port", &kubelet_port];
+        flags.extend(NEVER_SHORT);
+        let cluster = Self::start_with(Some(guard), &flags);
         cluster.wait_for_node();
         images::import(&cluster.runtime_socket());
         cluster
