@@ -11,4 +11,5 @@ mod restart;
 mod start;
 mod streams;
 mod support;
+mod terminal;
 mod workload;

@@ -2,6 +2,7 @@
 
 pub mod images;
 mod node;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 pub use node::NodeGuard;
 use serde_json::Value;
+pub use terminal::Terminal;
 
 /// How long a state may take to come about; far more than it takes, for machines that stall.
 const PATIENCE: Duration = Duration::from_secs(180);
