@@ -7,6 +7,7 @@
 mod bad_input;
 mod kubectl;
 mod pod;
+mod port_forward;
 mod restart;
 mod start;
 mod streams;
