@@ -9,6 +9,7 @@ mod kubectl;
 mod pod;
 mod port_forward;
 mod restart;
+mod runtime;
 mod start;
 mod streams;
 mod support;

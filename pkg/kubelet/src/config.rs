@@ -7,6 +7,7 @@ use kedge_base::SharedClock;
 use kedge_client::Client;
 
 use crate::args::KubeletArgs;
+use crate::runtime::RuntimeProblem;
 
 /// A taint the node registers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct KubeletConfig {
     pub clock: SharedClock,
     /// `unix:///run/containerd/containerd.sock` or a bare path.
     pub cri_endpoint: String,
+    /// Why that endpoint does not answer, from whoever keeps the runtime running.
+    pub runtime_problem: RuntimeProblem,
     /// Where pods' volumes are kept.
     pub root_dir: PathBuf,
     /// `/var/log/pods`.

@@ -27,3 +27,4 @@ mod worker;
 pub use args::{ArgError, KubeletArgs};
 pub use config::{KubeletConfig, KubeletError, NodeTaint, ServingConfig};
 pub use run::run;
+pub use runtime::RuntimeProblem;

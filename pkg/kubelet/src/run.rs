@@ -123,7 +123,7 @@ fn assemble(
         changed: on_probe(statuses.clone(), wakeups.clone()),
     };
     Arc::new(Kubelet {
-        health: RuntimeHealth::new(runtime.clone(), clock.clone()),
+        health: RuntimeHealth::new(runtime.clone(), clock.clone(), config.runtime_problem.clone()),
         pleg: Pleg::new(runtime.clone(), clock.clone()),
         probes: Probes::new(context, tasks),
         cgroups: groups.and_then(|groups| usable(groups, &machine)),

@@ -28,6 +28,7 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
         client: api.client(),
         clock: system_clock(),
         cri_endpoint: String::new(),
+        runtime_problem: crate::RuntimeProblem::default(),
         root_dir: root.join("kubelet"),
         pod_log_dir: root.join("pods"),
         container_log_dir: None,

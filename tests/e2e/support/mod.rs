@@ -67,30 +67,37 @@ pub struct TestCluster {
     flags: Vec<String>,
     process: Option<Child>,
     node: Option<NodeGuard>,
+    /// The search path of the server, when it is not that of the tests.
+    path: Option<String>,
 }
 
 impl TestCluster {
     /// The control plane alone.
     pub fn control_plane() -> Self {
-        Self::start_with(None, &["--disable-agent"])
+        Self::start_with(None, &["--disable-agent"], None)
     }
 
     /// One node that is ready and has the test images. Nodes share the host, so there is one at a time.
     pub fn node() -> Self {
-        let guard = NodeGuard::acquire();
-        let kubelet_port = free_port().to_string();
-        let mut flags = vec!["--node-name", "n1", "--kubelet-port", &kubelet_port];
-        flags.extend(NEVER_SHORT);
-        let cluster = Self::start_with(Some(guard), &flags);
+        let cluster = Self::node_that_may_not_run(None);
         cluster.wait_for_node();
         images::import(&cluster.runtime_socket());
         cluster
     }
 
-    fn start_with(node: Option<NodeGuard>, flags: &[&str]) -> Self {
+    /// A server with a node that finds its programs in `path`, and need not become ready.
+    pub fn node_that_may_not_run(path: Option<&str>) -> Self {
+        let guard = NodeGuard::acquire();
+        let kubelet_port = free_port().to_string();
+        let mut flags = vec!["--node-name", "n1", "--kubelet-port", &kubelet_port];
+        flags.extend(NEVER_SHORT);
+        Self::start_with(Some(guard), &flags, path)
+    }
+
+    fn start_with(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
         let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut cluster = Self { dir, port: free_port(), flags, process: None, node };
+        let mut cluster = Self { dir, port: free_port(), flags, process: None, node, path: path.map(str::to_owned) };
         cluster.start();
         cluster
     }
@@ -121,6 +128,9 @@ impl TestCluster {
             .arg("--write-kubeconfig")
             .arg(self.kubeconfig())
             .args(&self.flags);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
         command
     }
 
@@ -205,7 +215,8 @@ impl TestCluster {
         });
     }
 
-    fn wait_for_node(&self) {
+    /// Waits until the node can run pods.
+    pub fn wait_for_node(&self) {
         let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
         self.wait_for("True", &["get", "nodes", "-o", ready]);
         self.wait_for(
