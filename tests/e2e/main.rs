@@ -10,6 +10,7 @@ mod pod;
 mod port_forward;
 mod restart;
 mod runtime;
+mod services;
 mod start;
 mod streams;
 mod support;
