@@ -9,6 +9,7 @@ mod kubectl;
 mod pod;
 mod port_forward;
 mod restart;
+mod rights;
 mod runtime;
 mod services;
 mod start;

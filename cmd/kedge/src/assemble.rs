@@ -20,6 +20,7 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let kubelet_args = KubeletArgs::parse(&flags.kubelet_arg)?;
+    flags.check_places()?;
     let shutdown = Shutdown::new();
     let node_name = flags.node_name.clone().unwrap_or_else(host::name);
     let node_ip = flags.node_ip.unwrap_or_else(host::address);

@@ -5,8 +5,10 @@
 
 mod config_file;
 mod flags;
+mod place;
 mod values;
 
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
+pub use place::PlaceError;
 pub use values::{Cidr, FileMode, PortRange};

@@ -60,6 +60,16 @@ fn free_port() -> u16 {
     }
 }
 
+/// The user and the group of those who may do nothing.
+const NOBODY: u32 = 65_534;
+
+/// The product's binary, run without root's rights.
+pub fn as_nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={NOBODY}")).arg(format!("--regid={NOBODY}")).arg("--clear-groups").arg(binary());
+    command
+}
+
 /// A running `kedge server` with a data directory of its own; stopped and removed when dropped.
 pub struct TestCluster {
     dir: tempfile::TempDir,
@@ -67,6 +77,8 @@ pub struct TestCluster {
     flags: Vec<String>,
     process: Option<Child>,
     node: Option<NodeGuard>,
+    /// Whether the server runs as a user without rights.
+    nobody: bool,
     /// The search path of the server, when it is not that of the tests.
     path: Option<String>,
 }
@@ -75,6 +87,15 @@ impl TestCluster {
     /// The control plane alone.
     pub fn control_plane() -> Self {
         Self::start_with(None, &["--disable-agent"], None)
+    }
+
+    /// The control plane alone, as a user that is not root.
+    pub fn of_nobody() -> Self {
+        let mut cluster = Self::new(None, &["--disable-agent"], None);
+        cluster.nobody = true;
+        std::os::unix::fs::chown(cluster.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        cluster.start();
+        cluster
     }
 
     /// One node that is ready and has the test images. Nodes share the host, so there is one at a time.
@@ -95,11 +116,15 @@ impl TestCluster {
     }
 
     fn start_with(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
-        let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
-        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut cluster = Self { dir, port: free_port(), flags, process: None, node, path: path.map(str::to_owned) };
+        let mut cluster = Self::new(node, flags, path);
         cluster.start();
         cluster
+    }
+
+    fn new(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
+        let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        Self { dir, port: free_port(), flags, process: None, node, nobody: false, path: path.map(str::to_owned) }
     }
 
     /// Starts the server and waits until it is ready.
@@ -118,7 +143,7 @@ impl TestCluster {
 
     /// The command line of this server.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = if self.nobody { as_nobody() } else { Command::new(binary()) };
         command
             .arg("server")
             .args(["--config", "/dev/null"])
