@@ -6,6 +6,7 @@
 
 mod bad_input;
 mod kubectl;
+mod mounts;
 mod pod;
 mod port_forward;
 mod restart;
