@@ -43,6 +43,32 @@ fn objects_are_made_changed_and_shown() {
     cluster.fails(&["get", "deployment", "web"]);
 }
 
+/// The list says what its items are; kubectl puts it into each of them for its readers.
+#[test]
+fn items_of_a_list_do_not_repeat_what_they_are() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "configmap", "one", "--from-literal=kind=sort"]);
+    cluster.ok(&["create", "deployment", "web", "--image=kedge.test/web:1"]);
+    for path in ["/api/v1/namespaces/default/configmaps", "/apis/apps/v1/deployments", "/apis/events.k8s.io/v1/events"]
+    {
+        let raw: serde_json::Value = serde_json::from_str(&cluster.ok(&["get", "--raw", path])).unwrap();
+        assert!(raw["kind"].as_str().unwrap().ends_with("List"), "{raw}");
+        for item in raw["items"].as_array().unwrap() {
+            assert!(item.get("kind").is_none() && item.get("apiVersion").is_none(), "{path}: {item}");
+            assert!(item["metadata"]["resourceVersion"].is_string(), "{path}: {item}");
+        }
+    }
+    let one = cluster.json(&["configmap"])["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|c| c["metadata"]["name"] == "one")
+        .cloned();
+    let one = one.unwrap();
+    assert_eq!((&one["kind"], &one["apiVersion"]), (&"ConfigMap".into(), &"v1".into()));
+    assert_eq!(one["data"]["kind"], "sort");
+}
+
 /// kubectl validates lists by a document of its own, which it wants in protobuf.
 #[test]
 fn a_list_is_created_object_by_object() {

@@ -6,9 +6,15 @@
 
 mod bad_input;
 mod kubectl;
+mod mounts;
 mod pod;
+mod port_forward;
 mod restart;
+mod rights;
+mod runtime;
+mod services;
 mod start;
 mod streams;
 mod support;
+mod terminal;
 mod workload;

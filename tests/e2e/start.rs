@@ -14,6 +14,11 @@ fn refused(args: &[&str]) -> String {
 fn wrong_flags_and_keys_are_named() {
     assert!(refused(&["server", "--no-such-flag"]).contains("--no-such-flag"));
     assert!(refused(&["server", "--https-listen-port", "0"]).contains("--https-listen-port"));
+    let message = refused(&["server", "--config", "/dev/null", "--kubelet-arg", "eviction-hard=disk<5%"]);
+    assert!(
+        message.contains("--kubelet-arg eviction-hard=disk<5%") && message.contains("nodefs.available"),
+        "{message}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yaml");
     std::fs::write(&config, "https-listen-prt: 1\n").unwrap();

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Context as _;
-use kedge_agent::{Agent, AgentConfig, host};
+use kedge_agent::{Agent, AgentConfig, KubeletArgs, host};
 use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
 use kedge_cli::ServerFlags;
@@ -19,6 +19,8 @@ const VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
 pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let kubelet_args = KubeletArgs::parse(&flags.kubelet_arg)?;
+    flags.check_places()?;
     let shutdown = Shutdown::new();
     let node_name = flags.node_name.clone().unwrap_or_else(host::name);
     let node_ip = flags.node_ip.unwrap_or_else(host::address);
@@ -26,7 +28,7 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     let agent = if flags.disable_agent {
         None
     } else {
-        let started = match agent_config(&flags, &server, node_name, node_ip) {
+        let started = match agent_config(&flags, &server, kubelet_args, (node_name, node_ip)) {
             Ok(config) => Agent::start(config, &shutdown).await.map_err(anyhow::Error::from),
             Err(err) => Err(err),
         };
@@ -86,8 +88,8 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
 fn agent_config(
     flags: &ServerFlags,
     server: &Server,
-    node_name: String,
-    node_ip: IpAddr,
+    kubelet_args: KubeletArgs,
+    (node_name, node_ip): (String, IpAddr),
 ) -> anyhow::Result<AgentConfig> {
     let clock = system_clock();
     let request = LeafRequest {
@@ -111,6 +113,7 @@ fn agent_config(
         resolv_conf: flags.resolv_conf.clone(),
         node_labels: flags.node_label.clone(),
         node_taints: flags.node_taint.clone(),
+        kubelet_args,
         runtime_endpoint: flags.container_runtime_endpoint.clone(),
         pause_image: flags.pause_image.clone(),
         kubelet_certificate: leaf.certificate,

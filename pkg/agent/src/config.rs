@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use kedge_base::SharedClock;
 use kedge_client::Client;
+use kedge_kubelet::KubeletArgs;
 
 /// The settings of a node.
 #[derive(Clone)]
@@ -24,6 +25,7 @@ pub struct AgentConfig {
     pub resolv_conf: Option<PathBuf>,
     pub node_labels: Vec<String>,
     pub node_taints: Vec<String>,
+    pub kubelet_args: KubeletArgs,
     /// A runtime that somebody else runs; else one is started here.
     pub runtime_endpoint: Option<String>,
     /// The image of pod sandboxes; else the built-in one.

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kedge_base::{SharedClock, TaskGroup};
+use kedge_base::{SharedClock, Shutdown, TaskGroup};
+use kedge_kubelet::RuntimeProblem;
 use kedge_oci::File;
 use tokio::process::Command;
 use tracing::{info, warn};
@@ -16,6 +17,8 @@ use crate::{host, pause, supervise};
 const PAUSE_IMAGE: &str = "kedge.local/pause:1";
 /// Between attempts to find a program that is missing.
 const RETRY: Duration = Duration::from_secs(5);
+/// A runtime that ran for so long is started again at once.
+const STEADY: Duration = Duration::from_secs(60);
 /// How long containerd's own client may take.
 const CTR: Duration = Duration::from_secs(60);
 
@@ -110,7 +113,7 @@ fn toml_string(text: &str) -> String {
 }
 
 /// Writes the configuration and keeps containerd running in `tasks`. What is missing is said, and waited for.
-pub(crate) fn start(config: &AgentConfig, tasks: &TaskGroup) -> Result<Paths, Error> {
+pub(crate) fn start(config: &AgentConfig, problem: &RuntimeProblem, tasks: &TaskGroup) -> Result<Paths, Error> {
     let paths = Paths::new(config);
     let dirs = [&paths.root, &paths.state, &paths.cni_bin, &paths.cni_conf];
     for dir in dirs.into_iter().map(PathBuf::as_path).chain(paths.config.parent()) {
@@ -122,34 +125,40 @@ pub(crate) fn start(config: &AgentConfig, tasks: &TaskGroup) -> Result<Paths, Er
     }
     let pause_image = config.pause_image.clone().unwrap_or_else(|| PAUSE_IMAGE.to_owned());
     std::fs::write(&paths.config, render(&paths, &pause_image, restrict)).map_err(Error::io("write", &paths.config))?;
-    let built_in = config.pause_image.is_none();
-    let work = keep_running(paths.clone(), config.clock.clone(), tasks.clone(), built_in);
+    if config.pause_image.is_none() {
+        tasks.spawn_until_shutdown("pause image", import_when_up(paths.clone(), config.clock.clone()));
+    }
+    let work = keep_running(paths.clone(), config.clock.clone(), problem.clone(), tasks.shutdown().clone());
     tasks.spawn("container runtime", work);
     Ok(paths)
 }
 
-async fn keep_running(paths: Paths, clock: SharedClock, tasks: TaskGroup, built_in_pause: bool) {
-    let shutdown = tasks.shutdown().clone();
-    let mut said = false;
+async fn keep_running(paths: Paths, clock: SharedClock, problem: RuntimeProblem, shutdown: Shutdown) {
+    let mut wait = supervise::waits();
+    let mut said = String::new();
     while !shutdown.is_requested() {
-        let program = match needed_programs() {
-            Ok(program) => program,
-            Err(err) => {
-                if !std::mem::replace(&mut said, true) {
-                    warn!(error = %err, "the node cannot run pods");
+        let (why, pause) = match needed_programs() {
+            Err(err) => (err.to_string(), RETRY),
+            Ok(program) => {
+                let arguments = vec!["--config".into(), paths.config.clone().into_os_string()];
+                let started = clock.monotonic();
+                let ended = supervise::run(&program, &arguments, &paths.log, &clock, &shutdown).await;
+                let Some(why) = ended else { return };
+                if clock.monotonic().saturating_sub(started) > STEADY {
+                    wait.reset();
                 }
-                tokio::select! {
-                    () = clock.sleep(RETRY) => continue,
-                    () = shutdown.requested() => return,
-                }
+                (why, wait.next())
             }
         };
-        said = false;
-        if built_in_pause {
-            tasks.spawn_until_shutdown("pause image", import_when_up(paths.clone(), clock.clone()));
+        problem.set(&why);
+        if why != said {
+            warn!(error = why, "the container runtime does not run");
+            said = why;
         }
-        let arguments = vec!["--config".into(), paths.config.clone().into_os_string()];
-        supervise::run(&program, &arguments, &paths.log, &clock, &shutdown).await;
+        tokio::select! {
+            () = clock.sleep(pause) => {}
+            () = shutdown.requested() => return,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Facts about this host: its name, its address, what is installed.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::path::PathBuf;
 
@@ -24,12 +25,26 @@ pub fn address() -> IpAddr {
     }
 }
 
-/// Where a program is, as a shell would find it, and in the directories for administrators.
+/// Where a shell looks when nobody tells it.
+const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
+/// Where administrators' programs are; the search path of others, such as of timers, may leave them out.
+const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Directories with programs: the search path, then those for administrators.
+fn program_dirs() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    std::env::split_paths(&path).chain(SYSTEM_DIRS.iter().map(PathBuf::from)).collect()
+}
+
+/// The search path for programs that are started here, so that they find what was found here.
+pub fn search_path() -> OsString {
+    // A directory with a colon in it cannot come out of a search path.
+    std::env::join_paths(program_dirs()).unwrap_or_else(|_| DEFAULT_PATH.into())
+}
+
+/// Where a program is.
 pub fn find_program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let extra = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    let dirs = std::env::split_paths(&path).chain(extra.iter().map(PathBuf::from));
-    dirs.map(|dir| dir.join(name)).find(|file| is_executable(file))
+    program_dirs().into_iter().map(|dir| dir.join(name)).find(|file| is_executable(file))
 }
 
 fn is_executable(file: &std::path::Path) -> bool {

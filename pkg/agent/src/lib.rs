@@ -15,4 +15,5 @@ mod supervise;
 
 pub use config::AgentConfig;
 pub use error::Error;
+pub use kedge_kubelet::KubeletArgs;
 pub use start::Agent;

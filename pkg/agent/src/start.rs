@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use kedge_base::{Backoff, Shutdown, TaskGroup};
 use kedge_dns::Health;
-use kedge_kubelet::{KubeletConfig, NodeTaint, ServingConfig};
+use kedge_kubelet::{KubeletConfig, NodeTaint, RuntimeProblem, ServingConfig};
 use kedge_nft::{Nft, NftCommand};
 use tracing::{info, warn};
 
 use crate::config::AgentConfig;
 use crate::containerd::{self, Paths};
 use crate::error::Error;
-use crate::{dns_slice, network};
+use crate::{dns_slice, host, network};
 
 /// How long parts may take to end.
 const STOP: Duration = Duration::from_secs(8);
@@ -34,16 +34,17 @@ impl Agent {
     /// When a setting cannot be used, a directory not made, or the kubelet's port not opened.
     pub async fn start(config: AgentConfig, shutdown: &Shutdown) -> Result<Self, Error> {
         let tasks = TaskGroup::new("agent", shutdown.child());
+        let problem = RuntimeProblem::default();
         let paths = match &config.runtime_endpoint {
-            None => containerd::start(&config, &tasks)?,
+            None => containerd::start(&config, &problem, &tasks)?,
             Some(_) => Paths::new(&config),
         };
         for dir in [&paths.cni_bin, &paths.cni_conf] {
             std::fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
         }
         let endpoint = config.runtime_endpoint.clone().unwrap_or_else(|| paths.endpoint());
-        kedge_kubelet::run(kubelet(&config, endpoint)?, &tasks).await?;
-        let nft: Arc<dyn Nft> = Arc::new(NftCommand::new());
+        kedge_kubelet::run(kubelet(&config, endpoint, problem)?, &tasks).await?;
+        let nft: Arc<dyn Nft> = Arc::new(nft_command());
         if config.proxy {
             start_proxy(&config, nft.clone(), &tasks);
         }
@@ -59,7 +60,19 @@ impl Agent {
     }
 }
 
-fn kubelet(config: &AgentConfig, cri_endpoint: String) -> Result<KubeletConfig, Error> {
+/// The packet filter's program is where the search path of a login that is not root's may not lead.
+fn nft_command() -> NftCommand {
+    match host::find_program("nft") {
+        Some(path) => NftCommand::new().with_program(path.to_string_lossy()),
+        None => NftCommand::new(),
+    }
+}
+
+fn kubelet(
+    config: &AgentConfig,
+    cri_endpoint: String,
+    runtime_problem: RuntimeProblem,
+) -> Result<KubeletConfig, Error> {
     let bad = |what: &'static str, value: &str| Error::Setting {
         what,
         value: value.to_owned(),
@@ -79,6 +92,7 @@ fn kubelet(config: &AgentConfig, cri_endpoint: String) -> Result<KubeletConfig, 
         client: config.node_client.clone(),
         clock: config.clock.clone(),
         cri_endpoint,
+        runtime_problem,
         root_dir: config.agent_dir().join("kubelet"),
         pod_log_dir: PathBuf::from("/var/log/pods"),
         container_log_dir: Some(PathBuf::from("/var/log/containers")),
@@ -87,7 +101,7 @@ fn kubelet(config: &AgentConfig, cri_endpoint: String) -> Result<KubeletConfig, 
         resolv_conf: config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
         node_labels: config.node_labels.iter().map(label).collect::<Result<_, _>>()?,
         node_taints: config.node_taints.iter().map(taint).collect::<Result<_, Error>>()?,
-        max_pods: 110,
+        args: config.kubelet_args.clone(),
         version: config.version.clone(),
         register_node: true,
         serving: Some(ServingConfig {

@@ -2,7 +2,8 @@
 #![allow(unsafe_code)]
 
 use std::ffi::OsString;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,43 +14,77 @@ use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
+use crate::host;
+
 /// How long the program may take to end when it is asked to.
 const STOP: Duration = Duration::from_secs(5);
+/// Bytes of the end of a log that are looked at.
+const LAST_WORDS: u64 = 4 << 10;
+/// Characters of the last line that are shown.
+const LONGEST: usize = 400;
 
-/// Runs `program` until shutdown, again and again if it ends before that. Its output goes to `log`.
-pub(crate) async fn run(program: &Path, arguments: &[OsString], log: &Path, clock: &SharedClock, shutdown: &Shutdown) {
-    let mut wait = Backoff::new(Duration::from_millis(500), Duration::from_secs(30), 20);
-    while !shutdown.is_requested() {
-        let started = clock.monotonic();
-        let (pid, mut ended) = match start(program, arguments, log) {
-            Ok(running) => running,
-            Err(err) => {
-                warn!(program = %program.display(), error = %err, "cannot be started");
-                return clock.sleep(wait.next()).await;
-            }
-        };
-        info!(program = %program.display(), pid = pid.as_raw_nonzero().get(), "started");
-        tokio::select! {
-            _ = &mut ended => {}
-            () = shutdown.requested() => {
-                stop(pid, ended, clock).await;
-                return;
-            }
+/// Pauses before a program that ended is started again.
+pub(crate) fn waits() -> Backoff {
+    Backoff::new(Duration::from_millis(500), Duration::from_secs(15), 20)
+}
+
+/// Runs `program` until it ends, or shutdown. Its output goes to `log`. Returns why it does not run any more; nothing
+/// when it was stopped.
+pub(crate) async fn run(
+    program: &Path,
+    arguments: &[OsString],
+    log: &Path,
+    clock: &SharedClock,
+    shutdown: &Shutdown,
+) -> Option<String> {
+    let name = program.display();
+    let (pid, mut ended) = match start(program, arguments, log) {
+        Ok(running) => running,
+        Err(err) => return Some(format!("{name} cannot be started: {err}")),
+    };
+    info!(program = %name, pid = pid.as_raw_nonzero().get(), "started");
+    tokio::select! {
+        how = &mut ended => {
+            let how = how.unwrap_or_else(|_| "unknown".into());
+            Some(format!("{name} ended unexpectedly ({how}); its log is {}{}", log.display(), last_line(log)))
         }
-        if clock.monotonic().saturating_sub(started) > Duration::from_secs(60) {
-            wait.reset();
+        () = shutdown.requested() => {
+            stop(pid, ended, clock).await;
+            None
         }
-        warn!(program = %program.display(), log = %log.display(), "ended unexpectedly, starting it again");
-        clock.sleep(wait.next()).await;
     }
+}
+
+/// The last thing a program wrote, for a message.
+fn last_line(log: &Path) -> String {
+    let read = || -> std::io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS)))?;
+        let mut bytes = Vec::new();
+        file.take(LAST_WORDS).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    // The message is true without it.
+    let text = read().unwrap_or_default();
+    text.trim_end()
+        .lines()
+        .next_back()
+        .map(|line| format!(": {}", line.chars().take(LONGEST).collect::<String>()))
+        .unwrap_or_default()
 }
 
 /// Starts the program on a thread of its own, which waits for its end. The kernel ties the death signal to the thread
 /// that started the program, so that thread must live as long as the program.
-fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<(Pid, oneshot::Receiver<()>)> {
+fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<(Pid, oneshot::Receiver<String>)> {
     let output = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command
+        .args(arguments)
+        .env("PATH", host::search_path())
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
     // SAFETY: between fork and exec only one system call is made, which allocates nothing and takes no lock.
     unsafe {
         command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::TERM))?));
@@ -67,16 +102,14 @@ fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<
             }
         };
         let _ = send_pid.send(Ok(Pid::from_child(&child)));
-        if let Err(err) = child.wait() {
-            warn!(error = %err, "cannot wait for a program");
-        }
-        let _ = send_end.send(());
+        let how = child.wait().map_or_else(|err| err.to_string(), |status| status.to_string());
+        let _ = send_end.send(how);
     })?;
     let pid = pid.recv().map_err(std::io::Error::other)??;
     Ok((pid, end))
 }
 
-async fn stop(pid: Pid, mut ended: oneshot::Receiver<()>, clock: &SharedClock) {
+async fn stop(pid: Pid, mut ended: oneshot::Receiver<String>, clock: &SharedClock) {
     for signal in [Signal::TERM, Signal::KILL] {
         if let Err(err) = kill_process(pid, signal) {
             warn!(error = %err, "cannot stop a program");

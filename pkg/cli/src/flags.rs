@@ -161,6 +161,9 @@ pub struct ServerFlags {
     /// The image of pod sandboxes; the default is built in.
     #[arg(long, value_name = "IMAGE", help_heading = "Node")]
     pub pause_image: Option<String>,
+    /// Setting of the kubelet, such as eviction-hard=nodefs.available<5%; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Node")]
+    pub kubelet_arg: Vec<String>,
     /// Port of this node's kubelet.
     #[arg(long, default_value_t = 10250, value_parser = clap::value_parser!(u16).range(1..), help_heading = "Node")]
     pub kubelet_port: u16,
@@ -277,6 +280,12 @@ mod tests {
         assert_eq!((flags.https_listen_port, flags.cluster_dns.to_string().as_str()), (6443, "10.43.0.10"));
         assert_eq!(flags.cluster_cidr.to_string(), "10.42.0.0/16");
         assert_eq!(flags.write_kubeconfig_mode.0, 0o600);
+    }
+
+    #[test]
+    fn settings_of_the_kubelet_add_up_and_may_hold_commas() {
+        let flags = server(&["--kubelet-arg", "max-pods=5", "--kubelet-arg=eviction-hard=a<1%,b<2%"]).unwrap();
+        assert_eq!(flags.kubelet_arg, ["max-pods=5", "eviction-hard=a<1%,b<2%"]);
     }
 
     #[test]

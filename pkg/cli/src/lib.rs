@@ -5,11 +5,13 @@
 
 mod config_file;
 mod flags;
+mod place;
 mod store_flags;
 mod values;
 
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
+pub use place::PlaceError;
 pub use store_flags::{
     DataDirFlag, DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags,
     ServerAccessFlags, StoreCommand, StoreFlags,

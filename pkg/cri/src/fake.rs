@@ -79,6 +79,10 @@ impl State {
 
     fn enter(&mut self, call: &'static str, object: &str) -> Result<(), Error> {
         self.calls.push(format!("{call}({object})"));
+        self.refused(call)
+    }
+
+    fn refused(&self, call: &'static str) -> Result<(), Error> {
         match self.fail.get(call) {
             Some(message) => Err(tonic::Status::unknown(message.clone()).into()),
             None => Ok(()),
@@ -101,6 +105,7 @@ fn matches(labels: &HashMap<String, String>, wanted: &HashMap<String, String>) -
 #[async_trait]
 impl Runtime for FakeRuntime {
     async fn version(&self) -> Result<v1::VersionResponse, Error> {
+        self.state.lock().refused("version")?;
         Ok(v1::VersionResponse {
             version: "0.1.0".into(),
             runtime_name: "fake".into(),

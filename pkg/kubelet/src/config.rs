@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use kedge_base::SharedClock;
 use kedge_client::Client;
 
+use crate::args::KubeletArgs;
+use crate::runtime::RuntimeProblem;
+
 /// A taint the node registers with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeTaint {
@@ -37,6 +40,8 @@ pub struct KubeletConfig {
     pub clock: SharedClock,
     /// `unix:///run/containerd/containerd.sock` or a bare path.
     pub cri_endpoint: String,
+    /// Why that endpoint does not answer, from whoever keeps the runtime running.
+    pub runtime_problem: RuntimeProblem,
     /// Where pods' volumes are kept.
     pub root_dir: PathBuf,
     /// `/var/log/pods`.
@@ -50,8 +55,7 @@ pub struct KubeletConfig {
     pub resolv_conf: PathBuf,
     pub node_labels: Vec<(String, String)>,
     pub node_taints: Vec<NodeTaint>,
-    /// Upstream's default is 110.
-    pub max_pods: u32,
+    pub args: KubeletArgs,
     /// `v1.36.2+kedge1`, as nodes show it.
     pub version: String,
     /// Whether the node object is made and kept up to date by this kubelet.

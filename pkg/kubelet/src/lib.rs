@@ -1,8 +1,10 @@
 //! The kubelet: runs the pods of this node over the container runtime interface and reports about them.
 
+mod args;
 mod backoff;
 mod cgroups;
 mod config;
+mod eviction;
 mod generate;
 mod http_get;
 mod kubelet;
@@ -22,5 +24,7 @@ mod testing;
 mod volumes;
 mod worker;
 
+pub use args::{ArgError, KubeletArgs};
 pub use config::{KubeletConfig, KubeletError, NodeTaint, ServingConfig};
 pub use run::run;
+pub use runtime::RuntimeProblem;

@@ -99,7 +99,7 @@ fn assemble(
     let pods = Informer::start(&client, tasks, &resources::PODS, mine);
     let services = Informer::start(&client, tasks, &resources::SERVICES, ListParams::default());
     let statuses = StatusManager::start(client.clone(), clock.clone(), pods.clone(), tasks);
-    let machine = Arc::new(node::machine(groups.as_deref()));
+    let machine = Arc::new(node::machine(groups.as_deref(), &config.args.eviction_hard));
     let wakeups = Arc::new(Wakeups::default());
     let waker = wakeups.clone();
     let changed: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| waker.wake(uid));
@@ -123,7 +123,7 @@ fn assemble(
         changed: on_probe(statuses.clone(), wakeups.clone()),
     };
     Arc::new(Kubelet {
-        health: RuntimeHealth::new(runtime.clone(), clock.clone()),
+        health: RuntimeHealth::new(runtime.clone(), clock.clone(), config.runtime_problem.clone()),
         pleg: Pleg::new(runtime.clone(), clock.clone()),
         probes: Probes::new(context, tasks),
         cgroups: groups.and_then(|groups| usable(groups, &machine)),

@@ -89,6 +89,18 @@ impl Object {
     pub fn write_json(&self, out: &mut Vec<u8>) {
         let (head, tail) = self.bytes.split_at(self.version_at);
         out.extend_from_slice(head);
+        self.write_version(tail, out);
+    }
+
+    /// Appends the JSON as an item of a list, which says once for all its items what they are: without `apiVersion` and
+    /// `kind`, with its `resourceVersion`.
+    pub fn write_item(&self, out: &mut Vec<u8>) {
+        out.push(b'{');
+        out.extend_from_slice(METADATA);
+        self.write_version(&self.bytes[self.version_at..], out);
+    }
+
+    fn write_version(&self, tail: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b"\"resourceVersion\":\"");
         out.extend_from_slice(self.revision.to_string().as_bytes());
         out.extend_from_slice(b"\",");
@@ -150,5 +162,17 @@ mod tests {
         assert_eq!(read, object.to_value().unwrap());
         assert_eq!(read["metadata"]["resourceVersion"], "42");
         assert_eq!(read["data"], value["data"]);
+    }
+
+    #[test]
+    fn an_item_of_a_list_says_not_what_it_is() {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"kind": "x", "apiVersion": "y"},
+            "metadata": {"name": "a"}});
+        let object = Object::from_stored("/k", Object::encode(&value).unwrap(), 42).unwrap();
+        let mut item = Vec::new();
+        object.write_item(&mut item);
+        let mut wanted = object.to_value().unwrap();
+        wanted.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
+        assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), wanted);
     }
 }

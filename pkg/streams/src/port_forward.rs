@@ -122,23 +122,32 @@ impl Server {
 
 async fn forward(target: &Target, dialer: &Dialer, data: Half, mut error: Stream) {
     let Half { mut stream, port, .. } = data;
-    let carried = match dialer(port).await {
-        Ok(mut connection) => tokio::io::copy_bidirectional(&mut stream, &mut connection).await.map(drop),
-        Err(error) => Err(error),
+    let mut connection = match dialer(port).await {
+        Ok(connection) => connection,
+        Err(cause) => {
+            let Target { pod, uid } = target;
+            let message = format!("error forwarding port {port} to pod {pod}, uid {uid}: {cause}");
+            tracing::debug!(message, "port-forward connection failed");
+            // A client that is gone cannot be told.
+            let _ = error.write_all(message.as_bytes()).await;
+            let _ = error.shutdown().await;
+            return stream.reset().await;
+        }
     };
-    if let Err(cause) = carried {
-        let Target { pod, uid } = target;
-        let message = format!("error forwarding port {port} to pod {pod}, uid {uid}: {cause}");
-        tracing::debug!(message, "port-forward connection failed");
-        // A client that is gone cannot be told.
-        let _ = error.write_all(message.as_bytes()).await;
-        let _ = error.shutdown().await;
-        stream.reset().await;
-        return;
+    match tokio::io::copy_bidirectional(&mut stream, &mut connection).await {
+        Ok(_) => {
+            // As above.
+            let _ = stream.shutdown().await;
+            let _ = error.shutdown().await;
+        }
+        // An end like any other, on either side, such as that of a server that does not read all it is sent. kubectl
+        // takes a word on the error stream for the end of all its connections.
+        Err(cause) => {
+            tracing::debug!(%cause, port, "port-forward connection broken off");
+            let _ = error.shutdown().await;
+            stream.reset().await;
+        }
     }
-    // As above.
-    let _ = stream.shutdown().await;
-    let _ = error.shutdown().await;
 }
 
 /// Reads of which request a stream is, for which port, and whether it is for data.

@@ -4,11 +4,42 @@
 use super::*;
 use crate::spdy::Headers;
 use kedge_base::Shutdown;
-use tokio::io::{AsyncReadExt as _, DuplexStream};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, DuplexStream, ReadBuf};
+
+const RESET: u16 = 82;
+
+/// A connection that the pod resets.
+struct Broken;
+
+impl AsyncRead for Broken {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Broken {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
 
 fn dialer() -> Dialer {
     Arc::new(|port| {
         Box::pin(async move {
+            if port == RESET {
+                return Ok(Box::new(Broken) as BoxIo);
+            }
             if port != 80 {
                 return Err(std::io::Error::other("connection refused"));
             }
@@ -56,6 +87,9 @@ async fn check(client: impl Io, server: DuplexStream, protocol: PortForward) {
         assert_eq!((a.1.as_str(), b.1.as_str()), ("", ""));
         let (_, message) = exchange(&session, 81, Some(2)).await;
         assert_eq!(message, "error forwarding port 81 to pod web, uid 1: connection refused");
+        // kubectl would end all its forwarding over a message here.
+        let (got, message) = exchange(&session, RESET, Some(3)).await;
+        assert_eq!((got.as_slice(), message.as_str()), (b"".as_slice(), ""), "a connection that breaks off ends alone");
         let (got, _) = exchange(&session, 80, None).await;
         assert_eq!(got, b"hello", "an old client without request ids");
         let odd = session.open(Headers::default().with("streamType", "data")).await.unwrap();

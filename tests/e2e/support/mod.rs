@@ -2,6 +2,7 @@
 
 pub mod images;
 mod node;
+mod terminal;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -10,9 +11,18 @@ use std::time::{Duration, Instant};
 
 pub use node::NodeGuard;
 use serde_json::Value;
+pub use terminal::Terminal;
 
 /// How long a state may take to come about; far more than it takes, for machines that stall.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The machine may be nearly full; that must not fail tests of something else.
+const NEVER_SHORT: [&str; 4] = [
+    "--kubelet-arg",
+    "eviction-hard=memory.available<1Mi,nodefs.available<0.1%,imagefs.available<0.1%",
+    "--kubelet-arg",
+    "image-gc-high-threshold=100",
+];
 
 /// Waits until `state` holds.
 ///
@@ -50,6 +60,16 @@ fn free_port() -> u16 {
     }
 }
 
+/// The user and the group of those who may do nothing.
+const NOBODY: u32 = 65_534;
+
+/// The product's binary, run without root's rights.
+pub fn as_nobody() -> Command {
+    let mut command = Command::new("setpriv");
+    command.arg(format!("--reuid={NOBODY}")).arg(format!("--regid={NOBODY}")).arg("--clear-groups").arg(binary());
+    command
+}
+
 /// A running `kedge server` with a data directory of its own; stopped and removed when dropped.
 pub struct TestCluster {
     dir: tempfile::TempDir,
@@ -57,30 +77,54 @@ pub struct TestCluster {
     flags: Vec<String>,
     process: Option<Child>,
     node: Option<NodeGuard>,
+    /// Whether the server runs as a user without rights.
+    nobody: bool,
+    /// The search path of the server, when it is not that of the tests.
+    path: Option<String>,
 }
 
 impl TestCluster {
     /// The control plane alone.
     pub fn control_plane() -> Self {
-        Self::start_with(None, &["--disable-agent"])
+        Self::start_with(None, &["--disable-agent"], None)
+    }
+
+    /// The control plane alone, as a user that is not root.
+    pub fn of_nobody() -> Self {
+        let mut cluster = Self::new(None, &["--disable-agent"], None);
+        cluster.nobody = true;
+        std::os::unix::fs::chown(cluster.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+        cluster.start();
+        cluster
     }
 
     /// One node that is ready and has the test images. Nodes share the host, so there is one at a time.
     pub fn node() -> Self {
-        let guard = NodeGuard::acquire();
-        let kubelet_port = free_port().to_string();
-        let cluster = Self::start_with(Some(guard), &["--node-name", "n1", "--kubelet-port", &kubelet_port]);
+        let cluster = Self::node_that_may_not_run(None);
         cluster.wait_for_node();
         images::import(&cluster.runtime_socket());
         cluster
     }
 
-    fn start_with(node: Option<NodeGuard>, flags: &[&str]) -> Self {
-        let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
-        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        let mut cluster = Self { dir, port: free_port(), flags, process: None, node };
+    /// A server with a node that finds its programs in `path`, and need not become ready.
+    pub fn node_that_may_not_run(path: Option<&str>) -> Self {
+        let guard = NodeGuard::acquire();
+        let kubelet_port = free_port().to_string();
+        let mut flags = vec!["--node-name", "n1", "--kubelet-port", &kubelet_port];
+        flags.extend(NEVER_SHORT);
+        Self::start_with(Some(guard), &flags, path)
+    }
+
+    fn start_with(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
+        let mut cluster = Self::new(node, flags, path);
         cluster.start();
         cluster
+    }
+
+    fn new(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
+        let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
+        let flags = flags.iter().map(|f| (*f).to_owned()).collect();
+        Self { dir, port: free_port(), flags, process: None, node, nobody: false, path: path.map(str::to_owned) }
     }
 
     /// Starts the server and waits until it is ready.
@@ -99,7 +143,7 @@ impl TestCluster {
 
     /// The command line of this server.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(binary());
+        let mut command = if self.nobody { as_nobody() } else { Command::new(binary()) };
         command
             .arg("server")
             .args(["--config", "/dev/null"])
@@ -109,6 +153,9 @@ impl TestCluster {
             .arg("--write-kubeconfig")
             .arg(self.kubeconfig())
             .args(&self.flags);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
         command
     }
 
@@ -193,7 +240,8 @@ impl TestCluster {
         });
     }
 
-    fn wait_for_node(&self) {
+    /// Waits until the node can run pods.
+    pub fn wait_for_node(&self) {
         let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
         self.wait_for("True", &["get", "nodes", "-o", ready]);
         self.wait_for(

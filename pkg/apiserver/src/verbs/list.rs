@@ -86,6 +86,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
             respond::object(StatusCode::OK, &list, accepted.format)
         }
         Shape::Object => {
+            items.iter_mut().for_each(without_type);
             let kind = kedge_schema::list_kind(served.info.kind);
             let list = json!({"kind": kind, "apiVersion": served.info.api_version(), "metadata": meta, "items": items});
             respond::object(StatusCode::OK, &list, accepted.format)
@@ -155,6 +156,14 @@ fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListM
     meta
 }
 
+/// The items of a list of a built-in kind do not repeat what they are.
+fn without_type(item: &mut Value) {
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
+}
+
 /// The list as JSON, without building a tree.
 fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<Vec<u8>, Status> {
     let size: usize = listing.objects.iter().map(|(_, object)| object.size_hint() + 1).sum();
@@ -169,7 +178,7 @@ fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<
         if i > 0 {
             out.push(b',');
         }
-        object.write_json(&mut out);
+        object.write_item(&mut out);
     }
     out.extend_from_slice(b"]}\n");
     Ok(out)

@@ -6,13 +6,8 @@ use std::path::Path;
 
 use tracing::warn;
 
+use crate::eviction::{Limit, Thresholds};
 use crate::generate::Machine;
-
-/// Upstream's default hard eviction thresholds; what lies below them is not for pods.
-const MEMORY_RESERVED: i64 = 100 << 20;
-pub(super) const DISK_RESERVED_PERCENT: i64 = 10;
-/// A board with less memory than twice the reserve keeps a tenth instead.
-const SMALL_MEMORY: i64 = 2 * MEMORY_RESERVED;
 
 /// The facts about a machine.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +17,9 @@ pub(crate) struct MachineInfo {
     pub(crate) memory: i64,
     pub(crate) swap: i64,
     pub(crate) ephemeral_storage: i64,
+    /// What lies below the eviction thresholds, which is not for pods.
+    pub(crate) memory_reserved: i64,
+    pub(crate) storage_reserved: i64,
     /// Bytes set aside, by page size such as `2Mi`.
     pub(crate) hugepages: BTreeMap<String, i64>,
     pub(crate) machine_id: String,
@@ -33,16 +31,20 @@ pub(crate) struct MachineInfo {
 
 impl MachineInfo {
     /// Looks at this machine. `root` is on the file system that counts as ephemeral storage.
-    pub(crate) fn detect(root: &Path) -> MachineInfo {
+    pub(crate) fn detect(root: &Path, thresholds: &Thresholds) -> MachineInfo {
         let meminfo = read("/proc/meminfo");
         let os_release = read("/etc/os-release");
         let machine_id = first(&["/etc/machine-id", "/var/lib/dbus/machine-id"]);
         let uuid = first(&["/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid"]).to_lowercase();
+        let (memory, storage) = (kilobytes(&meminfo, "MemTotal"), disk_size(root));
+        let reserved = |limit: Option<Limit>, total| limit.map_or(0, |limit| limit.of(total));
         MachineInfo {
+            memory_reserved: reserved(thresholds.memory, memory),
+            storage_reserved: reserved(thresholds.nodefs, storage),
             cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
-            memory: kilobytes(&meminfo, "MemTotal"),
+            memory,
             swap: kilobytes(&meminfo, "SwapTotal"),
-            ephemeral_storage: disk_size(root),
+            ephemeral_storage: storage,
             hugepages: hugepages(Path::new("/sys/kernel/mm/hugepages")),
             // Boards without firmware tables are told apart by their machine id.
             system_uuid: if uuid.is_empty() { machine_id.clone() } else { uuid },
@@ -67,17 +69,12 @@ impl MachineInfo {
     /// Memory for pods: less what keeps the node itself alive, and what is set aside as huge pages.
     pub(crate) fn allocatable_memory(&self) -> i64 {
         let huge: i64 = self.hugepages.values().sum();
-        (self.memory - memory_reserve(self.memory) - huge).max(0)
+        (self.memory - self.memory_reserved - huge).max(0)
     }
 
     pub(crate) fn allocatable_storage(&self) -> i64 {
-        self.ephemeral_storage - self.ephemeral_storage / 100 * DISK_RESERVED_PERCENT
+        (self.ephemeral_storage - self.storage_reserved).max(0)
     }
-}
-
-/// The memory that is not for pods, of so much.
-pub(super) fn memory_reserve(total: i64) -> i64 {
-    if total < SMALL_MEMORY { total / 10 } else { MEMORY_RESERVED }
 }
 
 /// The architecture by Go's names.
@@ -151,7 +148,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_something() {
-        let info = MachineInfo::detect(Path::new("/"));
+        let info = MachineInfo::detect(Path::new("/"), &Thresholds::default());
         assert!(info.cpus > 0 && info.memory > 0 && info.ephemeral_storage > 0);
         assert!(info.allocatable_memory() < info.memory);
         assert!(!info.kernel_version.is_empty() && !info.boot_id.is_empty());

@@ -8,7 +8,7 @@ mod pressure;
 mod register;
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use serde_json::Value;
 use tracing::{debug, info, warn};
 
 use crate::cgroups::Cgroups;
+use crate::eviction::Thresholds;
 use crate::generate::Machine;
 use crate::kubelet::Kubelet;
 use machine::MachineInfo;
@@ -35,8 +36,8 @@ pub(crate) fn reference(name: &str) -> ObjectReference {
 }
 
 /// What containers are limited against on this machine.
-pub(crate) fn machine(cgroups: Option<&dyn Cgroups>) -> Machine {
-    MachineInfo::detect(Path::new("/")).machine(cgroups.is_some_and(|c| c.version() == "v2"))
+pub(crate) fn machine(cgroups: Option<&dyn Cgroups>, thresholds: &Thresholds) -> Machine {
+    MachineInfo::detect(Path::new("/"), thresholds).machine(cgroups.is_some_and(|c| c.version() == "v2"))
 }
 
 /// Registers the node, then keeps its status and lease up to date until shutdown. Returns at once.
@@ -48,8 +49,8 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
     }
     let keeper = Keeper {
         kubelet: kubelet.clone(),
-        info: Arc::new(MachineInfo::detect(&kubelet.config.root_dir)),
-        pressure: PressureGauge::default(),
+        info: Arc::new(MachineInfo::detect(&kubelet.config.root_dir, &kubelet.config.args.eviction_hard)),
+        pressure: PressureGauge::new(&kubelet.config.args),
         reported: None,
         seen: HashMap::new(),
     };
@@ -104,7 +105,8 @@ impl Keeper {
 
     async fn inputs(&mut self) -> object::Inputs {
         let kubelet = self.kubelet.clone();
-        let pressure = self.pressure.read(&kubelet.config.root_dir, kubelet.clock.monotonic());
+        let images_dir = self.images_dir().await;
+        let pressure = self.pressure.read(&kubelet.config.root_dir, &images_dir, kubelet.clock.monotonic());
         let images = match kubelet.runtime.list_images().await {
             Ok(images) => images,
             Err(error) => {
@@ -124,6 +126,13 @@ impl Keeper {
             runtime,
             now: kubelet.clock.now(),
         }
+    }
+
+    /// Where the runtime keeps images; while it does not answer, the disk of pods stands for it.
+    async fn images_dir(&self) -> PathBuf {
+        let info = self.kubelet.runtime.image_fs_info().await.unwrap_or_default();
+        let id = info.image_filesystems.into_iter().next().and_then(|f| f.fs_id);
+        id.map_or_else(|| self.kubelet.config.root_dir.clone(), |id| id.mountpoint.into())
     }
 
     async fn round(&mut self) -> Result<(), kedge_client::Error> {

@@ -92,13 +92,13 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
         "cpu": info.cpus.to_string(),
         "memory": kilobytes(info.memory),
         "ephemeral-storage": kilobytes(info.ephemeral_storage),
-        "pods": config.max_pods.to_string(),
+        "pods": config.args.max_pods.to_string(),
     });
     let mut allocatable = json!({
         "cpu": info.cpus.to_string(),
         "memory": kilobytes(info.allocatable_memory()),
         "ephemeral-storage": info.allocatable_storage().to_string(),
-        "pods": config.max_pods.to_string(),
+        "pods": config.args.max_pods.to_string(),
     });
     for (size, amount) in &info.hugepages {
         let name = format!("hugepages-{size}");

@@ -9,6 +9,8 @@ use parking_lot::RwLock;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::RuntimeProblem;
+
 /// Upstream's period of `updateRuntimeUp`.
 const PERIOD: Duration = Duration::from_secs(5);
 /// While the runtime does not answer, it is asked sooner at first.
@@ -55,14 +57,15 @@ impl Health {
 pub(crate) struct RuntimeHealth {
     runtime: Arc<dyn Runtime>,
     clock: SharedClock,
+    problem: RuntimeProblem,
     latest: RwLock<Health>,
     changed: watch::Sender<u64>,
 }
 
 impl RuntimeHealth {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, clock: SharedClock) -> Arc<RuntimeHealth> {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, clock: SharedClock, problem: RuntimeProblem) -> Arc<RuntimeHealth> {
         let latest = RwLock::new(Health::unknown());
-        Arc::new(RuntimeHealth { runtime, clock, latest, changed: watch::Sender::new(0) })
+        Arc::new(RuntimeHealth { runtime, clock, problem, latest, changed: watch::Sender::new(0) })
     }
 
     pub(crate) fn get(&self) -> Health {
@@ -82,9 +85,15 @@ impl RuntimeHealth {
     /// Asks now.
     pub(crate) async fn check(&self) {
         let next = match self.ask().await {
-            Ok(health) => health,
+            Ok(health) => {
+                self.problem.clear();
+                health
+            }
             Err(error) => Health {
-                runtime_error: Some(format!("container runtime is down: {}", error.message())),
+                runtime_error: Some(format!(
+                    "container runtime is down: {}",
+                    self.problem.get().unwrap_or_else(|| error.message())
+                )),
                 network_error: None,
                 ..self.get()
             },
@@ -117,13 +126,18 @@ impl RuntimeHealth {
         let health = self.clone();
         tasks.spawn_until_shutdown("runtime-health", async move {
             let mut retry = Backoff::new(RETRY, PERIOD, 20);
+            let mut problem = health.problem.subscribe();
             loop {
                 health.check().await;
-                if health.get().error().is_none() {
+                let wait = if health.get().error().is_none() {
                     retry.reset();
-                    health.clock.sleep(PERIOD).await;
+                    PERIOD
                 } else {
-                    health.clock.sleep(retry.next()).await;
+                    retry.next()
+                };
+                tokio::select! {
+                    () = health.clock.sleep(wait) => {}
+                    Ok(()) = problem.changed() => retry.reset(),
                 }
             }
         });
@@ -146,11 +160,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_runtime_that_answers_is_healthy() {
-        let health = RuntimeHealth::new(Arc::new(FakeRuntime::default()), kedge_base::system_clock());
+        let health =
+            RuntimeHealth::new(Arc::new(FakeRuntime::default()), kedge_base::system_clock(), RuntimeProblem::default());
         assert!(health.get().error().is_some());
         health.check().await;
         assert_eq!(health.get().error(), None);
         assert_eq!(health.get().runtime_version(), "fake://1.0.0");
+    }
+
+    #[tokio::test]
+    async fn what_is_known_of_a_runtime_that_does_not_run_is_told_until_it_answers() {
+        let (runtime, problem) = (Arc::new(FakeRuntime::default()), RuntimeProblem::default());
+        let health = RuntimeHealth::new(runtime.clone(), kedge_base::system_clock(), problem.clone());
+        runtime.fail("version", "nobody listens");
+        health.check().await;
+        assert_eq!(health.get().error().as_deref(), Some("container runtime is down: nobody listens"));
+        problem.set("containerd is not installed");
+        health.check().await;
+        assert_eq!(health.get().error().as_deref(), Some("container runtime is down: containerd is not installed"));
+        let answers = Arc::new(FakeRuntime::default());
+        RuntimeHealth::new(answers, kedge_base::system_clock(), problem.clone()).check().await;
+        assert_eq!(problem.get(), None);
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod health;
 pub(crate) mod labels;
 mod observe;
 mod pleg;
+mod problem;
 
 use jiff::Timestamp;
 
 pub(crate) use health::{Health, RuntimeHealth};
 pub(crate) use observe::{list_pod, observe};
 pub(crate) use pleg::Pleg;
+pub use problem::RuntimeProblem;
 
 /// A container's state in the runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -159,7 +159,8 @@ impl Volumes {
             Ok(())
         };
         write().map_err(|error| error.to_string())?;
-        Ok(MountedVolume { path, ..MountedVolume::default() })
+        // Whatever the pod says: what a container wrote here would be lost with the next change of the source.
+        Ok(MountedVolume { path, read_only: true, image: None })
     }
 
     /// Unmounts everything below a pod's directory and removes it. What is not ours to remove stays behind its mount.

@@ -42,7 +42,7 @@ pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), 
         node_name: &kubelet.config.node_name,
         labels: &labels,
         machine: &kubelet.machine,
-        max_pods: kubelet.config.max_pods,
+        max_pods: kubelet.config.args.max_pods,
     };
     admit(pod, &others, &offer)
 }

@@ -13,10 +13,8 @@ use tracing::{debug, info, warn};
 use crate::kubelet::Kubelet;
 use crate::node;
 
-/// Upstream's `ImageGCPeriod`, `imageGCHighThresholdPercent`, `imageGCLowThresholdPercent` and `imageMinimumGCAge`.
+/// Upstream's `ImageGCPeriod` and `imageMinimumGCAge`.
 const PERIOD: Duration = Duration::from_secs(300);
-const HIGH: u64 = 85;
-const LOW: u64 = 80;
 const MIN_AGE: Duration = Duration::from_secs(120);
 
 /// What is remembered of an image, on the monotonic clock.
@@ -28,6 +26,10 @@ struct Seen {
 
 /// Starts to look at the disk of images.
 pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) {
+    // As upstream has it, a high mark of 100 percent turns this off.
+    if kubelet.config.args.image_gc_high >= 100 {
+        return;
+    }
     tasks.spawn_until_shutdown("image-gc", async move {
         let mut seen = HashMap::new();
         loop {
@@ -49,10 +51,11 @@ async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<()
     let info = kubelet.runtime.image_fs_info().await?;
     let path = info.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|id| id.mountpoint.clone());
     let Some((capacity, available)) = path.as_deref().and_then(space) else { return Ok(()) };
-    if capacity == 0 || used_percent(capacity, available) < HIGH {
+    let (high, low) = (u64::from(kubelet.config.args.image_gc_high), u64::from(kubelet.config.args.image_gc_low));
+    if capacity == 0 || used_percent(capacity, available) < high {
         return Ok(());
     }
-    let wanted = (capacity / 100 * (100 - LOW)).saturating_sub(available);
+    let wanted = (capacity / 100 * (100 - low)).saturating_sub(available);
     let mut freed = 0;
     for image in unused(&images, &used, seen, now) {
         if freed >= wanted {
