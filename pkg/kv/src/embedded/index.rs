@@ -81,8 +81,8 @@ pub(super) struct Index {
     history_bytes: u64,
     /// When a span of [`MARK`] began, and the newest revision in it.
     marks: VecDeque<(Duration, u64)>,
-    /// A checkpoint of this revision is being written: what it needs is not forgotten.
-    pinned: Option<u64>,
+    /// Revisions that somebody reads in slices, with how many do: what they need is not forgotten.
+    pins: BTreeMap<u64, usize>,
     live_bytes: u64,
 }
 
@@ -199,7 +199,7 @@ impl Index {
 
     /// Forgets what is compacted and not pinned; returns whether more is left.
     pub(super) fn forget_some(&mut self) -> bool {
-        let until = self.pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted));
+        let until = self.pins.keys().next().map_or(self.compacted, |pinned| self.compacted.min(*pinned));
         for _ in 0..FORGET {
             if self.history.front().is_none_or(|past| past.revision > until) {
                 return false;
@@ -224,8 +224,8 @@ impl Index {
         while let Some((_, revision)) = self.marks.pop_front_if(|(began, _)| *began + MARK + keep.age <= now) {
             until = until.max(revision);
         }
-        // While a checkpoint is written nothing would be gained by compacting for the sake of memory.
-        if self.history_bytes > keep.bytes && self.pinned.is_none() {
+        // While somebody reads in slices nothing would be gained by compacting for the sake of memory.
+        if self.history_bytes > keep.bytes && self.pins.is_empty() {
             let mut excess = self.history_bytes - keep.bytes;
             for past in &self.history {
                 until = until.max(past.revision);
@@ -244,13 +244,19 @@ impl Index {
         self.marks.front().map(|(began, _)| *began + MARK + keep.age)
     }
 
-    /// Keeps all that is needed to read `revision`, until [`Index::unpin`].
-    pub(super) fn pin(&mut self, revision: u64) {
-        self.pinned = Some(revision);
+    /// Keeps all that is needed to read the state of now in slices, until [`Index::unpin`]. Returns its revision.
+    pub(super) fn pin(&mut self) -> u64 {
+        *self.pins.entry(self.revision).or_default() += 1;
+        self.revision
     }
 
-    pub(super) fn unpin(&mut self) {
-        self.pinned = None;
+    pub(super) fn unpin(&mut self, revision: u64) {
+        if let Some(count) = self.pins.get_mut(&revision) {
+            *count -= 1;
+            if *count == 0 {
+                self.pins.remove(&revision);
+            }
+        }
     }
 
     /// The newest revision is at least this one.

@@ -22,6 +22,7 @@ mod log;
 mod observers;
 mod recover;
 mod space;
+mod transfer;
 mod upkeep;
 mod view;
 mod writer;
@@ -45,6 +46,7 @@ pub use index::History;
 use index::Index;
 use leases::Leases;
 use observers::Observers;
+pub use transfer::Contents;
 use view::{Execution, Overlay, View};
 use writer::Writer;
 
@@ -114,8 +116,8 @@ impl Embedded {
     /// When another process has the directory, it cannot be written, or a file is damaged or too new.
     pub fn open(options: Options) -> Result<Self, Error> {
         let (log, recovered) = log::Log::open(&options)?;
-        let recover::Recovered { mut index, leases, ceiling, closed, .. } = recovered;
-        if !closed && ceiling > index.revision() {
+        let recover::Recovered { mut index, leases, ceiling, .. } = recovered;
+        if ceiling > index.revision() {
             info!(revision = ceiling, "the store was not closed in order: revisions go on where they may have been");
             index.advance(ceiling);
         }
@@ -178,7 +180,7 @@ impl Embedded {
     }
 
     /// A transaction that writes nothing needs no writer.
-    fn read(&self, txn: &Txn) -> Result<TxnResult, Error> {
+    fn look(&self, txn: &Txn) -> Result<TxnResult, Error> {
         let index = self.shared.index.read();
         let mut overlay = Overlay::on(index.revision());
         let path = View { index: &index, overlay: &overlay }.path(txn);
@@ -215,7 +217,7 @@ impl Kv for Embedded {
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         check::txn(&txn)?;
         if check::is_read_only(&txn) {
-            return self.read(&txn);
+            return self.look(&txn);
         }
         self.ask(|answer| Request::Txn { txn, answer }).await
     }

@@ -19,8 +19,6 @@ pub(super) struct Recovered {
     pub leases: Leases,
     /// No revision beyond this was shown to anybody.
     pub ceiling: u64,
-    /// Whether the store was closed in order, so that its newest revision is known.
-    pub closed: bool,
     pub identity: Option<u64>,
     /// The segment to go on with.
     pub tail: Option<Tail>,
@@ -80,7 +78,6 @@ pub(super) fn recover(files: &dyn Files, dir: &Path, history: &History) -> Resul
             index: Index::at(1, 0),
             leases: Leases::default(),
             ceiling: 0,
-            closed: false,
             identity: None,
             tail: None,
             stale,
@@ -133,11 +130,13 @@ impl Recovery<'_> {
 
     fn segment(&mut self, path: &Path, number: u64, last: bool, first: bool) -> Result<(), Error> {
         let data = self.files.read(path).map_err(|e| Error::io("cannot read", path, e))?;
-        let blank = data.iter().take(HEADER).all(|byte| *byte == 0);
+        let blank = data.len() < HEADER || data[..HEADER].iter().all(|byte| *byte == 0);
         // A segment is durable as a file before a checkpoint relies on it.
         if last && blank && !(first && number > 1) {
             let corrupt = |what: &str| Error::Corrupt { path: path.to_owned(), offset: 0, what: what.to_owned() };
-            format::judge_end(&data, 0).map_err(corrupt)?;
+            if data.len() >= HEADER {
+                format::judge_end(&data, 0).map_err(corrupt)?;
+            }
             // Its creation was not finished, so it holds nothing.
             self.state.stale.push(path.to_owned());
             return Ok(());
@@ -192,7 +191,6 @@ impl Recovery<'_> {
             |what: &str| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.to_owned() };
         let state = &mut self.state;
         let before = state.index.revision();
-        state.closed = false;
         while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
             match record {
                 Record::Change(change) => {
@@ -207,7 +205,7 @@ impl Recovery<'_> {
                 Record::Ceiling { revision } => state.ceiling = revision,
                 Record::Closed { revision } => {
                     state.index.advance(revision);
-                    (state.ceiling, state.closed) = (revision, true);
+                    state.ceiling = revision;
                 }
             }
         }
