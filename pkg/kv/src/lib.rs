@@ -13,12 +13,13 @@ mod error;
 mod etcd;
 pub mod files;
 mod lease_reuse;
+mod lock;
 
 pub use api::{
     Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order,
     Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
-pub use embedded::{Embedded, Options};
+pub use embedded::{Embedded, History, Options};
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};
 pub use lease_reuse::LeaseReuse;

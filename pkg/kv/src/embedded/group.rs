@@ -39,8 +39,35 @@ impl Waiting {
     }
 }
 
+/// What the writer is asked for.
+pub(super) enum Request {
+    Txn { txn: Txn, answer: Answer<TxnResult> },
+    Grant { id: Option<LeaseId>, seconds: u64, answer: Answer<Lease> },
+    Revoke { id: LeaseId, answer: Answer<()> },
+    Compact { revision: u64, answer: Answer<()> },
+}
+
+impl Request {
+    pub(super) fn refuse(self, err: &Error) {
+        match self {
+            Self::Txn { answer, .. } => drop(answer.send(Err(err.clone()))),
+            Self::Grant { answer, .. } => drop(answer.send(Err(err.clone()))),
+            Self::Revoke { answer, .. } | Self::Compact { answer, .. } => drop(answer.send(Err(err.clone()))),
+        }
+    }
+}
+
+/// What requests are judged by.
+pub(super) struct Context<'a> {
+    pub index: &'a Index,
+    pub leases: &'a Leases,
+    pub now: Duration,
+    /// Why values cannot be put at the moment.
+    pub no_space: Option<&'a Error>,
+}
+
 /// What came of a transaction.
-pub(super) enum Decided {
+enum Decided {
     Result(TxnResult),
     /// It reads a past state that is not committed yet: the group has to be committed first.
     Later,
@@ -53,7 +80,7 @@ pub(super) struct Group {
     /// Whether somebody is promised that it is durable.
     pub synced: bool,
     overlay: Overlay,
-    granted: HashMap<LeaseId, u64>,
+    granted: HashSet<LeaseId>,
     revoked: HashSet<LeaseId>,
 }
 
@@ -65,7 +92,7 @@ impl Group {
             waiting: Vec::new(),
             synced: false,
             overlay: Overlay::on(revision),
-            granted: HashMap::new(),
+            granted: HashSet::new(),
             revoked: HashSet::new(),
         }
     }
@@ -74,22 +101,43 @@ impl Group {
         self.overlay.revision()
     }
 
+    /// Takes a request in, or refuses it. Gives it back when the group has to be committed before.
+    pub(super) fn request(&mut self, frame: &mut BytesMut, cx: &Context<'_>, request: Request) -> Option<Request> {
+        match request {
+            Request::Txn { txn, answer } => match self.txn(frame, cx, &txn) {
+                Ok(Decided::Result(result)) => self.waiting.push(Waiting::Txn(answer, result)),
+                Ok(Decided::Later) => return Some(Request::Txn { txn, answer }),
+                Err(err) => drop(answer.send(Err(err))),
+            },
+            Request::Grant { id, seconds, answer } => match self.grant(frame, cx, id, seconds) {
+                Ok(lease) => self.waiting.push(Waiting::Granted(answer, lease)),
+                Err(err) => drop(answer.send(Err(err))),
+            },
+            Request::Revoke { id, answer } => {
+                if self.lease_exists(cx.leases, id) {
+                    self.synced = true;
+                    self.revoke(frame, cx, id, usize::MAX);
+                    self.waiting.push(Waiting::Done(answer));
+                } else {
+                    drop(answer.send(Err(Error::LeaseNotFound(id))));
+                }
+            }
+            Request::Compact { revision, answer } => match self.compact(frame, cx, revision) {
+                Ok(()) => self.waiting.push(Waiting::Done(answer)),
+                Err(err) => drop(answer.send(Err(err))),
+            },
+        }
+        None
+    }
+
     /// Decides a transaction and takes its changes in; an error leaves no trace.
-    pub(super) fn txn(
-        &mut self,
-        frame: &mut BytesMut,
-        index: &Index,
-        leases: &Leases,
-        now: Duration,
-        txn: &Txn,
-    ) -> Result<Decided, Error> {
-        let view = View { index, overlay: &self.overlay };
-        let path = view.path(txn);
+    fn txn(&mut self, frame: &mut BytesMut, cx: &Context<'_>, txn: &Txn) -> Result<Decided, Error> {
+        let index = cx.index;
+        let path = View { index, overlay: &self.overlay }.path(txn);
         let mut later = false;
         path.try_each(txn, &mut |op| match op {
-            Op::Put { lease, .. } if *lease != 0 && !self.has_lease(leases, *lease, now) => {
-                Err(Error::LeaseNotFound(*lease))
-            }
+            Op::Put { lease, .. } if *lease != 0 && !self.has_lease(cx, *lease) => Err(Error::LeaseNotFound(*lease)),
+            Op::Put { .. } => cx.no_space.map_or(Ok(()), |err| Err(err.clone())),
             Op::Range(range) => match range.revision {
                 Some(revision) if revision > index.revision() && revision <= self.revision() => {
                     later = true;
@@ -101,7 +149,7 @@ impl Group {
                 Some(revision) => index.readable(revision),
                 None => Ok(()),
             },
-            _ => Ok(()),
+            Op::Delete(_) | Op::Txn(_) => Ok(()),
         })?;
         if later {
             return Ok(Decided::Later);
@@ -121,54 +169,83 @@ impl Group {
         }
     }
 
-    fn record(&mut self, frame: &mut BytesMut, record: Record) {
+    /// Adds a record that changes no key.
+    pub(super) fn record(&mut self, frame: &mut BytesMut, record: Record) {
         format::put_record(frame, &record);
         self.records.push(record);
     }
 
-    fn has_lease(&self, leases: &Leases, id: LeaseId, now: Duration) -> bool {
-        self.granted.contains_key(&id) || (leases.is_alive(id, now) && !self.revoked.contains(&id))
+    fn has_lease(&self, cx: &Context<'_>, id: LeaseId) -> bool {
+        self.granted.contains(&id) || (cx.leases.is_alive(id, cx.now) && !self.revoked.contains(&id))
     }
 
     /// Whether a lease has this id, be it alive or not.
-    pub(super) fn lease_exists(&self, leases: &Leases, id: LeaseId) -> bool {
-        self.granted.contains_key(&id) || (leases.exists(id) && !self.revoked.contains(&id))
+    fn lease_exists(&self, leases: &Leases, id: LeaseId) -> bool {
+        self.granted.contains(&id) || (leases.exists(id) && !self.revoked.contains(&id))
     }
 
-    pub(super) fn grant(&mut self, frame: &mut BytesMut, id: LeaseId, seconds: u64) {
-        self.granted.insert(id, seconds);
-        self.record(frame, Record::Grant { id, seconds });
-    }
-
-    pub(super) fn compact(&mut self, frame: &mut BytesMut, revision: u64) {
-        self.record(frame, Record::Compaction { revision });
-    }
-
-    /// Deletes the keys of a lease and then the lease; with `batches` limited, only so many transactions of keys, and the
-    /// lease when none is left. Returns whether it is gone.
-    pub(super) fn revoke(
+    fn grant(
         &mut self,
         frame: &mut BytesMut,
-        index: &Index,
-        leases: &Leases,
-        id: LeaseId,
-        batches: usize,
-    ) -> bool {
-        let mut keys = self.lease_keys(leases, id);
-        let gone = keys.len() <= LEASE_KEYS.saturating_mul(batches);
-        keys.truncate(LEASE_KEYS.saturating_mul(batches));
+        cx: &Context<'_>,
+        id: Option<LeaseId>,
+        seconds: u64,
+    ) -> Result<Lease, Error> {
+        let id = match id.filter(|id| *id != 0) {
+            Some(id) if self.lease_exists(cx.leases, id) => return Err(Error::LeaseExists(id)),
+            Some(id) => id,
+            None => loop {
+                // Positive, as etcd's are.
+                let id = (kedge_base::random::u64() >> 1) as LeaseId;
+                if id != 0 && !self.lease_exists(cx.leases, id) {
+                    break id;
+                }
+            },
+        };
+        self.granted.insert(id);
+        self.record(frame, Record::Grant { id, seconds });
+        Ok(Lease { id, ttl: Duration::from_secs(seconds) })
+    }
+
+    fn compact(&mut self, frame: &mut BytesMut, cx: &Context<'_>, revision: u64) -> Result<(), Error> {
+        if revision > self.revision() {
+            return Err(Error::FutureRevision { requested: revision, current: self.revision() });
+        }
+        let compacted = cx.index.compacted();
+        if revision <= compacted {
+            return Err(Error::Compacted { requested: revision, compacted });
+        }
+        self.record(frame, Record::Compaction { revision });
+        Ok(())
+    }
+
+    /// Deletes the keys of leases that have run out, and the leases.
+    pub(super) fn expire(&mut self, frame: &mut BytesMut, cx: &Context<'_>, limit: usize) {
+        for id in cx.leases.expired(cx.now, limit) {
+            if self.lease_exists(cx.leases, id) {
+                self.revoke(frame, cx, id, 1);
+            }
+        }
+    }
+
+    /// Deletes the keys of a lease and then the lease. With `batches` limited, only so many transactions of keys; the
+    /// lease goes when no key is left.
+    fn revoke(&mut self, frame: &mut BytesMut, cx: &Context<'_>, id: LeaseId, batches: usize) {
+        let mut keys = self.lease_keys(cx.leases, id);
+        let limit = LEASE_KEYS.saturating_mul(batches);
+        let all = keys.len() <= limit;
+        keys.truncate(limit);
         for batch in keys.chunks(LEASE_KEYS) {
-            let mut execution = Execution::new(index, &mut self.overlay);
+            let mut execution = Execution::new(cx.index, &mut self.overlay);
             execution.delete_keys(batch);
             let changes = execution.changes;
             self.take(frame, changes);
         }
-        if gone {
+        if all {
             self.granted.remove(&id);
             self.revoked.insert(id);
             self.record(frame, Record::Revoke { id });
         }
-        gone
     }
 
     fn lease_keys(&self, leases: &Leases, id: LeaseId) -> Vec<Bytes> {

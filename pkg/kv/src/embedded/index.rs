@@ -1,6 +1,8 @@
 //! The state in memory: for every key its versions, as far back as the history goes.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -41,7 +43,33 @@ struct Past {
     key: Bytes,
     /// Whether it replaced something, which goes when the history begins later.
     replaced: bool,
+    /// What it costs to know it.
+    bytes: u64,
 }
+
+/// How much of the past can be read. Whatever ends it first, ends it.
+#[derive(Debug, Clone, Copy)]
+pub struct History {
+    /// Revisions.
+    pub revisions: u64,
+    /// Time since a value was replaced.
+    pub age: Duration,
+    /// Memory for what was replaced.
+    pub bytes: u64,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 64 << 20 }
+    }
+}
+
+/// The age of changes is known to this precision.
+const MARK: Duration = Duration::from_secs(10);
+/// Changes that are forgotten in one go, so that readers do not wait for long.
+const FORGET: usize = 8_192;
+/// What a past change costs beside its key and the value that it replaced.
+const PAST: u64 = 160;
 
 /// All keys.
 #[derive(Debug, Default)]
@@ -50,6 +78,11 @@ pub(super) struct Index {
     revision: u64,
     compacted: u64,
     history: VecDeque<Past>,
+    history_bytes: u64,
+    /// When a span of [`MARK`] began, and the newest revision in it.
+    marks: VecDeque<(Duration, u64)>,
+    /// A checkpoint of this revision is being written: what it needs is not forgotten.
+    pinned: Option<u64>,
     live_bytes: u64,
 }
 
@@ -149,7 +182,9 @@ impl Index {
         } else {
             self.keys.insert(key.clone(), Versions { latest: new, older: Vec::new() });
         }
-        self.history.push_back(Past { revision, key: key.clone(), replaced });
+        let bytes = PAST + previous.as_ref().map_or(0, |kv| (kv.key.len() + kv.value.len()) as u64);
+        self.history_bytes += bytes;
+        self.history.push_back(Past { revision, key: key.clone(), replaced, bytes });
         let size = |kv: &Option<KeyValue>| kv.as_ref().map_or(0, |kv| (kv.key.len() + kv.value.len()) as u64);
         self.live_bytes += size(&current);
         self.live_bytes -= size(&previous);
@@ -158,14 +193,90 @@ impl Index {
 
     /// Forgets what was replaced at or before `revision`.
     pub(super) fn compact(&mut self, revision: u64) {
-        let revision = revision.min(self.revision);
-        self.compacted = self.compacted.max(revision);
-        while self.history.front().is_some_and(|past| past.revision <= revision) {
-            let Some(past) = self.history.pop_front() else { break };
+        self.compacted = self.compacted.max(revision.min(self.revision));
+        self.forget_some();
+    }
+
+    /// Forgets what is compacted and not pinned; returns whether more is left.
+    pub(super) fn forget_some(&mut self) -> bool {
+        let until = self.pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted));
+        for _ in 0..FORGET {
+            if self.history.front().is_none_or(|past| past.revision > until) {
+                return false;
+            }
+            let Some(past) = self.history.pop_front() else { return false };
+            self.history_bytes -= past.bytes;
             if past.replaced {
-                self.forget(&past.key, revision);
+                self.forget(&past.key, until);
             }
         }
+        true
+    }
+
+    /// Forgets what lies outside of the history that is to be kept.
+    pub(super) fn trim(&mut self, keep: &History, now: Duration) {
+        let mut until = self.revision.saturating_sub(keep.revisions);
+        match self.marks.back_mut() {
+            Some((_, revision)) if *revision >= self.revision => {}
+            Some((began, revision)) if *began + MARK > now => *revision = self.revision,
+            _ => self.marks.push_back((now, self.revision)),
+        }
+        while let Some((_, revision)) = self.marks.pop_front_if(|(began, _)| *began + MARK + keep.age <= now) {
+            until = until.max(revision);
+        }
+        // While a checkpoint is written nothing would be gained by compacting for the sake of memory.
+        if self.history_bytes > keep.bytes && self.pinned.is_none() {
+            let mut excess = self.history_bytes - keep.bytes;
+            for past in &self.history {
+                until = until.max(past.revision);
+                excess = excess.saturating_sub(past.bytes);
+                if excess == 0 {
+                    break;
+                }
+            }
+        }
+        self.compact(until);
+    }
+
+    /// When the oldest part of the history is to be forgotten for its age.
+    pub(super) fn trim_due(&self, keep: &History) -> Option<Duration> {
+        self.history.front()?;
+        self.marks.front().map(|(began, _)| *began + MARK + keep.age)
+    }
+
+    /// Keeps all that is needed to read `revision`, until [`Index::unpin`].
+    pub(super) fn pin(&mut self, revision: u64) {
+        self.pinned = Some(revision);
+    }
+
+    pub(super) fn unpin(&mut self) {
+        self.pinned = None;
+    }
+
+    /// The newest revision is at least this one.
+    pub(super) fn advance(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// History begins at `revision`.
+    pub(super) fn restart_history(&mut self, revision: u64) {
+        self.compacted = revision;
+        self.history.clear();
+        self.history_bytes = 0;
+    }
+
+    /// The age of all changes so far counts from `now`.
+    pub(super) fn restart_clock(&mut self, now: Duration) {
+        self.marks.clear();
+        self.marks.push_back((now, self.revision));
+    }
+
+    /// What the keys behind `after` hold at a pinned revision, at most `limit` of them.
+    pub(super) fn slice(&self, after: Option<&Bytes>, revision: u64, limit: usize) -> Vec<KeyValue> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let keys = self.keys.range::<Bytes, _>((start, Bound::Unbounded));
+        let live = keys.filter_map(|(key, versions)| versions.at(revision)?.key_value(key, false));
+        live.take(limit).collect()
     }
 
     fn forget(&mut self, key: &Bytes, revision: u64) {
@@ -182,22 +293,5 @@ impl Index {
                 self.keys.remove(key);
             }
         }
-    }
-
-    /// All that keys hold now, for a checkpoint.
-    pub(super) fn changes(&self) -> Vec<Change> {
-        let change = |(key, versions): (&Bytes, &Versions)| {
-            let v = &versions.latest;
-            v.value.is_some().then(|| Change {
-                key: key.clone(),
-                value: v.value.clone(),
-                revision: v.revision,
-                sub: 0,
-                create_revision: v.create_revision,
-                version: v.version,
-                lease: v.lease,
-            })
-        };
-        self.keys.iter().filter_map(change).collect()
     }
 }

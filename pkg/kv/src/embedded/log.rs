@@ -1,260 +1,212 @@
-//! Segments and checkpoints on disk: opening, appending, rotating, replacing old segments by a checkpoint.
+//! The segments on disk: appending, syncing, rotating.
 
+use std::any::Any;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use tracing::{info, warn};
+use bytes::BytesMut;
+use tracing::info;
 
 use super::Options;
-use super::format::{self, FileKind, Frame, HEADER, Record};
-use super::index::Index;
-use super::leases::Leases;
-use super::lock::DirLock;
+use super::checkpoint::Checkpointer;
+use super::format::{self, FileKind, HEADER, Header};
+use super::recover::{self, Recovered};
 use crate::error::Error;
-use crate::files::{AppendFile, Files};
+use crate::files::{Files, WriteFile};
 
-const SEGMENT_SUFFIX: &str = ".log";
-const CHECKPOINT_SUFFIX: &str = ".ckpt";
-/// Records of one frame of a checkpoint are at most about this many bytes.
-const CHECKPOINT_FRAME: usize = 1 << 20;
+/// Frames of this size are written without making room for more first: that would double what is written.
+const LARGE_FRAME: u64 = 64 << 10;
+const PAGE: u64 = 4 << 10;
 
 /// The open log.
 pub(super) struct Log {
     dir: PathBuf,
     files: Arc<dyn Files>,
-    segment: Box<dyn AppendFile>,
-    segment_path: PathBuf,
-    segment_len: u64,
+    segment: Segment,
     segment_limit: u64,
+    /// Bytes of zeroes written ahead of the frames.
+    room: u64,
+    identity: u64,
+    /// A checkpoint is due when so many bytes, and as many as twice the live data, are not covered by one.
+    pub(super) checkpoint_bytes: u64,
     /// Bytes in segments that no checkpoint covers.
     pub(super) uncovered: u64,
-    /// Appended and not synced.
-    dirty: bool,
-    _lock: DirLock,
+    /// Bytes written since the log was opened.
+    pub(super) written: u64,
+    _lock: Box<dyn Any + Send>,
 }
 
-fn file_name(revision: u64, suffix: &str) -> String {
-    format!("{revision:020}{suffix}")
+/// The segment that is appended to.
+struct Segment {
+    file: Box<dyn WriteFile>,
+    path: PathBuf,
+    number: u64,
+    len: u64,
+    /// The length of the file; zeroes from `len` on.
+    allocated: u64,
+    /// How much of it is durable.
+    durable: u64,
+    /// Check value of the last frame.
+    chain: u32,
+    /// … of the last frame of the segment before.
+    before: u32,
 }
 
 impl Log {
-    /// Opens the directory: loads the newest checkpoint, replays the segments after it.
-    pub(super) fn open(options: &Options, lock: DirLock) -> Result<(Self, Index, Leases), Error> {
+    /// Opens the directory: reads what is there, tidies up, and makes everything that was read durable.
+    pub(super) fn open(options: &Options) -> Result<(Self, Recovered), Error> {
         let (dir, files) = (&options.dir, &options.files);
-        let names = files.list(dir).map_err(|e| Error::io("cannot list", dir, e))?;
-        for leftover in names.iter().filter(|n| n.ends_with(".tmp")) {
-            let path = dir.join(leftover);
-            files.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
+        files.create_dir(dir).map_err(|e| Error::io("cannot create", dir, e))?;
+        let lock = files.lock(dir)?;
+        let mut recovered = recover::recover(&**files, dir, &options.history)?;
+        // What this process reads may be in the page cache only, when the one before it was killed.
+        files.sync_dir(dir).map_err(|e| Error::io("cannot sync", dir, e))?;
+        for path in &recovered.stale {
+            files.remove(path).map_err(|e| Error::io("cannot remove", path, e))?;
         }
-        let checkpoint = names.iter().rfind(|n| n.ends_with(CHECKPOINT_SUFFIX));
-        let mut leases = Leases::default();
-        let mut index = match checkpoint {
-            Some(name) => load_checkpoint(&**files, &dir.join(name), &mut leases)?,
-            None => Index::at(1, 0),
+        let identity = recovered.identity.unwrap_or_else(kedge_base::random::u64);
+        let segment = match recovered.tail.take() {
+            Some(tail) => Segment::reopen(&**files, tail)?,
+            None => Segment::create(&**files, dir, &first_header(identity, &recovered))?,
         };
-        let covered = index.revision();
-        let segments: Vec<_> = names.iter().filter(|n| n.ends_with(SEGMENT_SUFFIX)).map(|n| dir.join(n)).collect();
-        let mut tail = None;
-        let mut uncovered = 0;
-        for (i, path) in segments.iter().enumerate() {
-            let last = i + 1 == segments.len();
-            let len = replay(&**files, path, last, covered, &mut index, &mut leases)?;
-            uncovered += len;
-            tail = Some((path.clone(), len));
-        }
-        index.compact(index.compacted().max(index.revision().saturating_sub(options.history)));
-        info!(dir = %dir.display(), revision = index.revision(), segments = segments.len(), "store opened");
-        let (segment, segment_path, segment_len) = match tail {
-            Some((path, len)) if len >= HEADER as u64 => {
-                let file = files.append_at(&path, len).map_err(|e| Error::io("cannot open", &path, e))?;
-                (file, path, len)
-            }
-            Some((path, _)) => {
-                // Its header never became durable, so it holds nothing.
-                files.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
-                new_segment(&**files, dir, index.revision())?
-            }
-            None => new_segment(&**files, dir, index.revision())?,
-        };
+        info!(dir = %dir.display(), revision = recovered.index.revision(), segment = segment.number, "store opened");
         let log = Self {
             dir: dir.clone(),
             files: files.clone(),
             segment,
-            segment_path,
-            segment_len,
             segment_limit: options.segment_bytes,
-            uncovered,
-            dirty: false,
+            room: options.room,
+            checkpoint_bytes: options.checkpoint_bytes,
+            identity,
+            uncovered: recovered.uncovered,
+            written: 0,
             _lock: lock,
         };
-        Ok((log, index, leases))
+        Ok((log, recovered))
     }
 
-    /// Hands a whole frame to the operating system.
-    pub(super) fn append(&mut self, frame: &[u8]) -> Result<(), Error> {
-        self.dirty = true;
-        self.segment.append(frame).map_err(|e| Error::io("cannot append to", &self.segment_path, e))?;
-        self.segment_len += frame.len() as u64;
+    pub(super) fn identity(&self) -> u64 {
+        self.identity
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub(super) fn files(&self) -> &Arc<dyn Files> {
+        &self.files
+    }
+
+    /// Makes room for a frame. When that fails nothing has happened yet.
+    pub(super) fn make_room(&mut self, frame: usize) -> Result<(), Error> {
+        let segment = &mut self.segment;
+        let end = segment.len + frame as u64;
+        if end <= segment.allocated {
+            return Ok(());
+        }
+        let room = if frame as u64 >= LARGE_FRAME { PAGE } else { self.room };
+        let allocated = end.next_multiple_of(room.max(1));
+        let zeroes = vec![0; usize::try_from(allocated - end).unwrap_or_default()];
+        match segment.file.write_at(end, &zeroes) {
+            Ok(()) => {
+                self.written += zeroes.len() as u64;
+                segment.allocated = allocated;
+                Ok(())
+            }
+            Err(err) if err.kind() == io::ErrorKind::StorageFull => Err(Error::NoSpace(format!(
+                "the file system of {} is full: writes are refused until there is space again",
+                self.dir.display()
+            ))),
+            Err(err) => Err(Error::io("cannot extend", &segment.path, err)),
+        }
+    }
+
+    /// Completes a frame and hands it to the operating system.
+    pub(super) fn append(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
+        let segment = &mut self.segment;
+        let chain = format::end_frame(frame, segment.chain, segment.durable);
+        segment.file.write_at(segment.len, frame).map_err(|e| Error::io("cannot append to", &segment.path, e))?;
+        segment.chain = chain;
+        segment.len += frame.len() as u64;
+        segment.allocated = segment.allocated.max(segment.len);
         self.uncovered += frame.len() as u64;
+        self.written += frame.len() as u64;
         Ok(())
     }
 
     /// Makes everything durable that was appended.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
-        self.segment.sync().map_err(|e| Error::io("cannot sync", &self.segment_path, e))?;
-        self.dirty = false;
-        Ok(())
+        self.segment.sync()
     }
 
     /// Whether the segment is full.
     pub(super) fn wants_rotation(&self) -> bool {
-        self.segment_len >= self.segment_limit
+        self.segment.len >= self.segment_limit
     }
 
     /// Makes the segment durable and starts a new one after `revision`.
     pub(super) fn rotate(&mut self, revision: u64) -> Result<(), Error> {
-        if self.dirty {
-            self.sync()?;
+        let segment = &mut self.segment;
+        if segment.allocated > segment.len {
+            segment.file.set_len(segment.len).map_err(|e| Error::io("cannot cut", &segment.path, e))?;
+            segment.allocated = segment.len;
         }
-        (self.segment, self.segment_path, self.segment_len) = new_segment(&*self.files, &self.dir, revision)?;
+        segment.sync()?;
+        let (kind, number, chain) = (FileKind::Segment, segment.number + 1, segment.chain);
+        let header = Header { kind, number, revision, identity: self.identity, chain };
+        self.segment = Segment::create(&*self.files, &self.dir, &header)?;
         Ok(())
     }
 
-    /// What a checkpoint needs to be written elsewhere.
-    pub(super) fn checkpointer(&self) -> Checkpointer {
-        Checkpointer { dir: self.dir.clone(), files: self.files.clone(), current_segment: self.segment_path.clone() }
-    }
-}
-
-fn new_segment(files: &dyn Files, dir: &Path, revision: u64) -> Result<(Box<dyn AppendFile>, PathBuf, u64), Error> {
-    let path = dir.join(file_name(revision, SEGMENT_SUFFIX));
-    let fail = |e| Error::io("cannot create", &path, e);
-    let mut file = files.create(&path).map_err(fail)?;
-    file.append(&format::header(FileKind::Segment, revision)).map_err(fail)?;
-    file.sync().map_err(fail)?;
-    files.sync_dir(dir).map_err(fail)?;
-    Ok((file, path, HEADER as u64))
-}
-
-/// Applies the records of a segment that lie after `covered`; returns the length of its sound part.
-fn replay(
-    files: &dyn Files,
-    path: &Path,
-    last: bool,
-    covered: u64,
-    index: &mut Index,
-    leases: &mut Leases,
-) -> Result<u64, Error> {
-    let data = Bytes::from(files.read(path).map_err(|e| Error::io("cannot read", path, e))?);
-    if last && data.len() < HEADER {
-        return Ok(0);
-    }
-    format::read_header(FileKind::Segment, path, &data)?;
-    let mut offset = HEADER;
-    loop {
-        let corrupt =
-            |what: &str| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.to_owned() };
-        match format::frame_at(&data, offset) {
-            Frame::End => return Ok(offset as u64),
-            Frame::Whole { payload, next } => {
-                let mut payload = &payload[..];
-                while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
-                    take(record, covered, index, leases);
-                }
-                offset = next;
-            }
-            Frame::Damaged(what) => {
-                if !last || format::whole_frame_after(&data, offset) {
-                    return Err(corrupt(what));
-                }
-                warn!(path = %path.display(), offset, what, "cut off an unfinished write at the end of the log");
-                return Ok(offset as u64);
-            }
+    /// What a checkpoint of the state at `revision` needs to be written elsewhere. The segment must have been started
+    /// there.
+    pub(super) fn checkpointer(&self, revision: u64, ceiling: u64) -> Checkpointer {
+        let (kind, number, chain) = (FileKind::Checkpoint, self.segment.number, self.segment.before);
+        Checkpointer {
+            dir: self.dir.clone(),
+            files: self.files.clone(),
+            header: Header { kind, number, revision, identity: self.identity, chain },
+            ceiling,
         }
     }
 }
 
-/// Takes in a record of the log, unless a checkpoint has covered it.
-fn take(record: Record, covered: u64, index: &mut Index, leases: &mut Leases) {
-    match record {
-        Record::Change(change) if change.revision > covered => leases.follow(&index.apply(change)),
-        Record::Change(_) => {}
-        Record::Grant { id, seconds } => leases.grant(id, seconds, Duration::ZERO),
-        Record::Revoke { id } => leases.revoke(id),
-        Record::Compaction { revision } => index.compact(revision),
+fn first_header(identity: u64, recovered: &Recovered) -> Header {
+    let revision = recovered.index.revision();
+    Header { kind: FileKind::Segment, number: 1, revision, identity, chain: 0 }
+}
+
+impl Segment {
+    fn create(files: &dyn Files, dir: &Path, header: &Header) -> Result<Self, Error> {
+        let path = dir.join(header.kind.name(header.number));
+        let fail = |e| Error::io("cannot create", &path, e);
+        let mut file = files.create(&path).map_err(fail)?;
+        let data = header.encode();
+        file.write_at(0, &data).map_err(fail)?;
+        file.sync().map_err(fail)?;
+        files.sync_dir(dir).map_err(fail)?;
+        let len = HEADER as u64;
+        let chain = crc32fast::hash(&data[..HEADER - 4]);
+        Ok(Self { file, path, number: header.number, len, allocated: len, durable: len, chain, before: header.chain })
     }
-}
 
-fn load_checkpoint(files: &dyn Files, path: &Path, leases: &mut Leases) -> Result<Index, Error> {
-    let data = Bytes::from(files.read(path).map_err(|e| Error::io("cannot read", path, e))?);
-    let revision = format::read_header(FileKind::Checkpoint, path, &data)?;
-    let mut index = Index::at(revision, revision);
-    let mut offset = HEADER;
-    loop {
-        let corrupt =
-            |what: &str| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.to_owned() };
-        match format::frame_at(&data, offset) {
-            Frame::Whole { payload, .. } if payload.is_empty() => return Ok(index),
-            Frame::Whole { payload, next } => {
-                let mut payload = &payload[..];
-                while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
-                    take(record, 0, &mut index, leases);
-                }
-                offset = next;
-            }
-            Frame::End => return Err(corrupt("the end of the checkpoint is missing")),
-            Frame::Damaged(what) => return Err(corrupt(what)),
+    fn reopen(files: &dyn Files, tail: recover::Tail) -> Result<Self, Error> {
+        let recover::Tail { path, number, len, file_len, chain, before, torn } = tail;
+        let fail = |e| Error::io("cannot open", &path, e);
+        let mut file = files.open_write(&path).map_err(fail)?;
+        let mut allocated = file_len;
+        if torn {
+            file.set_len(len).map_err(fail)?;
+            allocated = len;
         }
+        file.sync().map_err(fail)?;
+        Ok(Self { file, path, number, len, allocated, durable: len, chain, before })
     }
-}
 
-/// Writes checkpoints beside the running log.
-pub(super) struct Checkpointer {
-    dir: PathBuf,
-    files: Arc<dyn Files>,
-    current_segment: PathBuf,
-}
-
-impl Checkpointer {
-    /// Writes the state at `revision` and then removes the segments and checkpoints that it replaces. The current
-    /// segment must have been started at or before `revision`, after all others were closed.
-    pub(super) fn write(&self, revision: u64, records: &[Record]) -> Result<(), Error> {
-        let path = self.dir.join(file_name(revision, CHECKPOINT_SUFFIX));
-        let temporary = self.dir.join(file_name(revision, ".ckpt.tmp"));
-        self.write_file(&temporary, revision, records).map_err(|e| Error::io("cannot write", &temporary, e))?;
-        self.files.rename(&temporary, &path).map_err(|e| Error::io("cannot rename", &temporary, e))?;
-        self.files.sync_dir(&self.dir).map_err(|e| Error::io("cannot sync", &self.dir, e))?;
-        let names = self.files.list(&self.dir).map_err(|e| Error::io("cannot list", &self.dir, e))?;
-        for name in names {
-            let old = self.dir.join(&name);
-            let replaced = (name.ends_with(SEGMENT_SUFFIX) && old < self.current_segment)
-                || (name.ends_with(CHECKPOINT_SUFFIX) && old < path);
-            if replaced {
-                self.files.remove(&old).map_err(|e| Error::io("cannot remove", &old, e))?;
-            }
-        }
+    fn sync(&mut self) -> Result<(), Error> {
+        self.file.sync().map_err(|e| Error::io("cannot sync", &self.path, e))?;
+        self.durable = self.len;
         Ok(())
-    }
-
-    fn write_file(&self, path: &Path, revision: u64, records: &[Record]) -> std::io::Result<()> {
-        let mut file = self.files.create(path)?;
-        file.append(&format::header(FileKind::Checkpoint, revision))?;
-        let mut frame = BytesMut::new();
-        let mut records = records.iter().peekable();
-        while records.peek().is_some() {
-            format::begin_frame(&mut frame);
-            while frame.len() < CHECKPOINT_FRAME {
-                let Some(record) = records.next() else { break };
-                format::put_record(&mut frame, record);
-            }
-            format::end_frame(&mut frame);
-            file.append(&frame)?;
-        }
-        format::begin_frame(&mut frame);
-        format::end_frame(&mut frame);
-        file.append(&frame)?;
-        file.sync()
     }
 }

@@ -8,15 +8,21 @@
 //! - A frame that is damaged at the end of the log was never acknowledged and is cut off; anywhere else it is an error.
 //!
 //! Relaxed writes are handed to the operating system before they are acknowledged, and are made durable with the next
-//! synced write, at the latest 60 seconds later. So are grants of leases and the deletion of what expired.
+//! synced write, at the latest 60 seconds later ([`Options::relaxed`]). So are grants of leases, the deletion of what
+//! expired and compactions. Their revisions are reserved durably before, so that the revision never goes back.
+//!
+//! The bytes on disk are described in `format`.
 
+mod checkpoint;
 mod format;
 mod group;
 mod index;
 mod leases;
-mod lock;
 mod log;
 mod observers;
+mod recover;
+mod space;
+mod upkeep;
 mod view;
 mod writer;
 
@@ -28,21 +34,25 @@ use async_trait::async_trait;
 use kedge_base::SharedClock;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
+use tracing::info;
 
 use crate::api::{Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult};
 use crate::check;
 use crate::error::Error;
 use crate::files::Files;
+use group::Request;
+pub use index::History;
 use index::Index;
 use leases::Leases;
 use observers::Observers;
 use view::{Execution, Overlay, View};
-use writer::{Request, Writer};
+use writer::Writer;
 
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 4_096;
 
 /// How the engine is opened.
+#[derive(Clone)]
 pub struct Options {
     /// Its directory; created when missing.
     pub dir: PathBuf,
@@ -50,14 +60,32 @@ pub struct Options {
     pub clock: SharedClock,
     /// A segment is closed when it is larger than this.
     pub segment_bytes: u64,
-    /// How many revisions of history are kept for paged lists and slow readers.
-    pub history: u64,
+    /// A checkpoint is written when so many bytes, and as many as twice the live data, are not covered by one.
+    pub checkpoint_bytes: u64,
+    /// The log is filled with zeroes in steps of this size, so that a sync has nothing but the write itself to do.
+    pub room: u64,
+    /// What of the past is kept for paged lists and slow readers.
+    pub history: History,
+    /// How long relaxed writes may wait until they are made durable.
+    pub relaxed: Duration,
+    /// Free bytes of the file system below which values are refused; below a quarter of it, everything. 0 for never.
+    pub low_space: u64,
 }
 
 impl Options {
     /// The defaults for a directory on the real file system.
     pub fn new(dir: PathBuf, clock: SharedClock) -> Self {
-        Self { dir, files: Arc::new(crate::files::RealFiles), clock, segment_bytes: 16 << 20, history: 10_000 }
+        Self {
+            dir,
+            files: Arc::new(crate::files::RealFiles),
+            clock,
+            segment_bytes: 16 << 20,
+            checkpoint_bytes: 16 << 20,
+            room: 1 << 20,
+            history: History::default(),
+            relaxed: Duration::from_secs(60),
+            low_space: 64 << 20,
+        }
     }
 }
 
@@ -74,6 +102,7 @@ pub(crate) struct Shared {
 pub struct Embedded {
     shared: Arc<Shared>,
     clock: SharedClock,
+    identity: u64,
     requests: Mutex<Option<mpsc::Sender<Request>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -84,11 +113,13 @@ impl Embedded {
     /// # Errors
     /// When another process has the directory, it cannot be written, or a file is damaged or too new.
     pub fn open(options: Options) -> Result<Self, Error> {
-        let files = options.files.clone();
-        files.create_dir(&options.dir).map_err(|e| Error::io("cannot create", &options.dir, e))?;
-        let lock = lock::DirLock::acquire(&options.dir)?;
-        let (log, index, leases) = log::Log::open(&options, lock)?;
-        Self::start(&options, Some(log), index, leases)
+        let (log, recovered) = log::Log::open(&options)?;
+        let recover::Recovered { mut index, leases, ceiling, closed, .. } = recovered;
+        if !closed && ceiling > index.revision() {
+            info!(revision = ceiling, "the store was not closed in order: revisions go on where they may have been");
+            index.advance(ceiling);
+        }
+        Self::start(options, Some(log), index, leases, ceiling)
     }
 
     /// A store that is only in memory, and empty.
@@ -97,11 +128,19 @@ impl Embedded {
     /// When its thread cannot be started.
     pub fn memory(clock: SharedClock) -> Result<Self, Error> {
         let options = Options::new(PathBuf::from("memory"), clock);
-        Self::start(&options, None, Index::at(1, 0), Leases::default())
+        Self::start(options, None, Index::at(1, 0), Leases::default(), 0)
     }
 
-    fn start(options: &Options, log: Option<log::Log>, index: Index, mut leases: Leases) -> Result<Self, Error> {
-        leases.restart(options.clock.monotonic());
+    fn start(
+        options: Options,
+        log: Option<log::Log>,
+        mut index: Index,
+        mut leases: Leases,
+        ceiling: u64,
+    ) -> Result<Self, Error> {
+        let clock = options.clock.clone();
+        leases.restart(clock.monotonic());
+        index.restart_clock(clock.monotonic());
         let shared = Arc::new(Shared {
             observers: Mutex::default(),
             index: RwLock::new(index),
@@ -109,19 +148,22 @@ impl Embedded {
             failed: OnceLock::new(),
         });
         let (requests, receiver) = mpsc::channel(QUEUE);
-        let writer = Writer::new(shared.clone(), log, options);
-        let cannot_start = |e| Error::io("cannot start the writer of", &options.dir, e);
+        let dir = options.dir.clone();
+        let identity = log.as_ref().map_or_else(kedge_base::random::u64, log::Log::identity);
+        let writer = Writer::new(shared.clone(), log, options, ceiling);
+        let cannot_start = |e| Error::io("cannot start the writer of", &dir, e);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(cannot_start)?;
         let thread = std::thread::Builder::new()
             .name("kv-writer".into())
             .spawn(move || writer.run(&runtime, receiver))
             .map_err(cannot_start)?;
-        Ok(Self {
-            shared,
-            clock: options.clock.clone(),
-            requests: Mutex::new(Some(requests)),
-            thread: Mutex::new(Some(thread)),
-        })
+        let (requests, thread) = (Mutex::new(Some(requests)), Mutex::new(Some(thread)));
+        Ok(Self { shared, clock, identity, requests, thread })
+    }
+
+    /// A number that no other store has, drawn when this one was created.
+    pub fn identity(&self) -> u64 {
+        self.identity
     }
 
     fn sender(&self) -> Result<mpsc::Sender<Request>, Error> {

@@ -1,62 +1,48 @@
-//! The writer: decides transactions, commits them in groups, applies and reports them.
+//! The writer: gathers requests into groups, commits them, applies and reports them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use kedge_base::SharedClock;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use super::format::{self, Record};
-use super::group::{Answer, Decided, Group, Waiting};
+use super::group::{Context, Group, Request};
 use super::log::Log;
+use super::space::{Guard, Space};
+use super::upkeep::Upkeep;
 use super::{Options, Shared};
-use crate::api::{Event, Lease, LeaseId, Txn, TxnResult};
+use crate::api::Event;
 use crate::error::Error;
 
-/// Transactions in one group commit.
+/// Requests in one group commit.
 const GROUP: usize = 1_024;
 /// Bytes after which a group is closed.
 const GROUP_BYTES: usize = 4 << 20;
-/// A checkpoint is due when this many bytes, and as many as twice the live data, are not covered by one.
-const CHECKPOINT_BYTES: u64 = 16 << 20;
 /// Leases ended with one group.
 const EXPIRE: usize = 64;
-/// How long relaxed writes may wait for a sync.
-const RELAXED: Duration = Duration::from_secs(60);
-
-/// What the writer is asked for.
-pub(super) enum Request {
-    Txn { txn: Txn, answer: Answer<TxnResult> },
-    Grant { id: Option<LeaseId>, seconds: u64, answer: Answer<Lease> },
-    Revoke { id: LeaseId, answer: Answer<()> },
-    Compact { revision: u64, answer: Answer<()> },
-}
-
-impl Request {
-    fn refuse(self, err: Error) {
-        match self {
-            Self::Txn { answer, .. } => drop(answer.send(Err(err))),
-            Self::Grant { answer, .. } => drop(answer.send(Err(err))),
-            Self::Revoke { answer, .. } | Self::Compact { answer, .. } => drop(answer.send(Err(err))),
-        }
-    }
-}
+/// Revisions that are reserved at once for relaxed writes, see [`Record::Ceiling`].
+const RESERVE: u64 = 10_000;
+/// After a refusal for want of space, what the store does by itself is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
     /// None: the store is only in memory.
     log: Option<Log>,
-    clock: SharedClock,
-    history: u64,
-    checkpoint: Option<JoinHandle<()>>,
+    options: Options,
+    guard: Guard,
+    upkeep: Upkeep,
     frame: BytesMut,
+    /// No revision beyond this may be shown before it is durable.
+    ceiling: u64,
     /// When relaxed writes must be made durable.
     sync_due: Option<Duration>,
+    /// Nothing is done unasked before.
+    retry: Option<Duration>,
 }
 
 /// Why the writer woke up.
@@ -67,15 +53,18 @@ enum Woken {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, log: Option<Log>, options: &Options) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, log: Option<Log>, options: Options, ceiling: u64) -> Self {
+        let guard = Guard::new(if log.is_some() { options.low_space } else { 0 });
         Self {
+            upkeep: Upkeep::new(shared.clone()),
             shared,
             log,
-            clock: options.clock.clone(),
-            history: options.history,
-            checkpoint: None,
+            options,
+            guard,
             frame: BytesMut::new(),
+            ceiling,
             sync_due: None,
+            retry: None,
         }
     }
 
@@ -96,7 +85,9 @@ impl Writer {
                     break;
                 }
             }
-            self.sync_when_due();
+            if self.sync_due.is_some_and(|due| due <= self.options.clock.monotonic()) {
+                self.sync();
+            }
         }
         self.finish();
     }
@@ -106,10 +97,10 @@ impl Writer {
         let Some(deadline) = self.deadline() else {
             return woken(requests.recv_many(taken, GROUP).await);
         };
-        let now = self.clock.monotonic();
-        let sleep = self.clock.sleep(deadline.saturating_sub(now));
+        let clock = &self.options.clock;
+        let sleep = clock.sleep(deadline.saturating_sub(clock.monotonic()));
         // A clock that is moved by hand may have moved before the sleep began, which would then end too late.
-        if self.clock.monotonic() >= deadline {
+        if clock.monotonic() >= deadline {
             return Woken::Timer;
         }
         tokio::select! {
@@ -124,73 +115,61 @@ impl Writer {
         if self.shared.failed.get().is_some() {
             return None;
         }
-        [self.sync_due, self.shared.leases.lock().next_expiry()].into_iter().flatten().min()
+        let expiry = self.shared.leases.lock().next_expiry();
+        let expiry = expiry.map(|at| at.max(self.retry.unwrap_or_default()));
+        let trim = self.shared.index.read().trim_due(&self.options.history);
+        [self.sync_due, expiry, trim].into_iter().flatten().min()
     }
 
     fn gather(&mut self, pending: &mut VecDeque<Request>) -> Group {
+        let now = self.options.clock.monotonic();
+        let (growth, all) = self.refusals(now);
         let index = self.shared.index.read();
         let mut group = Group::on(index.revision());
-        let failed = self.shared.failed.get();
-        let now = self.clock.monotonic();
-        let frame = &mut self.frame;
-        format::begin_frame(frame);
+        format::begin_frame(&mut self.frame);
         while let Some(request) = pending.pop_front() {
-            if let Some(err) = failed {
-                request.refuse(Error::Closed(err.to_string()));
+            if let Some(err) = &all {
+                request.refuse(err);
                 continue;
             }
             let leases = self.shared.leases.lock();
-            match request {
-                Request::Txn { txn, answer } => match group.txn(frame, &index, &leases, now, &txn) {
-                    Ok(Decided::Result(result)) => group.waiting.push(Waiting::Txn(answer, result)),
-                    Ok(Decided::Later) => {
-                        pending.push_front(Request::Txn { txn, answer });
-                        return group;
-                    }
-                    Err(err) => drop(answer.send(Err(err))),
-                },
-                Request::Grant { id, seconds, answer } => {
-                    let free = |id: &LeaseId| *id != 0 && !group.lease_exists(&leases, *id);
-                    let id = id.filter(|id| *id != 0);
-                    if let Some(taken) = id.filter(|id| !free(id)) {
-                        drop(answer.send(Err(Error::LeaseExists(taken))));
-                        continue;
-                    }
-                    let id = id.unwrap_or_else(|| random_id(free));
-                    group.grant(frame, id, seconds);
-                    let lease = Lease { id, ttl: Duration::from_secs(seconds) };
-                    group.waiting.push(Waiting::Granted(answer, lease));
-                }
-                Request::Revoke { id, answer } => {
-                    if group.lease_exists(&leases, id) {
-                        group.synced = true;
-                        group.revoke(frame, &index, &leases, id, usize::MAX);
-                        group.waiting.push(Waiting::Done(answer));
-                    } else {
-                        drop(answer.send(Err(Error::LeaseNotFound(id))));
-                    }
-                }
-                Request::Compact { revision, answer } => match may_compact(&index, &group, revision) {
-                    Ok(()) => {
-                        group.compact(frame, revision);
-                        group.waiting.push(Waiting::Done(answer));
-                    }
-                    Err(err) => drop(answer.send(Err(err))),
-                },
+            let cx = Context { index: &index, leases: &leases, now, no_space: growth.as_ref() };
+            if let Some(later) = group.request(&mut self.frame, &cx, request) {
+                pending.push_front(later);
+                break;
             }
-            if frame.len() > GROUP_BYTES {
-                return group;
+            if self.frame.len() > GROUP_BYTES {
+                break;
             }
         }
-        if failed.is_none() {
+        if all.is_none() {
             let leases = self.shared.leases.lock();
-            for id in leases.expired(now, EXPIRE) {
-                if group.lease_exists(&leases, id) {
-                    group.revoke(frame, &index, &leases, id, 1);
-                }
-            }
+            let cx = Context { index: &index, leases: &leases, now, no_space: None };
+            group.expire(&mut self.frame, &cx, EXPIRE);
+        }
+        if self.log.is_some() && !group.records.is_empty() && !group.synced && group.revision() > self.ceiling {
+            // Relaxed writes are shown before they are durable: their revisions must not be given out again.
+            let revision = group.revision() + RESERVE;
+            group.record(&mut self.frame, Record::Ceiling { revision });
+            group.synced = true;
         }
         group
+    }
+
+    /// Why values are refused, and why everything is.
+    fn refusals(&mut self, now: Duration) -> (Option<Error>, Option<Error>) {
+        if let Some(err) = self.shared.failed.get() {
+            return (None, Some(Error::Closed(err.to_string())));
+        }
+        let Some(log) = &self.log else { return (None, None) };
+        match self.guard.check(&**log.files(), log.dir(), now, log.written) {
+            Space::Enough => (None, None),
+            Space::Low(free) => (Some(self.guard.refusal(log.dir(), free)), None),
+            Space::Out(free) => {
+                self.retry = Some(now + RETRY);
+                (None, Some(self.guard.refusal(log.dir(), free)))
+            }
+        }
     }
 
     fn commit(&mut self, group: Group) {
@@ -202,8 +181,13 @@ impl Writer {
         for waiting in waiting {
             waiting.answer(outcome.as_ref().copied());
         }
-        if outcome.is_ok() {
-            self.checkpoint_when_due();
+        if let (Ok(()), Some(log)) = (outcome, &mut self.log) {
+            let space = self.guard.space();
+            match self.upkeep.checkpoint_when_due(log, space, self.ceiling) {
+                Ok(true) => self.sync_due = None,
+                Ok(false) => {}
+                Err(err) => self.fail(&err),
+            }
         }
     }
 
@@ -213,16 +197,24 @@ impl Writer {
         if records.is_empty() {
             return Ok(());
         }
-        format::end_frame(&mut self.frame);
-        let written = log.append(&self.frame).and_then(|()| if synced { log.sync() } else { Ok(()) });
-        if let Err(err) = &written {
-            self.fail(err);
-            return written;
+        match log.make_room(self.frame.len()) {
+            Err(full @ Error::NoSpace(_)) => {
+                self.retry = Some(self.options.clock.monotonic() + RETRY);
+                return Err(full);
+            }
+            other => other,
         }
+        .and_then(|()| log.append(&mut self.frame))
+        .and_then(|()| if synced { log.sync() } else { Ok(()) })
+        .inspect_err(|err| self.fail(err))?;
         if synced {
             self.sync_due = None;
+            let ceilings = records
+                .iter()
+                .filter_map(|r| if let Record::Ceiling { revision } = r { Some(*revision) } else { None });
+            self.ceiling = ceilings.last().unwrap_or(self.ceiling);
         } else {
-            self.sync_due = self.sync_due.or_else(|| Some(self.clock.monotonic() + RELAXED));
+            self.sync_due = self.sync_due.or_else(|| Some(self.options.clock.monotonic() + self.options.relaxed));
         }
         Ok(())
     }
@@ -232,12 +224,6 @@ impl Writer {
         error!(error = %err, "a write failed; the store takes no more writes until the server is started again");
         // Only the first cause is kept.
         let _ = self.shared.failed.set(err.clone());
-    }
-
-    fn sync_when_due(&mut self) {
-        if self.sync_due.is_some_and(|due| due <= self.clock.monotonic()) {
-            self.sync();
-        }
     }
 
     fn sync(&mut self) {
@@ -252,10 +238,13 @@ impl Writer {
 
     /// Applies and reports under the observers' lock, so that a new observer misses nothing.
     fn apply(&mut self, records: Vec<Record>) {
+        let now = self.options.clock.monotonic();
         if records.is_empty() {
+            if self.shared.index.read().trim_due(&self.options.history).is_some_and(|due| due <= now) {
+                self.shared.index.write().trim(&self.options.history, now);
+            }
             return;
         }
-        let now = self.clock.monotonic();
         let mut observers = self.shared.observers.lock();
         let mut events: Vec<Event> = Vec::with_capacity(records.len());
         {
@@ -271,85 +260,33 @@ impl Writer {
                     Record::Grant { id, seconds } => leases.grant(id, seconds, now),
                     Record::Revoke { id } => leases.revoke(id),
                     Record::Compaction { revision } => index.compact(revision),
+                    Record::Ceiling { .. } | Record::Closed { .. } => {}
                 }
             }
-            let horizon = index.revision().saturating_sub(self.history);
-            if horizon > index.compacted() {
-                index.compact(horizon);
-            }
+            index.trim(&self.options.history, now);
         }
         observers.report(&events);
     }
 
-    fn finish(&mut self) {
-        self.sync();
-        if let Some(checkpoint) = self.checkpoint.take() {
-            // A panic has been logged by the panic hook; the log is kept then.
-            let _ = checkpoint.join();
+    fn finish(mut self) {
+        self.upkeep.stop();
+        let revision = self.shared.index.read().revision();
+        if self.shared.failed.get().is_none()
+            && let Some(log) = &mut self.log
+            && let Err(err) = close(log, &mut self.frame, revision)
+        {
+            self.fail(&err);
         }
         // The log goes, and with it the lock on the directory, before anybody is told that the store is closed.
         self.log = None;
-        info!(revision = self.shared.index.read().revision(), "store closed");
-    }
-
-    fn checkpoint_when_due(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        let (revision, live) = {
-            let index = self.shared.index.read();
-            (index.revision(), index.live_bytes())
-        };
-        let due = log.uncovered > CHECKPOINT_BYTES.max(2 * live);
-        let may_checkpoint = due && self.checkpoint.as_ref().is_none_or(JoinHandle::is_finished);
-        if !may_checkpoint && !log.wants_rotation() {
-            return;
-        }
-        if let Err(err) = log.rotate(revision) {
-            self.fail(&err);
-            return;
-        }
-        self.sync_due = None;
-        if may_checkpoint {
-            self.start_checkpoint(revision);
-        }
-    }
-
-    /// Writes a checkpoint on a thread of its own; the records share their bytes with the index.
-    fn start_checkpoint(&mut self, revision: u64) {
-        let Some(log) = &mut self.log else { return };
-        let grants = self.shared.leases.lock().all();
-        let grants = grants.into_iter().map(|(id, seconds)| Record::Grant { id, seconds });
-        let changes = self.shared.index.read().changes();
-        let records: Vec<Record> = grants.chain(changes.into_iter().map(Record::Change)).collect();
-        let checkpointer = log.checkpointer();
-        log.uncovered = 0;
-        let work = move || match checkpointer.write(revision, &records) {
-            Ok(()) => info!(revision, objects = records.len(), "checkpoint written"),
-            Err(err) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
-        };
-        match std::thread::Builder::new().name("kv-checkpoint".into()).spawn(work) {
-            Ok(thread) => self.checkpoint = Some(thread),
-            Err(err) => warn!(error = %err, "cannot start a thread for the checkpoint; the log is kept"),
-        }
+        info!(revision, "store closed");
     }
 }
 
-fn may_compact(index: &super::index::Index, group: &Group, revision: u64) -> Result<(), Error> {
-    if revision > group.revision() {
-        return Err(Error::FutureRevision { requested: revision, current: group.revision() });
-    }
-    let compacted = index.compacted();
-    if revision <= compacted {
-        return Err(Error::Compacted { requested: revision, compacted });
-    }
-    Ok(())
-}
-
-fn random_id(free: impl Fn(&LeaseId) -> bool) -> LeaseId {
-    loop {
-        // Positive, as etcd's are.
-        let id = (kedge_base::random::u64() >> 1) as LeaseId;
-        if free(&id) {
-            return id;
-        }
-    }
+/// Says in the log which revision is the newest, and makes all durable.
+fn close(log: &mut Log, frame: &mut BytesMut, revision: u64) -> Result<(), Error> {
+    format::begin_frame(frame);
+    format::put_record(frame, &Record::Closed { revision });
+    log.append(frame)?;
+    log.sync()
 }

@@ -1,6 +1,8 @@
 //! Tests of the embedded engine on a real directory.
 #![allow(clippy::unwrap_used)]
 
+mod durability;
+
 use std::io::Write as _;
 use std::path::Path;
 

@@ -10,12 +10,12 @@ use rustix::fs::{FlockOperation, flock};
 use crate::error::Error;
 
 /// Held while the directory is in use; the kernel lets go of it when the process ends, however it ends.
-pub(super) struct DirLock {
+pub(crate) struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    pub(super) fn acquire(dir: &Path) -> Result<Self, Error> {
+    pub(crate) fn acquire(dir: &Path) -> Result<Self, Error> {
         let path = dir.join("lock");
         let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = open.map_err(|e| Error::io("cannot open", &path, e))?;

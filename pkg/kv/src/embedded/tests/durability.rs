@@ -1,0 +1,228 @@
+//! Relaxed writes, the history window, free space, formats.
+
+use std::any::Any;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::*;
+use crate::files::{ReadFile, RealFiles, WriteFile};
+
+/// The real file system with a free space that the test sets, and syncs that fail when it says so.
+#[derive(Default)]
+struct Faulty {
+    free: AtomicU64,
+    syncs: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
+}
+
+struct FaultyFile {
+    file: Box<dyn WriteFile>,
+    syncs: Arc<AtomicU64>,
+    broken: Arc<AtomicBool>,
+}
+
+impl WriteFile for FaultyFile {
+    fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.file.write_at(offset, data)
+    }
+    fn set_len(&mut self, len: u64) -> io::Result<()> {
+        self.file.set_len(len)
+    }
+    fn sync(&mut self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("broken on purpose"));
+        }
+        self.syncs.fetch_add(1, Ordering::SeqCst);
+        self.file.sync()
+    }
+}
+
+impl Faulty {
+    fn wrap(&self, file: Box<dyn WriteFile>) -> Box<dyn WriteFile> {
+        Box::new(FaultyFile { file, syncs: self.syncs.clone(), broken: self.broken.clone() })
+    }
+}
+
+impl Files for Faulty {
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.create_dir(path)
+    }
+    fn lock(&self, dir: &Path) -> Result<Box<dyn Any + Send>, Error> {
+        RealFiles.lock(dir)
+    }
+    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
+        RealFiles.list(dir)
+    }
+    fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
+        RealFiles.open(path)
+    }
+    fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        RealFiles.create(path).map(|file| self.wrap(file))
+    }
+    fn open_write(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
+        RealFiles.open_write(path).map(|file| self.wrap(file))
+    }
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        RealFiles.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        RealFiles.remove_dir(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        RealFiles.sync_dir(dir)
+    }
+    fn free_space(&self, _: &Path) -> io::Result<u64> {
+        Ok(self.free.load(Ordering::SeqCst))
+    }
+}
+
+fn faulty(dir: &Path, clock: &VirtualClock) -> (Arc<Faulty>, Options) {
+    let files = Arc::new(Faulty { free: AtomicU64::new(1 << 30), ..Faulty::default() });
+    let mut options = Options::new(dir.to_owned(), Arc::new(clock.clone()));
+    options.files = files.clone();
+    (files, options)
+}
+
+fn relaxed(ops: Vec<Op>) -> Txn {
+    Txn { durability: Durability::Relaxed, ..txn(ops) }
+}
+
+#[tokio::test]
+async fn relaxed_writes_are_synced_together_and_in_time() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, options) = faulty(dir.path(), &clock);
+    let kv = Embedded::open(options).unwrap();
+    kv.txn(relaxed(vec![put("/a", "0")])).await.unwrap();
+    let reserved = files.syncs.load(Ordering::SeqCst);
+    for i in 0..20 {
+        kv.txn(relaxed(vec![put("/a", &i.to_string())])).await.unwrap();
+        kv.grant(Some(i + 1), Duration::from_secs(3_600)).await.unwrap();
+    }
+    assert_eq!(files.syncs.load(Ordering::SeqCst), reserved, "relaxed writes wait");
+    clock.advance(Duration::from_secs(60));
+    until("they are synced", async || files.syncs.load(Ordering::SeqCst) == reserved + 1).await;
+    commit(&kv, "/b", "1").await;
+    assert_eq!(files.syncs.load(Ordering::SeqCst), reserved + 2);
+}
+
+/// Copies what is on disk while the store is open, as a power cut leaves it, without the last of it.
+fn power_cut(from: &Path, lose: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let mut data = std::fs::read(&path).unwrap();
+        let frame = data.windows(lose.len()).position(|window| window == lose.as_bytes());
+        if let Some(at) = frame {
+            let start = data[..at].windows(4).rposition(|window| window == 0x4b56_f5a3u32.to_le_bytes()).unwrap();
+            data[start..].fill(0);
+        }
+        std::fs::write(dir.path().join(path.file_name().unwrap()), data).unwrap();
+    }
+    dir
+}
+
+#[tokio::test]
+async fn the_revision_of_a_lost_relaxed_write_is_not_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path()).unwrap();
+    commit(&kv, "/a", "1").await;
+    kv.txn(relaxed(vec![put("/a", "2")])).await.unwrap();
+    let shown = kv.txn(relaxed(vec![put("/a", "gets lost")])).await.unwrap().revision;
+    let after = power_cut(dir.path(), "gets lost");
+    let kv = open(after.path()).unwrap();
+    assert_eq!(value(&kv, "/a").await.unwrap(), "2");
+    assert!(kv.revision() >= shown, "{} < {shown}", kv.revision());
+    let next = commit(&kv, "/a", "3").await;
+    assert!(next > shown);
+    kv.close().await;
+    drop(kv);
+    let kv = open(after.path()).unwrap();
+    assert_eq!(kv.revision(), next, "after closing in order nothing is skipped");
+}
+
+#[tokio::test]
+async fn history_has_a_length_an_age_and_a_size() {
+    let clock = virtual_clock();
+    let mut options = Options::new(PathBuf::new(), Arc::new(clock.clone()));
+    options.history = History { revisions: 10, age: Duration::from_secs(300), bytes: 1 << 20 };
+    let kv = Embedded::start(options, None, Index::at(1, 0), Leases::default(), 0).unwrap();
+    let at = |revision| Range { revision: Some(revision), ..Range::prefix(b"/") };
+    for i in 0..20 {
+        commit(&kv, "/a", &i.to_string()).await;
+    }
+    let now = kv.revision();
+    assert_eq!(&kv.range(at(now - 10)).await.unwrap().kvs[0].value[..], b"9");
+    assert!(matches!(kv.range(at(now - 11)).await, Err(Error::Compacted { compacted, .. }) if compacted == now - 10));
+    clock.advance(Duration::from_secs(320));
+    until("old values are forgotten", async || kv.range(at(now - 1)).await.is_err()).await;
+    let now = commit(&kv, "/big", &"x".repeat(600 << 10)).await;
+    commit(&kv, "/big", "").await;
+    kv.range(at(now)).await.unwrap();
+    commit(&kv, "/big", &"x".repeat(600 << 10)).await;
+    commit(&kv, "/big", "").await;
+    assert!(matches!(kv.range(at(now)).await, Err(Error::Compacted { .. })));
+    assert!(kv.range(at(now + 2)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_nearly_full_disk_takes_deletions_only() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, options) = faulty(dir.path(), &clock);
+    let kv = Embedded::open(options).unwrap();
+    let lease = kv.grant(None, Duration::from_secs(600)).await.unwrap().id;
+    kv.txn(txn(vec![put("/a", "1"), put("/b", "1"), leased("/c", "1", lease)])).await.unwrap();
+    files.free.store(63 << 20, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(1));
+    let refused = kv.txn(txn(vec![put("/a", "2")])).await.unwrap_err();
+    assert!(matches!(&refused, Error::NoSpace(_)) && refused.is_retriable(), "{refused}");
+    assert!(refused.to_string().contains("63 MiB are free"), "{refused}");
+    delete(&kv, "/b").await;
+    kv.revoke(lease).await.unwrap();
+    assert!(value(&kv, "/c").await.is_none());
+    files.free.store(1 << 20, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(1));
+    let refused = kv.txn(txn(vec![Op::Delete(KeyRange::key("/a"))])).await;
+    assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+    files.free.store(1 << 30, Ordering::SeqCst);
+    clock.advance(Duration::from_secs(1));
+    commit(&kv, "/a", "3").await;
+}
+
+#[tokio::test]
+async fn after_a_failed_sync_nothing_is_written_any_more() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, options) = faulty(dir.path(), &clock);
+    let kv = Embedded::open(options).unwrap();
+    commit(&kv, "/a", "1").await;
+    kv.health().await.unwrap();
+    files.broken.store(true, Ordering::SeqCst);
+    let failed = kv.txn(txn(vec![put("/a", "2")])).await.unwrap_err();
+    assert!(matches!(&failed, Error::Io { .. }) && failed.is_outcome_unknown(), "{failed}");
+    files.broken.store(false, Ordering::SeqCst);
+    let refused = kv.txn(txn(vec![put("/a", "3")])).await.unwrap_err();
+    assert!(matches!(&refused, Error::Closed(why) if why.contains("broken on purpose")), "{refused}");
+    assert!(matches!(kv.health().await, Err(Error::Closed(_))));
+    assert_eq!(value(&kv, "/a").await.unwrap(), "1", "reads go on");
+}
+
+#[tokio::test]
+async fn another_format_is_refused() {
+    for version in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let kv = open(dir.path()).unwrap();
+        kv.close().await;
+        drop(kv);
+        let segment = only_segment(dir.path());
+        let mut data = std::fs::read(&segment).unwrap();
+        data[8] = version;
+        std::fs::write(&segment, data).unwrap();
+        let refused = open(dir.path()).err().unwrap();
+        assert!(
+            matches!(&refused, Error::Version { found, supported: 2, .. } if *found == u32::from(version)),
+            "{refused}"
+        );
+    }
+}
