@@ -14,6 +14,8 @@ use crate::engines::{self, PATIENCE};
 use crate::etcd::{Guarded, free_port, tools};
 use crate::model::Model;
 use crate::netns::{self, Network};
+use crate::recorder::Recorder;
+use crate::store::Store;
 use crate::workload::{PREFIX, Watching, Workload};
 
 const MEMBERS: usize = 3;
@@ -212,4 +214,39 @@ fn a_member_that_is_cut_off_costs_nothing_acknowledged() {
         return;
     }
     survives(Fault::CutOff, || Some(Network::new(MEMBERS)));
+}
+
+/// A member that slept answers at once when it wakes, with what it knew; a barrier and a read must not take that.
+#[test]
+fn reads_at_a_member_that_was_away_are_not_old() {
+    if tools().is_none() {
+        eprintln!("not run: KEDGE_TEST_ETCD_DIR is not set");
+        return;
+    }
+    let cluster = Cluster::start(None);
+    engines::block_on(async {
+        let sleeper = (cluster.leader().await + 1) % MEMBERS;
+        let mut others = cluster.endpoints();
+        let pinned = handle(vec![others.remove(sleeper)]).await;
+        let writer = Store::single(handle(others).await);
+        let recorder = Recorder::new();
+        pinned.observe(b"/", recorder.clone()).await.unwrap();
+        for round in 0..5 {
+            cluster.process(sleeper).signal("STOP");
+            let mut written = 0;
+            for i in 0..20 {
+                written = writer.put("/a", &format!("{round} {i}")).await;
+            }
+            let asked = [pinned.clone(), pinned.clone(), pinned.clone(), pinned.clone()]
+                .map(|kv| tokio::spawn(async move { (kv.barrier().await.unwrap(), kv.get(b"/a").await.unwrap()) }));
+            pause().await;
+            cluster.process(sleeper).signal("CONT");
+            for asked in asked {
+                let (revision, read) = asked.await.unwrap();
+                assert!(revision >= written, "{revision} after {written}");
+                assert_eq!(read.unwrap().mod_revision, written);
+            }
+            assert_eq!(recorder.events().last().unwrap().revision, written);
+        }
+    });
 }

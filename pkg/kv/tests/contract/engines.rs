@@ -6,8 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use kedge_base::{Shutdown, TaskGroup, system_clock};
-use kedge_kv::{Embedded, Etcd, EtcdOptions, Kv, Options};
+use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
+use kedge_kv::{Embedded, Error, Etcd, EtcdOptions, Kv, Options};
 
 use crate::etcd::{Process, tools};
 use crate::store::Store;
@@ -54,8 +54,16 @@ pub fn etcd_options(endpoints: Vec<String>) -> EtcdOptions {
 }
 
 pub async fn connect(options: EtcdOptions) -> Arc<dyn Kv> {
+    try_connect(options).await.unwrap()
+}
+
+pub async fn try_connect(options: EtcdOptions) -> Result<Arc<dyn Kv>, Error> {
+    connect_by(options, system_clock()).await
+}
+
+pub async fn connect_by(options: EtcdOptions, clock: SharedClock) -> Result<Arc<dyn Kv>, Error> {
     let tasks = TaskGroup::new("test", Shutdown::new());
-    Arc::new(Etcd::connect(options, system_clock(), tasks).await.unwrap())
+    Ok(Arc::new(Etcd::connect(options, clock, tasks).await?))
 }
 
 /// The tests on etcd share one process, one after the other, each beginning with no keys and no leases.

@@ -51,23 +51,34 @@ impl Drop for Guarded {
 
 /// One etcd of one member. It does not sync its files, which nobody needs after the test.
 pub struct Process {
-    _guarded: Guarded,
-    _dir: tempfile::TempDir,
-    port: u16,
+    guarded: Option<Guarded>,
+    dir: tempfile::TempDir,
+    client: String,
+    peer: String,
+    more: Vec<String>,
 }
 
 impl Process {
     pub fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with("http", vec![])
     }
 
-    pub fn start_with(more: &[&str]) -> Self {
+    pub fn start_with(scheme: &str, more: Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let (port, peer) = (free_port(), free_port());
-        let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer}"));
+        let (client, peer) = (free_port(), free_port());
+        let (client, peer) = (format!("{scheme}://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
+        let mut process = Self { guarded: None, dir, client, peer, more };
+        process.restart();
+        process
+    }
+
+    /// Kills it, if it runs, and starts it on the same files.
+    pub fn restart(&mut self) {
+        self.guarded = None;
+        let (client, peer, dir) = (&self.client, &self.peer, self.dir.path());
         let mut args = vec![
-            format!("--data-dir={}", dir.path().join("data").display()),
-            format!("--log-outputs={}", dir.path().join("log").display()),
+            format!("--data-dir={}", dir.join("data").display()),
+            format!("--log-outputs={}", dir.join("log").display()),
             format!("--listen-client-urls={client}"),
             format!("--advertise-client-urls={client}"),
             format!("--listen-peer-urls={peer}"),
@@ -75,12 +86,19 @@ impl Process {
             format!("--initial-cluster=default={peer}"),
             "--unsafe-no-fsync".to_owned(),
         ];
-        args.extend(more.iter().map(|arg| (*arg).to_owned()));
-        let guarded = Guarded::spawn(&tools().unwrap().join("etcd"), &args);
-        Self { _guarded: guarded, _dir: dir, port }
+        args.extend(self.more.iter().cloned());
+        self.guarded = Some(Guarded::spawn(&tools().unwrap().join("etcd"), &args));
     }
 
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        self.client.clone()
+    }
+
+    pub fn etcdctl(&self, args: &[&str]) -> String {
+        let out =
+            Command::new(tools().unwrap().join("etcdctl")).args(["--endpoints", &self.client]).args(args).output();
+        let out = out.unwrap();
+        assert!(out.status.success(), "etcdctl {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
     }
 }

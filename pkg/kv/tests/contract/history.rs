@@ -77,7 +77,7 @@ fn one_order_across_restarts_on_files() {
         let (mut model, mut done) = (None, Vec::new());
         for _ in 0..4 {
             let kv = engines::open_files(dir.path());
-            done.extend(phase(&[kv.clone()], &mut model).await);
+            done.extend(phase(std::slice::from_ref(&kv), &mut model).await);
             kv.close().await;
         }
         model.unwrap().judge_clients(&done);

@@ -4,6 +4,7 @@
 //! directory of the programs `etcd`, `etcdctl` and `etcdutl`; without it the tests on etcd say that they are left out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)]
 
+mod backend;
 mod cluster;
 mod engines;
 mod etcd;
@@ -14,6 +15,7 @@ mod limits;
 mod model;
 mod netns;
 mod observers;
+mod proxy;
 mod ranges;
 mod recorder;
 mod revisions;

@@ -28,6 +28,7 @@ pub enum Action {
     Read {
         prefix: Bytes,
     },
+    Barrier,
 }
 
 /// What it was answered.
@@ -46,6 +47,9 @@ pub enum Outcome {
     Read {
         revision: u64,
         kvs: Vec<KeyValue>,
+    },
+    Barrier {
+        revision: u64,
     },
     /// It may have happened.
     Unknown,
@@ -185,7 +189,7 @@ impl Model {
 
     fn judge_answer(&self, done: &Done) {
         match (&done.action, &done.outcome) {
-            (_, Outcome::Unknown | Outcome::Failed) => {}
+            (_, Outcome::Unknown | Outcome::Failed) | (Action::Barrier, Outcome::Barrier { .. }) => {}
             (Action::Put { keys, value, expected }, Outcome::Wrote { revision, previous }) => {
                 let events =
                     self.events.get(revision).unwrap_or_else(|| panic!("an acknowledged write is lost: {done:?}"));
@@ -237,7 +241,7 @@ impl Model {
             let made_by = |action: &&Action| match action {
                 Action::Put { value, .. } => events[0].current.as_ref().is_some_and(|kv| kv.value == *value),
                 Action::Delete { key } => events.len() == 1 && events[0].current.is_none() && events[0].key == *key,
-                Action::Read { .. } => false,
+                Action::Read { .. } | Action::Barrier => false,
             };
             let cause = unknown.iter().position(made_by);
             let cause = cause.unwrap_or_else(|| panic!("nobody made revision {revision}: {events:?}"));
@@ -251,7 +255,9 @@ impl Model {
 fn judge_real_time(done: &[Done]) {
     let answered = |done: &Done| match &done.outcome {
         Outcome::Wrote { revision, previous } => Some((*revision, !previous.is_empty())),
-        Outcome::Refused { revision, .. } | Outcome::Read { revision, .. } => Some((*revision, false)),
+        Outcome::Refused { revision, .. } | Outcome::Read { revision, .. } | Outcome::Barrier { revision } => {
+            Some((*revision, false))
+        }
         Outcome::Unknown | Outcome::Failed => None,
     };
     let mut by_end: Vec<_> = done.iter().filter_map(|one| Some((one.end, answered(one)?.0))).collect();

@@ -89,8 +89,11 @@ impl Workload {
 
     fn draw(&self, done: &[Done]) -> Action {
         let (chance, key) = (random::u64() % 100, key(random::u64()));
+        if chance < 6 {
+            return Action::Barrier;
+        }
         if chance < 15 {
-            return Action::Read { prefix: if chance < 8 { Bytes::from_static(PREFIX) } else { key } };
+            return Action::Read { prefix: if chance < 10 { Bytes::from_static(PREFIX) } else { key } };
         }
         if chance < 27 {
             return Action::Delete { key };
@@ -114,6 +117,7 @@ impl Workload {
                 .range(Range::prefix(prefix))
                 .await
                 .map(|page| Outcome::Read { revision: page.revision, kvs: page.kvs }),
+            Action::Barrier => kv.barrier().await.map(|revision| Outcome::Barrier { revision }),
             Action::Delete { key } => kv.txn(delete(key)).await.map(deleted),
             Action::Put { keys, value, expected } => kv.txn(put(keys, value, *expected)).await.map(written),
         };
@@ -121,7 +125,7 @@ impl Workload {
             Ok(outcome) => outcome,
             Err(error) => {
                 assert!(self.faults && error.is_retriable(), "{action:?}: {error}");
-                let wrote = !matches!(action, Action::Read { .. });
+                let wrote = !matches!(action, Action::Read { .. } | Action::Barrier);
                 if wrote && error.is_outcome_unknown() { Outcome::Unknown } else { Outcome::Failed }
             }
         }
