@@ -1,10 +1,12 @@
 //! End-to-end tests: the real binary, the real kubectl, the real containerd and runc.
 //!
-//! They need root and the tools that `cargo xtask test` brings; it says where they are in `KEDGE_TEST_BINARY` and
-//! `KEDGE_TEST_KUBECTL`. Tests wait on states, never on time; what a test made is gone after it.
+//! They need root and the tools that `cargo xtask test` brings; it says where they are in `KEDGE_TEST_BINARY`,
+//! `KEDGE_TEST_KUBECTL` and `KEDGE_TEST_ETCD_DIR`. Tests wait on states, never on time; what a test made is gone after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod bad_input;
+mod encryption;
+mod etcd_cluster;
 mod kubectl;
 mod mounts;
 mod pod;
@@ -12,8 +14,10 @@ mod port_forward;
 mod restart;
 mod rights;
 mod runtime;
+mod servers;
 mod services;
 mod start;
+mod store;
 mod streams;
 mod support;
 mod terminal;

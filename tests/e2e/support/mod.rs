@@ -1,8 +1,10 @@
 //! A cluster for a test.
 
+pub mod etcd;
 pub mod images;
 mod node;
 mod terminal;
+pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -89,6 +91,11 @@ impl TestCluster {
         Self::start_with(None, &["--disable-agent"], None)
     }
 
+    /// The control plane alone, with further flags.
+    pub fn control_plane_with(flags: &[&str]) -> Self {
+        Self::start_with(None, &[&["--disable-agent"], flags].concat(), None)
+    }
+
     /// The control plane alone, as a user that is not root.
     pub fn of_nobody() -> Self {
         let mut cluster = Self::new(None, &["--disable-agent"], None);
@@ -169,7 +176,8 @@ impl TestCluster {
         self.port
     }
 
-    fn kubeconfig(&self) -> PathBuf {
+    /// The administrator's kubeconfig.
+    pub fn kubeconfig(&self) -> PathBuf {
         self.dir.path().join("kubeconfig.yaml")
     }
 
@@ -269,6 +277,47 @@ impl TestCluster {
         let config = std::fs::read_to_string(self.data_dir().join("agent/etc/containerd/config.toml")).unwrap();
         let line = config.lines().find(|l| l.trim_start().starts_with("address")).unwrap();
         line.split('"').nth(1).unwrap().into()
+    }
+
+    /// Another command of the product on this cluster's data and server; it must succeed. Returns what it printed.
+    pub fn kedge(&self, args: &[&str]) -> String {
+        let out = self.kedge_output(args);
+        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "kedge {args:?} failed: {stdout}{stderr}");
+        stdout.into_owned()
+    }
+
+    /// Another command of the product on this cluster's data and server.
+    pub fn kedge_output(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(binary());
+        command.args(args).env("KEDGE_DATA_DIR", self.data_dir()).env("KUBECONFIG", self.kubeconfig());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The server's command line with further flags, for a run that ends by itself; it must succeed.
+    pub fn kedge_server(&self, flags: &[&str]) -> String {
+        let out = self.kedge_server_output(flags);
+        let (stdout, stderr) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "kedge server {flags:?} failed: {stdout}{stderr}");
+        stdout.into_owned()
+    }
+
+    /// The server's command line with further flags, for a run that ends by itself.
+    pub fn kedge_server_output(&self, flags: &[&str]) -> Output {
+        self.command().args(flags).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// What a server with these flags says that must not start.
+    pub fn refused(flags: &[&str]) -> String {
+        let cluster = Self::new(None, flags, None);
+        let out = cluster.kedge_server_output(&[]);
+        assert!(!out.status.success(), "it ran");
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    }
+
+    /// Starts the server with other flags from now on.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|f| (*f).to_owned()).collect();
     }
 
     /// Ends the server as a power cut would.

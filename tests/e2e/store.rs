@@ -1,0 +1,184 @@
+//! The store below a real server: kills, snapshots, moving, memory.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::support::etcd::{Etcd, tool};
+use crate::support::writer::{self, Record};
+use crate::support::{TestCluster, binary, eventually};
+
+/// As a board that loses power again and again while clients write: whatever was acknowledged is there, whole.
+#[test]
+fn a_hundred_kills_lose_nothing_that_was_acknowledged() {
+    const KILLS: usize = 100;
+    const WRITES: usize = 40;
+    let mut cluster = TestCluster::control_plane_with(&["--disable-scheduler"]);
+    let record = Arc::new(Record::default());
+    for kill in 0..KILLS {
+        let (kubeconfig, written, before) = (cluster.kubeconfig(), record.clone(), record.count());
+        let prefix = format!("k{kill}");
+        let writers = std::thread::spawn(move || writer::write(&kubeconfig, &prefix, 4, true, &written));
+        eventually("writes under way", || match record.count() {
+            n if n >= before + WRITES => Ok(()),
+            n => Err(format!("{} of {WRITES}", n - before)),
+        });
+        cluster.kill();
+        writers.join().unwrap();
+        cluster.start();
+        if kill % 10 == 9 {
+            let there = writer::names(&cluster);
+            let lost: Vec<String> = record.acknowledged.lock().unwrap().difference(&there).cloned().collect();
+            assert!(lost.is_empty(), "after kill {kill} {lost:?} are lost");
+        }
+    }
+    assert!(record.count() >= KILLS * WRITES);
+}
+
+#[test]
+fn a_snapshot_opens_in_etcd_and_one_of_etcd_opens_here() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "configmap", "before", "--from-literal=a=b"]);
+    let version = cluster.ok(&["get", "configmap", "before", "-o", "jsonpath={.metadata.resourceVersion}"]);
+    let saved = cluster.kedge(&["etcd-snapshot", "save", "--name", "mine"]);
+    let path = saved.split_whitespace().last().unwrap().to_owned();
+    assert!(path.contains("/mine-"), "{saved}");
+    assert!(cluster.kedge(&["etcd-snapshot", "ls"]).contains("mine-"));
+    tool("etcdutl", &["snapshot", "status", &path]);
+
+    // The real etcd serves what was saved, under upstream's keys and with the same revisions.
+    let etcd = Etcd::restored(std::path::Path::new(&path));
+    let stored = etcd.etcdctl(&["get", "/registry/configmaps/default/before", "-w", "json"]);
+    let stored: serde_json::Value = serde_json::from_str(&stored).unwrap();
+    assert_eq!(stored["kvs"][0]["mod_revision"].to_string(), version);
+
+    // A server on that etcd continues the cluster; a snapshot of the etcd comes back into the embedded store.
+    cluster.ok(&["create", "configmap", "after"]);
+    cluster.stop();
+    let other = TestCluster::control_plane_with(&["--datastore-endpoint", &etcd.endpoints()]);
+    assert_eq!(writer_names(&other, "before"), 1);
+    other.ok(&["create", "configmap", "in-etcd"]);
+    let back = other.kedge(&["etcd-snapshot", "save"]);
+    let back = back.split_whitespace().last().unwrap().to_owned();
+    let official = cluster.data_dir().join("official.db").to_string_lossy().into_owned();
+    let first = etcd.endpoints();
+    tool("etcdctl", &["--endpoints", &first, "snapshot", "save", &official]);
+    for snapshot in [back, official] {
+        let reset = cluster.kedge_server(&["--cluster-reset", "--cluster-reset-restore-path", &snapshot]);
+        assert!(reset.contains("restored"), "{reset}");
+        cluster.start();
+        assert_eq!(writer_names(&cluster, "in-etcd"), 1, "{snapshot}");
+        assert_eq!(writer_names(&cluster, "after"), 0, "{snapshot}");
+        let restored = cluster.ok(&["get", "configmap", "before", "-o", "jsonpath={.metadata.resourceVersion}"]);
+        assert_eq!(restored, version, "{snapshot}");
+        cluster.stop();
+    }
+    let left = std::fs::read_dir(cluster.data_dir().join("server/db")).unwrap();
+    let old = left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("kv.old-")).count();
+    assert!(old >= 1, "what was there before is kept");
+}
+
+fn writer_names(cluster: &TestCluster, name: &str) -> usize {
+    let all = cluster.ok(&["get", "configmaps", "-o", "name"]);
+    all.lines().filter(|line| *line == format!("configmap/{name}")).count()
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused_and_changes_nothing() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "configmap", "kept"]);
+    let saved = cluster.kedge(&["etcd-snapshot", "save"]);
+    let path = saved.split_whitespace().last().unwrap().to_owned();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let refused = cluster.kedge_server_output(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("checksum"), "{refused:?}");
+    cluster.stop();
+    let refused = cluster.kedge_server_output(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
+    assert!(!refused.status.success());
+    cluster.start();
+    assert_eq!(writer_names(&cluster, "kept"), 1);
+}
+
+#[test]
+fn everything_moves_to_an_etcd_and_back() {
+    let mut cluster = TestCluster::control_plane();
+    for name in ["one", "two"] {
+        cluster.ok(&["create", "configmap", name, &format!("--from-literal=is={name}")]);
+    }
+    let etcd = Etcd::one();
+    let there = etcd.endpoints();
+    let running = cluster.kedge_output(&["store", "migrate", "embedded-to-etcd", "--datastore-endpoint", &there]);
+    assert!(String::from_utf8_lossy(&running.stderr).contains("in use"), "{running:?}");
+    cluster.stop();
+    // Cut off in the middle, as far as the target can tell: its marker keeps servers away until it is run again.
+    etcd.etcdctl(&["put", "/kedge/migration", "running"]);
+    etcd.etcdctl(&["put", "/registry/configmaps/default/stray", "x"]);
+    cluster.set_flags(&["--disable-agent", "--datastore-endpoint", &there]);
+    let refused = cluster.kedge_server_output(&[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("migration that has not ended"), "{refused:?}");
+    let moved = cluster.kedge(&["store", "migrate", "embedded-to-etcd", "--datastore-endpoint", &there]);
+    assert!(moved.contains("are the same on both sides"), "{moved}");
+    assert!(etcd.etcdctl(&["get", "/registry/configmaps/default/stray"]).is_empty());
+    cluster.start();
+    assert_eq!(cluster.ok(&["get", "configmap", "one", "-o", "jsonpath={.data.is}"]), "one");
+    cluster.ok(&["create", "configmap", "three"]);
+    cluster.stop();
+
+    let full = cluster.kedge_output(&["store", "migrate", "etcd-to-embedded", "--datastore-endpoint", &there]);
+    assert!(String::from_utf8_lossy(&full.stderr).contains("is not empty"), "{full:?}");
+    std::fs::rename(cluster.data_dir().join("server/db/kv"), cluster.data_dir().join("server/db/kv.before")).unwrap();
+    cluster.kedge(&["store", "migrate", "etcd-to-embedded", "--datastore-endpoint", &there]);
+    drop(etcd);
+    cluster.set_flags(&["--disable-agent"]);
+    cluster.start();
+    let names: BTreeSet<&str> = BTreeSet::from(["one", "two", "three"]);
+    names.iter().for_each(|name| assert_eq!(writer_names(&cluster, name), 1, "{name}"));
+}
+
+#[test]
+fn a_store_in_memory_leaves_nothing_and_the_files_of_others_can_be_looked_into() {
+    let mut cluster = TestCluster::control_plane_with(&["--datastore-endpoint", "memory://"]);
+    cluster.ok(&["create", "configmap", "gone"]);
+    assert!(!cluster.data_dir().join("server/db/kv").exists());
+    cluster.kill();
+    cluster.start();
+    assert_eq!(writer_names(&cluster, "gone"), 0);
+
+    let mut embedded = TestCluster::control_plane();
+    embedded.ok(&["create", "configmap", "seen"]);
+    // Also while the server runs.
+    let shown = embedded.kedge(&["store", "inspect", "--records"]);
+    assert!(shown.contains("/registry/configmaps/default/seen"), "{shown}");
+    embedded.stop();
+    let log = std::fs::read_dir(embedded.data_dir().join("server/db/kv")).unwrap().map(|e| e.unwrap().path());
+    let log = log.filter(|p| p.extension().is_some_and(|e| e == "log")).max().unwrap();
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[200] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+    let damaged = embedded.kedge_output(&["store", "inspect"]);
+    assert!(!damaged.status.success());
+    let refused = embedded.kedge_server_output(&[]);
+    let message = String::from_utf8_lossy(&refused.stderr);
+    assert!(message.contains("is damaged at byte") && message.contains(&*log.to_string_lossy()), "{message}");
+}
+
+#[test]
+fn wrong_endpoints_and_tokens_are_named() {
+    let fails = |args: &[&str]| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut command = std::process::Command::new(binary());
+        command.args(["server", "--disable-agent", "--config", "/dev/null", "--data-dir"]).arg(dir.path()).args(args);
+        let out = command.output().unwrap();
+        assert!(!out.status.success());
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    assert!(fails(&["--datastore-endpoint", "mysql://u:geheim@h/db"]).contains("mysql are not supported"));
+    assert!(fails(&["--datastore-endpoint", "127.0.0.1:2379"]).contains("names no scheme"));
+    assert!(fails(&["--datastore-certfile", "/x"]).contains("--datastore-keyfile"));
+    assert!(fails(&["--token", "two words"]).contains("token cannot be used"));
+    assert!(fails(&["--etcd-snapshot-schedule-cron", "nonsense"]).contains("--etcd-snapshot-schedule-cron"));
+    let gone = fails(&["--datastore-endpoint", "http://127.0.0.1:1"]);
+    assert!(gone.contains("etcd is unavailable"), "{gone}");
+}
