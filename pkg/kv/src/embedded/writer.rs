@@ -145,7 +145,8 @@ impl Writer {
             let cx = Context { index: &index, leases: &leases, now, no_space: None };
             group.expire(&mut self.frame, &cx, EXPIRE);
         }
-        if self.log.is_some() && !group.records.is_empty() && !group.synced && group.revision() > self.ceiling {
+        let shows_more = group.revision() > index.revision() && group.revision() > self.ceiling;
+        if self.log.is_some() && !group.synced && shows_more {
             // Relaxed writes are shown before they are durable: their revisions must not be given out again.
             let revision = group.revision() + RESERVE;
             group.record(&mut self.frame, Record::Ceiling { revision });
