@@ -277,6 +277,29 @@ impl Index {
         self.marks.push_back((now, self.revision));
     }
 
+    /// The changes of a range from a revision on, in order.
+    pub(super) fn events(&self, keys: &KeyRange, from: u64) -> Result<Vec<Event>, Error> {
+        // What was replaced at the oldest readable revision is not known any more.
+        if from <= self.compacted {
+            return Err(Error::Compacted { requested: from, compacted: self.compacted });
+        }
+        let begin = self.history.partition_point(|past| past.revision < from);
+        let mut events: Vec<Event> = Vec::new();
+        for past in self.history.range(begin..).filter(|past| keys.contains(&past.key)) {
+            let Some(versions) = self.keys.get(&past.key) else { continue };
+            let all: Vec<&Version> = versions.older.iter().chain([&versions.latest]).collect();
+            // A key can be changed twice in one revision: deleted after it was put.
+            let told = events.iter().rev().take_while(|event| event.revision == past.revision);
+            let nth = told.filter(|event| event.key == past.key).count();
+            let first = all.partition_point(|version| version.revision < past.revision);
+            let Some(version) = all.get(first + nth) else { continue };
+            let previous = (first + nth).checked_sub(1).and_then(|before| all[before].key_value(&past.key, false));
+            let current = version.key_value(&past.key, false);
+            events.push(Event { revision: past.revision, key: past.key.clone(), current, previous });
+        }
+        Ok(events)
+    }
+
     /// What the keys behind `after` hold at a pinned revision, at most `limit` of them.
     pub(super) fn slice(&self, after: Option<&Bytes>, revision: u64, limit: usize) -> Vec<KeyValue> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
