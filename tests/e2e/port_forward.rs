@@ -157,10 +157,11 @@ fn refused(mut forward: Forward) {
     let mut stream = forward.connect(NOBODY);
     // The connection may be reset instead of ended.
     let _ = stream.read_to_end(&mut Vec::new());
-    eventually("kubectl to give up", || match forward.child.try_wait().unwrap() {
-        Some(status) => Ok(assert_eq!(status.code(), Some(1))),
+    let code = eventually("kubectl to give up", || match forward.child.try_wait().unwrap() {
+        Some(status) => Ok(status.code()),
         None => Err(forward.said()),
     });
+    assert_eq!(code, Some(1));
     eventually("what kubectl says about a refused port", || {
         let said = forward.said();
         let told = said.contains(&format!("error forwarding port {NOBODY} to pod p, uid "));

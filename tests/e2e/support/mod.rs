@@ -333,7 +333,16 @@ impl TestCluster {
         let Some(mut process) = self.process.take() else { return true };
         let pid = process.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status().unwrap();
-        process.wait().unwrap().success()
+        let start = Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(status) = process.try_wait().unwrap() {
+                return status.success();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+        false
     }
 }
 
@@ -348,8 +357,11 @@ impl Drop for TestCluster {
             node::remove_everything(self);
         }
         self.stop();
-        if self.node.is_some() {
-            node::clean_up(&self.data_dir());
+        let left = if self.node.is_some() { node::clean_up(&self.data_dir()) } else { Ok(()) };
+        // A second panic would end all tests, and what failed first is what matters.
+        match left {
+            Err(left) if std::thread::panicking() => eprintln!("{left}"),
+            left => left.unwrap(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::{TestCluster, binary, eventually};
+use super::{PATIENCE, TestCluster, binary};
 
 static ONE_NODE: Mutex<()> = Mutex::new(());
 
@@ -31,6 +31,10 @@ pub fn remove_everything(cluster: &TestCluster) {
         ["delete", "deployments,replicasets,pods", "--all", "-A", "--force", "--grace-period=0", "--wait=false"];
     // Best effort: a failed test may have left a server that does not answer; the processes are looked for below.
     cluster.kubectl(&delete);
+    // A server that did not come far has no runtime yet.
+    if !cluster.data_dir().join("agent/etc/containerd/config.toml").exists() {
+        return;
+    }
     let socket = cluster.runtime_socket();
     let start = std::time::Instant::now();
     while start.elapsed().as_secs() < 20 && !tasks(&socket).is_empty() {
@@ -45,30 +49,40 @@ pub fn tasks(socket: &Path) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Takes back from the kernel what a node leaves, after its server has ended.
-pub fn clean_up(data_dir: &Path) {
+/// Takes back from the kernel what a node leaves, after its server has ended. Says what stays.
+pub fn clean_up(data_dir: &Path) -> Result<(), String> {
     let data = data_dir.to_string_lossy().into_owned();
     // Shims of a failed test are found by the directory of their runtime.
     let state = std::fs::read_to_string(data_dir.join("agent/etc/containerd/config.toml")).unwrap_or_default();
     if let Some(state) = state.lines().find_map(|l| l.strip_prefix("state = ")).map(|l| l.trim_matches('"').to_owned())
     {
         let _ = Command::new("pkill").args(["-KILL", "-f", &format!("containerd-shim.*{state}")]).status();
-        unmount_below(&state);
+        unmount_below(&state)?;
         let _ = std::fs::remove_dir_all(&state);
     }
-    unmount_below(&data);
-    let out = Command::new(binary()).args(["cleanup", "--data-dir", &data]).output().unwrap();
-    assert!(out.status.success(), "cleanup failed: {}", String::from_utf8_lossy(&out.stderr));
+    unmount_below(&data)?;
+    let out = Command::new(binary()).args(["cleanup", "--data-dir", &data]).output().map_err(|e| e.to_string())?;
+    match out.status.success() {
+        true => Ok(()),
+        false => Err(format!("cleanup failed: {}", String::from_utf8_lossy(&out.stderr))),
+    }
 }
 
-fn unmount_below(path: &str) {
-    eventually("unmounting", || {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+fn unmount_below(path: &str) -> Result<(), String> {
+    let start = std::time::Instant::now();
+    loop {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").map_err(|e| e.to_string())?;
         let below: Vec<&str> =
             mounts.lines().filter_map(|l| l.split(' ').nth(1)).filter(|m| m.starts_with(path)).collect();
+        if below.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() > PATIENCE {
+            return Err(format!("still mounted: {below:?}"));
+        }
         for mount in below.iter().rev() {
             let _ = Command::new("umount").args(["-l", mount]).status();
         }
-        if below.is_empty() { Ok(()) } else { Err(format!("{below:?}")) }
-    });
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
