@@ -105,7 +105,7 @@ fn describe(status: &EncryptionStatus) -> String {
 pub async fn store(flags: StoreFlags) -> anyhow::Result<ExitCode> {
     let data_dir = flags.data_dir.path();
     match flags.command {
-        StoreCommand::Inspect { .. } => anyhow::bail!("not yet"),
+        StoreCommand::Inspect { records } => commands::inspect(&data_dir, records, &mut std::io::stdout().lock())?,
         StoreCommand::Migrate { direction, datastore: flags } => {
             let (endpoint, tls) = datastore(&flags)?;
             let to_etcd = direction == "embedded-to-etcd";

@@ -8,7 +8,7 @@ mod store;
 
 pub use encryption::{change_encryption, encryption_status};
 pub use snapshots::{SnapshotCommand, describe, save_snapshot};
-pub use store::{migrate, restore};
+pub use store::{inspect, migrate, restore};
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;

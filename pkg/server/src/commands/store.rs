@@ -1,9 +1,12 @@
 //! `kedge store` and `kedge server --cluster-reset`.
 
+use std::io::Write;
 use std::path::Path;
 
 use kedge_base::{Shutdown, TaskGroup, system_clock};
 use kedge_datastore::{Direction, Endpoint, Layout, Migrated, Restored, Tls};
+use kedge_kv::Found;
+use kedge_kv::files::RealFiles;
 
 use super::{CommandError, Reporter};
 
@@ -32,4 +35,55 @@ pub async fn migrate(data_dir: &Path, endpoint: &Endpoint, tls: &Tls, to_etcd: b
     let migrated = kedge_datastore::migrate(&Layout::new(data_dir), direction, &name, clock.now(), &mut told).await;
     kedge_kv::Kv::close(&*etcd).await;
     Ok(migrated?)
+}
+
+/// Prints what the files of the embedded store hold: every file, with `records` also everything in it. A server may run.
+///
+/// # Errors
+/// When the files cannot be read, or are damaged; what is damaged is printed.
+pub fn inspect(data_dir: &Path, records: bool, out: &mut dyn Write) -> Result<(), CommandError> {
+    let dir = Layout::new(data_dir).store();
+    let mut printed = Ok(());
+    let summary = kedge_kv::inspect(&RealFiles, &dir, &mut |found| {
+        if printed.is_ok() {
+            printed = print(&found, records, out);
+        }
+    })?;
+    printed?;
+    let kedge_kv::Summary { files, frames, records, bytes, damaged } = summary;
+    writeln!(out, "{files} files, {frames} frames, {records} records, {bytes} bytes")?;
+    if damaged == 0 { Ok(()) } else { Err(CommandError::Damaged(damaged)) }
+}
+
+fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<()> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    match found {
+        Found::File { path, checkpoint, revision, bytes, .. } => {
+            let kind = if *checkpoint { "checkpoint" } else { "segment" };
+            writeln!(out, "{}: {kind} from revision {revision}, {bytes} bytes", path.display())
+        }
+        Found::End { offset } => writeln!(out, "  sound up to its end at byte {offset}"),
+        Found::Unfinished { offset, what } => {
+            writeln!(out, "  an unfinished write at byte {offset} ({what}); it was never acknowledged")
+        }
+        Found::Damaged(err) => writeln!(out, "  DAMAGED: {err}"),
+        _ if !records => Ok(()),
+        Found::Frame { offset, bytes, check } => {
+            writeln!(out, "  frame at byte {offset}, {bytes} bytes, check {check:08x}")
+        }
+        Found::Put { revision, key, value, create_revision, version, lease } => {
+            let lease = if *lease == 0 { String::new() } else { format!(", lease {lease:x}") };
+            let (key, size) = (text(key), value.len());
+            writeln!(
+                out,
+                "    {revision} put {key}, {size} bytes, created at {create_revision}, version {version}{lease}"
+            )
+        }
+        Found::Delete { revision, key } => writeln!(out, "    {revision} delete {}", text(key)),
+        Found::Grant { lease, seconds } => writeln!(out, "    grant lease {lease:x} for {seconds} s"),
+        Found::Revoke { lease } => writeln!(out, "    revoke lease {lease:x}"),
+        Found::Compaction { revision } => writeln!(out, "    compacted at {revision}"),
+        Found::Ceiling { revision } => writeln!(out, "    no revision above {revision} has been given out"),
+        Found::Closed { revision } => writeln!(out, "    closed at {revision}"),
+    }
 }
