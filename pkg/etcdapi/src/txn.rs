@@ -1,0 +1,156 @@
+//! Transactions, and puts that keep a key's value or lease.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kedge_etcdpb::etcdserverpb as pb;
+use kedge_kv::{Compare, Error, KeyValue, Op, OpResult, Txn, TxnResult};
+use pb::request_op::Request;
+use pb::response_op::Response;
+use tonic::Status;
+
+use crate::convert::{compare, key_range, key_value};
+use crate::{Api, range, status};
+
+/// How often a transaction that keeps values is tried when they change meanwhile.
+const MAX_TRIES: u32 = 100;
+
+/// Current values of the keys whose value or lease is to be kept.
+type Kept = BTreeMap<Bytes, Option<KeyValue>>;
+
+impl Api {
+    /// Runs a transaction. Values that are kept are read first, and the transaction only counts if they stayed.
+    pub(crate) async fn run(&self, request: &pb::TxnRequest) -> Result<TxnResult, Status> {
+        let mut kept = Kept::new();
+        keys_to_keep(request, &mut kept);
+        for _ in 0..MAX_TRIES {
+            for (key, value) in &mut kept {
+                *value = self.kv.get(key).await.map_err(|e| status::of(&e))?;
+            }
+            let txn = store_txn(request, &kept)?;
+            if kept.is_empty() {
+                return self.kv.txn(txn).await.map_err(|e| status::of(&e));
+            }
+            let unchanged = |(key, value): (&Bytes, &Option<KeyValue>)| {
+                Compare::mod_revision(key.clone(), value.as_ref().map_or(0, |kv| kv.mod_revision))
+            };
+            let guarded =
+                Txn { compare: kept.iter().map(unchanged).collect(), success: vec![Op::Txn(txn)], ..Txn::default() };
+            let mut result = self.kv.txn(guarded).await.map_err(|e| status::of(&e))?;
+            if let (true, Some(OpResult::Txn(inner))) = (result.succeeded, result.results.pop()) {
+                return Ok(inner);
+            }
+        }
+        Err(Status::unavailable("the values to keep change too often"))
+    }
+
+    pub(crate) fn txn_response(&self, request: &pb::TxnRequest, result: TxnResult) -> Result<pb::TxnResponse, Status> {
+        let ops = if result.succeeded { &request.success } else { &request.failure };
+        let header = self.header_at(result.revision);
+        let responses = ops.iter().zip(result.results).map(|(op, result)| self.response_op(op, result, &header));
+        let responses = responses.collect::<Result<_, _>>()?;
+        Ok(pb::TxnResponse { header, succeeded: result.succeeded, responses })
+    }
+
+    fn response_op(
+        &self,
+        op: &pb::RequestOp,
+        result: OpResult,
+        header: &Option<pb::ResponseHeader>,
+    ) -> Result<pb::ResponseOp, Status> {
+        // Inner answers only have a revision in their headers.
+        let inner = header.map(|h| pb::ResponseHeader { revision: h.revision, ..pb::ResponseHeader::default() });
+        let response = match (&op.request, result) {
+            (Some(Request::RequestRange(request)), OpResult::Range(result)) => {
+                Response::ResponseRange(pb::RangeResponse { header: inner, ..range::response(request, result) })
+            }
+            (Some(Request::RequestPut(request)), OpResult::Put { previous }) => {
+                Response::ResponsePut(pb::PutResponse { header: inner, ..put_response(request, previous) })
+            }
+            (Some(Request::RequestDeleteRange(request)), OpResult::Delete { previous }) => {
+                let response = delete_response(request, previous);
+                Response::ResponseDeleteRange(pb::DeleteRangeResponse { header: inner, ..response })
+            }
+            (Some(Request::RequestTxn(request)), OpResult::Txn(result)) => {
+                let response = self.txn_response(request, result)?;
+                Response::ResponseTxn(pb::TxnResponse { header: inner, ..response })
+            }
+            _ => return Err(Status::internal("the store answered an operation with another one's result")),
+        };
+        Ok(pb::ResponseOp { response: Some(response) })
+    }
+}
+
+pub(crate) fn put_response(request: &pb::PutRequest, previous: Option<KeyValue>) -> pb::PutResponse {
+    pb::PutResponse { header: None, prev_kv: previous.filter(|_| request.prev_kv).map(key_value) }
+}
+
+pub(crate) fn delete_response(request: &pb::DeleteRangeRequest, previous: Vec<KeyValue>) -> pb::DeleteRangeResponse {
+    let deleted = i64::try_from(previous.len()).unwrap_or(i64::MAX);
+    let prev_kvs = if request.prev_kv { previous.into_iter().map(key_value).collect() } else { Vec::new() };
+    pb::DeleteRangeResponse { header: None, deleted, prev_kvs }
+}
+
+fn keys_to_keep(request: &pb::TxnRequest, kept: &mut Kept) {
+    for op in request.success.iter().chain(&request.failure) {
+        match &op.request {
+            Some(Request::RequestPut(put)) if (put.ignore_value || put.ignore_lease) && !put.key.is_empty() => {
+                kept.insert(put.key.clone(), None);
+            }
+            Some(Request::RequestTxn(inner)) => keys_to_keep(inner, kept),
+            _ => {}
+        }
+    }
+}
+
+fn store_txn(request: &pb::TxnRequest, kept: &Kept) -> Result<Txn, Status> {
+    if request.compare.iter().any(|compare| compare.key.is_empty()) {
+        return Err(status::of(&Error::EmptyKey));
+    }
+    let ops = |ops: &[pb::RequestOp]| ops.iter().map(|op| store_op(op, kept)).collect::<Result<Vec<_>, _>>();
+    Ok(Txn {
+        compare: request.compare.iter().map(compare).collect(),
+        success: ops(&request.success)?,
+        failure: ops(&request.failure)?,
+        ..Txn::default()
+    })
+}
+
+fn store_op(op: &pb::RequestOp, kept: &Kept) -> Result<Op, Status> {
+    match &op.request {
+        Some(Request::RequestRange(request)) => Ok(Op::Range(range::request(request)?)),
+        Some(Request::RequestPut(put)) => store_put(put, kept),
+        Some(Request::RequestDeleteRange(delete)) => {
+            if delete.key.is_empty() {
+                return Err(status::of(&Error::EmptyKey));
+            }
+            Ok(Op::Delete(key_range(&delete.key, &delete.range_end)))
+        }
+        Some(Request::RequestTxn(txn)) => Ok(Op::Txn(store_txn(txn, kept)?)),
+        None => Err(status::invalid(status::KEY_NOT_FOUND)),
+    }
+}
+
+fn store_put(put: &pb::PutRequest, kept: &Kept) -> Result<Op, Status> {
+    if put.key.is_empty() {
+        return Err(status::of(&Error::EmptyKey));
+    }
+    if put.ignore_value && !put.value.is_empty() {
+        return Err(status::invalid(status::VALUE_PROVIDED));
+    }
+    if put.ignore_lease && put.lease != 0 {
+        return Err(status::invalid(status::LEASE_PROVIDED));
+    }
+    let (mut value, mut lease) = (put.value.clone(), put.lease);
+    if put.ignore_value || put.ignore_lease {
+        let current = kept.get(&put.key).and_then(Option::as_ref);
+        let current = current.ok_or_else(|| status::invalid(status::KEY_NOT_FOUND))?;
+        if put.ignore_value {
+            value = current.value.clone();
+        }
+        if put.ignore_lease {
+            lease = current.lease;
+        }
+    }
+    Ok(Op::Put { key: put.key.clone(), value, lease })
+}
