@@ -64,6 +64,23 @@ impl Pki {
         ensure_leaf(&self.dir, file, &self.server_ca, request, now)
     }
 
+    /// The certificate of those who may read and write the store itself, under `etcd-client`: of an authority of its own,
+    /// `etcd-client-ca`, so that no certificate of the API opens the store.
+    ///
+    /// # Errors
+    /// As [`Pki::open`].
+    pub fn store_client(&self, now: time::OffsetDateTime) -> Result<Leaf, Error> {
+        let name = format!("kedge-etcd-client-ca@{}", now.unix_timestamp());
+        let authority = Authority::ensure(&self.dir, "etcd-client-ca", &name, now)?;
+        let request = LeafRequest {
+            common_name: "kedge-etcd-client".to_owned(),
+            organization: None,
+            names: Vec::new(),
+            usage: Usage::Client,
+        };
+        ensure_leaf(&self.dir, "etcd-client", &authority, &request, now)
+    }
+
     /// A client certificate under `file` for a user with groups; at most one group.
     ///
     /// # Errors

@@ -165,11 +165,55 @@ fn a_store_in_memory_leaves_nothing_and_the_files_of_others_can_be_looked_into()
 }
 
 #[test]
+fn etcds_own_tools_work_on_the_embedded_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix://{}/etcd.sock", dir.path().display());
+    let cluster = TestCluster::control_plane_with(&["--etcd-listen", &socket]);
+    cluster.ok(&["create", "configmap", "seen", "--from-literal=a=b"]);
+    let ctl = |args: &[&str]| tool("etcdctl", &[&["--endpoints", &socket], args].concat());
+    let keys = ctl(&["get", "/registry/configmaps/default/", "--prefix", "--keys-only"]);
+    assert!(keys.contains("/registry/configmaps/default/seen"), "{keys}");
+    assert!(ctl(&["get", "/registry/configmaps/default/seen", "--print-value-only"]).contains("\"a\":\"b\""));
+    assert!(ctl(&["endpoint", "status", "-w", "table"]).contains("3.5"));
+    let saved = dir.path().join("saved.db").to_string_lossy().into_owned();
+    ctl(&["snapshot", "save", &saved]);
+    let etcd = Etcd::restored(std::path::Path::new(&saved));
+    assert!(etcd.etcdctl(&["get", "/registry/configmaps/default/seen"]).contains("\"a\":\"b\""));
+    // What is deleted through etcd's API is gone for clients of the API, too.
+    ctl(&["del", "/registry/configmaps/default/seen"]);
+    assert!(cluster.fails(&["get", "configmap", "seen"]).contains("NotFound"));
+}
+
+#[test]
+fn the_store_is_served_over_tls_to_its_own_clients_only() {
+    let port = crate::support::free_port();
+    let endpoint = format!("https://127.0.0.1:{port}");
+    let cluster = TestCluster::control_plane_with(&["--etcd-listen", &endpoint]);
+    let tls = |name: &str| cluster.data_dir().join("server/tls").join(name).to_string_lossy().into_owned();
+    let with = |cert: &str, args: &[&str]| {
+        let (ca, key) = (tls("server-ca.crt"), tls(&format!("{cert}.key")));
+        let cert = tls(&format!("{cert}.crt"));
+        let access =
+            ["--endpoints", &endpoint, "--cacert", &ca, "--cert", &cert, "--key", &key, "--command-timeout=5s"];
+        crate::support::etcd::run("etcdctl", &[&access, args].concat())
+    };
+    let out = with("etcd-client", &["get", "/registry/namespaces/default", "--keys-only"]);
+    assert!(String::from_utf8_lossy(&out.stdout).contains("/registry/namespaces/default"), "{out:?}");
+    let refused = with("client-admin", &["get", "/registry/namespaces/default"]);
+    assert!(!refused.status.success(), "a certificate of the API opens the store: {refused:?}");
+}
+
+#[test]
 fn wrong_endpoints_and_tokens_are_named() {
     let fails = |args: &[&str]| {
         let dir = tempfile::tempdir().unwrap();
-        let mut command = std::process::Command::new(binary());
-        command.args(["server", "--disable-agent", "--config", "/dev/null", "--data-dir"]).arg(dir.path()).args(args);
+        let mut command = std::process::Command::new("timeout");
+        command
+            .arg("60")
+            .arg(binary())
+            .args(["server", "--disable-agent", "--config", "/dev/null", "--data-dir"])
+            .arg(dir.path())
+            .args(args);
         let out = command.output().unwrap();
         assert!(!out.status.success());
         String::from_utf8_lossy(&out.stderr).into_owned()
@@ -177,6 +221,7 @@ fn wrong_endpoints_and_tokens_are_named() {
     assert!(fails(&["--datastore-endpoint", "mysql://u:geheim@h/db"]).contains("mysql are not supported"));
     assert!(fails(&["--datastore-endpoint", "127.0.0.1:2379"]).contains("names no scheme"));
     assert!(fails(&["--datastore-certfile", "/x"]).contains("--datastore-keyfile"));
+    assert!(fails(&["--etcd-listen", "http://127.0.0.1:2379"]).contains("--etcd-listen"));
     assert!(fails(&["--token", "two words"]).contains("token cannot be used"));
     assert!(fails(&["--etcd-snapshot-schedule-cron", "nonsense"]).contains("--etcd-snapshot-schedule-cron"));
     let gone = fails(&["--datastore-endpoint", "http://127.0.0.1:1"]);

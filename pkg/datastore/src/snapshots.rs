@@ -1,8 +1,10 @@
 //! The directory of snapshots.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use kedge_kv::Embedded;
 use kedge_kv::files::{Files as _, RealFiles};
 use kedge_snapshot::State;
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,22 @@ impl Snapshots {
         drop(lock);
         let total = state.kvs.len();
         self.write(&state, name, now, &mut |keys| progress("keys written", keys, Some(total)))
+    }
+
+    /// A snapshot in a file that is gone when it is closed, and its size; read from its start.
+    ///
+    /// # Errors
+    /// As [`Snapshots::save`].
+    pub fn anonymous(&self, engine: &Embedded, name: &str) -> Result<(File, u64), Error> {
+        create_dir(&self.dir)?;
+        let path = self.dir.join(format!("{name}{PARTIAL}"));
+        let fail = |source| Error::Snapshot { path: path.clone(), source };
+        let written = kedge_snapshot::write(&path, &state(engine.contents()), &mut |_| {});
+        let opened = File::open(&path);
+        // Whatever came of it, nobody shall find it.
+        std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+        let summary = written.map_err(fail)?;
+        Ok((opened.map_err(|e| Error::io("open", &path, e))?, summary.size))
     }
 
     fn write(

@@ -9,6 +9,7 @@ mod config;
 mod encryption;
 mod endpoints;
 mod error;
+mod etcd_api;
 mod identity;
 mod inprocess;
 mod own_paths;

@@ -26,7 +26,7 @@ use crate::error::Error;
 use crate::own_paths::Administration;
 use crate::snapshots::SnapshotService;
 use crate::token::Token;
-use crate::{bootstrap, encryption, endpoints, identity, inprocess, snapshots};
+use crate::{bootstrap, encryption, endpoints, etcd_api, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
@@ -116,6 +116,10 @@ impl Server {
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         server.tasks.spawn("https", serve::serve(server.api.clone(), listener, tls, server.tasks.clone()));
         server.write_kubeconfig(&clock)?;
+        if let Some(endpoint) = &server.config.etcd_listen {
+            let Self { config, store, pki, tasks, .. } = &server;
+            etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
+        }
         bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared()).await?;
         registry.repair_claims().await?;
         server.watch_the_store(&storage, &registry, &clock);

@@ -21,7 +21,8 @@ pub fn tool(name: &str, args: &[&str]) -> String {
     stdout.into_owned()
 }
 
-fn run(name: &str, args: &[&str]) -> Output {
+/// Runs one of etcd's tools.
+pub fn run(name: &str, args: &[&str]) -> Output {
     Command::new(program(name)).args(args).stdin(Stdio::null()).output().unwrap()
 }
 

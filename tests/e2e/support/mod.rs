@@ -52,7 +52,7 @@ fn kubectl_binary() -> PathBuf {
 }
 
 /// A port that nobody uses now, different for every call.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
         let port = 20_000 + (std::process::id() % 400) as u16 * 20 + NEXT.fetch_add(1, Ordering::Relaxed) % 4_000;
