@@ -6,8 +6,10 @@ mod node;
 mod terminal;
 pub mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
@@ -51,11 +53,31 @@ fn kubectl_binary() -> PathBuf {
     std::env::var_os("KEDGE_TEST_KUBECTL").expect("run the tests with `cargo xtask test`").into()
 }
 
+/// Where the ports of tests begin; below those of services on nodes and those that the kernel hands out.
+const FIRST_PORT: u16 = 20_000;
+const BLOCK: u16 = 100;
+const BLOCKS: u16 = 95;
+
+/// The first port of a block that is this process's alone: other test processes may run at the same time.
+fn ports() -> u16 {
+    static MINE: OnceLock<(u16, File)> = OnceLock::new();
+    let take = || {
+        let free = |block: &u16| {
+            let path = std::env::temp_dir().join(format!("kedge-test-ports-{block}.lock"));
+            let file = File::create(path).unwrap();
+            file.try_lock().is_ok().then_some((FIRST_PORT + block * BLOCK, file))
+        };
+        (0..BLOCKS).find_map(|block| free(&block)).expect("too many test processes at the same time")
+    };
+    // The lock goes with the process.
+    MINE.get_or_init(take).0
+}
+
 /// A port that nobody uses now, different for every call.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     loop {
-        let port = 20_000 + (std::process::id() % 400) as u16 * 20 + NEXT.fetch_add(1, Ordering::Relaxed) % 4_000;
+        let port = ports() + NEXT.fetch_add(1, Ordering::Relaxed) % BLOCK;
         if std::net::TcpListener::bind(("0.0.0.0", port)).is_ok() {
             return port;
         }

@@ -37,14 +37,16 @@ pub fn remove_everything(cluster: &TestCluster) {
     }
     let socket = cluster.runtime_socket();
     let start = std::time::Instant::now();
-    while start.elapsed().as_secs() < 20 && !tasks(&socket).is_empty() {
+    // Sandboxes, too: their networks are given back when they go.
+    while start.elapsed().as_secs() < 60 && !containers(&socket).is_empty() {
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
 }
 
-/// Processes that the runtime runs, by container.
-pub fn tasks(socket: &Path) -> Vec<String> {
-    let out = Command::new("ctr").arg("--address").arg(socket).args(["-n", "k8s.io", "tasks", "ls", "-q"]).output();
+/// What the runtime has of pods: containers and sandboxes.
+fn containers(socket: &Path) -> Vec<String> {
+    let list = ["-n", "k8s.io", "containers", "ls", "-q"];
+    let out = Command::new("ctr").arg("--address").arg(socket).args(list).output();
     let text = out.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
     text.lines().map(str::to_owned).collect()
 }
@@ -59,6 +61,10 @@ pub fn clean_up(data_dir: &Path) -> Result<(), String> {
         let _ = Command::new("pkill").args(["-KILL", "-f", &format!("containerd-shim.*{state}")]).status();
         unmount_below(&state)?;
         let _ = std::fs::remove_dir_all(&state);
+        // The directory above is this cluster's alone, and now empty.
+        if let Some(above) = Path::new(&state).parent() {
+            let _ = std::fs::remove_dir(above);
+        }
     }
     unmount_below(&data)?;
     let out = Command::new(binary()).args(["cleanup", "--data-dir", &data]).output().map_err(|e| e.to_string())?;
