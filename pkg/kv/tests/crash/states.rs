@@ -14,7 +14,7 @@ use crate::rng::Rng;
 /// Variants of what is left at one place.
 const VARIANTS: u64 = 6;
 /// Every so many states the store is really opened and written to.
-const OPENED: usize = 16;
+const OPENED: usize = 24;
 
 /// What a power cut must not undo.
 #[derive(Debug, Clone, Copy, Default)]
