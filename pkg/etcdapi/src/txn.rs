@@ -9,11 +9,15 @@ use pb::request_op::Request;
 use pb::response_op::Response;
 use tonic::Status;
 
-use crate::convert::{compare, key_range, key_value};
+use crate::convert::{compare, key_range, key_value, signed};
 use crate::{Api, range, status};
 
 /// How often a transaction that keeps values is tried when they change meanwhile.
 const MAX_TRIES: u32 = 100;
+
+/// The lease of a put whose key does not exist although its value or lease is to be kept. No lease has this id, so the
+/// store refuses the transaction if it comes to that put, and only then.
+const NOTHING_TO_KEEP: i64 = i64::MIN;
 
 /// Current values of the keys whose value or lease is to be kept.
 type Kept = BTreeMap<Bytes, Option<KeyValue>>;
@@ -31,12 +35,16 @@ impl Api {
             if kept.is_empty() {
                 return self.kv.txn(txn).await.map_err(|e| status::of(&e));
             }
+            let refused = |error: Error| match error {
+                Error::LeaseNotFound(NOTHING_TO_KEEP) => status::invalid(status::KEY_NOT_FOUND),
+                other => status::of(&other),
+            };
             let unchanged = |(key, value): (&Bytes, &Option<KeyValue>)| {
                 Compare::mod_revision(key.clone(), value.as_ref().map_or(0, |kv| kv.mod_revision))
             };
             let guarded =
                 Txn { compare: kept.iter().map(unchanged).collect(), success: vec![Op::Txn(txn)], ..Txn::default() };
-            let mut result = self.kv.txn(guarded).await.map_err(|e| status::of(&e))?;
+            let mut result = self.kv.txn(guarded).await.map_err(refused)?;
             if let (true, Some(OpResult::Txn(inner))) = (result.succeeded, result.results.pop()) {
                 return Ok(inner);
             }
@@ -62,7 +70,8 @@ impl Api {
         let inner = header.map(|h| pb::ResponseHeader { revision: h.revision, ..pb::ResponseHeader::default() });
         let response = match (&op.request, result) {
             (Some(Request::RequestRange(request)), OpResult::Range(result)) => {
-                Response::ResponseRange(pb::RangeResponse { header: inner, ..range::response(request, result) })
+                let header = Some(pb::ResponseHeader { revision: signed(result.revision), ..Default::default() });
+                Response::ResponseRange(pb::RangeResponse { header, ..range::response(request, result) })
             }
             (Some(Request::RequestPut(request)), OpResult::Put { previous }) => {
                 Response::ResponsePut(pb::PutResponse { header: inner, ..put_response(request, previous) })
@@ -73,7 +82,7 @@ impl Api {
             }
             (Some(Request::RequestTxn(request)), OpResult::Txn(result)) => {
                 let response = self.txn_response(request, result)?;
-                Response::ResponseTxn(pb::TxnResponse { header: inner, ..response })
+                Response::ResponseTxn(pb::TxnResponse { header: Some(pb::ResponseHeader::default()), ..response })
             }
             _ => return Err(Status::internal("the store answered an operation with another one's result")),
         };
@@ -143,13 +152,13 @@ fn store_put(put: &pb::PutRequest, kept: &Kept) -> Result<Op, Status> {
     }
     let (mut value, mut lease) = (put.value.clone(), put.lease);
     if put.ignore_value || put.ignore_lease {
-        let current = kept.get(&put.key).and_then(Option::as_ref);
-        let current = current.ok_or_else(|| status::invalid(status::KEY_NOT_FOUND))?;
-        if put.ignore_value {
-            value = current.value.clone();
-        }
-        if put.ignore_lease {
-            lease = current.lease;
+        match kept.get(&put.key).and_then(Option::as_ref) {
+            Some(current) if put.ignore_value && put.ignore_lease => {
+                (value, lease) = (current.value.clone(), current.lease);
+            }
+            Some(current) if put.ignore_value => value = current.value.clone(),
+            Some(current) => lease = current.lease,
+            None => lease = NOTHING_TO_KEEP,
         }
     }
     Ok(Op::Put { key: put.key.clone(), value, lease })

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use kedge_base::random;
 use kedge_etcdpb::etcdserverpb as pb;
 use pb::request_op::Request;
+use pb::response_op::Response;
 use tonic::transport::Channel;
 
 use crate::served::{Etcd, Served, with_tools};
@@ -150,6 +151,17 @@ fn anonymous(header: &mut Option<pb::ResponseHeader>) -> i64 {
     revision
 }
 
+/// Ranges in a transaction have the revision that they happened to be read at, which nobody uses.
+fn anonymous_inside(answer: &mut pb::TxnResponse) {
+    for response in &mut answer.responses {
+        match &mut response.response {
+            Some(Response::ResponseRange(range)) => range.header = None,
+            Some(Response::ResponseTxn(inner)) => anonymous_inside(inner),
+            _ => {}
+        }
+    }
+}
+
 /// What was answered as text, and the revision of the answer.
 async fn ask(channel: &Channel, asked: &Asked) -> (String, i64) {
     let mut kv = pb::kv_client::KvClient::new(channel.clone());
@@ -170,7 +182,11 @@ async fn ask(channel: &Channel, asked: &Asked) -> (String, i64) {
         Asked::Range(request) => answer!(kv.range(request)),
         Asked::Put(request) => answer!(kv.put(request)),
         Asked::Delete(request) => answer!(kv.delete_range(request)),
-        Asked::Txn(request) => answer!(kv.txn(request)),
+        Asked::Txn(request) => answer!(async {
+            let mut answer = kv.txn(request).await?;
+            anonymous_inside(answer.get_mut());
+            Ok::<_, tonic::Status>(answer)
+        }),
         Asked::Compact(request) => answer!(kv.compact(request)),
         Asked::Grant(request) => answer!(leases.lease_grant(request)),
         Asked::Revoke(request) => answer!(leases.lease_revoke(request)),

@@ -87,7 +87,9 @@ impl Served {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(tools().unwrap().join("etcdctl"));
+        // A command that hangs fails.
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string()).arg(tools().unwrap().join("etcdctl"));
         command.args(["--endpoints", &self.endpoint, "--command-timeout=60s", "--dial-timeout=60s"]).args(args);
         command
     }
