@@ -81,8 +81,8 @@ pub(super) struct Index {
     history_bytes: u64,
     /// When a span of [`MARK`] began, and the newest revision in it.
     marks: VecDeque<(Duration, u64)>,
-    /// A checkpoint of this revision is being written: what it needs is not forgotten.
-    pinned: Option<u64>,
+    /// Revisions that somebody reads in slices, with how many do: what they need is not forgotten.
+    pins: BTreeMap<u64, usize>,
     live_bytes: u64,
 }
 
@@ -199,7 +199,7 @@ impl Index {
 
     /// Forgets what is compacted and not pinned; returns whether more is left.
     pub(super) fn forget_some(&mut self) -> bool {
-        let until = self.pinned.map_or(self.compacted, |pinned| pinned.min(self.compacted));
+        let until = self.pins.keys().next().map_or(self.compacted, |pinned| self.compacted.min(*pinned));
         for _ in 0..FORGET {
             if self.history.front().is_none_or(|past| past.revision > until) {
                 return false;
@@ -224,8 +224,8 @@ impl Index {
         while let Some((_, revision)) = self.marks.pop_front_if(|(began, _)| *began + MARK + keep.age <= now) {
             until = until.max(revision);
         }
-        // While a checkpoint is written nothing would be gained by compacting for the sake of memory.
-        if self.history_bytes > keep.bytes && self.pinned.is_none() {
+        // While somebody reads in slices nothing would be gained by compacting for the sake of memory.
+        if self.history_bytes > keep.bytes && self.pins.is_empty() {
             let mut excess = self.history_bytes - keep.bytes;
             for past in &self.history {
                 until = until.max(past.revision);
@@ -244,13 +244,19 @@ impl Index {
         self.marks.front().map(|(began, _)| *began + MARK + keep.age)
     }
 
-    /// Keeps all that is needed to read `revision`, until [`Index::unpin`].
-    pub(super) fn pin(&mut self, revision: u64) {
-        self.pinned = Some(revision);
+    /// Keeps all that is needed to read the state of now in slices, until [`Index::unpin`]. Returns its revision.
+    pub(super) fn pin(&mut self) -> u64 {
+        *self.pins.entry(self.revision).or_default() += 1;
+        self.revision
     }
 
-    pub(super) fn unpin(&mut self) {
-        self.pinned = None;
+    pub(super) fn unpin(&mut self, revision: u64) {
+        if let Some(count) = self.pins.get_mut(&revision) {
+            *count -= 1;
+            if *count == 0 {
+                self.pins.remove(&revision);
+            }
+        }
     }
 
     /// The newest revision is at least this one.
@@ -269,6 +275,29 @@ impl Index {
     pub(super) fn restart_clock(&mut self, now: Duration) {
         self.marks.clear();
         self.marks.push_back((now, self.revision));
+    }
+
+    /// The changes of a range from a revision on, in order.
+    pub(super) fn events(&self, keys: &KeyRange, from: u64) -> Result<Vec<Event>, Error> {
+        // What was replaced at the oldest readable revision is not known any more.
+        if from <= self.compacted {
+            return Err(Error::Compacted { requested: from, compacted: self.compacted });
+        }
+        let begin = self.history.partition_point(|past| past.revision < from);
+        let mut events: Vec<Event> = Vec::new();
+        for past in self.history.range(begin..).filter(|past| keys.contains(&past.key)) {
+            let Some(versions) = self.keys.get(&past.key) else { continue };
+            let all: Vec<&Version> = versions.older.iter().chain([&versions.latest]).collect();
+            // A key can be changed twice in one revision: deleted after it was put.
+            let told = events.iter().rev().take_while(|event| event.revision == past.revision);
+            let nth = told.filter(|event| event.key == past.key).count();
+            let first = all.partition_point(|version| version.revision < past.revision);
+            let Some(version) = all.get(first + nth) else { continue };
+            let previous = (first + nth).checked_sub(1).and_then(|before| all[before].key_value(&past.key, false));
+            let current = version.key_value(&past.key, false);
+            events.push(Event { revision: past.revision, key: past.key.clone(), current, previous });
+        }
+        Ok(events)
     }
 
     /// What the keys behind `after` hold at a pinned revision, at most `limit` of them.

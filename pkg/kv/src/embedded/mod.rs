@@ -17,11 +17,13 @@ mod checkpoint;
 mod format;
 mod group;
 mod index;
+mod inspect;
 mod leases;
 mod log;
 mod observers;
 mod recover;
 mod space;
+mod transfer;
 mod upkeep;
 mod view;
 mod writer;
@@ -36,15 +38,18 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::api::{Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult};
+use crate::api::{KeyRange, Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult};
 use crate::check;
 use crate::error::Error;
 use crate::files::Files;
 use group::Request;
 pub use index::History;
 use index::Index;
+pub use inspect::{Found, Summary, inspect};
 use leases::Leases;
+pub use observers::ObserverId;
 use observers::Observers;
+pub use transfer::Contents;
 use view::{Execution, Overlay, View};
 use writer::Writer;
 
@@ -114,8 +119,8 @@ impl Embedded {
     /// When another process has the directory, it cannot be written, or a file is damaged or too new.
     pub fn open(options: Options) -> Result<Self, Error> {
         let (log, recovered) = log::Log::open(&options)?;
-        let recover::Recovered { mut index, leases, ceiling, closed, .. } = recovered;
-        if !closed && ceiling > index.revision() {
+        let recover::Recovered { mut index, leases, ceiling, .. } = recovered;
+        if ceiling > index.revision() {
             info!(revision = ceiling, "the store was not closed in order: revisions go on where they may have been");
             index.advance(ceiling);
         }
@@ -166,6 +171,34 @@ impl Embedded {
         self.identity
     }
 
+    /// Registers an observer of a range: it gets every event from the revision `from` on, first those that the history
+    /// knows, then new ones, without a gap. Returns the revision that it has been told everything up to.
+    ///
+    /// # Errors
+    /// [`Error::Compacted`] when the history begins later. `from` may be in the future.
+    pub fn observe_from(
+        &self,
+        keys: KeyRange,
+        from: u64,
+        observer: Arc<dyn Observer>,
+    ) -> Result<(ObserverId, u64), Error> {
+        // The writer takes this lock while it applies and reports, so nothing falls between past and present.
+        let mut observers = self.shared.observers.lock();
+        let (events, revision) = {
+            let index = self.shared.index.read();
+            (index.events(&keys, from)?, index.revision())
+        };
+        if !events.is_empty() {
+            observer.committed(&events);
+        }
+        Ok((observers.add(keys, from, observer, revision), revision))
+    }
+
+    /// Ends an observation; when this returns, the observer is not told anything any more.
+    pub fn unobserve(&self, id: ObserverId) {
+        self.shared.observers.lock().remove(id);
+    }
+
     fn sender(&self) -> Result<mpsc::Sender<Request>, Error> {
         self.requests.lock().clone().ok_or_else(|| Error::Closed("it has been closed".into()))
     }
@@ -178,7 +211,7 @@ impl Embedded {
     }
 
     /// A transaction that writes nothing needs no writer.
-    fn read(&self, txn: &Txn) -> Result<TxnResult, Error> {
+    fn look(&self, txn: &Txn) -> Result<TxnResult, Error> {
         let index = self.shared.index.read();
         let mut overlay = Overlay::on(index.revision());
         let path = View { index: &index, overlay: &overlay }.path(txn);
@@ -215,7 +248,7 @@ impl Kv for Embedded {
     async fn txn(&self, txn: Txn) -> Result<TxnResult, Error> {
         check::txn(&txn)?;
         if check::is_read_only(&txn) {
-            return self.read(&txn);
+            return self.look(&txn);
         }
         self.ask(|answer| Request::Txn { txn, answer }).await
     }
@@ -224,7 +257,7 @@ impl Kv for Embedded {
         // The writer takes this lock while it applies and reports, so nothing falls between snapshot and first event.
         let mut observers = self.shared.observers.lock();
         let result = self.shared.index.read().range(&Range::prefix(prefix))?;
-        observers.add(prefix, observer, result.revision);
+        observers.add(KeyRange::prefix(prefix), 0, observer, result.revision);
         Ok(Snapshot { revision: result.revision, kvs: result.kvs })
     }
 

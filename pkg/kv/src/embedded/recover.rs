@@ -19,8 +19,6 @@ pub(super) struct Recovered {
     pub leases: Leases,
     /// No revision beyond this was shown to anybody.
     pub ceiling: u64,
-    /// Whether the store was closed in order, so that its newest revision is known.
-    pub closed: bool,
     pub identity: Option<u64>,
     /// The segment to go on with.
     pub tail: Option<Tail>,
@@ -72,7 +70,17 @@ pub(super) fn list(files: &dyn Files, dir: &Path) -> Result<Listing, Error> {
 
 /// Reads everything; changes nothing on disk.
 pub(super) fn recover(files: &dyn Files, dir: &Path, history: &History) -> Result<Recovered, Error> {
-    let Listing { checkpoint, segments, stale } = list(files, dir)?;
+    let Listing { checkpoint, mut segments, mut stale } = list(files, dir)?;
+    let first = checkpoint.unwrap_or(1);
+    // A segment whose creation was not finished holds nothing. The one before it may have been gone on with since, when its
+    // removal was lost. A checkpoint relies on the segment of its number only when that is durable.
+    if let Some(number) = segments.last().copied().filter(|number| checkpoint != Some(*number)) {
+        let path = dir.join(FileKind::Segment.name(number));
+        if is_blank(files, &path)? {
+            segments.pop();
+            stale.push(path);
+        }
+    }
     let mut recovery = Recovery {
         files,
         history,
@@ -80,7 +88,6 @@ pub(super) fn recover(files: &dyn Files, dir: &Path, history: &History) -> Resul
             index: Index::at(1, 0),
             leases: Leases::default(),
             ceiling: 0,
-            closed: false,
             identity: None,
             tail: None,
             stale,
@@ -91,7 +98,6 @@ pub(super) fn recover(files: &dyn Files, dir: &Path, history: &History) -> Resul
     if let Some(number) = checkpoint {
         recovery.checkpoint(&dir.join(FileKind::Checkpoint.name(number)), number)?;
     }
-    let first = checkpoint.unwrap_or(1);
     let last = segments.last().copied().unwrap_or_default();
     for number in first..=last.max(checkpoint.unwrap_or_default()) {
         let path = dir.join(FileKind::Segment.name(number));
@@ -99,11 +105,28 @@ pub(super) fn recover(files: &dyn Files, dir: &Path, history: &History) -> Resul
             let what = "the segment is missing".to_owned();
             return Err(Error::Corrupt { path, offset: 0, what });
         }
-        recovery.segment(&path, number, number == last, number == first)?;
+        recovery.segment(&path, number, number == last)?;
     }
     let mut state = recovery.state;
     state.index.trim(history, Duration::ZERO);
     Ok(state)
+}
+
+/// Whether nothing of a segment became durable, not even its header.
+fn is_blank(files: &dyn Files, path: &Path) -> Result<bool, Error> {
+    let fail = |e| Error::io("cannot read", path, e);
+    let file = files.open(path).map_err(fail)?;
+    if file.len().map_err(fail)? < HEADER as u64 {
+        return Ok(true);
+    }
+    let mut header = [0; HEADER];
+    fill(&*file, 0, &mut header).map_err(fail)?;
+    if header.iter().any(|byte| *byte != 0) {
+        return Ok(false);
+    }
+    let corrupt = |what: &str| Error::Corrupt { path: path.to_owned(), offset: 0, what: what.to_owned() };
+    format::judge_end(&files.read(path).map_err(fail)?, 0).map_err(corrupt)?;
+    Ok(true)
 }
 
 struct Recovery<'a> {
@@ -131,17 +154,8 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    fn segment(&mut self, path: &Path, number: u64, last: bool, first: bool) -> Result<(), Error> {
+    fn segment(&mut self, path: &Path, number: u64, last: bool) -> Result<(), Error> {
         let data = self.files.read(path).map_err(|e| Error::io("cannot read", path, e))?;
-        let blank = data.iter().take(HEADER).all(|byte| *byte == 0);
-        // A segment is durable as a file before a checkpoint relies on it.
-        if last && blank && !(first && number > 1) {
-            let corrupt = |what: &str| Error::Corrupt { path: path.to_owned(), offset: 0, what: what.to_owned() };
-            format::judge_end(&data, 0).map_err(corrupt)?;
-            // Its creation was not finished, so it holds nothing.
-            self.state.stale.push(path.to_owned());
-            return Ok(());
-        }
         let (header, mut previous) = Header::decode(path, (FileKind::Segment, number), &data)?;
         self.header(&header, path)?;
         let mut offset = HEADER;
@@ -192,7 +206,6 @@ impl Recovery<'_> {
             |what: &str| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what: what.to_owned() };
         let state = &mut self.state;
         let before = state.index.revision();
-        state.closed = false;
         while let Some(record) = format::next_record(&mut payload).map_err(corrupt)? {
             match record {
                 Record::Change(change) => {
@@ -207,7 +220,7 @@ impl Recovery<'_> {
                 Record::Ceiling { revision } => state.ceiling = revision,
                 Record::Closed { revision } => {
                     state.index.advance(revision);
-                    (state.ceiling, state.closed) = (revision, true);
+                    state.ceiling = revision;
                 }
             }
         }
@@ -237,6 +250,11 @@ impl<'a> CheckpointReader<'a> {
         fill(file, 0, &mut head).map_err(fail)?;
         let (header, previous) = Header::decode(path, (FileKind::Checkpoint, number), &head)?;
         Ok(Self { file, path, header, previous, len, frame_offset: HEADER, next: HEADER, done: false })
+    }
+
+    /// Check value of the frame that was read last.
+    pub(super) fn check(&self) -> u32 {
+        self.previous
     }
 
     /// The payload of the next frame; none after the last one.

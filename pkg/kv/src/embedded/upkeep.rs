@@ -46,7 +46,7 @@ impl Upkeep {
     }
 
     fn start(&mut self, log: &mut Log, revision: u64, ceiling: u64) {
-        self.shared.index.write().pin(revision);
+        self.shared.index.write().pin();
         let leases = self.shared.leases.lock().all();
         let checkpointer = log.checkpointer(revision, ceiling);
         log.uncovered = 0;
@@ -57,13 +57,13 @@ impl Upkeep {
                 Ok(None) => info!(revision, "checkpoint called off; the log is kept"),
                 Err(err) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
             }
-            shared.index.write().unpin();
+            shared.index.write().unpin(revision);
             while shared.index.write().forget_some() {}
         };
         match std::thread::Builder::new().name("kv-checkpoint".into()).spawn(work) {
             Ok(thread) => self.running = Some(thread),
             Err(err) => {
-                self.shared.index.write().unpin();
+                self.shared.index.write().unpin(revision);
                 warn!(error = %err, "cannot start a thread for the checkpoint; the log is kept");
             }
         }

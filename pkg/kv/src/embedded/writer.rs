@@ -85,9 +85,7 @@ impl Writer {
                     break;
                 }
             }
-            if self.sync_due.is_some_and(|due| due <= self.options.clock.monotonic()) {
-                self.sync();
-            }
+            self.do_what_is_due();
         }
         self.finish();
     }
@@ -100,13 +98,12 @@ impl Writer {
         let clock = &self.options.clock;
         let sleep = clock.sleep(deadline.saturating_sub(clock.monotonic()));
         // A clock that is moved by hand may have moved before the sleep began, which would then end too late.
-        if clock.monotonic() >= deadline {
-            return Woken::Timer;
-        }
+        let passed = clock.monotonic() >= deadline;
         tokio::select! {
             biased;
             n = requests.recv_many(taken, GROUP) => woken(n),
-            () = sleep => Woken::Timer,
+            () = sleep, if !passed => Woken::Timer,
+            () = std::future::ready(()), if passed => Woken::Timer,
         }
     }
 
@@ -142,12 +139,14 @@ impl Writer {
                 break;
             }
         }
-        if all.is_none() {
+        if all.is_none() && self.retry.is_none_or(|retry| retry <= now) {
+            self.retry = None;
             let leases = self.shared.leases.lock();
             let cx = Context { index: &index, leases: &leases, now, no_space: None };
             group.expire(&mut self.frame, &cx, EXPIRE);
         }
-        if self.log.is_some() && !group.records.is_empty() && !group.synced && group.revision() > self.ceiling {
+        let shows_more = group.revision() > index.revision() && group.revision() > self.ceiling;
+        if self.log.is_some() && !group.synced && shows_more {
             // Relaxed writes are shown before they are durable: their revisions must not be given out again.
             let revision = group.revision() + RESERVE;
             group.record(&mut self.frame, Record::Ceiling { revision });
@@ -226,6 +225,17 @@ impl Writer {
         let _ = self.shared.failed.set(err.clone());
     }
 
+    fn do_what_is_due(&mut self) {
+        let now = self.options.clock.monotonic();
+        if self.sync_due.is_some_and(|due| due <= now) {
+            self.sync();
+        }
+        let trim = self.shared.index.read().trim_due(&self.options.history);
+        if trim.is_some_and(|due| due <= now) {
+            self.shared.index.write().trim(&self.options.history, now);
+        }
+    }
+
     fn sync(&mut self) {
         let Some(log) = &mut self.log else { return };
         if self.shared.failed.get().is_some() || self.sync_due.take().is_none() {
@@ -240,9 +250,6 @@ impl Writer {
     fn apply(&mut self, records: Vec<Record>) {
         let now = self.options.clock.monotonic();
         if records.is_empty() {
-            if self.shared.index.read().trim_due(&self.options.history).is_some_and(|due| due <= now) {
-                self.shared.index.write().trim(&self.options.history, now);
-            }
             return;
         }
         let mut observers = self.shared.observers.lock();

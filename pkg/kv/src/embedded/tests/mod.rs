@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod durability;
+mod whole;
 
 use std::io::Write as _;
 use std::path::Path;

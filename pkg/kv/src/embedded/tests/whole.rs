@@ -1,0 +1,115 @@
+//! The store as a whole: contents, restoring, inspecting, observing from the past.
+
+use super::*;
+use crate::files::RealFiles;
+
+#[derive(Default)]
+struct Events(Mutex<Vec<Event>>);
+
+impl Observer for Events {
+    fn committed(&self, events: &[Event]) {
+        self.0.lock().extend_from_slice(events);
+    }
+    fn reset(&self, _: Snapshot) {
+        panic!("the embedded engine loses nothing");
+    }
+}
+
+#[tokio::test]
+async fn an_observer_from_the_past_gets_what_one_from_then_got() {
+    let kv = Embedded::memory(system_clock()).unwrap();
+    commit(&kv, "/before", "1").await;
+    let (live, late) = (Arc::new(Events::default()), Arc::new(Events::default()));
+    kv.observe(b"/", live.clone()).await.unwrap();
+    let from = kv.revision() + 1;
+    commit(&kv, "/a", "1").await;
+    commit(&kv, "/a", "2").await;
+    delete(&kv, "/a").await;
+    commit(&kv, "/a", "3").await;
+    kv.txn(txn(vec![put("/b", "1"), put("/c", "1"), Op::Delete(KeyRange::key("/a"))])).await.unwrap();
+    // Both in one transaction, as etcd has it.
+    let inner = |op| Op::Txn(txn(vec![op]));
+    kv.txn(txn(vec![inner(put("/d", "1")), inner(Op::Delete(KeyRange::key("/d")))])).await.unwrap();
+    commit(&kv, "other", "1").await;
+    let (id, told) = kv.observe_from(KeyRange::prefix(b"/"), from, late.clone()).unwrap();
+    assert_eq!(told, kv.revision());
+    commit(&kv, "/a", "4").await;
+    let (live, late_so_far) = (live.0.lock().clone(), late.0.lock().clone());
+    assert_eq!(live.len(), 10);
+    assert_eq!(live, late_so_far);
+    kv.unobserve(id);
+    commit(&kv, "/a", "5").await;
+    assert_eq!(late.0.lock().len(), 10);
+    kv.compact(from).await.unwrap();
+    let refused = kv.observe_from(KeyRange::prefix(b"/"), from, late.clone());
+    assert!(matches!(refused, Err(Error::Compacted { .. })), "{refused:?}");
+    let future = kv.revision() + 2;
+    let from_future = Arc::new(Events::default());
+    kv.observe_from(KeyRange::key("/a"), future, from_future.clone()).unwrap();
+    commit(&kv, "/a", "6").await;
+    commit(&kv, "/a", "7").await;
+    assert_eq!(from_future.0.lock().iter().map(|e| e.revision).collect::<Vec<_>>(), [future]);
+}
+
+#[tokio::test]
+async fn a_restored_store_is_the_one_that_was_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(&dir.path().join("old")).unwrap();
+    let lease = kv.grant(Some(7), Duration::from_secs(600)).await.unwrap().id;
+    for i in 0..600 {
+        kv.txn(txn(vec![leased(&format!("/{i}"), "1", if i % 2 == 0 { lease } else { 0 })])).await.unwrap();
+    }
+    commit(&kv, "/1", "2").await;
+    let contents = kv.contents();
+    commit(&kv, "/1", "3").await;
+    assert_eq!((contents.kvs.len(), contents.revision + 1), (600, kv.revision()));
+    kv.close().await;
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let old = Embedded::read(&*files, &dir.path().join("old")).unwrap();
+    assert_eq!((old.kvs.len(), old.revision, &old.leases), (600, contents.revision + 1, &contents.leases));
+    let new = dir.path().join("new");
+    // An attempt that was interrupted does not matter.
+    std::fs::create_dir(dir.path().join("new.restoring")).unwrap();
+    std::fs::write(dir.path().join("new.restoring/00000000000000000002.log"), "half").unwrap();
+    Embedded::restore(&files, &new, &contents, 1_000).unwrap();
+    assert!(matches!(Embedded::restore(&files, &new, &contents, 0), Err(Error::Locked { .. })));
+    let read = Embedded::read(&*files, &new).unwrap();
+    assert_eq!((read.revision, &read.kvs, &read.leases), (contents.revision + 1_000, &contents.kvs, &contents.leases));
+    let kv = open(&new).unwrap();
+    let one = kv.get(b"/1").await.unwrap().unwrap();
+    assert_eq!((&one.value[..], one.version), (&b"2"[..], 2));
+    assert_eq!(kv.lease(lease).await.unwrap().keys.len(), 300);
+    assert_eq!(commit(&kv, "/1", "4").await, contents.revision + 1_001);
+    kv.close().await;
+    drop(kv);
+    assert_eq!(value(&open(&new).unwrap(), "/1").await.unwrap(), "4");
+}
+
+#[tokio::test]
+async fn inspecting_shows_every_record_of_a_store_that_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path()).unwrap();
+    commit(&kv, "/a", "1").await;
+    delete(&kv, "/a").await;
+    kv.grant(Some(5), Duration::from_secs(60)).await.unwrap();
+    let look = || {
+        let mut all = Vec::new();
+        let summary = inspect(&RealFiles, dir.path(), &mut |found| all.push(found)).unwrap();
+        (summary, all)
+    };
+    let (summary, all) = look();
+    assert_eq!((summary.files, summary.records, summary.damaged), (1, 3, 0));
+    assert!(matches!(&all[0], Found::File { checkpoint: false, number: 1, .. }));
+    assert!(matches!(&all[2], Found::Put { revision: 2, key, .. } if key == "/a"), "{all:?}");
+    assert!(matches!(&all[4], Found::Delete { revision: 3, .. }) && matches!(&all[6], Found::Grant { lease: 5, .. }));
+    assert!(matches!(all.last(), Some(Found::End { .. })));
+    kv.close().await;
+    assert!(look().1.iter().any(|found| matches!(found, Found::Closed { revision: 3 })));
+    let segment = only_segment(dir.path());
+    let mut data = std::fs::read(&segment).unwrap();
+    data[format::HEADER + format::FRAME_HEADER + 3] ^= 1;
+    std::fs::write(&segment, data).unwrap();
+    let (summary, all) = look();
+    assert_eq!(summary.damaged, 1);
+    assert!(matches!(all.last(), Some(Found::Damaged(Error::Corrupt { path, .. })) if *path == segment), "{all:?}");
+}
