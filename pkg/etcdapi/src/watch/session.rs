@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Error, Event, KeyRange, Range};
+use kedge_kv::{Error, Event, KeyRange, Kv as _, Range};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use tonic::{Status, Streaming};
@@ -217,7 +217,7 @@ impl Session {
             }
             let batch = match self.api.hub.since(watch.next) {
                 Batch::Events { events, until } => Ok((events, until)),
-                Batch::Older => replay(&*self.api.kv, &watch.keys, watch.next, newest).await,
+                Batch::Older => replay(&self.api.kv, &watch.keys, watch.next),
             };
             let (events, until) = match batch {
                 Ok(batch) => batch,
