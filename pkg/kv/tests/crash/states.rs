@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kedge_base::VirtualClock;
-use kedge_kv::{Embedded, Kv as _, Op, Txn};
+use kedge_kv::{Contents, Embedded, Kv as _, Op, Txn};
 
 use crate::disk::{Disk, Done, Image, Mark, apply, sectors};
 use crate::history::{History, options};
@@ -14,7 +14,7 @@ use crate::rng::Rng;
 /// Variants of what is left at one place.
 const VARIANTS: u64 = 6;
 /// Every so many states the store is really opened and written to.
-const OPENED: usize = 16;
+const OPENED: usize = 24;
 
 /// What a power cut must not undo.
 #[derive(Debug, Clone, Copy, Default)]
@@ -23,40 +23,70 @@ struct Promises {
     durable: usize,
 }
 
+/// What is on the disk for certain, and what is not yet.
+struct Platter {
+    durable: Image,
+    writes: Vec<Done>,
+    names: Vec<Done>,
+}
+
+impl Platter {
+    fn holding(durable: Image) -> Self {
+        Self { durable, writes: Vec::new(), names: Vec::new() }
+    }
+
+    fn take(&mut self, done: &Done) {
+        match done {
+            Done::Write { .. } | Done::SetLen { .. } => self.writes.push(done.clone()),
+            Done::Create { file, .. } => {
+                let files = &mut self.durable.files;
+                files.resize((*file + 1).max(files.len()), Vec::new());
+                self.names.push(done.clone());
+            }
+            Done::Rename { .. } | Done::Remove { .. } => self.names.push(done.clone()),
+            Done::Sync { file } => {
+                let (synced, rest): (Vec<Done>, Vec<Done>) =
+                    self.writes.drain(..).partition(|write| file_of(write) == Some(*file));
+                self.writes = rest;
+                synced.iter().for_each(|write| apply(&mut self.durable, write));
+            }
+            Done::SyncDir => self.names.drain(..).for_each(|name| apply(&mut self.durable, &name)),
+            Done::Mark(_) => {}
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        self.writes.is_empty() && self.names.is_empty()
+    }
+
+    fn power_cut(&self, variant: u64, rng: &mut Rng) -> Image {
+        power_cut(&self.durable, &self.writes, &self.names, variant, rng)
+    }
+}
+
 /// Walks through a history, and judges what power cuts leave after everything that was done. Returns how many states
 /// there were, or the story of the first that is wrong.
 pub async fn check(history: &History, seed: u64) -> Result<usize, String> {
     let mut rng = Rng(seed);
-    let mut durable = Image::default();
-    let (mut writes, mut names): (Vec<Done>, Vec<Done>) = (Vec::new(), Vec::new());
+    let mut platter = Platter::holding(Image::default());
     let mut promises = Promises::default();
     let mut states = 0;
     for (position, done) in history.log.iter().enumerate() {
+        platter.take(done);
         match done {
-            Done::Write { .. } | Done::SetLen { .. } => writes.push(done.clone()),
-            Done::Create { file, .. } => {
-                durable.files.resize((*file + 1).max(durable.files.len()), Vec::new());
-                names.push(done.clone());
-            }
-            Done::Rename { .. } | Done::Remove { .. } => names.push(done.clone()),
-            Done::Sync { file } => {
-                let (synced, rest) = writes.drain(..).partition(|write| file_of(write) == Some(*file));
-                writes = rest;
-                let synced: Vec<Done> = synced;
-                synced.iter().for_each(|write| apply(&mut durable, write));
-            }
-            Done::SyncDir => names.drain(..).for_each(|name| apply(&mut durable, &name)),
             Done::Mark(Mark::Shown(revision)) => promises.shown = promises.shown.max(*revision),
             Done::Mark(Mark::Promised(number)) => promises.durable = promises.durable.max(*number),
+            _ => {}
         }
         for variant in 0..VARIANTS {
-            let image = power_cut(&durable, &writes, &names, variant, &mut rng);
-            let open = states % OPENED == 0;
+            let image = platter.power_cut(variant, &mut rng);
+            let story = |what| format!("after {done:?} (step {position}, variant {variant}): {what}");
+            let contents = judge(&image, &history.entries, position, promises).map_err(story)?;
+            if states % OPENED == 0 {
+                goes_on(image, contents, &mut rng).await.map_err(story)?;
+            }
             states += 1;
-            judge(image, &history.entries, position, promises, open)
-                .await
-                .map_err(|what| format!("after {done:?} (step {position}, variant {variant}): {what}"))?;
-            if writes.is_empty() && names.is_empty() {
+            if platter.is_settled() {
                 break;
             }
         }
@@ -94,10 +124,13 @@ fn power_cut(durable: &Image, writes: &[Done], names: &[Done], variant: u64, rng
     image
 }
 
-async fn judge(image: Image, entries: &[Entry], position: usize, promises: Promises, open: bool) -> Result<(), String> {
-    let disk = Disk::of(image);
-    let contents =
-        Embedded::read(&disk, Path::new("/store")).map_err(|err| format!("the store does not open: {err}"))?;
+fn read(image: &Image) -> Result<Contents, String> {
+    Embedded::read(&Disk::of(image.clone()), Path::new("/store"))
+        .map_err(|err| format!("the store does not open: {err}"))
+}
+
+fn judge(image: &Image, entries: &[Entry], position: usize, promises: Promises) -> Result<Contents, String> {
+    let contents = read(image)?;
     if contents.revision < promises.shown {
         return Err(format!("the revision went back from {} to {}", promises.shown, contents.revision));
     }
@@ -117,28 +150,39 @@ async fn judge(image: Image, entries: &[Entry], position: usize, promises: Promi
             return Err(format!("{:?} has the lease {:x}, which is lost", kv.key, kv.lease));
         }
     }
-    if open { goes_on(disk, contents).await } else { Ok(()) }
+    Ok(contents)
 }
 
-/// The store opens for writing, takes a write, and has it after another power cut.
-async fn goes_on(disk: Disk, mut contents: kedge_kv::Contents) -> Result<(), String> {
+/// The store opens for writing and takes a write; and another power cut, at any time of that, undoes nothing.
+async fn goes_on(image: Image, before: Contents, rng: &mut Rng) -> Result<(), String> {
     let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let disk = Disk::of(image.clone());
     let kv = Embedded::open(options(&disk, &clock)).map_err(|err| format!("it does not open for writing: {err}"))?;
     let op = Op::Put { key: "/new".into(), value: "1".into(), lease: 0 };
     let result = kv.txn(Txn { success: vec![op], ..Txn::default() }).await.map_err(|err| err.to_string())?;
-    if result.revision <= contents.revision {
+    disk.mark(Mark::Promised(1));
+    drop(kv);
+    if result.revision <= before.revision {
         return Err(format!("revision {} was given out twice", result.revision));
     }
-    let image = disk.image();
-    drop(kv);
-    let new = kv_at("/new", result.revision);
-    contents.kvs.retain(|kv| kv.key != new.key);
-    contents.kvs.push(new);
-    contents.kvs.sort_by(|a, b| a.key.cmp(&b.key));
-    let after =
-        Embedded::read(&Disk::of(image), Path::new("/store")).map_err(|err| format!("it opens once only: {err}"))?;
-    if after.kvs != contents.kvs || after.leases != contents.leases {
-        return Err("it changed by being opened".to_owned());
+    let mut after = before.clone();
+    after.kvs.push(kv_at("/new", result.revision));
+    after.kvs.sort_by(|a, b| a.key.cmp(&b.key));
+    let mut platter = Platter::holding(image);
+    let mut promised = false;
+    for done in disk.log() {
+        platter.take(&done);
+        promised |= matches!(done, Done::Mark(Mark::Promised(_)));
+        for variant in 0..4 {
+            let contents = read(&platter.power_cut(variant, rng)).map_err(|what| format!("the second time, {what}"))?;
+            let old = !promised && contents.kvs == before.kvs;
+            if !(old || contents.kvs == after.kvs) || contents.leases != before.leases {
+                return Err(format!("a second power cut changes something: after {done:?}"));
+            }
+            if contents.revision < before.revision {
+                return Err("the revision goes back the second time".to_owned());
+            }
+        }
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod durability;
+mod view;
 mod whole;
 
 use std::io::Write as _;
