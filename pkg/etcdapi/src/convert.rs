@@ -66,6 +66,19 @@ pub(crate) fn compare(compare: &pb::Compare) -> kedge_kv::Compare {
         ) => *n,
         _ => 0,
     };
+    if compare.target() != CompareTarget::Value
+        && compare.target() != CompareTarget::Lease
+        && number(&compare.target_union) < 0
+    {
+        // Every number is greater than it: as a condition that always or never holds.
+        let always = matches!(order, Order::Greater | Order::NotEqual);
+        let order = if always { Order::NotEqual } else { Order::Equal };
+        return kedge_kv::Compare {
+            keys: key_range(&compare.key, &compare.range_end),
+            order,
+            target: Target::Version(u64::MAX),
+        };
+    }
     let target = match compare.target() {
         CompareTarget::Version => Target::Version(unsigned(number(&compare.target_union))),
         CompareTarget::Create => Target::CreateRevision(unsigned(number(&compare.target_union))),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{OpResult, TxnResult};
+use kedge_kv::{Kv as _, OpResult, TxnResult};
 use pb::request_op::Request as OpRequest;
 use tonic::{Request, Response, Status};
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::Error;
+use kedge_kv::{Error, Kv as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::convert::{signed, unsigned};

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use kedge_base::{SharedClock, Shutdown};
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Error, Kv};
+use kedge_kv::{Embedded, Error, Kv as _};
 
 pub use listen::{Listen, ListenError, TlsFiles};
 pub use server::serve;
@@ -49,7 +49,7 @@ pub trait Snapshots: Send + Sync {
 
 /// What the services share.
 pub struct Api {
-    kv: Arc<dyn Kv>,
+    kv: Arc<Embedded>,
     hub: Arc<Hub>,
     identity: u64,
     snapshots: Arc<dyn Snapshots>,
@@ -59,20 +59,19 @@ pub struct Api {
 }
 
 impl Api {
-    /// `identity` tells this store from all others; `client_urls` are what clients are told to use. Streams end with
-    /// `shutdown`.
+    /// `client_urls` are what clients are told to use. Streams end with `shutdown`.
     ///
     /// # Errors
     /// When the store cannot be observed.
     pub async fn new(
-        kv: Arc<dyn Kv>,
-        identity: u64,
+        kv: Arc<Embedded>,
         snapshots: Arc<dyn Snapshots>,
         client_urls: Vec<String>,
         clock: SharedClock,
         shutdown: Shutdown,
     ) -> Result<Arc<Self>, Error> {
-        let hub = Hub::over(&kv).await?;
+        let hub = Hub::over(&*kv).await?;
+        let identity = kv.identity();
         Ok(Arc::new(Self { kv, hub, identity, snapshots, client_urls, clock, shutdown }))
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Error, Range};
+use kedge_kv::{Error, Kv as _, Range};
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 

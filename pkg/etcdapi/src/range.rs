@@ -8,13 +8,18 @@ use tonic::Status;
 use crate::convert::{key_range, key_value, signed, unsigned};
 use crate::status;
 
-/// Whether the keys are chosen or ordered after the read, so that all of them must be read.
+/// Whether the keys are chosen or ordered after the read.
 fn is_worked_over(request: &pb::RangeRequest) -> bool {
+    needs_all(request) || request.sort_target() != SortTarget::Key
+}
+
+/// Whether all keys must be read for it. An order that is only implied by what it is by is one of the first keys only.
+fn needs_all(request: &pb::RangeRequest) -> bool {
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
         || request.min_create_revision != 0
         || request.max_create_revision != 0;
-    filtered || request.sort_order() != SortOrder::None || request.sort_target() != SortTarget::Key
+    filtered || request.sort_order() != SortOrder::None
 }
 
 /// What the store is asked for.
@@ -25,7 +30,12 @@ pub(crate) fn request(request: &pb::RangeRequest) -> Result<Range, Status> {
     if SortOrder::try_from(request.sort_order).is_err() || SortTarget::try_from(request.sort_target).is_err() {
         return Err(status::invalid(status::INVALID_SORT));
     }
-    let limit = if is_worked_over(request) { 0 } else { usize::try_from(request.limit).unwrap_or(0) };
+    let limit = match usize::try_from(request.limit).unwrap_or(0) {
+        _ if needs_all(request) => 0,
+        // One more than is answered takes part in the order.
+        limit if limit > 0 && is_worked_over(request) => limit + 1,
+        limit => limit,
+    };
     Ok(Range {
         keys: key_range(&request.key, &request.range_end),
         limit,
@@ -63,15 +73,18 @@ fn passes(request: &pb::RangeRequest, kv: &KeyValue) -> bool {
         && between(request.min_create_revision, request.max_create_revision, kv.create_revision)
 }
 
+/// What is equal stays in the order of keys, also when the order is reversed.
 fn sort(request: &pb::RangeRequest, kvs: &mut [KeyValue]) {
-    match request.sort_target() {
-        SortTarget::Key => kvs.sort_by(|a, b| a.key.cmp(&b.key)),
-        SortTarget::Version => kvs.sort_by_key(|kv| kv.version),
-        SortTarget::Create => kvs.sort_by_key(|kv| kv.create_revision),
-        SortTarget::Mod => kvs.sort_by_key(|kv| kv.mod_revision),
-        SortTarget::Value => kvs.sort_by(|a, b| a.value.cmp(&b.value)),
-    }
-    if request.sort_order() == SortOrder::Descend {
-        kvs.reverse();
-    }
+    let target = request.sort_target();
+    let descending = request.sort_order() == SortOrder::Descend;
+    kvs.sort_by(|a, b| {
+        let (a, b) = if descending { (b, a) } else { (a, b) };
+        match target {
+            SortTarget::Key => a.key.cmp(&b.key),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create_revision.cmp(&b.create_revision),
+            SortTarget::Mod => a.mod_revision.cmp(&b.mod_revision),
+            SortTarget::Value => a.value.cmp(&b.value),
+        }
+    });
 }

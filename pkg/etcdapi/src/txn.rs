@@ -4,39 +4,63 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Compare, Error, KeyValue, Op, OpResult, Txn, TxnResult};
+use kedge_kv::{Compare, Error, KeyValue, Kv as _, Op, OpResult, Txn, TxnResult};
 use pb::request_op::Request;
 use pb::response_op::Response;
 use tonic::Status;
 
-use crate::convert::{compare, key_range, key_value};
+use crate::convert::{compare, key_range, key_value, signed};
 use crate::{Api, range, status};
 
 /// How often a transaction that keeps values is tried when they change meanwhile.
 const MAX_TRIES: u32 = 100;
 
-/// Current values of the keys whose value or lease is to be kept.
-type Kept = BTreeMap<Bytes, Option<KeyValue>>;
+/// The lease of a put whose key does not exist although its value or lease is to be kept. No lease has this id, so the
+/// store refuses the transaction if it comes to that put, and only then.
+const NOTHING_TO_KEEP: i64 = i64::MIN;
+
+/// What must be read for puts that keep a value or a lease.
+#[derive(Default)]
+struct Kept {
+    /// Current values of their keys.
+    values: BTreeMap<Bytes, Option<KeyValue>>,
+    /// The leases that they name, and whether these exist: etcd complains of a lease before it complains of the key.
+    leases: BTreeMap<i64, bool>,
+}
 
 impl Api {
     /// Runs a transaction. Values that are kept are read first, and the transaction only counts if they stayed.
     pub(crate) async fn run(&self, request: &pb::TxnRequest) -> Result<TxnResult, Status> {
-        let mut kept = Kept::new();
+        let mut kept = Kept::default();
         keys_to_keep(request, &mut kept);
         for _ in 0..MAX_TRIES {
-            for (key, value) in &mut kept {
+            for (key, value) in &mut kept.values {
                 *value = self.kv.get(key).await.map_err(|e| status::of(&e))?;
             }
+            for (id, exists) in &mut kept.leases {
+                *exists = match self.kv.lease(*id).await {
+                    Ok(_) => true,
+                    Err(Error::LeaseNotFound(_)) => false,
+                    Err(error) => return Err(status::of(&error)),
+                };
+            }
             let txn = store_txn(request, &kept)?;
-            if kept.is_empty() {
+            if kept.values.is_empty() {
                 return self.kv.txn(txn).await.map_err(|e| status::of(&e));
             }
+            let refused = |error: Error| match error {
+                Error::LeaseNotFound(NOTHING_TO_KEEP) => status::invalid(status::KEY_NOT_FOUND),
+                other => status::of(&other),
+            };
             let unchanged = |(key, value): (&Bytes, &Option<KeyValue>)| {
                 Compare::mod_revision(key.clone(), value.as_ref().map_or(0, |kv| kv.mod_revision))
             };
-            let guarded =
-                Txn { compare: kept.iter().map(unchanged).collect(), success: vec![Op::Txn(txn)], ..Txn::default() };
-            let mut result = self.kv.txn(guarded).await.map_err(|e| status::of(&e))?;
+            let guarded = Txn {
+                compare: kept.values.iter().map(unchanged).collect(),
+                success: vec![Op::Txn(txn)],
+                ..Txn::default()
+            };
+            let mut result = self.kv.txn(guarded).await.map_err(refused)?;
             if let (true, Some(OpResult::Txn(inner))) = (result.succeeded, result.results.pop()) {
                 return Ok(inner);
             }
@@ -62,7 +86,8 @@ impl Api {
         let inner = header.map(|h| pb::ResponseHeader { revision: h.revision, ..pb::ResponseHeader::default() });
         let response = match (&op.request, result) {
             (Some(Request::RequestRange(request)), OpResult::Range(result)) => {
-                Response::ResponseRange(pb::RangeResponse { header: inner, ..range::response(request, result) })
+                let header = Some(pb::ResponseHeader { revision: signed(result.revision), ..Default::default() });
+                Response::ResponseRange(pb::RangeResponse { header, ..range::response(request, result) })
             }
             (Some(Request::RequestPut(request)), OpResult::Put { previous }) => {
                 Response::ResponsePut(pb::PutResponse { header: inner, ..put_response(request, previous) })
@@ -73,7 +98,7 @@ impl Api {
             }
             (Some(Request::RequestTxn(request)), OpResult::Txn(result)) => {
                 let response = self.txn_response(request, result)?;
-                Response::ResponseTxn(pb::TxnResponse { header: inner, ..response })
+                Response::ResponseTxn(pb::TxnResponse { header: Some(pb::ResponseHeader::default()), ..response })
             }
             _ => return Err(Status::internal("the store answered an operation with another one's result")),
         };
@@ -95,7 +120,10 @@ fn keys_to_keep(request: &pb::TxnRequest, kept: &mut Kept) {
     for op in request.success.iter().chain(&request.failure) {
         match &op.request {
             Some(Request::RequestPut(put)) if (put.ignore_value || put.ignore_lease) && !put.key.is_empty() => {
-                kept.insert(put.key.clone(), None);
+                kept.values.insert(put.key.clone(), None);
+                if put.lease != 0 {
+                    kept.leases.insert(put.lease, false);
+                }
             }
             Some(Request::RequestTxn(inner)) => keys_to_keep(inner, kept),
             _ => {}
@@ -143,13 +171,14 @@ fn store_put(put: &pb::PutRequest, kept: &Kept) -> Result<Op, Status> {
     }
     let (mut value, mut lease) = (put.value.clone(), put.lease);
     if put.ignore_value || put.ignore_lease {
-        let current = kept.get(&put.key).and_then(Option::as_ref);
-        let current = current.ok_or_else(|| status::invalid(status::KEY_NOT_FOUND))?;
-        if put.ignore_value {
-            value = current.value.clone();
-        }
-        if put.ignore_lease {
-            lease = current.lease;
+        match kept.values.get(&put.key).and_then(Option::as_ref) {
+            Some(current) if put.ignore_value && put.ignore_lease => {
+                (value, lease) = (current.value.clone(), current.lease);
+            }
+            Some(current) if put.ignore_value => value = current.value.clone(),
+            Some(current) => lease = current.lease,
+            None if kept.leases.get(&lease) == Some(&false) => {}
+            None => lease = NOTHING_TO_KEEP,
         }
     }
     Ok(Op::Put { key: put.key.clone(), value, lease })

@@ -59,7 +59,7 @@ impl Ring {
 }
 
 impl Hub {
-    pub(crate) async fn over(kv: &Arc<dyn Kv>) -> Result<Arc<Self>, Error> {
+    pub(crate) async fn over(kv: &dyn Kv) -> Result<Arc<Self>, Error> {
         let hub = Arc::new(Self { ring: Mutex::default(), changed: watch::channel(0).0 });
         let start = kv.observe(b"", hub.clone()).await?.revision;
         {

@@ -1,54 +1,38 @@
-//! Events from before the hub began, found again by comparing states of the store's history.
+//! Events from before the hub began, or that it has dropped since, from the store's own history.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use kedge_kv::{Error, Event, KeyRange, KeyValue, Kv, Range};
+use kedge_kv::{Embedded, Error, Event, KeyRange, Observer, Snapshot};
+use parking_lot::Mutex;
 
-/// Revisions that are compared at once.
-const STEP: u64 = 200;
+/// Events that are handed out at once; those of one revision are not parted.
+const BATCH: usize = 1_000;
 
-type State = BTreeMap<Bytes, KeyValue>;
+/// Takes what the store tells at once.
+#[derive(Default)]
+struct Past(Mutex<Vec<Event>>);
 
-async fn state(kv: &dyn Kv, keys: &KeyRange, revision: u64) -> Result<State, Error> {
-    let range = Range { keys: keys.clone(), revision: Some(revision), ..Range::default() };
-    Ok(kv.range(range).await?.kvs.into_iter().map(|kv| (kv.key.clone(), kv)).collect())
-}
+impl Observer for Past {
+    fn committed(&self, events: &[Event]) {
+        self.0.lock().extend_from_slice(events);
+    }
 
-/// What changed between two states that follow each other.
-fn difference(before: &State, after: &State, revision: u64) -> Vec<Event> {
-    let gone = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(key, kv)| Event {
-        revision,
-        key: key.clone(),
-        current: None,
-        previous: Some(kv.clone()),
-    });
-    let written = after.iter().filter(|(_, kv)| kv.mod_revision == revision).map(|(key, kv)| Event {
-        revision,
-        key: key.clone(),
-        current: Some(kv.clone()),
-        previous: before.get(key).cloned(),
-    });
-    let mut events: Vec<Event> = gone.chain(written).collect();
-    events.sort_by(|a, b| a.key.cmp(&b.key));
-    events
+    /// The embedded store never loses what it tells.
+    fn reset(&self, _: Snapshot) {}
 }
 
 /// Events of `keys` from `next` on, and the revision up to which these are all. [`Error::Compacted`] when they are gone.
-pub(super) async fn replay(kv: &dyn Kv, keys: &KeyRange, next: u64, newest: u64) -> Result<(Vec<Event>, u64), Error> {
-    let mut before = match state(kv, keys, next.saturating_sub(1).max(1)).await {
-        Ok(before) => before,
-        // The first revision is the oldest there is: what it replaced is unknown, what it deleted is forgotten.
-        Err(Error::Compacted { .. }) => State::new(),
-        Err(error) => return Err(error),
-    };
-    let until = newest.min(next.saturating_add(STEP - 1));
-    let mut events = Vec::new();
-    for revision in next..=until {
-        let after = state(kv, keys, revision).await?;
-        events.extend(difference(&before, &after, revision));
-        before = after;
-        tokio::task::yield_now().await;
+pub(super) fn replay(kv: &Embedded, keys: &KeyRange, next: u64) -> Result<(Vec<Event>, u64), Error> {
+    let past = Arc::new(Past::default());
+    let (id, until) = kv.observe_from(keys.clone(), next, past.clone())?;
+    kv.unobserve(id);
+    let mut events = std::mem::take(&mut *past.0.lock());
+    // Commits in between are told to observers, too; they are left to the next turn.
+    events.retain(|event| event.revision <= until);
+    let Some(last) = events.get(BATCH - 1).map(|event| event.revision) else { return Ok((events, until)) };
+    if events.last().is_some_and(|event| event.revision > last) {
+        events.retain(|event| event.revision <= last);
+        return Ok((events, last));
     }
     Ok((events, until))
 }

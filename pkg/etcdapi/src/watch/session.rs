@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::SinkExt as _;
 use futures::channel::mpsc;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Error, Event, KeyRange};
+use kedge_kv::{Error, Event, KeyRange, Kv as _, Range};
 use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use tonic::{Status, Streaming};
@@ -160,9 +160,27 @@ impl Session {
             fragment: request.fragment,
             progress: request.progress_notify,
         };
+        let start = watch.next;
         self.watches.insert(id, watch);
         self.send(pb::WatchResponse { header, watch_id: id, created: true, ..Default::default() }).await?;
-        self.deliver_to(id).await
+        match self.compacted(start, newest).await {
+            Ok(Some(compacted)) => self.lost(id, compacted).await,
+            Ok(None) => self.deliver_to(id).await,
+            Err(error) => self.fail(&error).await,
+        }
+    }
+
+    /// Whether the history from `start` on is gone, and what is the oldest that is not. The hub may have it for a while.
+    async fn compacted(&self, start: u64, newest: u64) -> Result<Option<u64>, Error> {
+        if start > newest {
+            return Ok(None);
+        }
+        let probe = Range { revision: Some(start), count_only: true, limit: 1, ..Range::key(&b"\0"[..]) };
+        match self.api.kv.range(probe).await {
+            Ok(_) => Ok(None),
+            Err(Error::Compacted { compacted, .. }) => Ok(Some(compacted)),
+            Err(error) => Err(error),
+        }
     }
 
     fn free_id(&mut self) -> i64 {
@@ -199,7 +217,7 @@ impl Session {
             }
             let batch = match self.api.hub.since(watch.next) {
                 Batch::Events { events, until } => Ok((events, until)),
-                Batch::Older => replay(&*self.api.kv, &watch.keys, watch.next, newest).await,
+                Batch::Older => replay(&self.api.kv, &watch.keys, watch.next),
             };
             let (events, until) = match batch {
                 Ok(batch) => batch,

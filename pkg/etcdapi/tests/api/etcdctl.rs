@@ -29,8 +29,8 @@ fn keys() {
         let all = json(&s.etcdctl(&["get", "/", "--prefix", "--write-out=json"]));
         assert_eq!((&all["header"]["revision"], &all["count"]), (&5.into(), &3.into()));
         assert_eq!(all["kvs"][0]["version"], 2);
-        let counted = json(&s.etcdctl(&["get", "", "--prefix", "--count-only", "--write-out=json"]));
-        assert_eq!((&counted["count"], &counted["kvs"]), (&3.into(), &Value::Null));
+        let counted = s.etcdctl(&["get", "", "--prefix", "--count-only", "--write-out=fields"]);
+        assert!(counted.contains("\"Count\" : 3"), "{counted}");
         s.etcdctl(&["put", "/a/1", "--ignore-value"]);
         assert_eq!(s.etcdctl(&["get", "/a/1"]), "/a/1\nnew\n");
         assert!(s.refused(&["put", "/absent", "--ignore-value"]).contains("etcdserver: key not found"));
@@ -69,11 +69,11 @@ fn watches() {
                 assert_eq!(next.as_deref(), Some(*line));
             }
         };
-        expect(&["PUT", "", "", "/a", "1", "PUT", "/a", "1", "/a", "2"]).await;
+        expect(&["PUT", "/a", "1", "PUT", "/a", "1", "/a", "2"]).await;
         s.etcdctl(&["del", "/a"]);
         expect(&["DELETE", "/a", "2", "/a", ""]).await;
         s.etcdctl(&["put", "/b", "3"]);
-        expect(&["PUT", "", "", "/b", "3"]).await;
+        expect(&["PUT", "/b", "3"]).await;
         // The server does not wait for clients that listen for ever.
         s.stop().await;
     });

@@ -13,7 +13,7 @@ use futures::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use kedge_base::{Shutdown, TaskGroup, system_clock};
 use kedge_etcdapi::{Api, Listen, SnapshotStream, Snapshots, TlsFiles, serve};
-use kedge_kv::{Embedded, Error, Kv};
+use kedge_kv::{Embedded, Error, Kv as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -55,7 +55,7 @@ impl Snapshots for Fixed {
 
 pub struct Served {
     pub dir: tempfile::TempDir,
-    pub kv: Arc<dyn Kv>,
+    pub kv: Arc<Embedded>,
     pub endpoint: String,
     pub tasks: TaskGroup,
 }
@@ -72,10 +72,9 @@ impl Served {
         let address = listen.address();
         let endpoint = address.map_or(endpoint.to_owned(), |address| format!("https://{address}"));
         let tasks = TaskGroup::new("test", Shutdown::new());
-        let kv: Arc<dyn Kv> = Arc::new(Embedded::memory(system_clock()).unwrap());
+        let kv = Arc::new(Embedded::memory(system_clock()).unwrap());
         let urls = vec![endpoint.clone()];
-        let api =
-            Api::new(kv.clone(), 7, Arc::new(Fixed), urls, system_clock(), tasks.shutdown().clone()).await.unwrap();
+        let api = Api::new(kv.clone(), Arc::new(Fixed), urls, system_clock(), tasks.shutdown().clone()).await.unwrap();
         tasks.spawn("serve", serve(api, listen, tasks.clone()));
         Self { dir, kv, endpoint, tasks }
     }
@@ -87,7 +86,9 @@ impl Served {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(tools().unwrap().join("etcdctl"));
+        // A command that hangs fails.
+        let mut command = Command::new("timeout");
+        command.arg(PATIENCE.as_secs().to_string()).arg(tools().unwrap().join("etcdctl"));
         command.args(["--endpoints", &self.endpoint, "--command-timeout=60s", "--dial-timeout=60s"]).args(args);
         command
     }
