@@ -15,6 +15,7 @@ mod snapshots;
 pub use capture::capture;
 pub use endpoint::{Endpoint, EndpointError, Tls};
 pub use error::Error;
+pub use kedge_snapshot::CHECKSUM;
 pub use layout::Layout;
 pub use migrate::{Direction, Migrated, migrate};
 pub use open::{Store, connect, open};

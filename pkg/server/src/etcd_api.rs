@@ -43,11 +43,10 @@ pub(crate) async fn start(
         client_ca: dir.join("etcd-client-ca.crt"),
     };
     let listen = Listen::open(endpoint, Some(&tls)).await.map_err(|e| fail(e.to_string()))?;
-    let identity = engine.identity();
     let snapshots =
         Arc::new(Files { engine: engine.clone(), directory: config.snapshot_dir(), store: config.layout().store() });
     let urls = vec![endpoint.to_owned()];
-    let api = Api::new(engine, identity, snapshots, urls, clock.clone(), tasks.shutdown().clone()).await?;
+    let api = Api::new(engine, snapshots, urls, clock.clone(), tasks.shutdown().clone()).await?;
     tasks.spawn("etcd API", serve(api, listen, tasks.clone()));
     info!(endpoint, "the store is served over etcd's API");
     Ok(())
@@ -68,7 +67,9 @@ impl kedge_etcdapi::Snapshots for Files {
         let written = tokio::task::spawn_blocking(move || directory.anonymous(&engine, &name)).await;
         let failed = |what: String| KvError::Closed(format!("a snapshot could not be made: {what}"));
         let (file, size) = written.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
-        let file = tokio::fs::File::from_std(file);
+        // The checksum at its end is left to the API, which sends it apart.
+        let size = size - kedge_datastore::CHECKSUM;
+        let file = tokio::fs::File::from_std(file).take(size);
         let chunks = stream::try_unfold(file, move |mut file| async move {
             let mut chunk = vec![0; CHUNK];
             let read = file.read(&mut chunk).await.map_err(|e| KvError::Closed(e.to_string()))?;

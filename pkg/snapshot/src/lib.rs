@@ -19,7 +19,8 @@ pub use error::Error;
 use kedge_kv::KeyValue;
 use sha2::{Digest as _, Sha256};
 
-const CHECKSUM: u64 = 32;
+/// Bytes of the checksum at the end of a snapshot.
+pub const CHECKSUM: u64 = 32;
 /// The database's size is a multiple of this, so a file with a checksum is told by its size.
 const SECTOR: u64 = 512;
 
