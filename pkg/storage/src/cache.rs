@@ -19,6 +19,9 @@ use crate::watch::WatchEvent;
 const RING_EVENTS: usize = 4_096;
 const RING_BYTES: usize = 16 << 20;
 
+/// An object and its key below the resource's prefix.
+pub type Keyed = (Arc<str>, Arc<Object>);
+
 /// Labels and selectable fields of an object.
 #[derive(Debug, Default)]
 pub struct Attributes {
@@ -36,7 +39,7 @@ pub struct Matcher {
 /// A consistent list of objects.
 #[derive(Debug)]
 pub struct Listing {
-    pub objects: Vec<(Arc<str>, Arc<Object>)>,
+    pub objects: Vec<Keyed>,
     /// The version of the list.
     pub revision: u64,
     /// Objects beyond the limit; only counted without selectors.
@@ -104,12 +107,12 @@ impl Cache {
     }
 
     /// Takes in the state that the events to come start from. Watchers of what was there before must list again.
-    pub(crate) fn fill(&self, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) {
+    pub(crate) fn fill(&self, revision: u64, objects: Vec<Keyed>) {
         self.replace(&mut self.state.write(), revision, objects);
     }
 
     /// As [`Cache::fill`], unless the cache has taken in something newer than `revision`: then false.
-    pub(crate) fn refill(&self, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) -> bool {
+    pub(crate) fn refill(&self, revision: u64, objects: Vec<Keyed>) -> bool {
         let mut state = self.state.write();
         let current = state.newest <= revision;
         if current {
@@ -118,7 +121,7 @@ impl Cache {
         current
     }
 
-    fn replace(&self, state: &mut State, revision: u64, objects: Vec<(Arc<str>, Arc<Object>)>) {
+    fn replace(&self, state: &mut State, revision: u64, objects: Vec<Keyed>) {
         state.index.clear();
         for (key, object) in &objects {
             self.index(state, key, object);
@@ -203,7 +206,7 @@ impl Cache {
         all: impl Iterator<Item = (&'a Arc<str>, &'a Arc<Object>)>,
         matcher: &Matcher,
         limit: usize,
-    ) -> (Vec<(Arc<str>, Arc<Object>)>, usize) {
+    ) -> (Vec<Keyed>, usize) {
         let mut objects = Vec::new();
         let mut beyond = 0;
         for (key, object) in all {

@@ -12,15 +12,12 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Keyed};
 use crate::codec::Codec;
 use crate::object::Object;
 
 /// How long a reader waits for the cache to take in what the store has acknowledged.
 const CATCH_UP: Duration = Duration::from_secs(10);
-
-/// An object and its key below the resource's prefix.
-type Keyed = (Arc<str>, Arc<Object>);
 
 /// Sends each event to the cache of its resource.
 pub(crate) struct Hub {

@@ -18,7 +18,7 @@ mod store;
 mod watch;
 mod write;
 
-pub use cache::{Attributes, Listing, Matcher};
+pub use cache::{Attributes, Keyed, Listing, Matcher};
 pub use check::Difference;
 pub use encryption::Encryption;
 pub use error::Error;
