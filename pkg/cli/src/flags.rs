@@ -188,7 +188,7 @@ impl ServerFlags {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
         for setting in &self.kube_apiserver_arg {
-            if !setting.strip_prefix("encryption-provider-config=").is_some_and(|file| !file.is_empty()) {
+            if setting.strip_prefix("encryption-provider-config=").is_none_or(str::is_empty) {
                 return Err(format!(
                     "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE is"
                 ));

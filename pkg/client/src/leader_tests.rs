@@ -42,7 +42,7 @@ impl Transport for Link {
             (&Method::GET, None) => failure(404, "NotFound"),
             (&Method::POST, Some(_)) => failure(409, "AlreadyExists"),
             (&Method::POST, None) => (201, put(&mut lease, 1, body)),
-            (_, Some((version, _))) if body["metadata"]["resourceVersion"] != version.to_string() => {
+            (_, Some((version, _))) if body["metadata"]["resourceVersion"].as_str() != Some(&*version.to_string()) => {
                 failure(409, "Conflict")
             }
             (_, Some((version, _))) => {

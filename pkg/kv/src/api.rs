@@ -150,7 +150,7 @@ pub enum Target {
     Lease(LeaseId),
 }
 
-/// A condition on every key of a range. On an empty range of more than one key, only conditions on values fail.
+/// A condition on every key of a range. An empty range is judged as one key that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compare {
     pub keys: KeyRange,
