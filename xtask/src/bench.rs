@@ -19,6 +19,9 @@ const IDLE: Duration = Duration::from_secs(20);
 const PODS: usize = 10;
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
+    if let Some(("store", rest)) = args.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return store(rest);
+    }
     let node = tools::is_root() && !args.iter().any(|a| a == "--no-node");
     let build =
         Command::new("cargo").current_dir(tools::root()).args(["build", "--release", "-p", "kedge"]).status()?;
@@ -32,6 +35,15 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     } else {
         println!("not root, or --no-node: figures of a node left out");
     }
+    Ok(())
+}
+
+/// The embedded store beside a real etcd, on the disk of a directory.
+fn store(args: &[String]) -> anyhow::Result<()> {
+    let dir = args.first().map_or_else(|| tools::root().join("target"), PathBuf::from);
+    let mut command = Command::new("cargo");
+    command.current_dir(tools::root()).args(["bench", "-q", "-p", "kedge-kv", "--bench", "store", "--"]).arg(dir);
+    ensure!(command.env("KEDGE_TEST_ETCD_DIR", tools::etcd()?).status()?.success(), "the benchmark failed");
     Ok(())
 }
 

@@ -16,6 +16,7 @@ cargo xtask up [-- FLAGS]     build, install what is missing, and run one node i
 cargo xtask test              all tests; as root also the end-to-end ones
 cargo xtask tidy              layers, file headers, file sizes, bans
 cargo xtask bench             figures of one node
+cargo xtask bench store [DIR] figures of the embedded store, beside a real etcd
 cargo xtask tools             install what the tests need, and say where it is
 cargo xtask codegen           write the generated tables; see --help there";
 
