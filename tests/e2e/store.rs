@@ -165,6 +165,36 @@ fn a_store_in_memory_leaves_nothing_and_the_files_of_others_can_be_looked_into()
 }
 
 #[test]
+fn a_disk_that_is_nearly_full_takes_no_more_objects_and_gives_them_back() {
+    let cluster = TestCluster::on_small_disk(300);
+    cluster.ok(&["create", "configmap", "before"]);
+    let filler = cluster.data_dir().join("filler");
+    let fill = |size: &str| {
+        let filled = std::process::Command::new("fallocate").args(["-l", size]).arg(&filler).status();
+        assert!(filled.unwrap().success());
+    };
+    fill("255M");
+    let refused = eventually("a refusal", || {
+        let out = cluster.kubectl(&["create", "configmap", "during"]);
+        let stderr = String::from_utf8_lossy(&out.stderr).into_owned();
+        if out.status.success() {
+            cluster.ok(&["delete", "configmap", "during"]);
+            return Err("it was created".into());
+        }
+        Ok(stderr)
+    });
+    assert!(refused.contains("free"), "{refused}");
+    // What is there can be read, and deleted to make room.
+    cluster.ok(&["get", "configmap", "before"]);
+    cluster.ok(&["delete", "configmap", "before"]);
+    std::fs::remove_file(&filler).unwrap();
+    eventually("room again", || {
+        let out = cluster.kubectl(&["create", "configmap", "after"]);
+        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    });
+}
+
+#[test]
 fn etcds_own_tools_work_on_the_embedded_store() {
     let dir = tempfile::tempdir().unwrap();
     let socket = format!("unix://{}/etcd.sock", dir.path().display());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, header};
-use kedge_auth::{Credentials, Decision};
+use kedge_auth::{Credentials, Decision, Unauthenticated};
 use kedge_base::random;
 use kedge_meta::{GroupResource, Status, UserInfo};
 use tracing::{debug, warn};
@@ -50,7 +50,7 @@ impl ApiServer {
             None => self.limits.enter(&info)?,
         };
         // Who asks.
-        let user = self.authenticate(request.headers(), peer)?;
+        let user = self.authenticate(request.headers(), peer).await?;
         let user = self.impersonate(request.headers(), user)?;
         // Whether that is allowed.
         self.authorize(&info, &user)?;
@@ -72,7 +72,7 @@ impl ApiServer {
         kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
     }
 
-    fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
+    async fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
         if let Some(trusted) = &peer.trusted {
             return Ok((**trusted).clone());
         }
@@ -80,7 +80,12 @@ impl ApiServer {
         let bearer = bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let credentials =
             Credentials { certificates: &peer.certificates, bearer: bearer.map(|(_, token)| token.trim()) };
-        match self.authenticator.authenticate(&credentials, self.now()) {
+        let mut found = self.authenticator.authenticate(&credentials, self.now());
+        if matches!(found, Err(Unauthenticated::Unbound(_))) {
+            self.registry.fresh().await.map_err(kedge_registry::verbs::store_failure)?;
+            found = self.authenticator.authenticate(&credentials, self.now());
+        }
+        match found {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(Status::unauthorized()),
             Err(err) => {

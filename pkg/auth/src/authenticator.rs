@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kedge_meta::UserInfo;
 use rustls_pki_types::CertificateDer;
 
-use crate::tokens::TokenSigner;
+use crate::tokens::{TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
 
 /// What a request brings along.
@@ -24,6 +24,10 @@ pub enum Unauthenticated {
     Certificate(String),
     #[error("the token is not valid: {0}")]
     Token(String),
+    /// The token is ours, but what it is bound to is not in the caches: it is gone, or has come about at another server a
+    /// moment ago.
+    #[error("the token is not valid: {0}")]
+    Unbound(String),
 }
 
 /// Tries the methods that fit the credentials.
@@ -51,8 +55,11 @@ impl Authenticator {
             return Ok(Some(user));
         }
         if let Some(token) = credentials.bearer {
-            let user = self.tokens.authenticate(token, &[], now).map_err(|e| Unauthenticated::Token(e.to_string()))?;
-            return Ok(Some(user));
+            return match self.tokens.authenticate(token, &[], now) {
+                Ok(user) => Ok(Some(user)),
+                Err(err @ TokenError::Unbound(_)) => Err(Unauthenticated::Unbound(err.to_string())),
+                Err(err) => Err(Unauthenticated::Token(err.to_string())),
+            };
         }
         by_certificate.transpose()
     }

@@ -59,13 +59,22 @@ pub(crate) fn replace(
     if target.exists() {
         // Held until the rename: a server that runs on the store refuses this.
         let lock = RealFiles.lock(&target)?;
-        let old = parent.join(format!("kv.old-{}", now.as_second()));
+        let old = free_name(&parent, now);
         std::fs::rename(&target, &old).map_err(|e| Error::io("rename", &target, e))?;
         drop(lock);
         previous = Some(old);
     }
     put_in_place(&parent, &new, &target)?;
     Ok(Restored { revision, keys, previous })
+}
+
+/// A name for what was there before. Two restores within a second must not share one.
+fn free_name(parent: &Path, now: Timestamp) -> PathBuf {
+    let name = |n: usize| match n {
+        0 => parent.join(format!("kv.old-{}", now.as_second())),
+        n => parent.join(format!("kv.old-{}-{n}", now.as_second())),
+    };
+    (0..).map(name).find(|path| !path.exists()).unwrap_or_default()
 }
 
 fn places(target: &Path) -> (PathBuf, PathBuf) {

@@ -121,6 +121,18 @@ impl Registry {
         }
     }
 
+    /// Waits until the caches hold everything that was acknowledged to anybody before the call.
+    ///
+    /// # Errors
+    /// When the store cannot say what that is, or the caches do not get there in time.
+    pub async fn fresh(&self) -> Result<(), kedge_storage::Error> {
+        match self.served.values().next() {
+            // All caches are fed in one order.
+            Some(any) => any.store.fresh().await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether the store takes writes.
     ///
     /// # Errors

@@ -105,6 +105,27 @@ pub struct TestCluster {
     nobody: bool,
     /// The search path of the server, when it is not that of the tests.
     path: Option<String>,
+    /// Where the data is, if not with the rest. It goes before the directory that it is in.
+    disk: Option<SmallDisk>,
+}
+
+/// A file system in memory; unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(at: &Path, mib: u32) -> Self {
+        std::fs::create_dir_all(at).unwrap();
+        let size = format!("size={mib}m");
+        assert!(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(at).status().unwrap().success());
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(unmounted.is_ok_and(|s| s.success()) || std::thread::panicking());
+    }
 }
 
 impl TestCluster {
@@ -116,6 +137,14 @@ impl TestCluster {
     /// The control plane alone, with further flags.
     pub fn control_plane_with(flags: &[&str]) -> Self {
         Self::start_with(None, &[&["--disable-agent"], flags].concat(), None)
+    }
+
+    /// The control plane alone, with its data on a disk of so many MiB.
+    pub fn on_small_disk(mib: u32) -> Self {
+        let mut cluster = Self::new(None, &["--disable-agent"], None);
+        cluster.disk = Some(SmallDisk::mount(&cluster.data_dir(), mib));
+        cluster.start();
+        cluster
     }
 
     /// The control plane alone, as a user that is not root.
@@ -153,7 +182,16 @@ impl TestCluster {
     fn new(node: Option<NodeGuard>, flags: &[&str], path: Option<&str>) -> Self {
         let dir = tempfile::Builder::new().prefix("kedge-test-").tempdir().unwrap();
         let flags = flags.iter().map(|f| (*f).to_owned()).collect();
-        Self { dir, port: free_port(), flags, process: None, node, nobody: false, path: path.map(str::to_owned) }
+        Self {
+            dir,
+            port: free_port(),
+            flags,
+            process: None,
+            node,
+            nobody: false,
+            path: path.map(str::to_owned),
+            disk: None,
+        }
     }
 
     /// Starts the server and waits until it is ready.
