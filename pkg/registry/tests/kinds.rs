@@ -23,7 +23,11 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Embedded::open(Options::new(dir.path().to_owned(), clock.clone())).unwrap();
-        let storage = Arc::new(Storage::open(Arc::new(kv), &Registry::storage_configs()).await.unwrap());
+        let storage = Arc::new(
+            Storage::open(Arc::new(kv), &Registry::storage_configs(), Arc::default(), kedge_base::system_clock())
+                .await
+                .unwrap(),
+        );
         let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
         Self { registry: Registry::new(storage, clock, config), user: UserInfo::new("tester", &[]), _dir: dir }
     }
