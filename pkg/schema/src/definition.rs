@@ -170,6 +170,7 @@ fn split<'a>(raw: &'a [u8], numbers: &[u32]) -> Result<(Vec<u8>, Fields<'a>), Pr
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     /// A field with a length: number, content.
