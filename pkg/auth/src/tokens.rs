@@ -75,6 +75,19 @@ pub struct Claims {
     pub bindings: Bindings,
 }
 
+/// What precedes the point in the DER form (SubjectPublicKeyInfo) of a P-256 public key.
+const P256_PUBLIC_KEY: [u8; 26] = [
+    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
+    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+];
+
+/// The key's name as upstream forms it, from the hash of its DER form. A stock server looks for the key by this name, and
+/// refuses tokens that name another.
+fn key_id(point: &[u8]) -> String {
+    let der = [&P256_PUBLIC_KEY, point].concat();
+    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der))
+}
+
 /// Signs and checks tokens.
 pub struct TokenSigner {
     key: EcdsaKeyPair,
@@ -103,7 +116,7 @@ impl TokenSigner {
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &SystemRandom::new())
                 .map_err(|e| TokenError::Key(e.to_string()))?;
-        let key_id = URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, key.public_key().as_ref()));
+        let key_id = key_id(key.public_key().as_ref());
         let audiences = vec![issuer.to_owned(), "kedge".to_owned()];
         Ok(Self { key, key_id, issuer: issuer.to_owned(), audiences, accounts, pods, secrets })
     }
@@ -253,4 +266,22 @@ fn exists(store: &ResourceStore, namespace: &str, bound: &BoundObject) -> bool {
     let object = store.get(&format!("{namespace}/{}", bound.name));
     let uid = object.and_then(|o| serde_json::from_slice::<WithUid>(o.stored()).ok()).map(|o| o.metadata.uid);
     uid.is_some_and(|uid| uid == bound.uid)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Point and name of a key as `openssl pkey -pubout -outform DER | sha256sum` and a stock server tell them.
+    #[test]
+    fn a_key_is_named_as_a_stock_server_names_it() {
+        let point = URL_SAFE_NO_PAD
+            .decode(
+                "BFjBzT6nr1b99ufEAdpzTDdqWSANFRVqbTe_VQQdt-HftgCs1GItVXOHhHAx\
+             Yg3M9cQmo9jgTkrH8gpxra8E9FE",
+            )
+            .unwrap();
+        assert_eq!(key_id(&point), "KrIT2hmf1STyzeyJw2GmBgK4El5tDpP6nuecz1kyvZA");
+    }
 }

@@ -1,9 +1,11 @@
 //! Conversion between the served versions of a kind: events of two groups, and two versions of the autoscaler.
 
+mod autoscaler;
+
 use kedge_meta::Status;
 use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::registry::Served;
 use crate::value::ValueExt;
@@ -35,21 +37,30 @@ pub fn read(served: &Served, object: &Object) -> Result<Value, Status> {
 pub fn from_storage(info: &ResourceInfo, value: &mut Value) {
     match (info.group, info.version, info.plural) {
         ("events.k8s.io", "v1", "events") => rename(value, |(core, new)| (core, new)),
-        ("autoscaling", "v1", _) => autoscaler_to_v1(value),
+        ("autoscaling", "v1", _) => autoscaler::to_v1(value),
         _ => {}
     }
     value.set("apiVersion", info.api_version());
+    normalize(info.group, info.version, info.kind, value);
+}
+
+/// The versions differ in what they write when it is empty.
+fn normalize(group: &str, version: &str, kind: &str, value: &mut Value) {
+    if let Some(ty) = kedge_schema::kind(group, version, kind) {
+        kedge_schema::normalize(ty, value);
+    }
 }
 
 /// From the served to the stored version.
 pub fn to_storage(info: &ResourceInfo, value: &mut Value) {
     match (info.group, info.version, info.plural) {
         ("events.k8s.io", "v1", "events") => rename(value, |(core, new)| (new, core)),
-        ("autoscaling", "v1", _) => autoscaler_to_v2(value),
+        ("autoscaling", "v1", _) => autoscaler::to_v2(value),
         _ => {}
     }
     let stored = kedge_meta::GroupVersion::new(info.storage_group, info.storage_version);
     value.set("apiVersion", stored.to_string());
+    normalize(info.storage_group, info.storage_version, info.kind, value);
 }
 
 fn rename(value: &mut Value, direction: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) {
@@ -62,71 +73,24 @@ fn rename(value: &mut Value, direction: impl Fn((&'static str, &'static str)) ->
     }
 }
 
-const CPU_METRICS: &str = "autoscaling.alpha.kubernetes.io/metrics";
-
-fn is_cpu_utilization(metric: &Value) -> bool {
-    metric.text(&["type"]) == "Resource"
-        && metric.text(&["resource", "name"]) == "cpu"
-        && metric.text(&["resource", "target", "type"]) == "Utilization"
-}
-
-/// v1 knows one metric, CPU utilization; others travel in an annotation, as upstream has it.
-fn autoscaler_to_v1(value: &mut Value) {
-    let mut metrics: Vec<Value> = value.list(&["spec", "metrics"]).to_vec();
-    let cpu = metrics.iter().position(is_cpu_utilization).map(|at| metrics.remove(at));
-    let spec = value.entry("spec");
-    spec.remove("metrics");
-    if let Some(target) = cpu.as_ref().and_then(|m| m.int(&["resource", "target", "averageUtilization"])) {
-        spec.insert("targetCPUUtilizationPercentage".into(), target.into());
-    }
-    if !metrics.is_empty() {
-        annotate(value, CPU_METRICS, Value::Array(metrics).to_string());
-    }
-    let status = value.entry("status");
-    let current = status.remove("currentMetrics");
-    let utilization = current.as_ref().and_then(|m| m.as_array()).into_iter().flatten();
-    let utilization = utilization.filter_map(|m| m.int(&["resource", "current", "averageUtilization"])).next();
-    if let Some(utilization) = utilization {
-        status.insert("currentCPUUtilizationPercentage".into(), utilization.into());
-    }
-    status.remove("conditions");
-}
-
-fn autoscaler_to_v2(value: &mut Value) {
-    let kept = value.text(&["metadata", "annotations", CPU_METRICS]).to_owned();
-    let mut metrics: Vec<Value> = serde_json::from_str(&kept).unwrap_or_default();
-    if let Some(annotations) = value.entry("metadata").get_mut("annotations").and_then(Value::as_object_mut) {
-        annotations.remove(CPU_METRICS);
-    }
-    let spec = value.entry("spec");
-    if let Some(target) = spec.remove("targetCPUUtilizationPercentage") {
-        let target = json!({"type": "Utilization", "averageUtilization": target});
-        metrics.insert(0, json!({"type": "Resource", "resource": {"name": "cpu", "target": target}}));
-    }
-    if !metrics.is_empty() {
-        spec.insert("metrics".into(), metrics.into());
-    }
-    value.entry("status").remove("currentCPUUtilizationPercentage");
-}
-
-fn annotate(value: &mut Value, key: &str, text: String) {
-    let annotations = value.entry("metadata").entry("annotations").or_insert_with(|| Value::Object(Map::new()));
-    annotations.set(key, text);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn an_event_converts_there_and_back() {
         let Some(info) = kedge_schema::resource("events.k8s.io", "v1", "events") else { panic!() };
-        let stored =
+        let mut stored =
             json!({"apiVersion": "v1", "kind": "Event", "involvedObject": {"name": "x"}, "message": "m", "count": 2});
+        normalize("", "v1", "Event", &mut stored);
+        // The core version writes these even when they are empty, the other does not.
+        assert_eq!((&stored["reportingComponent"], &stored["reportingInstance"]), (&json!(""), &json!("")));
         let mut value = stored.clone();
         from_storage(info, &mut value);
         assert_eq!(value["regarding"]["name"], "x");
         assert_eq!((&value["note"], &value["apiVersion"]), (&json!("m"), &json!("events.k8s.io/v1")));
+        assert_eq!((value.get("reportingController"), value.get("reportingInstance")), (None, None));
         to_storage(info, &mut value);
         assert_eq!(value, stored);
     }

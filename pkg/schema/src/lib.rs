@@ -11,6 +11,7 @@
 pub mod conform;
 pub mod decode;
 pub mod defaults;
+pub mod definition;
 pub mod discovery;
 pub mod normalize;
 pub mod openapi;

@@ -82,14 +82,14 @@ fn utf8(bytes: &[u8]) -> Result<String> {
 
 /// A value as it stands on the wire.
 #[derive(Debug, Clone, Copy)]
-enum Wire<'a> {
+pub(crate) enum Wire<'a> {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
     Bytes(&'a [u8]),
 }
 
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
     fn varint(&mut self) -> Result<u64> {
@@ -119,7 +119,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's number and value; none at the end.
-    fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Wire<'a>)>> {
         if self.0.is_empty() {
             return Ok(None);
         }

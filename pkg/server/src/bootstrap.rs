@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use crate::config::ServerConfig;
 use crate::endpoints;
 use crate::error::Error;
+use crate::roles;
 
 /// Creates what is missing.
 pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) -> Result<(), Error> {
@@ -58,13 +59,28 @@ async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
     };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     match client.get::<Value>(&resource, namespace, name).await {
-        Ok(_) => return Ok(()),
+        Ok(existing) => return complete(client, &resource, &existing, object).await,
         Err(err) if err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
     match client.create::<Value>(&resource, namespace, object).await {
         Ok(_) => info!(object = what, "created"),
         Err(err) if err.is_already_exists() => {}
+        Err(source) => return Err(Error::Bootstrap { what, source }),
+    }
+    Ok(())
+}
+
+/// Adds to a default role or binding what it lacks.
+async fn complete(client: &Client, resource: &Resource, existing: &Value, wanted: &Value) -> Result<(), Error> {
+    let Some(patch) = roles::completion(existing, wanted) else { return Ok(()) };
+    let text = |field: &str| wanted["metadata"][field].as_str().unwrap_or_default().to_owned();
+    let (namespace, name) = (text("namespace"), text("name"));
+    let what = format!("{} {name}", resource.kind);
+    match client.patch::<Value>(resource, &namespace, &name, Patch::Merge(patch), None).await {
+        Ok(_) => info!(object = what, "completed"),
+        // Another server does the same.
+        Err(err) if err.is_conflict() || err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
     Ok(())

@@ -13,6 +13,7 @@ mod etcd_api;
 mod identity;
 mod inprocess;
 mod own_paths;
+mod roles;
 mod snapshots;
 mod start;
 mod token;

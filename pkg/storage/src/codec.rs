@@ -5,12 +5,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_schema::protobuf;
+use kedge_schema::{ResourceInfo, TypeId, definition, protobuf};
 use parking_lot::RwLock;
+use serde_json::Value;
 
 use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
 use crate::object::Object;
+
+/// What JSON that a stock API server wrote begins with; our own begins with `apiVersion`.
+const UPSTREAMS: &[u8] = br#"{"kind":"#;
 
 /// Reads and writes stored values; the encryption may change while it is in use.
 #[derive(Default)]
@@ -41,8 +45,11 @@ impl Codec {
     /// The object that `stored` is; `key` is the whole key, `resource` the resource's name in the configuration.
     pub(crate) fn read(&self, resource: &str, key: &str, stored: Bytes, revision: u64) -> Result<Read, Error> {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
-        let json =
-            if opened.value.starts_with(protobuf::MAGIC) { from_protobuf(key, &opened.value)? } else { opened.value };
+        let json = match opened.value {
+            value if value.starts_with(protobuf::MAGIC) => from_protobuf(key, &value)?,
+            value if value.starts_with(UPSTREAMS) => from_upstream(key, &value)?,
+            value => value,
+        };
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
 
@@ -60,13 +67,52 @@ fn unreadable(key: &str, err: &OpenError) -> Error {
 fn from_protobuf(key: &str, bytes: &[u8]) -> Result<Bytes, Error> {
     let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
     let envelope = protobuf::envelope(bytes).map_err(|e| fail(e.to_string()))?;
-    let (group, version) = envelope.api_version.split_once('/').unwrap_or(("", &envelope.api_version));
-    let ty = kedge_schema::kind(group, version, &envelope.kind).ok_or_else(|| {
-        fail(format!("it is protobuf of the unknown kind {} {}", envelope.api_version, envelope.kind))
-    })?;
-    let mut value = protobuf::decode(ty, envelope.raw).map_err(|e| fail(e.to_string()))?;
-    kedge_schema::normalize(ty, &mut value);
+    let is_definition = is_stored_definition(&envelope.api_version, &envelope.kind);
+    let decoded = if is_definition {
+        definition::decode(envelope.raw)
+    } else {
+        let ty = stored_type(&envelope.api_version, &envelope.kind).ok_or_else(|| {
+            fail(format!("it is protobuf of the unknown kind {} {}", envelope.api_version, envelope.kind))
+        })?;
+        protobuf::decode(ty, envelope.raw)
+    };
+    let mut value = decoded.map_err(|e| fail(e.to_string()))?;
     value["apiVersion"] = envelope.api_version.into();
     value["kind"] = envelope.kind.into();
+    complete(&mut value);
     Object::encode(&value)
+}
+
+fn from_upstream(key: &str, json: &[u8]) -> Result<Bytes, Error> {
+    let unreadable = |e: serde_json::Error| Error::Unreadable { key: key.to_owned(), what: e.to_string() };
+    let mut value: Value = serde_json::from_slice(json).map_err(unreadable)?;
+    complete(&mut value);
+    Object::encode(&value)
+}
+
+/// Upstream's servers set defaults when they read, and so store objects that lack some: a new claim has no phase.
+fn complete(value: &mut Value) {
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (mut api_version, kind) = (text("apiVersion"), text("kind"));
+    if is_stored_definition(&api_version, &kind) {
+        definition::to_v1(value);
+        api_version = definition::SERVED_VERSION.to_owned();
+    }
+    if let Some(ty) = stored_type(&api_version, &kind) {
+        kedge_schema::defaults::apply_type(ty, value);
+        kedge_schema::normalize(ty, value);
+    }
+}
+
+/// The type of a stored version. One that is stored but not served has the fields of the version that is.
+fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    kedge_schema::kind(group, version, kind).or_else(|| {
+        let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
+        kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
+    })
+}
+
+fn is_stored_definition(api_version: &str, kind: &str) -> bool {
+    api_version == definition::STORED_VERSION && kind == "CustomResourceDefinition"
 }

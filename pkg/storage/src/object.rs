@@ -33,6 +33,8 @@ impl Object {
     /// # Errors
     /// [`Error::Unreadable`] when that is not the stored form.
     pub fn from_stored(key: &str, bytes: Bytes, revision: u64) -> Result<Self, Error> {
+        // Upstream's servers end every value with a newline, which would break a watch event in two lines.
+        let bytes = bytes.slice(..bytes.trim_ascii_end().len());
         let head = &bytes[..bytes.len().min(HEAD)];
         let at = head.windows(METADATA.len()).position(|w| w == METADATA);
         let Some(at) = at else {

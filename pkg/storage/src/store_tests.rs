@@ -197,3 +197,69 @@ async fn protobuf_values_are_read() {
     let read = secrets.get("a/p").unwrap().to_value().unwrap();
     assert_eq!((&read["kind"], &read["metadata"]["name"]), (&json!("Secret"), &json!("p")));
 }
+
+fn config(prefix: &'static str) -> ResourceConfig {
+    ResourceConfig { prefix, resource: prefix.into(), selectable: &[], indexed: None, relaxed: false }
+}
+
+/// As a stock API server writes JSON: the kind first, a newline at the end.
+fn stock(kind: &str, api_version: &str, rest: &Value) -> Vec<u8> {
+    format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{api_version}\",{}\n", &rest.to_string()[1..]).into()
+}
+
+/// What a stock server's values under the keys are read as, in the same order.
+async fn read_stock(values: Vec<(&'static str, &str, Vec<u8>)>) -> Vec<Vec<u8>> {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Arc::new(Embedded::open(Options::new(dir.path().to_owned(), kedge_base::system_clock())).unwrap());
+    let put = |(prefix, key, value): &(_, &str, Vec<u8>)| kedge_kv::Op::Put {
+        key: format!("/registry/{prefix}/{key}").into(),
+        value: value.clone().into(),
+        lease: 0,
+    };
+    let success = values.iter().map(put).collect();
+    kv.txn(kedge_kv::Txn { success, ..Default::default() }).await.unwrap();
+    let configs: Vec<_> = values.iter().map(|(prefix, ..)| config(prefix)).collect();
+    let encryption = Arc::new(Encryption::default());
+    let storage = Storage::open(kv, &configs, encryption, kedge_base::system_clock()).await.unwrap();
+    values.iter().map(|(prefix, key, _)| storage.resource(prefix).unwrap().get(key).unwrap().to_json()).collect()
+}
+
+#[tokio::test]
+async fn json_of_stock_servers_is_completed_and_one_line() {
+    let claim = json!({"metadata": {"name": "c", "namespace": "a"}, "spec": {}, "status": {}});
+    let definition = json!({"metadata": {"name": "xs.y.org"}, "spec": {"group": "y.org", "version": "v1",
+        "names": {"plural": "xs", "kind": "X"}, "scope": "Cluster",
+        "validation": {"openAPIV3Schema": {"type": "object"}},
+        "versions": [{"name": "v1", "served": true, "storage": true}]}});
+    let custom = b"{\"apiVersion\":\"y.org/v1\",\"kind\":\"X\",\"metadata\":{\"name\":\"x\"}}\n".to_vec();
+    let read = read_stock(vec![
+        ("persistentvolumeclaims", "a/c", stock("PersistentVolumeClaim", "v1", &claim)),
+        (
+            "apiextensions.k8s.io/customresourcedefinitions",
+            "xs.y.org",
+            stock("CustomResourceDefinition", "apiextensions.k8s.io/v1beta1", &definition),
+        ),
+        ("y.org/xs", "x", custom),
+    ])
+    .await;
+    assert!(read.iter().all(|json| !json.contains(&b'\n')), "a watch event is one line");
+    let read: Vec<Value> = read.iter().map(|json| serde_json::from_slice(json).unwrap()).collect();
+    assert_eq!(read[0]["status"], json!({"phase": "Pending"}));
+    assert_eq!(read[1]["apiVersion"], "apiextensions.k8s.io/v1");
+    assert_eq!(read[1]["spec"]["versions"][0]["schema"], json!({"openAPIV3Schema": {"type": "object"}}));
+    assert_eq!(read[1]["spec"].get("validation"), None);
+}
+
+/// A version that is stored but not served has no type of its own.
+#[tokio::test]
+async fn protobuf_of_a_version_that_is_not_served_is_read() {
+    let (version, kind) = ("admissionregistration.k8s.io/v1beta1", "MutatingAdmissionPolicyBinding");
+    let field =
+        |number: u8, content: &[u8]| [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat();
+    let meta = [field(1, version.as_bytes()), field(2, kind.as_bytes())].concat();
+    let binding = [field(1, &field(1, b"b")), field(2, &field(1, b"p"))].concat();
+    let value = [b"k8s\0".to_vec(), field(1, &meta), field(2, &binding)].concat();
+    let read = read_stock(vec![("mutatingadmissionpolicybindings", "b", value)]).await;
+    let read: Value = serde_json::from_slice(&read[0]).unwrap();
+    assert_eq!((&read["kind"], &read["spec"]["policyName"]), (&json!(kind), &json!("p")));
+}

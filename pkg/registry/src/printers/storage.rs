@@ -10,7 +10,6 @@ pub(super) fn printer(plural: &str) -> &'static Printer {
     match plural {
         "csidrivers" => &DRIVER,
         "csinodes" => &NODE,
-        "csistoragecapacities" => &CAPACITY,
         "storageclasses" => &CLASS,
         "volumeattachments" => &ATTACHMENT,
         "volumeattributesclasses" => &ATTRIBUTES,
@@ -96,9 +95,4 @@ static DRIVER: Printer = Printer {
             row.age(),
         ]
     },
-};
-
-static CAPACITY: Printer = Printer {
-    columns: &[NAME, text("StorageClassName"), text("Capacity")],
-    cells: |row| vec![row.name(), row.text_or(&["storageClassName"], ""), row.text_or(&["capacity"], "<unset>")],
 };
