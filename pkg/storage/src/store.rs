@@ -1,6 +1,7 @@
 //! All resources over one store, and reading one of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
@@ -83,6 +84,35 @@ impl Storage {
     /// Replaces the encryption: from now on values are written with it, and read with what it names.
     pub fn set_encryption(&self, encryption: Arc<Encryption>) {
         self.hub.codec.replace(encryption);
+        self.hub.release();
+    }
+
+    /// Says that keys may come from elsewhere: from now on a value that no key opens is no value that is left out, but one
+    /// that waits, with all that follows, for [`Storage::set_encryption`] or [`Storage::go_on`].
+    pub fn follow_keys(&self) {
+        self.hub.follow_keys();
+    }
+
+    /// Completes when a value waits for its key.
+    pub async fn key_missing(&self) {
+        self.hub.key_missing.notified().await;
+    }
+
+    /// Takes in what waits for a key, and tries again to read what was left out of the caches before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn go_on(&self) -> Result<(), Error> {
+        self.hub.release();
+        for cache in self.hub.caches.values() {
+            if cache.left_out.swap(false, Ordering::SeqCst)
+                && let Err(err) = self.refill(cache).await
+            {
+                cache.left_out.store(true, Ordering::SeqCst);
+                return Err(err);
+            }
+        }
+        Ok(())
     }
 
     /// The newest revision that reads see.
