@@ -80,17 +80,27 @@ pub(crate) async fn share(
 /// The identity in the store and its revision.
 pub(crate) async fn load(kv: &dyn Kv, token: &Token) -> Result<Option<(Identity, u64)>, Error> {
     let Some(found) = kv.get(KEY.as_bytes()).await? else { return Ok(None) };
-    Ok(Some((open(&found.value, token)?, found.mod_revision)))
+    let (value, token) = (found.value, token.clone());
+    let identity = blocking(move || open(&value, &token)).await?;
+    Ok(Some((identity, found.mod_revision)))
 }
 
 /// Replaces the identity whose revision is `revision` (0: there is none). False when it was changed since.
 pub(crate) async fn store(kv: &dyn Kv, token: &Token, identity: &Identity, revision: u64) -> Result<bool, Error> {
+    let (identity, token) = (identity.clone(), token.clone());
+    let sealed = blocking(move || seal(&identity, &token)).await?;
     let txn = Txn {
         compare: vec![Compare::mod_revision(KEY, revision)],
-        success: vec![Op::Put { key: KEY.into(), value: seal(identity, token)?.into(), lease: 0 }],
+        success: vec![Op::Put { key: KEY.into(), value: sealed.into(), lease: 0 }],
         ..Txn::default()
     };
     Ok(kv.txn(txn).await?.succeeded)
+}
+
+/// Deriving a key takes a board's core for a good part of a second; other tasks must not wait for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::Identity(format!("its key could not be derived: {e}")))?
 }
 
 /// Tells when the identity is written.
