@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::capture::capture;
 use crate::error::Error;
-use crate::restore::{read_offline, state};
+use crate::restore::{finish_interrupted, read_offline, state};
 use crate::{Layout, Progress, Store};
 
 /// A directory of snapshots.
@@ -97,6 +97,7 @@ impl Snapshots {
         progress: &mut Progress<'_>,
     ) -> Result<Saved, Error> {
         check_name(name)?;
+        finish_interrupted(layout)?;
         let lock = RealFiles.lock(&layout.store())?;
         let state = read_offline(layout)?;
         drop(lock);
