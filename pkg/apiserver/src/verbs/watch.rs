@@ -61,8 +61,8 @@ pub(crate) async fn handle(
         );
         return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
     }
-    if version.is_empty() {
-        served.store.fresh().await.map_err(store_failure)?;
+    if version.is_empty() || initial {
+        list::not_older_than(served, version).await?;
     }
     let (state, watcher) = if version.is_empty() || version == "0" || initial {
         served.store.watch_with_state(&scope, matcher)
