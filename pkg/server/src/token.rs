@@ -84,12 +84,7 @@ impl Token {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let secret: [u8; 16] = random::bytes();
                 let password: String = secret.iter().map(|b| format!("{b:02x}")).collect();
-                let dir = path.parent().unwrap_or(path);
-                std::fs::create_dir_all(dir).map_err(|source| Error::File {
-                    action: "create",
-                    path: dir.to_owned(),
-                    source,
-                })?;
+                private_dir(path.parent().unwrap_or(path))?;
                 write_atomically(path, format!("{password}\n").as_bytes(), 0o600)?;
                 Ok(Self { password, ca_hash: None })
             }
@@ -108,6 +103,13 @@ impl Token {
         }
         Ok(write_atomically(path, text.as_bytes(), 0o600)?)
     }
+}
+
+/// Makes a directory that only this user can look into, with those above it.
+pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| Error::File { action: "create", path: dir.to_owned(), source })
 }
 
 /// The SHA-256 of a PEM file, as `sha256sum` shows it.
