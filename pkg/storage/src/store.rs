@@ -202,20 +202,25 @@ impl ResourceStore {
         let mut keys = KeyRange::prefix(self.full(scope).as_bytes());
         keys.start = self.full(start).into();
         let limit_read = if matcher.is_everything() { limit } else { 0 };
-        let page =
-            self.kv.range(Range { keys, limit: limit_read, revision: Some(revision), ..Range::default() }).await?;
-        let remaining = page.remaining();
-        let mut listing = Listing { objects: Vec::new(), revision, remaining, more: remaining > 0 };
-        for kv in page.kvs {
-            let Some(object) = self.hub.read(&self.cache, &kv.key, kv.value, kv.mod_revision) else { continue };
-            if !matcher.matches(&object, self.cache.selectable) {
-                continue;
+        let mut listing = Listing { objects: Vec::new(), revision, remaining: 0, more: true };
+        // A page of which nothing can be read has no last object to go on from: the next one is read at once.
+        while listing.more && listing.objects.is_empty() {
+            let range = Range { keys: keys.clone(), limit: limit_read, revision: Some(revision), ..Range::default() };
+            let page = self.kv.range(range).await?;
+            listing.remaining = page.remaining();
+            listing.more = listing.remaining > 0;
+            for kv in page.kvs {
+                keys.start = [&kv.key[..], b"\0"].concat().into();
+                let Some(object) = self.hub.read(&self.cache, &kv.key, kv.value, kv.mod_revision) else { continue };
+                if !matcher.matches(&object, self.cache.selectable) {
+                    continue;
+                }
+                if limit > 0 && listing.objects.len() == limit {
+                    listing.more = true;
+                    break;
+                }
+                listing.objects.push((self.cache.short(&kv.key), object));
             }
-            if limit > 0 && listing.objects.len() == limit {
-                listing.more = true;
-                break;
-            }
-            listing.objects.push((self.cache.short(&kv.key), object));
         }
         Ok(listing)
     }
