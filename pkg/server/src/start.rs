@@ -268,6 +268,11 @@ impl Secrets {
             // Without a configuration in the store, one that is left here from another time names keys that no other
             // server knows.
             let shared = identity.encryption.as_deref();
+            if wanted && shared.is_none() {
+                warn!(
+                    "--secrets-encryption is for new clusters; this one is changed with `kedge secrets-encrypt enable`"
+                );
+            }
             (pki, shared.map(|text| encryption::at_start(&path, Some(text), false)).transpose()?.flatten())
         } else {
             (Pki::open(&config.tls_dir(), now(clock))?, own()?)
