@@ -224,4 +224,4 @@ fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<
 
 #[cfg(test)]
 #[path = "list_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -9,7 +9,7 @@ use kedge_storage::{Storage, With};
 
 use super::*;
 
-async fn config_maps(names: &[&str]) -> (Served, Vec<u64>) {
+pub(in crate::verbs) async fn config_maps(names: &[&str]) -> (Served, Vec<u64>) {
     let clock = kedge_base::system_clock();
     let kv = Arc::new(kedge_kv::Embedded::memory(clock.clone()).unwrap());
     let configs = Registry::storage_configs();
