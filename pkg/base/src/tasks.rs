@@ -75,6 +75,13 @@ impl TaskGroup {
         self.tracker.is_empty()
     }
 
+    /// Raises the flag and waits for all tasks, however long they take.
+    pub async fn finished(&self) {
+        self.shutdown.trigger();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
     /// Raises the flag and waits for all tasks, at most `limit`. Returns whether all ended.
     pub async fn join(&self, limit: Duration) -> bool {
         self.shutdown.trigger();

@@ -19,6 +19,8 @@ const LEASE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(10);
 /// Between attempts.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long the work may take to end before the lease is given back; if it takes longer, the lease is left to run out.
+const STOP: Duration = Duration::from_secs(2);
 const NAMESPACE: &str = "kube-system";
 
 /// One who wants to lead.
@@ -68,16 +70,25 @@ impl Candidate {
                 return;
             }
             info!(lease = self.lease, identity = self.identity, "leading");
-            let group = tasks.child(self.lease);
+            // Its own group, of which it is known when all has ended.
+            let group = TaskGroup::new(self.lease, shutdown.child());
             work(&group);
             tokio::select! {
                 () = self.keep() => warn!(lease = self.lease, "the lease was lost; its work is stopped"),
                 () = shutdown.requested() => {}
             }
-            group.shutdown().trigger();
-            if shutdown.is_requested() {
-                self.release().await;
+            // While anything of it still works, nobody is to follow: not another one, nor this one again.
+            let ended = group.join(STOP).await;
+            if !ended {
+                warn!(lease = self.lease, left = group.len(), "the work under the lease does not end");
             }
+            if shutdown.is_requested() {
+                if ended {
+                    self.release().await;
+                }
+                return;
+            }
+            group.finished().await;
         }
     }
 
@@ -142,7 +153,7 @@ impl Candidate {
         let holder = spec["holderIdentity"].as_str().unwrap_or_default().to_owned();
         let seconds = spec["leaseDurationSeconds"].as_u64().unwrap_or(LEASE.as_secs());
         let silent_since = self.observed.as_ref().map_or(now, |seen| seen.at);
-        let silent = now >= silent_since + Duration::from_secs(seconds);
+        let silent = now >= silent_since.saturating_add(Duration::from_secs(seconds));
         if !holder.is_empty() && holder != self.identity && !silent {
             return Ok(Outcome::Taken);
         }

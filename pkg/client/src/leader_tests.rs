@@ -142,3 +142,32 @@ async fn a_lease_that_is_given_back_is_taken_soon() {
     pass(&clock, 6, || assert!(!(a.leads() && b.leads()))).await;
     assert!(b.leads() && !a.leads());
 }
+
+#[tokio::test]
+async fn nobody_follows_while_the_work_still_ends() {
+    let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let api = Arc::new(Api::default());
+    let link = Link { api: api.clone(), cut: Arc::default() };
+    let candidate = Candidate::new(Client::new(Arc::new(link)), Arc::new(clock.clone()), "kube-scheduler", "a");
+    let tasks = TaskGroup::new("test", Shutdown::new());
+    let (working, last_step) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));
+    let (started, step) = (working.clone(), last_step.clone());
+    let run = candidate.run(tasks.clone(), move |group| {
+        started.store(true, Ordering::SeqCst);
+        let (working, step, shutdown) = (started.clone(), step.clone(), group.shutdown().clone());
+        group.spawn("work", async move {
+            shutdown.requested().await;
+            step.notified().await;
+            working.store(false, Ordering::SeqCst);
+        });
+    });
+    tasks.spawn("candidate", run);
+    pass(&clock, 5, || {}).await;
+    assert!(working.load(Ordering::SeqCst));
+    tasks.shutdown().trigger();
+    let holder = || api.lease.lock().clone().unwrap().1["spec"]["holderIdentity"].as_str().unwrap().to_owned();
+    pass(&clock, 1, || assert!(!holder().is_empty(), "given back while its work goes on")).await;
+    last_step.notify_one();
+    assert!(tasks.join(Duration::from_secs(60)).await);
+    assert!(!working.load(Ordering::SeqCst));
+}

@@ -49,11 +49,11 @@ impl FromStr for Endpoint {
         let mut members = Vec::new();
         for member in text.split(',').map(str::trim) {
             let Some((scheme, address)) = member.split_once("://") else {
-                return fail(format!("{member:?} names no scheme"));
+                return fail(format!("{:?} names no scheme", without_password(member)));
             };
             match scheme {
                 "http" | "https" if address.is_empty() || address.contains('/') && !address.ends_with('/') => {
-                    return fail(format!("{member:?} is not {scheme}://host:port"));
+                    return fail(format!("{:?} is not {scheme}://host:port", without_password(member)));
                 }
                 "http" | "https" => members.push(member.trim_end_matches('/').to_owned()),
                 "unix" => members.push(member.to_owned()),
@@ -74,6 +74,7 @@ impl FromStr for Endpoint {
 fn without_password(text: &str) -> String {
     let hide = |member: &str| match (member.find("://"), member.rfind('@')) {
         (Some(scheme), Some(at)) if at > scheme => format!("{}://…{}", &member[..scheme], &member[at..]),
+        (None, Some(at)) => format!("…{}", &member[at..]),
         _ => member.to_owned(),
     };
     text.split(',').map(hide).collect::<Vec<_>>().join(",")
@@ -111,6 +112,8 @@ mod tests {
             ("host:2379", "names no scheme"),
             ("ftp://host", "\"ftp\" is unknown"),
             ("https://host/path", "is not https://host:port"),
+            ("https://root:geheim@host/path", "is not https://host:port"),
+            ("root:geheim@host:2379", "names no scheme"),
         ] {
             let err = text.parse::<Endpoint>().unwrap_err().to_string();
             assert!(err.contains(named) && !err.contains("geheim"), "{err}");

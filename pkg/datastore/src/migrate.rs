@@ -17,10 +17,13 @@ use crate::Progress;
 use crate::capture::capture;
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::restore::{read_offline, replace};
+use crate::restore::{finish_interrupted, read_offline, replace};
 
 /// Where a migration says that it has not ended.
 const MARKER: &[u8] = b"/kedge/migration";
+/// What servers on an etcd share: authorities and encryption keys. A server on an embedded store has these in files, so
+/// what lies there under this key is of another time, and must not come to replace them.
+const IDENTITY: &[u8] = b"/kedge/identity";
 /// Writes in one transaction; etcd allows 128.
 const BATCH: usize = 64;
 /// Bytes of values in one transaction; etcd allows 1.5 MiB.
@@ -54,8 +57,10 @@ pub async fn migrate(
 ) -> Result<Migrated, Error> {
     match direction {
         Direction::ToEtcd(etcd) => {
+            finish_interrupted(layout)?;
             let lock = RealFiles.lock(&layout.store())?;
-            let state = read_offline(layout)?;
+            let mut state = read_offline(layout)?;
+            state.kvs.retain(|kv| kv.key != IDENTITY);
             let migrated = to_etcd(&state, etcd, etcd_name, progress).await;
             drop(lock);
             migrated
@@ -80,26 +85,31 @@ async fn from_etcd(
     progress: &mut Progress<'_>,
 ) -> Result<Migrated, Error> {
     refuse_unfinished(etcd, name).await?;
-    if layout.store().exists() {
-        let there = read_offline(layout)?;
-        if let Some(first) = there.kvs.first() {
-            let example = String::from_utf8_lossy(&first.key).into_owned();
-            return Err(Error::NotEmpty { target: "the embedded store".into(), keys: there.kvs.len(), example });
-        }
-    }
+    finish_interrupted(layout)?;
+    let there = if layout.store().exists() { read_offline(layout)?.kvs } else { Vec::new() };
     let state = capture(etcd, progress).await?;
     let keys = state.kvs.len();
+    if let Some(first) = there.first() {
+        if difference(&state.kvs, &there).is_none() {
+            // An earlier attempt was cut off after its last write.
+            progress("keys verified", keys, Some(keys));
+            return Ok(Migrated { keys, written: 0 });
+        }
+        let example = String::from_utf8_lossy(&first.key).into_owned();
+        return Err(Error::NotEmpty { target: "the embedded store".into(), keys: there.len(), example });
+    }
+    // A source that somebody still writes to would be left behind at once. It is told before anything is written: what
+    // was written would keep the next attempt from its work.
+    let again = capture(etcd, &mut |_, _, _| {}).await?;
+    if difference(&state.kvs, &again.kvs).is_some() || again.revision != state.revision {
+        return Err(Error::Changing);
+    }
     replace(layout, state.clone(), now, progress)?;
     let written = read_offline(layout)?;
     if let Some(differs) = difference(&state.kvs, &written.kvs) {
         return Err(Error::Differs { target: "the embedded store".into(), key: differs });
     }
     progress("keys verified", keys, Some(keys));
-    // A source that somebody still writes to has been left behind already.
-    let again = capture(etcd, &mut |_, _, _| {}).await?;
-    if difference(&state.kvs, &again.kvs).is_some() || again.revision != state.revision {
-        return Err(Error::Changing);
-    }
     Ok(Migrated { keys, written: keys })
 }
 
@@ -107,6 +117,10 @@ async fn to_etcd(state: &State, etcd: &dyn Kv, name: &str, progress: &mut Progre
     let before = capture(etcd, &mut |_, _, _| {}).await?;
     let marked = before.kvs.iter().any(|kv| kv.key == MARKER);
     if let (false, Some(first)) = (marked, before.kvs.first()) {
+        if difference(&state.kvs, &before.kvs).is_none() {
+            // An earlier attempt was cut off after its last write.
+            return Ok(Migrated { keys: state.kvs.len(), written: 0 });
+        }
         let example = String::from_utf8_lossy(&first.key).into_owned();
         return Err(Error::NotEmpty { target: name.to_owned(), keys: before.kvs.len(), example });
     }
@@ -173,3 +187,7 @@ fn difference(a: &[KeyValue], b: &[KeyValue]) -> Option<String> {
     let longer = if a.len() > b.len() { a } else { b };
     longer.get(a.len().min(b.len())).map(shown)
 }
+
+#[cfg(test)]
+#[path = "migrate_tests.rs"]
+mod tests;

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::capture::capture;
 use crate::error::Error;
-use crate::restore::{read_offline, state};
+use crate::restore::{finish_interrupted, read_offline, state};
 use crate::{Layout, Progress, Store};
 
 /// A directory of snapshots.
@@ -40,6 +40,8 @@ pub const SCHEDULED: &str = "etcd-snapshot";
 pub const ON_DEMAND: &str = "on-demand";
 /// The ending of a snapshot under way.
 const PARTIAL: &str = ".part";
+/// Seconds after which nobody writes to one any more.
+const ABANDONED: i64 = 3_600;
 
 impl Snapshots {
     /// The snapshots of a node in a directory.
@@ -97,6 +99,7 @@ impl Snapshots {
         progress: &mut Progress<'_>,
     ) -> Result<Saved, Error> {
         check_name(name)?;
+        finish_interrupted(layout)?;
         let lock = RealFiles.lock(&layout.store())?;
         let state = read_offline(layout)?;
         drop(lock);
@@ -131,11 +134,7 @@ impl Snapshots {
         let name = format!("{name}-{}-{}", self.node, now.as_second());
         let path = self.dir.join(&name);
         let partial = self.dir.join(format!("{name}{PARTIAL}"));
-        // What an attempt that was cut off has left.
-        match std::fs::remove_file(&partial) {
-            Err(err) if err.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &partial, err)),
-            _ => {}
-        }
+        self.sweep(now)?;
         let summary = match kedge_snapshot::write(&partial, state, progress) {
             Ok(summary) => summary,
             Err(source) => {
@@ -147,6 +146,25 @@ impl Snapshots {
         std::fs::rename(&partial, &path).map_err(|e| Error::io("rename", &partial, e))?;
         std::fs::File::open(&self.dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", &self.dir, e))?;
         Ok(Saved { name, path, size: summary.size, created: now.as_second() })
+    }
+
+    /// Removes what attempts that were cut off have left: nobody else ever would, and each may be as large as the store.
+    fn sweep(&self, now: Timestamp) -> Result<(), Error> {
+        for entry in std::fs::read_dir(&self.dir).map_err(|e| Error::io("read", &self.dir, e))? {
+            let path = entry.map_err(|e| Error::io("read", &self.dir, e))?.path();
+            let partial = path.to_string_lossy().ends_with(PARTIAL);
+            // What is being written right now is younger; what is gone meanwhile needs no removal.
+            let written = path.metadata().ok().and_then(|meta| modified(&meta));
+            if partial && written.is_some_and(|at| at + ABANDONED < now.as_second()) {
+                match std::fs::remove_file(&path) {
+                    Err(err) if err.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("remove", &path, err));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// All snapshots, oldest first.
@@ -264,5 +282,20 @@ mod tests {
         assert!(matches!(snapshots.delete(&["../x".into()]), Err(Error::Name(_))));
         assert!(matches!(snapshots.delete(&["x".into()]), Err(Error::NoSnapshot { .. })));
         assert_eq!(snapshots.list().unwrap(), []);
+    }
+
+    #[test]
+    fn what_was_cut_off_long_ago_goes_with_the_next_snapshot() {
+        let dir = tempfile::tempdir().unwrap();
+        touch(dir.path(), "etcd-snapshot-n1-1.part");
+        let snapshots = Snapshots::new(dir.path().to_owned(), "n1");
+        let written = modified(&dir.path().join("etcd-snapshot-n1-1.part").metadata().unwrap()).unwrap();
+        for (later, left) in [(0, 1), (ABANDONED + 1, 0)] {
+            let now = Timestamp::from_second(written + later).unwrap();
+            snapshots.write(&State::default(), ON_DEMAND, now, &mut |_| {}).unwrap();
+            let partial = std::fs::read_dir(dir.path()).unwrap();
+            let partial = partial.filter(|e| e.as_ref().unwrap().path().to_string_lossy().ends_with(PARTIAL));
+            assert_eq!(partial.count(), left);
+        }
     }
 }

@@ -134,6 +134,56 @@ async fn a_service_gets_addresses_and_gives_them_back() {
 }
 
 #[tokio::test]
+async fn a_node_port_that_is_asked_for_is_taken_and_given_back_by_its_owner_alone() {
+    let cluster = Cluster::new().await;
+    let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
+    let ports = json!([{"port": 80, "nodePort": 30_050}]);
+    let balanced = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports});
+    let first = service("first", balanced.clone());
+    cluster.create(&first).await.unwrap();
+    for spec in [balanced, json!({"type": "NodePort", "ports": ports})] {
+        let taken = cluster.create(&service("second", spec)).await.unwrap_err();
+        assert!(complaints(&taken).contains("provided port is already allocated"), "{taken:?}");
+    }
+    // A number in a service that has no node ports is nobody's.
+    let name = service("name", json!({"type": "ExternalName", "externalName": "a.example", "ports": ports}));
+    cluster.create(&name).await.unwrap();
+    cluster.delete(&name).await;
+    let second = service("second", json!({"type": "NodePort", "ports": ports}));
+    assert!(cluster.create(&second).await.is_err(), "still the first one's");
+    cluster.delete(&first).await;
+    cluster.create(&second).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_address_without_its_service_is_given_back() {
+    let cluster = Cluster::new().await;
+    let address = |name: &str, created: &str, labels: Value| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+            "metadata": {"name": name, "creationTimestamp": created, "labels": labels},
+            "spec": {"parentRef": {"resource": "services", "namespace": "test", "name": "gone"}}})
+    };
+    let managed = json!({"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
+    let web = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}});
+    cluster.create(&web).await.unwrap();
+    let store = cluster.registry.get("networking.k8s.io", "v1", "ipaddresses").unwrap().store.clone();
+    let now = kedge_base::time::rfc3339(kedge_base::system_clock().now());
+    let old = "2020-01-01T00:00:00Z";
+    for (name, created, labels) in [
+        ("10.43.0.20", old, managed.clone()),
+        ("10.43.0.21", now.as_str(), managed),
+        ("10.43.0.22", old, json!({"ipaddress.kubernetes.io/managed-by": "another"})),
+    ] {
+        store.create(name, &address(name, created, labels), kedge_storage::With::default()).await.unwrap();
+    }
+    cluster.registry.repair_claims().await.unwrap();
+    let left: Vec<bool> =
+        ["10.43.0.9", "10.43.0.20", "10.43.0.21", "10.43.0.22"].iter().map(|n| store.get(n).is_some()).collect();
+    assert_eq!(left, [true, false, true, true]);
+}
+
+#[tokio::test]
 async fn a_pod_is_pending_and_hardly_changes() {
     let cluster = Cluster::new().await;
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [

@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +17,7 @@ use kedge_storage::{Encryption, Storage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::error::Error;
 use crate::identity;
@@ -26,6 +27,9 @@ use crate::token::Token;
 const RESOURCES: [&str; 1] = ["secrets"];
 /// How often a configuration that other servers share is tried to be replaced.
 const ATTEMPTS: usize = 5;
+/// How often, and after which time, the configuration of other servers is read again when it could not be.
+const RELOADS: usize = 10;
+const RETRY: Duration = Duration::from_secs(1);
 
 /// A change of the encryption.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +192,9 @@ pub(crate) struct SecretsEncryption {
     /// Where other servers find the configuration.
     shared: Option<(Arc<dyn Kv>, Token)>,
     clock: SharedClock,
-    /// Held while the encryption is changed.
+    /// Held while the encryption is changed and values are written anew.
+    changing: Mutex<()>,
+    /// What is in use; held only while it is replaced, so that changes of other servers are followed also during one's own.
     file: Mutex<Option<File>>,
 }
 
@@ -201,7 +207,7 @@ impl SecretsEncryption {
         clock: SharedClock,
     ) -> Result<Self, Error> {
         let file = text.map(|text| parse(&path, text)).transpose()?;
-        Ok(Self { storage, path, shared, clock, file: Mutex::new(file) })
+        Ok(Self { storage, path, shared, clock, changing: Mutex::new(()), file: Mutex::new(file) })
     }
 
     pub(crate) async fn status(&self) -> EncryptionStatus {
@@ -225,32 +231,60 @@ impl SecretsEncryption {
         Ok(())
     }
 
+    /// Follows the changes of other servers. They make a new key known before they use it, so the configuration that is
+    /// read once a value of an unknown key has come has the key of that value.
+    pub(crate) async fn follow(&self, changed: identity::Changes) {
+        self.storage.follow_keys();
+        loop {
+            self.catch_up().await;
+            tokio::select! {
+                () = changed.next() => {}
+                () = self.storage.key_missing() => {}
+            }
+        }
+    }
+
+    async fn catch_up(&self) {
+        for attempt in 1.. {
+            let Err(err) = self.reload().await else { break };
+            warn!(error = %err, "cannot follow a change of the encryption of secrets yet");
+            if attempt == RELOADS {
+                break;
+            }
+            self.clock.sleep(RETRY).await;
+        }
+        if let Err(err) = self.storage.go_on().await {
+            warn!(error = %err, "cannot read again what could not be read before");
+        }
+    }
+
     /// Completes a step that the last process did not.
     pub(crate) async fn resume(&self) {
-        let mut held = self.file.lock().await;
-        let Some(file) = held.clone().filter(|f| f.stage == Stage::ReencryptActive) else { return };
-        match self.reencrypt(file).await {
-            Ok(done) => *held = Some(done),
-            Err(err) => error!(error = %err, "secrets are not all encrypted anew; the next start tries again"),
+        let _one_at_a_time = self.changing.lock().await;
+        let Some(file) = self.file.lock().await.clone().filter(|f| f.stage == Stage::ReencryptActive) else { return };
+        if let Err(err) = self.reencrypt(file).await {
+            error!(error = %err, "secrets are not all encrypted anew; the next start tries again");
         }
     }
 
     /// Changes the encryption and writes every secret anew.
     pub(crate) async fn change(&self, action: Action) -> Result<EncryptionStatus, Error> {
-        let mut held = self.file.lock().await;
-        let mut file = held.clone().unwrap_or(File { keys: Vec::new(), enabled: false, stage: Stage::Start });
+        let _one_at_a_time = self.changing.lock().await;
+        self.reload().await?;
+        let base = self.file.lock().await.clone();
+        let mut file = base.clone().unwrap_or(File { keys: Vec::new(), enabled: false, stage: Stage::Start });
+        // A step that failed half-way is completed by asking for the same again.
+        let complete = file.stage != Stage::ReencryptActive;
         match action {
-            Action::Enable if file.enabled => return Ok(status_of(Some(&file))),
-            Action::Disable if !file.enabled => return Ok(status_of(Some(&file))),
+            Action::Enable if file.enabled && complete => return Ok(status_of(Some(&file))),
+            Action::Disable if !file.enabled && complete => return Ok(status_of(Some(&file))),
             Action::RotateKeys if !file.enabled => {
                 return Err(Error::Encryption(
                     "it is disabled; enable it first with `kedge secrets-encrypt enable`".into(),
                 ));
             }
             Action::Enable if file.keys.is_empty() => {
-                // Until every server can read with the key, nothing is written with it.
                 file.keys = vec![new_key("aesgcmkey")];
-                self.publish(&file).await?;
                 file.enabled = true;
             }
             Action::Enable => file.enabled = true,
@@ -265,43 +299,53 @@ impl SecretsEncryption {
             }
         }
         file.stage = Stage::ReencryptActive;
-        self.publish(&file).await?;
-        *held = Some(file.clone());
+        self.publish(base.as_ref(), &file).await?;
         let done = self.reencrypt(file).await?;
-        *held = Some(done.clone());
         Ok(status_of(Some(&done)))
     }
 
     /// Writes every value as the configuration says, and drops the keys that are no longer needed.
-    async fn reencrypt(&self, mut file: File) -> Result<File, Error> {
+    async fn reencrypt(&self, base: File) -> Result<File, Error> {
         let mut written = 0;
         for resource in RESOURCES {
             written += self.storage.reseal(resource).await?;
         }
+        let mut file = base.clone();
         // Another server may still write with the key before this one until it has seen the change.
         file.keys.truncate(usize::from(file.enabled) + usize::from(self.shared.is_some()));
         file.stage = Stage::ReencryptFinished;
-        self.publish(&file).await?;
+        self.publish(Some(&base), &file).await?;
         info!(written, encrypted = file.enabled, "secrets are stored as configured");
         Ok(file)
     }
 
-    /// Makes a configuration durable, here and for other servers, and then uses it.
-    async fn publish(&self, file: &File) -> Result<(), Error> {
+    /// Makes a configuration durable, for other servers and here, and then uses it. What other servers share must still be
+    /// `base`, which `file` was made of: a key that only the one had must not be lost by the other.
+    async fn publish(&self, base: Option<&File>, file: &File) -> Result<(), Error> {
+        let mut held = self.file.lock().await;
         let text = file.render();
-        write(&self.path, &text)?;
         if let Some((kv, token)) = &self.shared {
-            share(&**kv, token, &text).await?;
+            share(&**kv, token, base, file).await?;
         }
+        write(&self.path, &text)?;
         self.storage.set_encryption(Arc::new(file.encryption()?));
+        *held = Some(file.clone());
         Ok(())
     }
 }
 
-async fn share(kv: &dyn Kv, token: &Token, text: &str) -> Result<(), Error> {
+async fn share(kv: &dyn Kv, token: &Token, base: Option<&File>, file: &File) -> Result<(), Error> {
     for _ in 0..ATTEMPTS {
         let Some((mut identity, revision)) = identity::load(kv, token).await? else { break };
-        identity.encryption = Some(text.to_owned());
+        let there = identity.encryption.as_deref().map(File::parse).transpose().map_err(Error::Encryption)?;
+        // An earlier attempt whose answer was lost.
+        if there.as_ref() == Some(file) {
+            return Ok(());
+        }
+        if there.as_ref() != base {
+            return Err(Error::Encryption("another server changed it at the same time; look and try again".into()));
+        }
+        identity.encryption = Some(file.render());
         if identity::store(kv, token, &identity, revision).await? {
             return Ok(());
         }
@@ -374,10 +418,89 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (kv, encryption) = with_a_secret(dir.path()).await;
         let file = File { stage: Stage::ReencryptActive, ..File::new() };
-        encryption.publish(&file).await.unwrap();
-        *encryption.file.lock().await = Some(file);
+        encryption.publish(None, &file).await.unwrap();
         encryption.resume().await;
         assert!(stored(&kv).await.starts_with(b"k8s:enc:"));
         assert_eq!(encryption.status().await.stage, "reencrypt_finished");
+    }
+
+    #[tokio::test]
+    async fn a_step_that_failed_is_completed_by_asking_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kv, encryption) = with_a_secret(dir.path()).await;
+        encryption.publish(None, &File { stage: Stage::ReencryptActive, ..File::new() }).await.unwrap();
+        assert!(stored(&kv).await.starts_with(b"{"));
+        let status = encryption.change(Action::Enable).await.unwrap();
+        assert_eq!(status.stage, "reencrypt_finished");
+        assert!(stored(&kv).await.starts_with(b"k8s:enc:"));
+    }
+
+    /// A server on a shared store, with its own directory.
+    async fn server(kv: &Arc<Embedded>, token: &Token, dir: &Path) -> SecretsEncryption {
+        let clock = kedge_base::system_clock();
+        let config = ResourceConfig {
+            prefix: "secrets",
+            resource: "secrets".into(),
+            selectable: &[],
+            indexed: None,
+            relaxed: false,
+        };
+        let storage = Storage::open(kv.clone(), &[config], Arc::default(), clock.clone()).await.unwrap();
+        let shared: Option<(Arc<dyn Kv>, Token)> = Some((kv.clone(), token.clone()));
+        SecretsEncryption::new(Arc::new(storage), path_of(dir), None, shared, clock).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_key_is_not_lost_to_another_server_that_changes_the_encryption_too() {
+        let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kv, _) = with_a_secret(dirs.0.path()).await;
+        let token = Token::parse("a-token").unwrap();
+        identity::store(&*kv, &token, &identity::Identity::default(), 0).await.unwrap();
+        let one = server(&kv, &token, dirs.0.path()).await;
+        let two = server(&kv, &token, dirs.1.path()).await;
+        one.change(Action::Enable).await.unwrap();
+        // What the second one has not heard of yet is the base of what it does.
+        let rotated = two.change(Action::RotateKeys).await.unwrap();
+        assert_eq!(rotated.keys.len(), 2);
+        // A change that is based on what is no longer there is refused.
+        let stale = one.file.lock().await.clone();
+        let lost = File { keys: vec![new_key("other")], enabled: true, stage: Stage::ReencryptActive };
+        let refused = one.publish(stale.as_ref(), &lost).await.unwrap_err().to_string();
+        assert!(refused.contains("another server"), "{refused}");
+        let (shared, _) = identity::load(&*kv, &token).await.unwrap().unwrap();
+        let keys = File::parse(&shared.encryption.unwrap()).unwrap().keys;
+        assert_eq!(keys.iter().map(|(name, _)| name).collect::<Vec<_>>(), rotated.keys.iter().collect::<Vec<_>>());
+        one.reload().await.unwrap();
+        assert!(one.storage.resource("secrets").unwrap().current("a/b").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn another_server_reads_what_is_sealed_with_a_key_that_it_has_not_heard_of() {
+        let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kv, _) = with_a_secret(dirs.0.path()).await;
+        let token = Token::parse("a-token").unwrap();
+        identity::store(&*kv, &token, &identity::Identity::default(), 0).await.unwrap();
+        let one = server(&kv, &token, dirs.0.path()).await;
+        let two = Arc::new(server(&kv, &token, dirs.1.path()).await);
+        let secrets = two.storage.resource("secrets").unwrap();
+        // What happened before it follows is caught up with.
+        one.change(Action::Enable).await.unwrap();
+        let changes = identity::Changes::observe(&*kv).await.unwrap();
+        let tasks = kedge_base::TaskGroup::new("test", kedge_base::Shutdown::new());
+        let following = two.clone();
+        tasks.spawn_until_shutdown("follow", async move { following.follow(changes).await });
+        while !matches!(two.status().await.status.as_str(), "Enabled") || secrets.get("a/b").is_none() {
+            tokio::task::yield_now().await;
+        }
+        let (_, mut watcher) = secrets.watch_with_state("", kedge_storage::Matcher::default());
+        for _ in 0..3 {
+            one.change(Action::RotateKeys).await.unwrap();
+            secrets.fresh().await.unwrap();
+            assert!(secrets.get("a/b").is_some());
+        }
+        while let Some((kind, _)) = watcher.try_next().unwrap() {
+            assert_eq!(kind, kedge_storage::EventKind::Modified);
+        }
+        assert!(tasks.join(Duration::from_secs(60)).await);
     }
 }

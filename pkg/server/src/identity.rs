@@ -12,7 +12,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kedge_base::random;
-use kedge_certs::{Pki, shared};
+use kedge_certs::{Pki, shared, write_atomically};
 use kedge_kv::{Compare, Event, Kv, Observer, Op, Snapshot, Txn};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::pbkdf2;
@@ -21,7 +21,7 @@ use time::OffsetDateTime;
 use tokio::sync::Notify;
 
 use crate::error::Error;
-use crate::token::Token;
+use crate::token::{Token, private_dir};
 
 /// Where the identity is.
 const KEY: &str = "/kedge/identity";
@@ -56,41 +56,75 @@ pub(crate) async fn share(
     encryption: impl FnOnce() -> Result<Option<String>, Error>,
     now: OffsetDateTime,
 ) -> Result<(Pki, Identity), Error> {
-    let used = tls_dir.join("server-ca.crt").exists();
+    let offered = tls_dir.join(OFFERED);
     if let Some((identity, _)) = load(kv, token).await? {
-        shared::import(tls_dir, &identity.certificates)?;
-        return Ok((Pki::open(tls_dir, now)?, identity));
+        return Ok((take(tls_dir, &identity, now)?, identity));
+    }
+    if !tls_dir.join("server-ca.crt").exists() {
+        private_dir(tls_dir)?;
+        write_atomically(&offered, b"", 0o600)?;
     }
     let pki = Pki::open(tls_dir, now)?;
     let own = Identity { certificates: shared::export(tls_dir)?, encryption: encryption()? };
     if store(kv, token, &own, 0).await? {
+        accepted(&offered)?;
         return Ok((pki, own));
     }
-    // Another server was faster; what was made here a moment ago is not in use by anybody.
+    // Another server was faster.
     let Some((identity, _)) = load(kv, token).await? else {
         return Err(Error::Identity("it was removed while this server started".into()));
     };
-    if !used {
+    Ok((take(tls_dir, &identity, now)?, identity))
+}
+
+/// Is there while the authorities of a directory were made for a store that has not taken them yet: another server's may
+/// be there first, also when this one was cut off or never heard what came of it. Nobody has used them then.
+const OFFERED: &str = "offered";
+
+/// Makes the authorities of the store those of the directory.
+fn take(tls_dir: &Path, identity: &Identity, now: OffsetDateTime) -> Result<Pki, Error> {
+    let offered = tls_dir.join(OFFERED);
+    if offered.exists() {
         shared::forget(tls_dir)?;
     }
     shared::import(tls_dir, &identity.certificates)?;
-    Ok((Pki::open(tls_dir, now)?, identity))
+    accepted(&offered)?;
+    Ok(Pki::open(tls_dir, now)?)
+}
+
+fn accepted(offered: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(offered) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::File { action: "remove", path: offered.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The identity in the store and its revision.
 pub(crate) async fn load(kv: &dyn Kv, token: &Token) -> Result<Option<(Identity, u64)>, Error> {
     let Some(found) = kv.get(KEY.as_bytes()).await? else { return Ok(None) };
-    Ok(Some((open(&found.value, token)?, found.mod_revision)))
+    let (value, token) = (found.value, token.clone());
+    let identity = blocking(move || open(&value, &token)).await?;
+    Ok(Some((identity, found.mod_revision)))
 }
 
 /// Replaces the identity whose revision is `revision` (0: there is none). False when it was changed since.
 pub(crate) async fn store(kv: &dyn Kv, token: &Token, identity: &Identity, revision: u64) -> Result<bool, Error> {
+    let (identity, token) = (identity.clone(), token.clone());
+    let sealed = blocking(move || seal(&identity, &token)).await?;
     let txn = Txn {
         compare: vec![Compare::mod_revision(KEY, revision)],
-        success: vec![Op::Put { key: KEY.into(), value: seal(identity, token)?.into(), lease: 0 }],
+        success: vec![Op::Put { key: KEY.into(), value: sealed.into(), lease: 0 }],
         ..Txn::default()
     };
     Ok(kv.txn(txn).await?.succeeded)
+}
+
+/// Deriving a key takes a board's core for a good part of a second; other tasks must not wait for that.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|e| Error::Identity(format!("its key could not be derived: {e}")))?
 }
 
 /// Tells when the identity is written.
@@ -190,5 +224,26 @@ mod tests {
         let (_, second) = share(&kv, two.path(), &token, || Ok(None), now).await.unwrap();
         assert_eq!(first, second);
         assert_eq!(shared::export(two.path()).unwrap(), first.certificates);
+    }
+
+    #[tokio::test]
+    async fn authorities_that_the_store_never_took_give_way_and_others_do_not() {
+        let kv = kedge_kv::Embedded::memory(kedge_base::system_clock()).unwrap();
+        let token = Token::parse("a-token").unwrap();
+        let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let dirs = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        // Cut off before its authorities were in the store, which another server was faster to reach.
+        std::fs::write(dirs[0].path().join(OFFERED), "").unwrap();
+        Pki::open(dirs[0].path(), now).unwrap();
+        let (_, first) = share(&kv, dirs[1].path(), &token, || Ok(None), now).await.unwrap();
+        assert!(!dirs[1].path().join(OFFERED).exists());
+        share(&kv, dirs[0].path(), &token, || Ok(None), now).await.unwrap();
+        assert_eq!(shared::export(dirs[0].path()).unwrap(), first.certificates);
+        assert!(!dirs[0].path().join(OFFERED).exists());
+        // These may be in use by a cluster.
+        Pki::open(dirs[2].path(), now).unwrap();
+        let own = shared::export(dirs[2].path()).unwrap();
+        assert!(share(&kv, dirs[2].path(), &token, || Ok(None), now).await.is_err());
+        assert_eq!(shared::export(dirs[2].path()).unwrap(), own);
     }
 }

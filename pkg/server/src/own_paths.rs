@@ -21,9 +21,11 @@ use kedge_base::TaskGroup;
 use kedge_meta::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
-use crate::encryption::{Action, SecretsEncryption};
+use crate::encryption::{Action, EncryptionStatus, SecretsEncryption};
+use crate::error::Error;
 use crate::snapshots::SnapshotService;
 
 /// What these paths begin with.
@@ -71,8 +73,7 @@ impl OwnPaths for Administration {
             (&Method::GET, "encryption") => Ok(json_answer(&json!(self.encryption.status().await))),
             (&Method::POST, "encryption") => {
                 let EncryptionRequest { action } = parse(&body)?;
-                let status = self.encryption.change(action).await.map_err(|e| Status::bad_request(e.to_string()))?;
-                Ok(json_answer(&json!(status)))
+                Ok(json_answer(&json!(self.change(action).await?)))
             }
             (_, "snapshots" | "encryption") => Err(Status::method_not_allowed()),
             _ => Err(Status::unknown_path()),
@@ -81,6 +82,26 @@ impl OwnPaths for Administration {
 }
 
 impl Administration {
+    /// In a task of its own: a client that goes away, or waits no longer, does not leave secrets half encrypted.
+    async fn change(&self, action: Action) -> Result<EncryptionStatus, Status> {
+        let (answer, answered) = oneshot::channel();
+        let encryption = self.encryption.clone();
+        self.tasks.spawn("encryption", async move {
+            let changed = encryption.change(action).await;
+            if let Err(err) = &changed {
+                warn!(error = %err, "the encryption of secrets was not changed");
+            }
+            // Nobody waits any more: it is changed all the same.
+            let _ = answer.send(changed);
+        });
+        match answered.await {
+            Ok(Ok(status)) => Ok(status),
+            Ok(Err(err @ Error::Encryption(_))) => Err(Status::bad_request(err.to_string())),
+            Ok(Err(err)) => Err(Status::internal(err)),
+            Err(_) => Err(Status::internal("the change of the encryption ended without a result")),
+        }
+    }
+
     /// Saves in a task of its own: a client that goes away does not leave half a snapshot.
     fn save(&self, name: Option<String>) -> Response<Body> {
         let (lines, body) = mpsc::channel(LINES);

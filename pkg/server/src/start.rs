@@ -62,10 +62,13 @@ impl Server {
         let layout = config.layout();
         let store =
             kedge_datastore::open(&config.datastore, &config.datastore_tls, &layout, &clock, &store_tasks).await?;
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let started =
-            Self::start_on(config, shutdown, clock, token, store.clone(), store_tasks.clone(), listener, schedule);
-        let started = started.await;
+        let started = match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let (store, tasks) = (store.clone(), store_tasks.clone());
+                Self::start_on(config, shutdown, clock, token, store, tasks, listener, schedule).await
+            }
+            Err(source) => Err(Error::Listen { address, source }),
+        };
         if started.is_err() {
             store.kv.close().await;
             store_tasks.join(STOP).await;
@@ -158,17 +161,10 @@ impl Server {
 
     /// Completes a change of the encryption that was cut off, and follows those of other servers.
     async fn tend_secrets(&self, encryption: Arc<SecretsEncryption>) -> Result<(), Error> {
-        if self.store.is_shared() {
+        if self.store.is_shared() && self.config.encryption_config.is_none() {
             let changed = identity::Changes::observe(&*self.store.kv).await?;
-            let reload = encryption.clone();
-            self.tasks.spawn_until_shutdown("encryption", async move {
-                loop {
-                    changed.next().await;
-                    if let Err(err) = reload.reload().await {
-                        warn!(error = %err, "cannot follow a change of the encryption of secrets");
-                    }
-                }
-            });
+            let following = encryption.clone();
+            self.tasks.spawn_until_shutdown("encryption", async move { following.follow(changed).await });
         }
         self.tasks.spawn_until_shutdown("encryption", async move { encryption.resume().await });
         Ok(())
@@ -269,7 +265,15 @@ impl Secrets {
         let own = || encryption::at_start(&path, None, wanted);
         let (pki, text) = if store.is_shared() {
             let (pki, identity) = identity::share(&*store.kv, &config.tls_dir(), token, own, now(clock)).await?;
-            (pki, encryption::at_start(&path, identity.encryption.as_deref(), false)?)
+            // Without a configuration in the store, one that is left here from another time names keys that no other
+            // server knows.
+            let shared = identity.encryption.as_deref();
+            if wanted && shared.is_none() {
+                warn!(
+                    "--secrets-encryption is for new clusters; this one is changed with `kedge secrets-encrypt enable`"
+                );
+            }
+            (pki, shared.map(|text| encryption::at_start(&path, Some(text), false)).transpose()?.flatten())
         } else {
             (Pki::open(&config.tls_dir(), now(clock))?, own()?)
         };

@@ -70,7 +70,8 @@ impl Token {
         format!("K10{}::server:{}", hash_of(pem), self.password)
     }
 
-    /// The token of a data directory: the one given, else the one that is there, else a new one.
+    /// The token of a data directory: the one given, else the one that is there, else a new one, which is there from then
+    /// on: what is sealed with it in a shared store must not outlive it.
     ///
     /// # Errors
     /// When the file cannot be read or holds no token.
@@ -82,7 +83,10 @@ impl Token {
             Ok(text) => Self::parse(&text),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let secret: [u8; 16] = random::bytes();
-                Ok(Self { password: secret.iter().map(|b| format!("{b:02x}")).collect(), ca_hash: None })
+                let password: String = secret.iter().map(|b| format!("{b:02x}")).collect();
+                private_dir(path.parent().unwrap_or(path))?;
+                write_atomically(path, format!("{password}\n").as_bytes(), 0o600)?;
+                Ok(Self { password, ca_hash: None })
             }
             Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
         }
@@ -99,6 +103,13 @@ impl Token {
         }
         Ok(write_atomically(path, text.as_bytes(), 0o600)?)
     }
+}
+
+/// Makes a directory that only this user can look into, with those above it.
+pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|source| Error::File { action: "create", path: dir.to_owned(), source })
 }
 
 /// The SHA-256 of a PEM file, as `sha256sum` shows it.
@@ -129,6 +140,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         let first = Token::of(&path, None).unwrap();
+        assert_eq!(Token::of(&path, None).unwrap().password(), first.password(), "also before the authority is known");
         first.write(&path, "PEM").unwrap();
         assert_eq!(Token::of(&path, None).unwrap().password(), first.password());
         assert_eq!(Token::of(&path, Some("given")).unwrap().password(), "given");

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use kedge_meta::{fields, labels};
 use parking_lot::RwLock;
@@ -76,6 +77,8 @@ pub(crate) struct Cache {
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
+    /// Something that the store holds could not be read, and is not here.
+    pub(crate) left_out: AtomicBool,
 }
 
 impl Cache {
@@ -97,6 +100,7 @@ impl Cache {
             indexed: config.indexed,
             state: RwLock::new(state),
             next: watch::Sender::new(0),
+            left_out: AtomicBool::new(false),
         }
     }
 

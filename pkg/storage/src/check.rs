@@ -88,7 +88,7 @@ impl Storage {
         Ok(page.kvs.into_iter().next().and_then(read).is_some())
     }
 
-    async fn refill(&self, cache: &Cache) -> Result<(), Error> {
+    pub(crate) async fn refill(&self, cache: &Cache) -> Result<(), Error> {
         for _ in 0..REFILLS {
             let page = self.kv.range(Range::prefix(cache.prefix.as_bytes())).await?;
             let objects = page.kvs.into_iter().filter_map(|kv| {

@@ -53,6 +53,12 @@ impl Codec {
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
 
+    /// Whether no key that is known here opens the value.
+    pub(crate) fn lacks_key(&self, resource: &str, key: &str, stored: &Bytes) -> bool {
+        let sealed = stored.starts_with(crate::encryption::SEALED);
+        sealed && self.encryption().open(resource, key, stored.clone()).is_err()
+    }
+
     /// The stored form of an encoded object.
     pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
         self.encryption().seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))

@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
 use kedge_kv::{Event, KeyValue, Observer, Snapshot};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
 use crate::cache::{Cache, Keyed};
@@ -26,11 +27,69 @@ pub(crate) struct Hub {
     /// Every event up to this revision is in the caches.
     applied: watch::Sender<u64>,
     clock: SharedClock,
+    keys: Mutex<Keys>,
+    /// A value came that was sealed with a key that is not known here.
+    pub(crate) key_missing: Notify,
 }
+
+/// What waits for keys that another server has begun to use.
+#[derive(Default)]
+struct Keys {
+    /// Whether keys may come from elsewhere.
+    follow: bool,
+    held: Option<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    events: Vec<Event>,
+    progress: u64,
+}
+
+/// More events do not wait for a key: what cannot be read is left out then.
+const HELD: usize = 10_000;
 
 impl Hub {
     pub(crate) fn new(caches: BTreeMap<Box<str>, Arc<Cache>>, codec: Codec, clock: SharedClock) -> Self {
-        Self { caches, codec, applied: watch::Sender::new(0), clock }
+        Self {
+            caches,
+            codec,
+            applied: watch::Sender::new(0),
+            clock,
+            keys: Mutex::default(),
+            key_missing: Notify::new(),
+        }
+    }
+
+    /// From now on a value of an unknown key, and all that follows, waits for [`Hub::release`].
+    pub(crate) fn follow_keys(&self) {
+        self.keys.lock().follow = true;
+    }
+
+    /// Takes in what was held back; what still cannot be read is left out.
+    pub(crate) fn release(&self) {
+        let mut keys = self.keys.lock();
+        if let Some(Held { events, progress }) = keys.held.take() {
+            self.take_in(&events);
+            self.advance(progress);
+        }
+    }
+
+    fn lacks_key(&self, event: &Event) -> bool {
+        let (Some(kv), Some(cache)) = (&event.current, self.cache_of(&event.key)) else { return false };
+        self.codec.lacks_key(&cache.resource, &String::from_utf8_lossy(&event.key), &kv.value)
+    }
+
+    fn take_in(&self, events: &[Event]) {
+        for event in events {
+            let Some(cache) = self.cache_of(&event.key) else { continue };
+            let current = event.current.as_ref();
+            let object = current.and_then(|kv| self.read(cache, &event.key, kv.value.clone(), event.revision));
+            cache.apply(cache.short(&event.key), object, event.revision);
+        }
+        if let Some(last) = events.last() {
+            self.advance(last.revision);
+        }
     }
 
     /// A revision up to which everything is in the caches.
@@ -73,6 +132,7 @@ impl Hub {
             Ok(read) => Some(Arc::new(read.object)),
             Err(err) => {
                 error!(%key, revision, error = %err, "left out of the cache");
+                cache.left_out.store(true, Ordering::SeqCst);
                 None
             }
         }
@@ -101,19 +161,27 @@ impl Hub {
 
 impl Observer for Hub {
     fn committed(&self, events: &[Event]) {
-        for event in events {
-            let Some(cache) = self.cache_of(&event.key) else { continue };
-            let current = event.current.as_ref();
-            let object = current.and_then(|kv| self.read(cache, &event.key, kv.value.clone(), event.revision));
-            cache.apply(cache.short(&event.key), object, event.revision);
+        // Held to the end, so that nothing overtakes what is being released.
+        let mut keys = self.keys.lock();
+        if keys.held.is_none() && keys.follow && events.iter().any(|event| self.lacks_key(event)) {
+            keys.held = Some(Held::default());
+            self.key_missing.notify_one();
         }
-        if let Some(last) = events.last() {
-            self.advance(last.revision);
+        let Some(held) = &mut keys.held else { return self.take_in(events) };
+        held.events.extend_from_slice(events);
+        if held.events.len() > HELD
+            && let Some(Held { events, progress }) = keys.held.take()
+        {
+            self.take_in(&events);
+            self.advance(progress);
         }
     }
 
     fn progress(&self, revision: u64) {
-        self.advance(revision);
+        match &mut self.keys.lock().held {
+            Some(held) => held.progress = held.progress.max(revision),
+            None => self.advance(revision),
+        }
     }
 
     fn reset(&self, state: Snapshot) {
@@ -121,6 +189,8 @@ impl Observer for Hub {
             revision = state.revision,
             "changes were lost to compaction; caches are filled anew, watchers must list again"
         );
+        let mut keys = self.keys.lock();
+        keys.held = None;
         self.fill(&state);
     }
 }
@@ -128,20 +198,22 @@ impl Observer for Hub {
 /// Holds back what happens between the registration of the observer and the filling of the caches.
 pub(crate) struct Starting {
     hub: Arc<Hub>,
-    early: Mutex<Option<Vec<Event>>>,
+    early: Mutex<Option<Held>>,
 }
 
 impl Starting {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
-        Self { hub, early: Mutex::new(Some(Vec::new())) }
+        Self { hub, early: Mutex::new(Some(Held::default())) }
     }
 
     /// Fills the caches and lets events through.
     pub(crate) fn begin(&self, snapshot: &Snapshot) {
         let mut early = self.early.lock();
-        self.hub.fill(snapshot);
-        if let Some(events) = early.take() {
+        // Without it, a newer state has come meanwhile, which must not be replaced by this one.
+        if let Some(Held { events, progress }) = early.take() {
+            self.hub.fill(snapshot);
             self.hub.committed(&events);
+            self.hub.progress(progress);
         }
     }
 }
@@ -150,14 +222,15 @@ impl Observer for Starting {
     fn committed(&self, events: &[Event]) {
         let mut early = self.early.lock();
         match &mut *early {
-            Some(waiting) => waiting.extend_from_slice(events),
+            Some(waiting) => waiting.events.extend_from_slice(events),
             None => self.hub.committed(events),
         }
     }
 
     fn progress(&self, revision: u64) {
-        if self.early.lock().is_none() {
-            self.hub.progress(revision);
+        match &mut *self.early.lock() {
+            Some(waiting) => waiting.progress = waiting.progress.max(revision),
+            None => self.hub.progress(revision),
         }
     }
 
@@ -167,3 +240,7 @@ impl Observer for Starting {
         self.hub.reset(state);
     }
 }
+
+#[cfg(test)]
+#[path = "hub_tests.rs"]
+mod tests;

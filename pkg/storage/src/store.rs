@@ -1,6 +1,7 @@
 //! All resources over one store, and reading one of them.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
@@ -83,6 +84,35 @@ impl Storage {
     /// Replaces the encryption: from now on values are written with it, and read with what it names.
     pub fn set_encryption(&self, encryption: Arc<Encryption>) {
         self.hub.codec.replace(encryption);
+        self.hub.release();
+    }
+
+    /// Says that keys may come from elsewhere: from now on a value that no key opens is no value that is left out, but one
+    /// that waits, with all that follows, for [`Storage::set_encryption`] or [`Storage::go_on`].
+    pub fn follow_keys(&self) {
+        self.hub.follow_keys();
+    }
+
+    /// Completes when a value waits for its key.
+    pub async fn key_missing(&self) {
+        self.hub.key_missing.notified().await;
+    }
+
+    /// Takes in what waits for a key, and tries again to read what was left out of the caches before.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn go_on(&self) -> Result<(), Error> {
+        self.hub.release();
+        for cache in self.hub.caches.values() {
+            if cache.left_out.swap(false, Ordering::SeqCst)
+                && let Err(err) = self.refill(cache).await
+            {
+                cache.left_out.store(true, Ordering::SeqCst);
+                return Err(err);
+            }
+        }
+        Ok(())
     }
 
     /// The newest revision that reads see.
@@ -172,20 +202,25 @@ impl ResourceStore {
         let mut keys = KeyRange::prefix(self.full(scope).as_bytes());
         keys.start = self.full(start).into();
         let limit_read = if matcher.is_everything() { limit } else { 0 };
-        let page =
-            self.kv.range(Range { keys, limit: limit_read, revision: Some(revision), ..Range::default() }).await?;
-        let remaining = page.remaining();
-        let mut listing = Listing { objects: Vec::new(), revision, remaining, more: remaining > 0 };
-        for kv in page.kvs {
-            let Some(object) = self.hub.read(&self.cache, &kv.key, kv.value, kv.mod_revision) else { continue };
-            if !matcher.matches(&object, self.cache.selectable) {
-                continue;
+        let mut listing = Listing { objects: Vec::new(), revision, remaining: 0, more: true };
+        // A page of which nothing can be read has no last object to go on from: the next one is read at once.
+        while listing.more && listing.objects.is_empty() {
+            let range = Range { keys: keys.clone(), limit: limit_read, revision: Some(revision), ..Range::default() };
+            let page = self.kv.range(range).await?;
+            listing.remaining = page.remaining();
+            listing.more = listing.remaining > 0;
+            for kv in page.kvs {
+                keys.start = [&kv.key[..], b"\0"].concat().into();
+                let Some(object) = self.hub.read(&self.cache, &kv.key, kv.value, kv.mod_revision) else { continue };
+                if !matcher.matches(&object, self.cache.selectable) {
+                    continue;
+                }
+                if limit > 0 && listing.objects.len() == limit {
+                    listing.more = true;
+                    break;
+                }
+                listing.objects.push((self.cache.short(&kv.key), object));
             }
-            if limit > 0 && listing.objects.len() == limit {
-                listing.more = true;
-                break;
-            }
-            listing.objects.push((self.cache.short(&kv.key), object));
         }
         Ok(listing)
     }

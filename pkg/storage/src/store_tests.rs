@@ -263,3 +263,17 @@ async fn protobuf_of_a_version_that_is_not_served_is_read() {
     let read: Value = serde_json::from_slice(&read[0]).unwrap();
     assert_eq!((&read["kind"], &read["spec"]["policyName"]), (&json!(kind), &json!("p")));
 }
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_does_not_end_a_list() {
+    let kv = Arc::new(Embedded::memory(kedge_base::system_clock()).unwrap());
+    let pods = over(kv.clone(), Encryption::default()).await.resource("pods").unwrap();
+    for name in ["b", "c"] {
+        pods.create(&format!("a/{name}"), &pod(name, ""), With::default()).await.unwrap();
+    }
+    let put = kedge_kv::Op::Put { key: "/registry/pods/a/a".into(), value: "no object".into(), lease: 0 };
+    let revision = kv.txn(kedge_kv::Txn { success: vec![put], ..Default::default() }).await.unwrap().revision;
+    let page = pods.list_at("a/", "a/", &Matcher::default(), 1, revision).await.unwrap();
+    let names: Vec<&str> = page.objects.iter().map(|(key, _)| &**key).collect();
+    assert_eq!((names, page.more, page.remaining), (vec!["a/b"], true, 1));
+}

@@ -11,10 +11,12 @@ use kedge_kv::{
 };
 use serde_json::Value;
 
-use crate::cache::Matcher;
 use crate::error::Error;
 use crate::object::Object;
 use crate::store::{ResourceStore, Storage};
+
+/// Keys listed at once while a resource is written anew.
+const PAGE: usize = 1_000;
 
 /// What goes with a write.
 #[derive(Debug, Clone, Default)]
@@ -178,14 +180,24 @@ impl Storage {
     /// When the store cannot be read or written; what was written stays so.
     pub async fn reseal(&self, resource: &str) -> Result<usize, Error> {
         let Some(store) = self.named(resource) else { return Ok(0) };
-        store.fresh().await?;
         let mut written = 0;
-        for (key, _) in store.list("", &Matcher::default(), 0).objects {
-            match store.reseal(&key).await {
-                Ok(changed) => written += usize::from(changed),
-                // Whoever changed it has written it as it is to be.
-                Err(Error::Conflict(_)) => {}
-                Err(err) => return Err(err),
+        // The store itself is asked: what a cache could not read must be written anew all the same, or be an error.
+        let prefix = store.full("");
+        let mut range = Range { keys_only: true, limit: PAGE, ..Range::prefix(prefix.as_bytes()) };
+        loop {
+            let page = self.kv.range(range.clone()).await?;
+            let more = page.remaining() > 0;
+            for kv in page.kvs {
+                match store.reseal(&store.cache.short(&kv.key)).await {
+                    Ok(changed) => written += usize::from(changed),
+                    // Whoever changed it has written it as it is to be.
+                    Err(Error::Conflict(_)) => {}
+                    Err(err) => return Err(err),
+                }
+                range.keys.start = [&kv.key[..], b"\0"].concat().into();
+            }
+            if !more {
+                break;
             }
         }
         Ok(written)

@@ -2,7 +2,6 @@
 
 use http::{Response, StatusCode};
 use kedge_meta::Status;
-use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::Object;
 
@@ -10,16 +9,16 @@ use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted, Shape};
 use crate::server::ApiServer;
+use crate::verbs::list;
 use crate::{respond, table};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let key = served.key(&info.namespace, &info.name);
-    // Any version will do for a client that says so; otherwise what everybody has been acknowledged is shown.
-    if info.param("resourceVersion").is_empty() {
-        served.store.fresh().await.map_err(store_failure)?;
-    }
+    // Any version will do for a client that says so, or any from a version on; otherwise what everybody has been
+    // acknowledged is shown.
+    list::not_older_than(served, info.param("resourceVersion")).await?;
     let object = served.store.get(&key).ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
     show(server, admitted, served, &object, StatusCode::OK, accepted)
 }

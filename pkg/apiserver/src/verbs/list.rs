@@ -106,8 +106,12 @@ async fn select(
         let bad = || Status::bad_request("continue key is not valid: the token cannot be read");
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        if token.v != TOKEN_VERSION || !token.start.starts_with(scope) {
+        if token.v != TOKEN_VERSION || token.rv == 0 || !token.start.starts_with(scope) {
             return Err(bad());
+        }
+        check_version_match(info)?;
+        if !matches!(info.param("resourceVersion"), "" | "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
         let expired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
         return served.store.list_at(scope, &token.start, matcher, limit, token.rv).await.map_err(|err| match err {
@@ -115,25 +119,13 @@ async fn select(
             other => store_failure(other),
         });
     }
-    let version = info.param("resourceVersion");
-    let exact = info.param("resourceVersionMatch") == "Exact";
-    if version.is_empty() {
-        served.store.fresh().await.map_err(store_failure)?;
-    }
-    if version.is_empty() || version == "0" {
-        return Ok(served.store.list(scope, matcher, limit));
-    }
-    let version: u64 =
-        version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
-    // Another server may have told the client of a revision that has not come here yet.
-    if version > served.store.revision() {
-        served.store.fresh().await.map_err(store_failure)?;
-    }
-    let answer = match exact {
+    check_version_match(info)?;
+    let (text, rule) = (info.param("resourceVersion"), info.param("resourceVersionMatch"));
+    // As upstream: a page at a version without a rule is one of exactly that version.
+    let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
+    let version = not_older_than(served, text).await?;
+    let answer = match exact && version > 0 {
         true => served.store.list_at(scope, scope, matcher, limit, version).await,
-        false if version > served.store.revision() => {
-            Err(StorageError::Future { requested: version, current: served.store.revision() })
-        }
         false => Ok(served.store.list(scope, matcher, limit)),
     };
     answer.map_err(|err| match err {
@@ -141,6 +133,52 @@ async fn select(
         StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
         other => store_failure(other),
     })
+}
+
+/// Waits until the cache has what a client knows to have happened, on whatever server that was: everything when it names no
+/// version. Returns the version, 0 for any.
+pub(crate) async fn not_older_than(served: &Served, version: &str) -> Result<u64, Status> {
+    if version.is_empty() {
+        served.store.fresh().await.map_err(store_failure)?;
+        return Ok(0);
+    }
+    let requested: u64 =
+        version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+    if requested > served.store.revision() {
+        served.store.fresh().await.map_err(store_failure)?;
+    }
+    let current = served.store.revision();
+    match requested > current {
+        true => Err(store_failure(StorageError::Future { requested, current })),
+        false => Ok(requested),
+    }
+}
+
+/// What upstream's options of a list may not say together.
+fn check_version_match(info: &RequestInfo) -> Result<(), Status> {
+    let (rule, version) = (info.param("resourceVersionMatch"), info.param("resourceVersion"));
+    if rule.is_empty() {
+        return Ok(());
+    }
+    let path = kedge_meta::field::Path::new("resourceVersionMatch");
+    let forbidden = |detail: &str| kedge_meta::field::Error::forbidden(&path, detail);
+    let mut errors = kedge_meta::field::ErrorList::new();
+    if version.is_empty() {
+        errors.push(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"));
+    }
+    if !info.param("continue").is_empty() {
+        errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    if !matches!(rule, "Exact" | "NotOlderThan") {
+        errors.push(kedge_meta::field::Error::not_supported(&path, rule, &["Exact", "NotOlderThan", ""]));
+    }
+    if rule == "Exact" && version == "0" {
+        errors.push(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
+    }
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &errors)),
+    }
 }
 
 fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
@@ -183,3 +221,7 @@ fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<
     out.extend_from_slice(b"]}\n");
     Ok(out)
 }
+
+#[cfg(test)]
+#[path = "list_tests.rs"]
+pub(super) mod tests;

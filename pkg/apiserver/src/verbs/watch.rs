@@ -61,8 +61,8 @@ pub(crate) async fn handle(
         );
         return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
     }
-    if version.is_empty() {
-        served.store.fresh().await.map_err(store_failure)?;
+    if version.is_empty() || initial {
+        list::not_older_than(served, version).await?;
     }
     let (state, watcher) = if version.is_empty() || version == "0" || initial {
         served.store.watch_with_state(&scope, matcher)
@@ -83,19 +83,15 @@ pub(crate) async fn handle(
         clock: server.clock.clone(),
     };
     let bookmarks = info.flag("allowWatchBookmarks");
-    let mut ready: VecDeque<Bytes> = VecDeque::new();
-    for object in &state {
-        ready.push_back(form.added(object)?);
-    }
-    if initial && bookmarks {
-        ready.push_back(form.bookmark(watcher.seen(), true));
-    }
+    let initial_end = (initial && bookmarks).then(|| form.bookmark(watcher.seen(), true));
     let seconds = match info.param("timeoutSeconds") {
         "" | "0" => MIN_SECONDS + kedge_base::random::u64() % MIN_SECONDS,
         text => text.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {text:?}")))?,
     };
     let stream = WatchBody {
-        ready,
+        ready: VecDeque::new(),
+        state: state.into_iter(),
+        initial_end,
         form,
         bookmarks,
         end: server.clock.sleep(Duration::from_secs(seconds)),
@@ -174,6 +170,10 @@ fn line(kind: &str, object: &Value) -> Bytes {
     format!("{}\n", json!({ "type": kind, "object": object })).into()
 }
 
+fn error_line(status: &Status) -> Bytes {
+    line("ERROR", &serde_json::to_value(status).unwrap_or_default())
+}
+
 /// What one wait ended with.
 enum Step {
     Next(Next),
@@ -184,6 +184,11 @@ enum Step {
 /// The body of a watch: frames that are ready, then whatever the watcher brings.
 struct WatchBody {
     ready: VecDeque<Bytes>,
+    /// What was there at the beginning. Each becomes a frame when the client takes it: all clients come back at once after
+    /// a restart, and copies of everything for each of them could be more than there is memory.
+    state: std::vec::IntoIter<Arc<Object>>,
+    /// Says that this was all.
+    initial_end: Option<Bytes>,
     form: Form,
     bookmarks: bool,
     end: BoxFuture<'static, ()>,
@@ -194,6 +199,20 @@ struct WatchBody {
 }
 
 impl WatchBody {
+    /// The next frame that needs no waiting.
+    fn next_ready(&mut self) -> Option<Bytes> {
+        if let Some(frame) = self.ready.pop_front() {
+            return Some(frame);
+        }
+        let Some(object) = self.state.next() else { return self.initial_end.take() };
+        let frame = self.form.added(&object).unwrap_or_else(|status| {
+            // The error is the last thing that this watch says.
+            (self.state, self.initial_end, self.watcher) = (Vec::new().into_iter(), None, None);
+            error_line(&status)
+        });
+        Some(frame)
+    }
+
     fn wait(&mut self) -> Option<BoxFuture<'static, (Watcher, Step)>> {
         let mut watcher = self.watcher.take()?;
         let bookmark = self.form.clock.sleep(BOOKMARK);
@@ -210,7 +229,6 @@ impl WatchBody {
 
     /// Takes in the end of a wait, and every event that is there already. False ends the stream.
     fn take_in(&mut self, mut watcher: Watcher, step: Step) -> bool {
-        let failed = |status: &Status| line("ERROR", &serde_json::to_value(status).unwrap_or_default());
         let mut next = match step {
             Step::Shutdown | Step::Next(Next::Closed) => return false,
             Step::Bookmark => {
@@ -230,7 +248,7 @@ impl WatchBody {
                 Ok(None) => break,
                 Err(status) => {
                     // The error is the last thing that this watch says.
-                    self.ready.push_back(failed(&status));
+                    self.ready.push_back(error_line(&status));
                     return true;
                 }
             }
@@ -250,7 +268,7 @@ impl http_body::Body for WatchBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
+            if let Some(frame) = self.next_ready() {
                 return Poll::Ready(Some(Ok(Frame::data(frame))));
             }
             if self.end.poll_unpin(cx).is_ready() {
@@ -268,3 +286,7 @@ impl http_body::Body for WatchBody {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -9,14 +9,21 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kedge_base::random;
 use kedge_storage::{Error as StorageError, Matcher, Object, ResourceConfig, ResourceStore, With};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tracing::warn;
 
 use crate::registry::ClusterConfig;
 use crate::value::ValueExt;
+
+/// By which an address says that it belongs to a service.
+const MANAGED_BY: &str = "ipaddress.kubernetes.io/managed-by";
+const ALLOCATOR: &str = "ipallocator.k8s.io";
+/// How long an address may be there without its service, as upstream.
+const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// What strategies keep between requests.
 pub(crate) struct State {
@@ -124,7 +131,7 @@ impl Pool {
                 let mut metadata = metadata;
                 metadata["labels"] = json!({
                     "ipaddress.kubernetes.io/ip-family": "IPv4",
-                    "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+                    MANAGED_BY: ALLOCATOR,
                 });
                 metadata["generation"] = json!(1);
                 json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress", "metadata": metadata,
@@ -174,20 +181,28 @@ impl State {
 
     /// Makes the stored claims those of the stored services.
     pub(crate) async fn repair(&self, services: &ResourceStore, now: Timestamp) -> Result<(), StorageError> {
-        let claimed = self.node_ports.stored.as_ref().map(|s| s.list("", &Matcher::default(), 0).objects);
-        let mut used = BTreeSet::new();
+        let all = |pool: &Pool| pool.stored.as_ref().map(|s| s.list("", &Matcher::default(), 0).objects);
+        let (claimed, addresses) = (all(&self.node_ports), all(&self.addresses));
+        let (mut used, mut used_addresses) = (BTreeSet::new(), BTreeSet::new());
         for (_, object) in services.list("", &Matcher::default(), 0).objects {
             let service = object.to_value()?;
             let ports: Vec<u32> = node_ports(&service).collect();
             self.addresses.claim_missing(cluster_ips(&service), &service, now).await?;
             self.node_ports.claim_missing(ports.iter().copied(), &service, now).await?;
             used.extend(ports);
+            used_addresses.extend(cluster_ips(&service));
         }
-        // Addresses are objects that others may own; ports are ours alone. The claims were read before the services, and
-        // one that was taken anew since has another revision.
+        // The claims were read before the services, and one that was taken anew since has another revision.
         for (name, object) in claimed.unwrap_or_default() {
             let unused = name.parse().is_ok_and(|port: u32| !used.contains(&port));
             if let (true, Some(stored)) = (unused, &self.node_ports.stored) {
+                ignore_races(stored.delete(&name, object.revision, Vec::new()).await.map(drop))?;
+            }
+        }
+        for (name, object) in addresses.unwrap_or_default() {
+            let unused = name.parse::<Ipv4Addr>().is_ok_and(|ip| !used_addresses.contains(&u32::from(ip)));
+            if let (true, Some(stored)) = (unused && has_leaked(&object.to_value()?, now), &self.addresses.stored) {
+                warn!(address = %name, "the claim on a service address has no service; it is given back");
                 ignore_races(stored.delete(&name, object.revision, Vec::new()).await.map(drop))?;
             }
         }
@@ -211,6 +226,14 @@ impl Pool {
         }
         Ok(())
     }
+}
+
+/// Whether an address that no service has is to be given back. Addresses are objects that others may own, too; and a stock
+/// server stores the address before the service.
+fn has_leaked(address: &Value, now: Timestamp) -> bool {
+    let managed = address.text(&["metadata", "labels", MANAGED_BY]) == ALLOCATOR;
+    let created = address.text(&["metadata", "creationTimestamp"]).parse::<Timestamp>();
+    managed && created.is_ok_and(|created| now.duration_since(created) > GRACE)
 }
 
 /// Another server may have done the same.
@@ -238,9 +261,15 @@ pub(crate) fn cluster_ips(service: &Value) -> impl Iterator<Item = u32> + '_ {
     listed.chain(single).filter_map(|ip| ip.parse::<Ipv4Addr>().ok()).map(u32::from)
 }
 
-/// The node ports of a service.
+/// Whether the type of a service is one that has node ports.
+pub(crate) fn may_have_node_ports(service: &Value) -> bool {
+    matches!(service.text(&["spec", "type"]), "NodePort" | "LoadBalancer")
+}
+
+/// The node ports of a service. Numbers in a service of another type are not its own.
 pub(crate) fn node_ports(service: &Value) -> impl Iterator<Item = u32> + '_ {
-    let ports = service.list(&["spec", "ports"]).iter().filter_map(|p| p.int(&["nodePort"]));
+    let ports = service.list(&["spec", "ports"]).iter().filter(|_| may_have_node_ports(service));
+    let ports = ports.filter_map(|p| p.int(&["nodePort"]));
     let health = service.int(&["spec", "healthCheckNodePort"]);
     ports.chain(health).filter(|p| *p > 0).filter_map(|p| u32::try_from(p).ok())
 }

@@ -94,6 +94,8 @@ impl<'a> Request<'a> {
 /// A failure of the store itself, as a client is told: what may pass is to be tried again.
 pub fn store_failure(err: storage::Error) -> Status {
     match &err {
+        storage::Error::TooOld { .. } => Status::expired(err.to_string()),
+        storage::Error::Future { .. } => Status::timeout(err.to_string(), 1),
         storage::Error::Behind { .. } => Status::timeout(err.to_string(), 1),
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),

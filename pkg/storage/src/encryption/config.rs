@@ -53,7 +53,7 @@ impl Encryption {
     /// # Errors
     /// [`ConfigError`] with the path of the field.
     pub fn from_value(value: Value) -> Result<Self, ConfigError> {
-        let file: File = serde_json::from_value(value).map_err(|e| ConfigError(e.to_string()))?;
+        let file: File = serde_json::from_value(value).map_err(|e| ConfigError(redacted(&e)))?;
         if (file.api_version.as_str(), file.kind.as_str()) != ("apiserver.config.k8s.io/v1", "EncryptionConfiguration")
         {
             let what =
@@ -62,6 +62,16 @@ impl Encryption {
         }
         let rules = file.resources.into_iter().enumerate().map(|(i, r)| rule(&format!("resources[{i}]"), r));
         Ok(Self { rules: rules.collect::<Result<_, _>>()? })
+    }
+}
+
+/// What is wrong, without the value that is wrong: it may be a secret in the wrong place.
+fn redacted(err: &serde_json::Error) -> String {
+    let text = err.to_string();
+    match (text.starts_with("invalid "), text.rfind(", expected ")) {
+        (true, Some(expected)) => format!("Invalid value: \"REDACTED\"{}", &text[expected..]),
+        (true, None) => "Invalid value: \"REDACTED\"".to_owned(),
+        (false, _) => text,
     }
 }
 
@@ -99,7 +109,7 @@ fn provider(path: &str, entry: serde_json::Map<String, Value>) -> Result<Provide
 }
 
 fn aes_gcm(path: &str, value: Value) -> Result<Provider, ConfigError> {
-    let Keys { keys } = serde_json::from_value(value).map_err(|e| ConfigError(format!("{path}: {e}")))?;
+    let Keys { keys } = serde_json::from_value(value).map_err(|e| ConfigError(format!("{path}: {}", redacted(&e))))?;
     if keys.is_empty() || keys.len() > LIMIT {
         return Err(ConfigError(format!("{path}.keys: Required value: 1 to {LIMIT} keys")));
     }

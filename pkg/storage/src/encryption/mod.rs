@@ -17,7 +17,7 @@ pub use config::ConfigError;
 use aesgcm::AesGcm;
 
 /// What every sealed value begins with.
-const SEALED: &[u8] = b"k8s:enc:";
+pub(crate) const SEALED: &[u8] = b"k8s:enc:";
 
 /// Something that seals and opens values.
 #[derive(Debug, Clone)]

@@ -66,6 +66,10 @@ fn what_is_wrong_is_said_with_its_path() {
     assert!(one(json!({"aesgcm": {"keys": [{"name": "a", "secret": "AAAA"}]}})).contains("keys[0].secret"));
     assert!(one(json!({"aesgcm": {"keys": [{"name": "a", "secret": "geheim!"}]}})).contains("base64"));
     assert!(!one(json!({"aesgcm": {"keys": [{"name": "a", "secret": "geheim!"}]}})).contains("geheim"));
+    for misplaced in [json!({"aesgcm": "geheim"}), json!({"aesgcm": {"keys": ["geheim"]}}), json!("geheim")] {
+        let said = one(misplaced);
+        assert!(said.contains("REDACTED") && !said.contains("geheim"), "{said}");
+    }
     assert!(one(json!({"identity": {}, "aesgcm": {}})).contains("exactly one provider"));
     assert!(bad(json!([{"resources": [], "providers": []}])).contains("resources[0].resources"));
 }

@@ -8,7 +8,7 @@ use kedge_meta::{GroupKind, Status, names};
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
-use super::super::allocators::{Pool, Refused, cluster_ips, node_ports};
+use super::super::allocators::{Pool, Refused, cluster_ips, may_have_node_ports, node_ports};
 use super::{service_update, service_validation};
 use crate::registry::Registry;
 use crate::strategy::{Context, Reservation, Strategy, masked};
@@ -222,6 +222,8 @@ fn take_addresses(taken: &mut Taken, new: &mut Value, old: Option<&Value>) -> Re
 
 fn take_ports(taken: &mut Taken, new: &mut Value, old: Option<&Value>, registry: &Registry) -> Result<(), Error> {
     let wants = needs_ports(new);
+    // A load balancer that wants no node ports still gets those that are asked for by number.
+    let may_have = may_have_node_ports(new);
     let held: Vec<u32> = old.map(|o| node_ports(o).collect()).unwrap_or_default();
     let (low, high) = registry.config.node_ports;
     let spec = new.entry("spec");
@@ -234,7 +236,7 @@ fn take_ports(taken: &mut Taken, new: &mut Value, old: Option<&Value>, registry:
             continue;
         };
         // One number may serve two protocols of the same service.
-        if !wants || held.contains(&number) || taken.numbers.contains(&number) {
+        if !may_have || held.contains(&number) || taken.numbers.contains(&number) {
             continue;
         }
         match taken.pool.take(number) {
