@@ -45,22 +45,20 @@ pub(crate) async fn handle(server: &ApiServer, info: &RequestInfo) -> Response<B
     let mut segments = info.path.trim_matches('/').split('/');
     let endpoint = segments.next().unwrap_or_default();
     let mut checks = vec![("ping", true)];
-    // As upstream: the store counts for health and readiness; a server that is only cut off from it is not to be killed.
-    if endpoint != "livez" {
-        let answered = kedge_base::time::timeout(STORE, server.registry.health()).await;
-        let healthy = match answered {
-            Ok(Ok(())) => true,
-            Ok(Err(err)) => {
-                warn!(error = %err, "the store is not healthy");
-                false
-            }
-            Err(_) => {
-                warn!("the store did not answer in time");
-                false
-            }
-        };
-        checks.push(("etcd", healthy));
-    }
+    // As upstream, the store counts for all three.
+    let answered = kedge_base::time::timeout(STORE, server.registry.health()).await;
+    let healthy = match answered {
+        Ok(Ok(())) => true,
+        Ok(Err(err)) => {
+            warn!(error = %err, "the store is not healthy");
+            false
+        }
+        Err(_) => {
+            warn!("the store did not answer in time");
+            false
+        }
+    };
+    checks.push(("etcd", healthy));
     if endpoint == "readyz" {
         checks.extend(server.readiness.checks.read().iter().map(|(name, holds)| (*name, *holds)));
         checks.push(("shutdown", !server.shutdown.is_requested()));
