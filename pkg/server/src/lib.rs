@@ -3,6 +3,7 @@
 //! Invariants: the store is open before anything serves; the port answers before controllers start; everything stops in
 //! the reverse order, the store last, so that no acknowledged write is lost.
 
+mod api;
 mod bootstrap;
 pub mod commands;
 mod config;

@@ -4,18 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_admission::Chain;
-use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
-use kedge_auth::{Authenticator, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
+use kedge_apiserver::{ApiServer, Readiness, serve};
 use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
-use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Usage, Users};
-use kedge_client::{Candidate, Client, ClusterAccess};
+use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
+use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
 use kedge_datastore::Store;
 use kedge_meta::UserInfo;
 use kedge_registry::Registry;
-use kedge_storage::{Encryption, ResourceStore, Storage};
-use parking_lot::RwLock;
+use kedge_storage::{Encryption, Storage};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
@@ -26,11 +23,10 @@ use crate::error::Error;
 use crate::own_paths::Administration;
 use crate::snapshots::SnapshotService;
 use crate::token::Token;
-use crate::{bootstrap, encryption, endpoints, etcd_api, identity, inprocess, snapshots};
+use crate::{api, bootstrap, encryption, endpoints, etcd_api, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
-
 /// Between checks of caches and claims against the store, as upstream.
 const CHECK: Duration = Duration::from_secs(300);
 
@@ -44,6 +40,16 @@ pub struct Server {
     /// What the store needs until it is closed: its connections end after everything else.
     store_tasks: TaskGroup,
     readiness: Readiness,
+}
+
+/// What is there before anything serves.
+struct Ground {
+    clock: SharedClock,
+    token: Token,
+    store: Store,
+    store_tasks: TaskGroup,
+    /// When snapshots are saved.
+    schedule: Option<Schedule>,
 }
 
 impl Server {
@@ -64,8 +70,8 @@ impl Server {
             kedge_datastore::open(&config.datastore, &config.datastore_tls, &layout, &clock, &store_tasks).await?;
         let started = match TcpListener::bind(address).await {
             Ok(listener) => {
-                let (store, tasks) = (store.clone(), store_tasks.clone());
-                Self::start_on(config, shutdown, clock, token, store, tasks, listener, schedule).await
+                let ground = Ground { clock, token, store: store.clone(), store_tasks: store_tasks.clone(), schedule };
+                Self::start_on(config, shutdown, ground, listener).await
             }
             Err(source) => Err(Error::Listen { address, source }),
         };
@@ -76,17 +82,13 @@ impl Server {
         started
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn start_on(
         config: ServerConfig,
         shutdown: &Shutdown,
-        clock: SharedClock,
-        token: Token,
-        store: Store,
-        store_tasks: TaskGroup,
+        ground: Ground,
         listener: TcpListener,
-        schedule: Option<Schedule>,
     ) -> Result<Self, Error> {
+        let Ground { clock, token, store, store_tasks, schedule } = ground;
         let tasks = TaskGroup::new("server", shutdown.child());
         let secrets = Secrets::open(&config, &store, &token, &clock).await?;
         let pki = secrets.pki;
@@ -114,8 +116,17 @@ impl Server {
             managed: config.encryption_config.is_none(),
         };
         let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config.cluster()));
-        let api = api_server(&config, &pki, &storage, &registry, &clock, &tasks, readiness.clone(), Arc::new(own))?;
-        let tls = tls(&config, &pki, &clock)?;
+        let api = api::api_server(api::Parts {
+            config: &config,
+            pki: &pki,
+            storage: &storage,
+            registry: &registry,
+            clock: &clock,
+            tasks: &tasks,
+            readiness: readiness.clone(),
+            own: Arc::new(own),
+        })?;
+        let tls = api::tls(&config, &pki, &clock)?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         server.tasks.spawn("https", serve::serve(server.api.clone(), listener, tls, server.tasks.clone()));
         server.write_kubeconfig(&clock)?;
@@ -285,81 +296,7 @@ impl Secrets {
     }
 }
 
-fn now(clock: &SharedClock) -> time::OffsetDateTime {
+/// The time, as certificates take it.
+pub(crate) fn now(clock: &SharedClock) -> time::OffsetDateTime {
     time::OffsetDateTime::from_unix_timestamp(clock.now().as_second()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
-}
-
-fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
-    storage.resource(prefix).ok_or_else(|| Error::Authentication(format!("the store has no {prefix}")))
-}
-
-#[allow(clippy::too_many_arguments)]
-fn api_server(
-    config: &ServerConfig,
-    pki: &Pki,
-    storage: &Arc<Storage>,
-    registry: &Arc<Registry>,
-    clock: &SharedClock,
-    tasks: &TaskGroup,
-    readiness: Readiness,
-    own: Arc<dyn OwnPaths>,
-) -> Result<Arc<ApiServer>, Error> {
-    let rbac = Arc::new(RbacAuthorizer::new(
-        store(storage, "roles")?,
-        store(storage, "rolebindings")?,
-        store(storage, "clusterroles")?,
-        store(storage, "clusterrolebindings")?,
-    ));
-    let nodes = Arc::new(NodeAuthorizer::new(store(storage, "pods")?));
-    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
-    let (accounts, pods, secrets) =
-        (store(storage, "serviceaccounts")?, store(storage, "pods")?, store(storage, "secrets")?);
-    let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
-    let signer =
-        TokenSigner::new(&pki.service_account_key, &issuer, accounts, pods, secrets).map_err(|e| failed(&e))?;
-    let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
-    let identity =
-        pki.client("client-kube-apiserver", "system:kube-apiserver", Some(kedge_auth::MASTERS), now(clock))?;
-    let access = ClusterAccess {
-        certificate_authority: pki.server_ca.certificate.clone().into_bytes(),
-        client_certificate: identity.certificate.into_bytes(),
-        client_key: identity.key.into_bytes(),
-        ..ClusterAccess::default()
-    };
-    let mut kubelet_tls = access.tls_config().map_err(|e| Error::Tls(e.to_string()))?;
-    // Upgrades need HTTP/1.1.
-    kubelet_tls.alpn_protocols.clear();
-    Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
-        registry: registry.clone(),
-        own: Some(own),
-        authenticator: Authenticator::new(certificates, Arc::new(signer)),
-        authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
-        rbac,
-        kubelets: Some(KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"))),
-        clock: clock.clone(),
-        shutdown: tasks.shutdown().clone(),
-        readiness,
-        advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
-    }))
-}
-
-fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Result<serve::SharedTls, Error> {
-    let domain = &config.cluster_domain;
-    let mut names: Vec<String> =
-        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
-    names.push(format!("kubernetes.default.svc.{domain}"));
-    names.push(config.node_name.clone());
-    names.extend(["127.0.0.1".to_owned(), "::1".to_owned(), config.advertise_address.to_string()]);
-    names.extend(config.api_service_ip().map(|ip| ip.to_string()));
-    if !config.bind_address.is_unspecified() {
-        names.push(config.bind_address.to_string());
-    }
-    names.extend(config.tls_sans.iter().cloned());
-    names.sort();
-    names.dedup();
-    let request = LeafRequest { common_name: "kube-apiserver".into(), organization: None, names, usage: Usage::Server };
-    let leaf = pki.serving("serving-kube-apiserver", &request, now(clock))?;
-    let tls = serve::tls_config(&leaf.certificate, &leaf.key).map_err(|e| Error::Tls(e.to_string()))?;
-    Ok(Arc::new(RwLock::new(Arc::new(tls))))
 }

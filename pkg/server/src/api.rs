@@ -1,0 +1,98 @@
+//! The API server of this process, and its certificate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use kedge_admission::Chain;
+use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
+use kedge_auth::{Authenticator, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
+use kedge_base::{SharedClock, TaskGroup};
+use kedge_certs::{LeafRequest, Pki, Usage};
+use kedge_client::ClusterAccess;
+use kedge_registry::Registry;
+use kedge_storage::{ResourceStore, Storage};
+use parking_lot::RwLock;
+
+use crate::config::ServerConfig;
+use crate::error::Error;
+use crate::start::now;
+
+fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
+    storage.resource(prefix).ok_or_else(|| Error::Authentication(format!("the store has no {prefix}")))
+}
+
+/// What an API server is put together from.
+pub(crate) struct Parts<'a> {
+    pub(crate) config: &'a ServerConfig,
+    pub(crate) pki: &'a Pki,
+    pub(crate) storage: &'a Storage,
+    pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) clock: &'a SharedClock,
+    pub(crate) tasks: &'a TaskGroup,
+    pub(crate) readiness: Readiness,
+    pub(crate) own: Arc<dyn OwnPaths>,
+}
+
+/// The API server: who may come in, what they may do, and where it is kept.
+pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
+    let Parts { config, pki, storage, registry, clock, tasks, readiness, own } = parts;
+    let rbac = Arc::new(RbacAuthorizer::new(
+        store(storage, "roles")?,
+        store(storage, "rolebindings")?,
+        store(storage, "clusterroles")?,
+        store(storage, "clusterrolebindings")?,
+    ));
+    let nodes = Arc::new(NodeAuthorizer::new(store(storage, "pods")?));
+    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+    let (accounts, pods, secrets) =
+        (store(storage, "serviceaccounts")?, store(storage, "pods")?, store(storage, "secrets")?);
+    let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
+    let signer =
+        TokenSigner::new(&pki.service_account_key, &issuer, accounts, pods, secrets).map_err(|e| failed(&e))?;
+    let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
+    let identity =
+        pki.client("client-kube-apiserver", "system:kube-apiserver", Some(kedge_auth::MASTERS), now(clock))?;
+    let access = ClusterAccess {
+        certificate_authority: pki.server_ca.certificate.clone().into_bytes(),
+        client_certificate: identity.certificate.into_bytes(),
+        client_key: identity.key.into_bytes(),
+        ..ClusterAccess::default()
+    };
+    let mut kubelet_tls = access.tls_config().map_err(|e| Error::Tls(e.to_string()))?;
+    // Upgrades need HTTP/1.1.
+    kubelet_tls.alpn_protocols.clear();
+    Ok(ApiServer::new(Config {
+        admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+        registry: registry.clone(),
+        own: Some(own),
+        authenticator: Authenticator::new(certificates, Arc::new(signer)),
+        authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+        rbac,
+        kubelets: Some(KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"))),
+        clock: clock.clone(),
+        shutdown: tasks.shutdown().clone(),
+        readiness,
+        advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
+    }))
+}
+
+/// The serving certificate with all names and addresses of this server.
+pub(crate) fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Result<serve::SharedTls, Error> {
+    let domain = &config.cluster_domain;
+    let mut names: Vec<String> =
+        ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
+    names.push(format!("kubernetes.default.svc.{domain}"));
+    names.push(config.node_name.clone());
+    names.extend(["127.0.0.1".to_owned(), "::1".to_owned(), config.advertise_address.to_string()]);
+    names.extend(config.api_service_ip().map(|ip| ip.to_string()));
+    if !config.bind_address.is_unspecified() {
+        names.push(config.bind_address.to_string());
+    }
+    names.extend(config.tls_sans.iter().cloned());
+    names.sort();
+    names.dedup();
+    let request = LeafRequest { common_name: "kube-apiserver".into(), organization: None, names, usage: Usage::Server };
+    let leaf = pki.serving("serving-kube-apiserver", &request, now(clock))?;
+    let tls = serve::tls_config(&leaf.certificate, &leaf.key).map_err(|e| Error::Tls(e.to_string()))?;
+    Ok(Arc::new(RwLock::new(Arc::new(tls))))
+}
