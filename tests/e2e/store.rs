@@ -251,6 +251,7 @@ fn wrong_endpoints_and_tokens_are_named() {
     assert!(fails(&["--datastore-endpoint", "mysql://u:geheim@h/db"]).contains("mysql are not supported"));
     assert!(fails(&["--datastore-endpoint", "127.0.0.1:2379"]).contains("names no scheme"));
     assert!(fails(&["--datastore-certfile", "/x"]).contains("--datastore-keyfile"));
+    assert!(fails(&["--datastore-cafile", "/x"]).contains("are for an etcd"));
     assert!(fails(&["--etcd-listen", "http://127.0.0.1:2379"]).contains("--etcd-listen"));
     assert!(fails(&["--token", "two words"]).contains("token cannot be used"));
     assert!(fails(&["--etcd-snapshot-schedule-cron", "nonsense"]).contains("--etcd-snapshot-schedule-cron"));

@@ -19,7 +19,12 @@ pub fn datastore(flags: &DatastoreFlags) -> anyhow::Result<(Endpoint, Tls)> {
         cert_file: flags.datastore_certfile.clone(),
         key_file: flags.datastore_keyfile.clone(),
     };
-    Ok((flags.datastore_endpoint.parse()?, tls))
+    let endpoint = flags.datastore_endpoint.parse()?;
+    anyhow::ensure!(
+        matches!(endpoint, Endpoint::Etcd(_)) || tls == Tls::default(),
+        "--datastore-cafile, --datastore-certfile and --datastore-keyfile are for an etcd; {endpoint} has no use for them"
+    );
+    Ok((endpoint, tls))
 }
 
 /// `kedge server --cluster-reset`.

@@ -102,11 +102,16 @@ impl Endpoint {
             return Err(refuse("it is a host and a port, nothing more"));
         }
         let uri: http::uri::Authority = authority.parse().map_err(|_| refuse("it is no host and port"))?;
-        if uri.host().is_empty() || (uri.port().is_some() && uri.port_u16().is_none()) {
+        // The crate takes a port that is no port for none at all.
+        let port = match authority.strip_prefix(uri.host()).and_then(|rest| rest.strip_prefix(':')) {
+            Some(text) => text.parse().map_err(|_| refuse("it is no host and port"))?,
+            None => DEFAULT_PORT,
+        };
+        if uri.host().is_empty() {
             return Err(refuse("it is no host and port"));
         }
         let host = uri.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        Ok(Self { name, address: Address::Tcp { host, port: uri.port_u16().unwrap_or(DEFAULT_PORT), tls } })
+        Ok(Self { name, address: Address::Tcp { host, port, tls } })
     }
 
     /// What requests name as their target.
