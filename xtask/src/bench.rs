@@ -119,8 +119,7 @@ impl Server {
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
         let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or_default();
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.process.id()))?;
-        // Bytes of all write calls, so at least those to files; `write_bytes` counts whole folios of the page cache.
-        let written = io.lines().find_map(|l| l.strip_prefix("wchar: ")).and_then(|n| n.parse().ok());
+        let written = io.lines().find_map(|l| l.strip_prefix("write_bytes: ")).and_then(|n| n.parse().ok());
         Ok((ticks(11) + ticks(12), written.unwrap_or_default()))
     }
 
