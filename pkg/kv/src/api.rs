@@ -218,15 +218,17 @@ pub struct TxnResult {
     pub results: Vec<OpResult>,
 }
 
-/// What an acknowledgement promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What an acknowledgement promises; each promises what those before it do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Durability {
-    /// The write survives anything from then on.
-    #[default]
-    Synced,
+    /// As [`Durability::Relaxed`], and the end of this process may lose the write too, unless the store is closed before.
+    Deferred,
     /// A power cut soon after may lose the write (never tear it, and never the revision: that does not go back). It becomes
     /// durable with the next synced write, and within the bound that the engine documents.
     Relaxed,
+    /// The write survives anything from then on.
+    #[default]
+    Synced,
 }
 
 /// A committed change.

@@ -77,8 +77,8 @@ enum Decided {
 pub(super) struct Group {
     pub records: Vec<Record>,
     pub waiting: Vec<Waiting>,
-    /// Whether somebody is promised that it is durable.
-    pub synced: bool,
+    /// The most that somebody is promised.
+    pub durability: Durability,
     overlay: Overlay,
     granted: HashSet<LeaseId>,
     revoked: HashSet<LeaseId>,
@@ -90,7 +90,7 @@ impl Group {
         Self {
             records: Vec::new(),
             waiting: Vec::new(),
-            synced: false,
+            durability: Durability::Deferred,
             overlay: Overlay::on(revision),
             granted: HashSet::new(),
             revoked: HashSet::new(),
@@ -115,7 +115,7 @@ impl Group {
             },
             Request::Revoke { id, answer } => {
                 if self.lease_exists(cx.leases, id) {
-                    self.synced = true;
+                    self.promise(Durability::Synced);
                     self.revoke(frame, cx, id, usize::MAX);
                     self.waiting.push(Waiting::Done(answer));
                 } else {
@@ -157,9 +157,15 @@ impl Group {
         let mut execution = Execution::new(index, &mut self.overlay);
         let result = execution.run(txn, &path)?;
         let changes = execution.changes;
-        self.synced |= !changes.is_empty() && txn.durability == Durability::Synced;
+        if !changes.is_empty() {
+            self.promise(txn.durability);
+        }
         self.take(frame, changes);
         Ok(Decided::Result(result))
+    }
+
+    pub(super) fn promise(&mut self, durability: Durability) {
+        self.durability = self.durability.max(durability);
     }
 
     fn take(&mut self, frame: &mut BytesMut, changes: Vec<Change>) {
@@ -171,6 +177,7 @@ impl Group {
 
     /// Adds a record that changes no key.
     pub(super) fn record(&mut self, frame: &mut BytesMut, record: Record) {
+        self.promise(Durability::Relaxed);
         format::put_record(frame, &record);
         self.records.push(record);
     }
@@ -231,6 +238,7 @@ impl Group {
     /// Deletes the keys of a lease and then the lease. With `batches` limited, only so many transactions of keys; the
     /// lease goes when no key is left.
     fn revoke(&mut self, frame: &mut BytesMut, cx: &Context<'_>, id: LeaseId, batches: usize) {
+        self.promise(Durability::Relaxed);
         let mut keys = self.lease_keys(cx.leases, id);
         let limit = LEASE_KEYS.saturating_mul(batches);
         let all = keys.len() <= limit;

@@ -18,12 +18,16 @@ use crate::files::{Files, WriteFile};
 /// Frames of this size are written without making room for more first: that would double what is written.
 const LARGE_FRAME: u64 = 64 << 10;
 const PAGE: u64 = 4 << 10;
+/// Bytes of frames that are held back; what comes beyond goes to the operating system at once, with all of them.
+const HELD: usize = 64 << 10;
 
 /// The open log.
 pub(super) struct Log {
     dir: PathBuf,
     files: Arc<dyn Files>,
     segment: Segment,
+    /// Frames at the end of the segment that the operating system does not have yet.
+    held: BytesMut,
     segment_limit: u64,
     /// Bytes of zeroes written ahead of the frames.
     room: u64,
@@ -42,6 +46,7 @@ struct Segment {
     file: Box<dyn WriteFile>,
     path: PathBuf,
     number: u64,
+    /// Where the next frame goes; frames that are held back count.
     len: u64,
     /// The length of the file; zeroes from `len` on.
     allocated: u64,
@@ -75,6 +80,7 @@ impl Log {
             dir: dir.clone(),
             files: files.clone(),
             segment,
+            held: BytesMut::new(),
             segment_limit: options.segment_bytes,
             room: options.room,
             checkpoint_bytes: options.checkpoint_bytes,
@@ -122,22 +128,52 @@ impl Log {
         }
     }
 
-    /// Completes a frame and hands it to the operating system.
+    /// Completes a frame and hands it to the operating system, after those that were held back.
     pub(super) fn append(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
-        let segment = &mut self.segment;
-        let chain = format::end_frame(frame, segment.chain, segment.durable);
-        segment.file.write_at(segment.len, frame).map_err(|e| Error::io("cannot append to", &segment.path, e))?;
-        segment.chain = chain;
-        segment.len += frame.len() as u64;
-        segment.allocated = segment.allocated.max(segment.len);
-        self.uncovered += frame.len() as u64;
-        self.written += frame.len() as u64;
+        self.complete(frame);
+        if self.held.is_empty() {
+            return self.write(frame);
+        }
+        self.held.extend_from_slice(frame);
+        self.hand_over()
+    }
+
+    /// Completes a frame and keeps it until something else is written.
+    pub(super) fn hold(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
+        if self.held.len() + frame.len() > HELD {
+            return self.append(frame);
+        }
+        self.complete(frame);
+        self.held.extend_from_slice(frame);
         Ok(())
     }
 
-    /// Makes everything durable that was appended.
+    /// Makes everything durable that was appended or held back.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
+        self.hand_over()?;
         self.segment.sync()
+    }
+
+    fn complete(&mut self, frame: &mut BytesMut) {
+        let segment = &mut self.segment;
+        segment.chain = format::end_frame(frame, segment.chain, segment.durable);
+        segment.len += frame.len() as u64;
+        segment.allocated = segment.allocated.max(segment.len);
+        self.uncovered += frame.len() as u64;
+    }
+
+    fn hand_over(&mut self) -> Result<(), Error> {
+        let held = std::mem::take(&mut self.held);
+        if held.is_empty() { Ok(()) } else { self.write(&held) }
+    }
+
+    /// Writes what ends where the segment does.
+    fn write(&mut self, frames: &[u8]) -> Result<(), Error> {
+        let segment = &mut self.segment;
+        let start = segment.len - frames.len() as u64;
+        segment.file.write_at(start, frames).map_err(|e| Error::io("cannot append to", &segment.path, e))?;
+        self.written += frames.len() as u64;
+        Ok(())
     }
 
     /// Whether the segment is full.
@@ -147,6 +183,7 @@ impl Log {
 
     /// Makes the segment durable and starts a new one after `revision`.
     pub(super) fn rotate(&mut self, revision: u64) -> Result<(), Error> {
+        self.hand_over()?;
         let segment = &mut self.segment;
         if segment.allocated > segment.len {
             segment.file.set_len(segment.len).map_err(|e| Error::io("cannot cut", &segment.path, e))?;

@@ -4,12 +4,13 @@
 //! - One thread, the writer, decides all transactions that write, in the order in which they came. It appends a group as
 //!   one checksummed frame, syncs once if any of them was promised to be durable, then applies the group to the index,
 //!   tells the observers, and only then answers.
-//! - Readers see only what is durable, or what its writer did not want durable at once ([`crate::Durability::Relaxed`]).
+//! - Readers see only what is durable, or what its writer did not want durable at once ([`crate::Durability`]).
 //! - A frame that is damaged at the end of the log was never acknowledged and is cut off; anywhere else it is an error.
 //!
-//! Relaxed writes are handed to the operating system before they are acknowledged, and are made durable with the next
-//! synced write, at the latest 60 seconds later ([`Options::relaxed`]). So are grants of leases, the deletion of what
-//! expired and compactions. Their revisions are reserved durably before, so that the revision never goes back.
+//! Relaxed writes are handed to the operating system before they are acknowledged, deferred ones with whatever is written
+//! next; both are made durable with the next synced write, at the latest 60 seconds later ([`Options::relaxed`]). Grants of
+//! leases, the deletion of what expired and compactions are relaxed. The revisions of all these are reserved durably
+//! before, so that the revision never goes back.
 //!
 //! The bytes on disk are described in `format`.
 
@@ -71,7 +72,7 @@ pub struct Options {
     pub room: u64,
     /// What of the past is kept for paged lists and slow readers.
     pub history: History,
-    /// How long relaxed writes may wait until they are made durable.
+    /// How long writes may wait until they are made durable, if they were not promised to be.
     pub relaxed: Duration,
     /// Free bytes of the file system below which values are refused; below a quarter of it, everything. 0 for never.
     pub low_space: u64,

@@ -15,7 +15,7 @@ use super::log::Log;
 use super::space::{Guard, Space};
 use super::upkeep::Upkeep;
 use super::{Options, Shared};
-use crate::api::Event;
+use crate::api::{Durability, Event};
 use crate::error::Error;
 
 /// Requests in one group commit.
@@ -39,7 +39,7 @@ pub(super) struct Writer {
     frame: BytesMut,
     /// No revision beyond this may be shown before it is durable.
     ceiling: u64,
-    /// When relaxed writes must be made durable.
+    /// When what was written without a sync must be made durable.
     sync_due: Option<Duration>,
     /// Nothing is done unasked before.
     retry: Option<Duration>,
@@ -146,11 +146,11 @@ impl Writer {
             group.expire(&mut self.frame, &cx, EXPIRE);
         }
         let shows_more = group.revision() > index.revision() && group.revision() > self.ceiling;
-        if self.log.is_some() && !group.synced && shows_more {
+        if self.log.is_some() && group.durability < Durability::Synced && shows_more {
             // Relaxed writes are shown before they are durable: their revisions must not be given out again.
             let revision = group.revision() + RESERVE;
             group.record(&mut self.frame, Record::Ceiling { revision });
-            group.synced = true;
+            group.promise(Durability::Synced);
         }
         group
     }
@@ -172,8 +172,8 @@ impl Writer {
     }
 
     fn commit(&mut self, group: Group) {
-        let Group { records, waiting, synced, .. } = group;
-        let outcome = self.write(&records, synced);
+        let Group { records, waiting, durability, .. } = group;
+        let outcome = self.write(&records, durability);
         if outcome.is_ok() {
             self.apply(records);
         }
@@ -191,7 +191,7 @@ impl Writer {
     }
 
     /// Hands the frame to the log, and makes it durable if that was promised.
-    fn write(&mut self, records: &[Record], synced: bool) -> Result<(), Error> {
+    fn write(&mut self, records: &[Record], durability: Durability) -> Result<(), Error> {
         let Some(log) = &mut self.log else { return Ok(()) };
         if records.is_empty() {
             return Ok(());
@@ -203,10 +203,13 @@ impl Writer {
             }
             other => other,
         }
-        .and_then(|()| log.append(&mut self.frame))
-        .and_then(|()| if synced { log.sync() } else { Ok(()) })
+        .and_then(|()| match durability {
+            Durability::Deferred => log.hold(&mut self.frame),
+            Durability::Relaxed => log.append(&mut self.frame),
+            Durability::Synced => log.append(&mut self.frame).and_then(|()| log.sync()),
+        })
         .inspect_err(|err| self.fail(err))?;
-        if synced {
+        if durability == Durability::Synced {
             self.sync_due = None;
             let ceilings = records
                 .iter()

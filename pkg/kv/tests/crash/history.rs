@@ -45,6 +45,8 @@ pub struct Driver {
     leases: Vec<LeaseId>,
     /// Writes of which it is not known whether they happened.
     unknown: Vec<Txn>,
+    /// Writes that the end of the process may undo, with their revisions: none behind them was to outlive it.
+    deferred: Vec<(u64, Txn)>,
     /// Whether the process is killed now and then.
     pub kills: bool,
 }
@@ -55,7 +57,17 @@ impl Driver {
         disk.ignore(ignored);
         let model = Arc::new(Model::new(disk.clone()));
         let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
-        Self { disk, model, rng: Rng(seed), clock, kv: None, leases: Vec::new(), unknown: Vec::new(), kills: true }
+        Self {
+            disk,
+            model,
+            rng: Rng(seed),
+            clock,
+            kv: None,
+            leases: Vec::new(),
+            unknown: Vec::new(),
+            deferred: Vec::new(),
+            kills: true,
+        }
     }
 
     /// Opens the store, and compares it with the model.
@@ -72,20 +84,27 @@ impl Driver {
                 let expired = !now.contains_key(key) && before[key].lease != 0;
                 assert!(touched || expired, "{key:?} changed for no reason");
             }
+            let mut lost = false;
             for (i, txn) in self.unknown.iter().enumerate() {
-                // What one put, a later one may have changed.
+                // What one put, a later one may have changed, or the end of a lease.
                 let last = |key: &Bytes| !self.unknown[i + 1..].iter().any(|later| touches(later, key));
+                let ended = |key: &Bytes, lease: LeaseId| lease != 0 && !now.contains_key(key);
                 let put = |op: &Op| match op {
-                    Op::Put { key, value, .. } if last(key) => Some(now.get(key).is_some_and(|kv| kv.value == *value)),
+                    Op::Put { key, value, lease } if last(key) && !ended(key, *lease) => {
+                        Some(now.get(key).is_some_and(|kv| kv.value == *value))
+                    }
                     _ => None,
                 };
                 let puts: Vec<bool> = txn.success.iter().filter_map(put).collect();
                 assert!(puts.iter().all(|put| *put == puts[0]), "a transaction happened in part");
+                assert!(!(lost && puts.contains(&true)), "a transaction outlived one before it");
+                lost |= puts.contains(&false);
             }
         }
         self.model.adopt(kv.revision(), &snapshot.kvs);
         self.disk.mark(Mark::Shown(kv.revision()));
         self.unknown.clear();
+        self.deferred.clear();
         self.kv = Some(kv);
         Ok(())
     }
@@ -158,7 +177,11 @@ impl Driver {
             };
             success.push(Op::Put { key: key.into(), value: value.into(), lease });
         }
-        let durability = if self.rng.below(5) < 2 { Durability::Relaxed } else { Durability::Synced };
+        let durability = match self.rng.below(5) {
+            0 => Durability::Deferred,
+            1 => Durability::Relaxed,
+            _ => Durability::Synced,
+        };
         Txn { success, durability, ..Txn::default() }
     }
 
@@ -168,6 +191,9 @@ impl Driver {
         let results = futures::future::join_all(txns.iter().map(|txn| kv.txn(txn.clone()))).await;
         let mut failed = None;
         for (txn, result) in txns.into_iter().zip(results) {
+            if let Ok(result) = &result {
+                self.note_deferred(&txn, result.revision);
+            }
             match result {
                 Ok(result) if txn.durability == Durability::Synced && result.revision > before => {
                     // Without changes it has the revision of a neighbour, which may be relaxed.
@@ -188,6 +214,18 @@ impl Driver {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// What is written less carelessly takes along everything before it. A later write of a key hides whether an earlier
+    /// one is there.
+    fn note_deferred(&mut self, txn: &Txn, revision: u64) {
+        // Deletions alone may change nothing, and then nothing is written.
+        let puts = txn.success.iter().any(|op| matches!(op, Op::Put { .. }));
+        match txn.durability {
+            Durability::Deferred => self.deferred.push((revision, txn.clone())),
+            _ if puts => self.deferred.retain(|(earlier, _)| *earlier > revision),
+            _ => {}
+        }
     }
 
     async fn revoke(&mut self) -> Result<(), Error> {
@@ -235,6 +273,8 @@ impl Driver {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.kv = None;
         self.disk.set_fault(None);
+        let deferred = std::mem::take(&mut self.deferred).into_iter().map(|(_, txn)| txn);
+        self.unknown.splice(0..0, deferred);
         self.unknown.push(Txn::default());
         self.open().await
     }

@@ -272,3 +272,58 @@ async fn a_grant_waits_for_no_sync() {
     kv.grant(None, Duration::from_secs(60)).await.unwrap();
     assert_eq!(files.syncs.load(Ordering::SeqCst), before);
 }
+
+fn deferred(ops: Vec<Op>) -> Txn {
+    Txn { durability: Durability::Deferred, ..txn(ops) }
+}
+
+#[tokio::test]
+async fn deferred_writes_go_to_the_file_with_the_next_write_or_in_time() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, options) = faulty(dir.path(), &clock);
+    let kv = Embedded::open(options).unwrap();
+    let holds = |text: &str| {
+        let data = std::fs::read(only_segment(dir.path())).unwrap();
+        data.windows(text.len()).any(|window| window == text.as_bytes())
+    };
+    // The first one reserves revisions, durably.
+    kv.txn(deferred(vec![put("/a", "reserves")])).await.unwrap();
+    let syncs = files.syncs.load(Ordering::SeqCst);
+    kv.txn(deferred(vec![put("/a", "first-held")])).await.unwrap();
+    kv.txn(deferred(vec![put("/a", "second-held")])).await.unwrap();
+    assert_eq!(value(&kv, "/a").await.unwrap(), "second-held");
+    assert!(!holds("first-held") && !holds("second-held"), "they are held back");
+    kv.txn(relaxed(vec![put("/b", "takes-them-along")])).await.unwrap();
+    assert!(holds("first-held") && holds("second-held") && holds("takes-them-along"));
+    kv.txn(deferred(vec![put("/a", "third-held")])).await.unwrap();
+    assert!(!holds("third-held"));
+    assert_eq!(files.syncs.load(Ordering::SeqCst), syncs);
+    clock.advance(Duration::from_secs(60));
+    until("they are synced", async || files.syncs.load(Ordering::SeqCst) == syncs + 1).await;
+    assert!(holds("third-held"));
+    // Many of them are not gathered without end.
+    kv.txn(deferred(vec![put("/a", "fourth-held")])).await.unwrap();
+    for _ in 0..3 {
+        kv.txn(deferred(vec![put("/c", &"x".repeat(30_000))])).await.unwrap();
+    }
+    assert!(holds("fourth-held"));
+    kv.txn(deferred(vec![put("/a", "last-held")])).await.unwrap();
+    kv.close().await;
+    drop(kv);
+    let kv = open(dir.path()).unwrap();
+    assert_eq!(value(&kv, "/a").await.unwrap(), "last-held", "closing the store loses nothing");
+}
+
+#[tokio::test]
+async fn a_deferred_write_that_the_end_of_the_process_lost_leaves_its_revision_unused() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path()).unwrap();
+    commit(&kv, "/a", "1").await;
+    kv.txn(deferred(vec![put("/a", "2")])).await.unwrap();
+    let shown = kv.txn(deferred(vec![put("/a", "gets lost")])).await.unwrap().revision;
+    let killed = power_cut(dir.path(), "nothing more than what is not there");
+    kv.close().await;
+    let kv = open(killed.path()).unwrap();
+    assert_eq!(value(&kv, "/a").await.unwrap(), "2");
+    assert!(commit(&kv, "/a", "3").await > shown);
+}
