@@ -16,6 +16,10 @@ const IMAGE: &str = "kedge.bench/sleep:1";
 const PORT: &str = "26443";
 /// How long idle figures are taken over.
 const IDLE: Duration = Duration::from_secs(20);
+/// … and idle writes, which come once a minute.
+const IDLE_WRITES: Duration = Duration::from_secs(300);
+/// The size of a disk that is made for a measurement.
+const DISK_MIB: u64 = 1_024;
 const PODS: usize = 10;
 
 pub fn run(args: &[String]) -> anyhow::Result<()> {
@@ -132,10 +136,19 @@ impl Server {
         let share = (after.0 - before.0) as f64 / IDLE.as_secs_f64();
         row(&format!("idle RSS, {what}"), format!("{:.1} MiB", self.resident()? as f64 / 1024.0));
         row(&format!("idle CPU, {what}"), format!("{share:.2} % of a core"));
-        row(
-            &format!("idle writes, {what}"),
-            format!("{:.2} kB/s", (after.1 - before.1) as f64 / 1000.0 / IDLE.as_secs_f64()),
-        );
+        Ok(())
+    }
+
+    /// What it writes while nothing happens: to the page cache, as the kernel counts it, and to its disk.
+    fn idle_writes(&self, disk: &Disk) -> anyhow::Result<()> {
+        // What starting wrote reaches the disk first.
+        sleep(Duration::from_secs(60));
+        let before = (self.used()?.1, disk.written()?);
+        sleep(IDLE_WRITES);
+        let after = (self.used()?.1, disk.written()?);
+        let rate = |bytes: u64| format!("{:.2} kB/s", bytes as f64 / 1000.0 / IDLE_WRITES.as_secs_f64());
+        row("idle writes, node, as the kernel counts the process's", rate(after.0 - before.0));
+        row("idle writes, node, at the disk, with its journal", rate(after.1 - before.1));
         Ok(())
     }
 
@@ -152,6 +165,54 @@ impl Drop for Server {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A file system of its own, with a device whose writes nobody else counts in.
+struct Disk {
+    device: String,
+    mounted: PathBuf,
+    image: PathBuf,
+}
+
+impl Disk {
+    fn mount(image: PathBuf, at: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(at)?;
+        std::fs::File::create(&image)?.set_len(DISK_MIB << 20)?;
+        // What would be initialized later, in the background, would be counted.
+        output("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", &image.to_string_lossy()])?;
+        let device = output("losetup", &["--find", "--show", &image.to_string_lossy()])?.trim().to_owned();
+        let disk = Self { device, mounted: at.to_owned(), image };
+        output("mount", &[&disk.device, &at.to_string_lossy()])?;
+        Ok(disk)
+    }
+
+    /// Bytes that were written to the device.
+    fn written(&self) -> anyhow::Result<u64> {
+        let name = Path::new(&self.device).file_name().context("the device has no name")?;
+        let stat = std::fs::read_to_string(Path::new("/sys/block").join(name).join("stat"))?;
+        let sectors = stat.split_whitespace().nth(6).context("the device says not what was written")?;
+        Ok(sectors.parse::<u64>()? * 512)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mounted = self.mounted.to_string_lossy();
+        let undo = [("umount", vec![&*mounted]), ("losetup", vec!["--detach", &self.device])];
+        for (program, args) in undo {
+            if let Err(err) = output(program, &args) {
+                eprintln!("do it by hand: {err}");
+            }
+        }
+        // The directory that it lies in goes too.
+        let _ = std::fs::remove_file(&self.image);
+    }
+}
+
+fn output(program: &str, args: &[&str]) -> anyhow::Result<String> {
+    let out = Command::new(program).args(args).output().with_context(|| format!("cannot run {program}"))?;
+    ensure!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 fn control_plane(binary: &Path) -> anyhow::Result<()> {
@@ -184,6 +245,8 @@ fn control_plane(binary: &Path) -> anyhow::Result<()> {
 
 fn whole_node(binary: &Path) -> anyhow::Result<()> {
     let dir = scratch("node")?;
+    // Declared first, so that it goes after the server.
+    let disk = Disk::mount(dir.join("disk.img"), &dir.join("data"))?;
     let start = Instant::now();
     let mut server = Server::start(binary, &dir, &["--kubelet-port", "26250"])?;
     server.logged("API server ready")?;
@@ -194,6 +257,7 @@ fn whole_node(binary: &Path) -> anyhow::Result<()> {
     }
     row("cold start to node Ready", format!("{:.0} ms", start.elapsed().as_secs_f64() * 1000.0));
     server.idle("node")?;
+    server.idle_writes(&disk)?;
     let socket = import(&dir)?;
     let bare = runtime_alone(&socket)?;
     let pods = pods(&server)?;
@@ -208,6 +272,7 @@ fn whole_node(binary: &Path) -> anyhow::Result<()> {
     }
     server.stop()?;
     Command::new(binary).arg("cleanup").arg("--data-dir").arg(dir.join("data")).status()?;
+    drop(disk);
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }

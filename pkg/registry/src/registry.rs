@@ -78,7 +78,6 @@ impl Registry {
                 resource: GroupResource::new(info.storage_group, info.plural).to_string(),
                 selectable: strategies::selectable_fields(info),
                 indexed: (info.storage_prefix == "pods").then_some("spec.nodeName"),
-                relaxed: matches!(info.storage_prefix, "events" | "leases"),
             });
         }
         configs.push(State::node_port_config());

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use kedge_meta::field::ErrorList;
 use kedge_meta::{Status, names};
 use kedge_schema::ResourceInfo;
+use kedge_storage::Durability;
 use serde_json::{Value, json};
 
 use crate::registry::Registry;
@@ -147,6 +148,12 @@ pub trait Strategy: Send + Sync {
     /// Seconds that objects are kept; events go by themselves.
     fn time_to_live(&self) -> Option<u64> {
         None
+    }
+
+    /// What the acknowledgement of a write promises: less for what is written all the time and soon stale, to spare flash.
+    /// There is no `old` when it creates, and no `new` when it deletes.
+    fn durability(&self, _old: Option<&Value>, _new: Option<&Value>) -> Durability {
+        Durability::Synced
     }
 }
 

@@ -26,3 +26,5 @@ pub use object::Object;
 pub use store::{ResourceConfig, ResourceStore, Storage};
 pub use watch::{EventKind, Next, WatchEvent, Watcher};
 pub use write::With;
+
+pub use kedge_kv::Durability;

@@ -30,8 +30,6 @@ pub struct ResourceConfig {
     pub selectable: &'static [&'static str],
     /// One of them, by which lists are found without looking at every object.
     pub indexed: Option<&'static str>,
-    /// Whether a power cut may lose its last writes, to spare flash: objects that are written all the time.
-    pub relaxed: bool,
 }
 
 /// The caches of all resources, fed by one observer.
@@ -39,7 +37,6 @@ pub struct Storage {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) hub: Arc<Hub>,
     leases: Arc<Leases>,
-    relaxed: Vec<&'static str>,
 }
 
 impl Storage {
@@ -62,17 +59,15 @@ impl Storage {
         let starting = Arc::new(crate::hub::Starting::new(hub.clone()));
         let snapshot = kv.observe(ROOT.as_bytes(), starting.clone()).await?;
         starting.begin(&snapshot);
-        let relaxed = resources.iter().filter(|r| r.relaxed).map(|r| r.prefix).collect();
         let leases = Arc::new(Leases::new(kv.clone(), clock));
-        Ok(Self { kv, hub, leases, relaxed })
+        Ok(Self { kv, hub, leases })
     }
 
     /// The store of one of the resources that were opened.
     pub fn resource(&self, prefix: &str) -> Option<ResourceStore> {
         let full = format!("{ROOT}{prefix}/");
         let cache = self.hub.caches.get(full.as_str()).cloned()?;
-        let relaxed = self.relaxed.contains(&prefix);
-        Some(ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache, relaxed })
+        Some(ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache })
     }
 
     /// The store of a resource by the name that the encryption configuration has for it.
@@ -136,7 +131,6 @@ pub struct ResourceStore {
     pub(crate) hub: Arc<Hub>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) cache: Arc<Cache>,
-    pub(crate) relaxed: bool,
 }
 
 impl ResourceStore {

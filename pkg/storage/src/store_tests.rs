@@ -12,7 +12,6 @@ pub(crate) const PODS: ResourceConfig = ResourceConfig {
     resource: String::new(),
     selectable: &["metadata.name", "spec.nodeName"],
     indexed: Some("spec.nodeName"),
-    relaxed: false,
 };
 
 pub(crate) async fn storage(dir: &std::path::Path) -> Storage {
@@ -21,13 +20,7 @@ pub(crate) async fn storage(dir: &std::path::Path) -> Storage {
 }
 
 async fn over(kv: Arc<dyn Kv>, encryption: Encryption) -> Storage {
-    let secrets = ResourceConfig {
-        prefix: "secrets",
-        resource: "secrets".into(),
-        selectable: &[],
-        indexed: None,
-        relaxed: false,
-    };
+    let secrets = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
     Storage::open(kv, &[PODS, secrets], Arc::new(encryption), kedge_base::system_clock()).await.unwrap()
 }
 
@@ -48,8 +41,8 @@ async fn a_write_is_visible_and_conflicts_are_told() {
         pods.update("a/x", &pod("x", ""), made.revision, With::default()).await,
         Err(Error::Conflict(Some(_)))
     ));
-    pods.delete("a/x", next.revision, Vec::new()).await.unwrap();
-    assert!(matches!(pods.delete("a/x", next.revision, Vec::new()).await, Err(Error::NotFound)));
+    pods.delete("a/x", next.revision, With::default()).await.unwrap();
+    assert!(matches!(pods.delete("a/x", next.revision, With::default()).await, Err(Error::NotFound)));
     assert!(pods.get("a/x").is_none());
 }
 
@@ -97,7 +90,7 @@ async fn state_survives_opening_again_and_pages_are_consistent() {
     let first = pods.list("a/", &Matcher::default(), 2);
     assert_eq!((first.objects.len(), first.remaining, first.more), (2, 1, true));
     let z = pods.get("a/z").unwrap();
-    pods.delete("a/z", z.revision, Vec::new()).await.unwrap();
+    pods.delete("a/z", z.revision, With::default()).await.unwrap();
     let rest = pods.list_at("a/", "a/y\0", &Matcher::default(), 2, first.revision).await.unwrap();
     assert_eq!(&*rest.objects[0].0, "a/z", "the page shows the state of the first page");
     kv.close().await;
@@ -120,7 +113,7 @@ async fn lists_by_the_indexed_field_follow_its_changes() {
     assert_eq!((on("n"), on("")), (vec!["a/y".into()], vec!["a/x".into()]));
     let x = pods.update("a/x", &pod("x", "n"), x.revision, With::default()).await.unwrap();
     assert_eq!((on("n"), on("")), (vec!["a/x".into(), "a/y".into()], Vec::new()));
-    pods.delete("a/x", x.revision, Vec::new()).await.unwrap();
+    pods.delete("a/x", x.revision, With::default()).await.unwrap();
     assert_eq!(on("n"), ["a/y"]);
 }
 
@@ -134,7 +127,9 @@ async fn a_claim_is_taken_once_and_given_back_with_its_object() {
     assert!(matches!(refused, Err(Error::Claimed(key)) if key == "/registry/claims/1"));
     assert!(pods.current("a/y").await.unwrap().is_none());
     assert!(matches!(pods.create("a/x", &pod("x", ""), claim()).await, Err(Error::Exists)));
-    pods.delete("a/x", x.revision, vec!["/registry/claims/1".into()]).await.unwrap();
+    pods.delete("a/x", x.revision, With { releases: vec!["/registry/claims/1".into()], ..With::default() })
+        .await
+        .unwrap();
     pods.create("a/y", &pod("y", ""), claim()).await.unwrap();
 }
 
@@ -199,7 +194,7 @@ async fn protobuf_values_are_read() {
 }
 
 fn config(prefix: &'static str) -> ResourceConfig {
-    ResourceConfig { prefix, resource: prefix.into(), selectable: &[], indexed: None, relaxed: false }
+    ResourceConfig { prefix, resource: prefix.into(), selectable: &[], indexed: None }
 }
 
 /// As a stock API server writes JSON: the kind first, a newline at the end.

@@ -27,6 +27,8 @@ pub struct With {
     pub claims: Vec<(String, Bytes)>,
     /// Keys that are given back with it.
     pub releases: Vec<String>,
+    /// What the acknowledgement promises.
+    pub durability: Durability,
 }
 
 impl With {
@@ -80,10 +82,10 @@ impl ResourceStore {
     ///
     /// # Errors
     /// [`Error::Conflict`] when it was changed since, [`Error::NotFound`] when it is gone.
-    pub async fn delete(&self, key: &str, revision: u64, releases: Vec<String>) -> Result<u64, Error> {
+    pub async fn delete(&self, key: &str, revision: u64, with: With) -> Result<u64, Error> {
         let full = self.full(key);
         let deletion = Op::Delete(KeyRange::key(full.clone()));
-        match self.transact(&full, Some(revision), deletion, With { releases, ..With::default() }).await {
+        match self.transact(&full, Some(revision), deletion, with).await {
             Ok(result) => Ok(result.revision),
             Err(Error::Conflict(None)) => Err(Error::NotFound),
             Err(err) => Err(err),
@@ -137,7 +139,7 @@ impl ResourceStore {
             compare: vec![condition],
             success: vec![op],
             failure: vec![Op::Range(Range::key(key))],
-            durability: if self.relaxed { Durability::Relaxed } else { Durability::Synced },
+            durability: with.durability,
         };
         for (claim, value) in &with.claims {
             let claim = Bytes::copy_from_slice(claim.as_bytes());

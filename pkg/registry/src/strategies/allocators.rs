@@ -160,7 +160,7 @@ impl State {
 
     pub(crate) fn node_port_config() -> ResourceConfig {
         let resource = "nodeports.kedge".to_owned();
-        ResourceConfig { prefix: Self::NODE_PORTS, resource, selectable: &[], indexed: None, relaxed: false }
+        ResourceConfig { prefix: Self::NODE_PORTS, resource, selectable: &[], indexed: None }
     }
 
     pub(crate) fn new(
@@ -196,14 +196,14 @@ impl State {
         for (name, object) in claimed.unwrap_or_default() {
             let unused = name.parse().is_ok_and(|port: u32| !used.contains(&port));
             if let (true, Some(stored)) = (unused, &self.node_ports.stored) {
-                ignore_races(stored.delete(&name, object.revision, Vec::new()).await.map(drop))?;
+                ignore_races(stored.delete(&name, object.revision, With::default()).await.map(drop))?;
             }
         }
         for (name, object) in addresses.unwrap_or_default() {
             let unused = name.parse::<Ipv4Addr>().is_ok_and(|ip| !used_addresses.contains(&u32::from(ip)));
             if let (true, Some(stored)) = (unused && has_leaked(&object.to_value()?, now), &self.addresses.stored) {
                 warn!(address = %name, "the claim on a service address has no service; it is given back");
-                ignore_races(stored.delete(&name, object.revision, Vec::new()).await.map(drop))?;
+                ignore_races(stored.delete(&name, object.revision, With::default()).await.map(drop))?;
             }
         }
         Ok(())

@@ -74,7 +74,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             attributes.warnings.extend(warnings);
             return Ok(Written { object: attributes.object, created: true, warnings: attributes.warnings });
         }
-        let with = request.with(&mut reservation);
+        let with = request.with(&mut reservation, None, Some(object));
         match request.served.store.create(&key, &request.stored_form(object), with).await {
             Ok(stored) => {
                 reservation.settle(true);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use kedge_base::time;
 use kedge_meta::Status;
-use kedge_storage::{Error as StorageError, Object, With};
+use kedge_storage::{Error as StorageError, Object};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Request;
 use crate::attributes::{Attributes, Operation};
 use crate::convert;
+use crate::strategy::Reservation;
 use crate::value::ValueExt;
 
 const ATTEMPTS: usize = 16;
@@ -116,12 +117,8 @@ async fn attempt(
         if new == old || request.dry_run {
             return Ok(Outcome::Done(Deleted::Marked(new)));
         }
-        return match request
-            .served
-            .store
-            .update(key, &request.stored_form(&new), object.revision, With::default())
-            .await
-        {
+        let with = request.with(&mut Reservation::none(), Some(&old), Some(&new));
+        return match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
             Ok(stored) => Ok(Outcome::Done(Deleted::Marked(convert::read(request.served, &stored)?))),
             Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
             Err(err) => Err(request.storage_error(request.name, err)),
@@ -130,8 +127,7 @@ async fn attempt(
     if request.dry_run {
         return Ok(Outcome::Done(Deleted::Gone(old)));
     }
-    let releases = request.served.strategy.releases(request.registry, &old);
-    match request.served.store.delete(key, object.revision, releases).await {
+    match request.served.store.delete(key, object.revision, request.with_deletion(&old)).await {
         Ok(_) => Ok(Outcome::Done(Deleted::Gone(old))),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),

@@ -67,11 +67,20 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// What goes with the write of an object.
-    pub(crate) fn with(&self, reservation: &mut Reservation) -> With {
+    /// What goes with the write that makes `new` of `old`: no `old` when it creates, no `new` when it deletes.
+    pub(crate) fn with(&self, reservation: &mut Reservation, old: Option<&Value>, new: Option<&Value>) -> With {
         let claims = std::mem::take(&mut reservation.claims);
         let releases = std::mem::take(&mut reservation.releases);
-        With { ttl: self.served.strategy.time_to_live().map(Duration::from_secs), claims, releases }
+        let strategy = self.served.strategy;
+        let ttl = strategy.time_to_live().map(Duration::from_secs);
+        With { ttl, claims, releases, durability: strategy.durability(old, new) }
+    }
+
+    /// What goes with the deletion of an object.
+    pub(crate) fn with_deletion(&self, old: &Value) -> With {
+        let strategy = self.served.strategy;
+        let (releases, durability) = (strategy.releases(self.registry, old), strategy.durability(Some(old), None));
+        With { releases, durability, ..With::default() }
     }
 
     /// Brings an object into the form in which it is stored and shown.

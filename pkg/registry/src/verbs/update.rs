@@ -95,7 +95,7 @@ async fn attempt(
     if is_released(&new) {
         return delete_released(request, key, object, new, warnings).await;
     }
-    let with = request.with(&mut reservation);
+    let with = request.with(&mut reservation, Some(&old), Some(&new));
     match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
         Ok(stored) => {
             reservation.settle(true);
@@ -213,8 +213,7 @@ async fn delete_released(
     new: Value,
     warnings: Vec<String>,
 ) -> Result<Outcome, Status> {
-    let releases = request.served.strategy.releases(request.registry, &new);
-    match request.served.store.delete(key, object.revision, releases).await {
+    match request.served.store.delete(key, object.revision, request.with_deletion(&new)).await {
         Ok(_) => Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings }))),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),

@@ -1,10 +1,12 @@
 //! Leases.
 
 use kedge_meta::field::ErrorList;
+use kedge_storage::Durability;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
 use crate::strategy::{Context, Strategy};
+use crate::value::ValueExt;
 
 pub(crate) struct Lease;
 
@@ -37,5 +39,45 @@ impl Strategy for Lease {
             errors.push(preferred.forbidden("may only be specified when `strategy` is defined"));
         }
         errors
+    }
+
+    /// A renewal is soon followed by the next one. Whatever else changes (who holds it, above all) decides something.
+    fn durability(&self, old: Option<&Value>, new: Option<&Value>) -> Durability {
+        match (old, new) {
+            (Some(old), Some(new)) if without_renewal(old) == without_renewal(new) => Durability::Deferred,
+            _ => Durability::Synced,
+        }
+    }
+}
+
+/// The lease without what a renewal changes.
+fn without_renewal(lease: &Value) -> Value {
+    let mut rest = lease.clone();
+    rest["spec"].set_or_remove("renewTime", None);
+    for field in ["managedFields", "resourceVersion"] {
+        rest["metadata"].set_or_remove(field, None);
+    }
+    rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_renewal_may_be_lost() {
+        let lease = |holder: &str, renewed: &str, version: &str| {
+            json!({"metadata": {"name": "l", "resourceVersion": version},
+                "spec": {"holderIdentity": holder, "leaseDurationSeconds": 40, "renewTime": renewed}})
+        };
+        let held = lease("a", "2026-01-01T00:00:00.000000Z", "1");
+        let renewed = lease("a", "2026-01-01T00:00:10.000000Z", "2");
+        let taken = lease("b", "2026-01-01T00:00:10.000000Z", "2");
+        assert_eq!(Lease.durability(Some(&held), Some(&renewed)), Durability::Deferred);
+        for (old, new) in [(Some(&held), Some(&taken)), (None, Some(&held)), (Some(&held), None)] {
+            assert_eq!(Lease.durability(old, new), Durability::Synced, "{old:?} {new:?}");
+        }
     }
 }

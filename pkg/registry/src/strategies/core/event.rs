@@ -2,6 +2,7 @@
 
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_schema::ResourceInfo;
+use kedge_storage::Durability;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
@@ -51,6 +52,10 @@ impl Strategy for Event {
 
     fn time_to_live(&self) -> Option<u64> {
         Some(SECONDS)
+    }
+
+    fn durability(&self, _old: Option<&Value>, _new: Option<&Value>) -> Durability {
+        Durability::Relaxed
     }
 }
 
