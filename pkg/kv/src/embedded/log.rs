@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Options;
 use super::checkpoint::Checkpointer;
-use super::format::{self, FileKind, HEADER, Header};
+use super::format::{self, FRAME_HEADER, FileKind, HEADER, Header};
 use super::recover::{self, Recovered};
 use crate::error::Error;
 use crate::files::{Files, WriteFile};
@@ -28,6 +28,8 @@ pub(super) struct Log {
     segment: Segment,
     /// Frames at the end of the segment that the operating system does not have yet.
     held: BytesMut,
+    /// One of the frames since the last sync could pass for one that was never written wholly.
+    doubtful: bool,
     segment_limit: u64,
     /// Bytes of zeroes written ahead of the frames.
     room: u64,
@@ -81,6 +83,7 @@ impl Log {
             files: files.clone(),
             segment,
             held: BytesMut::new(),
+            doubtful: false,
             segment_limit: options.segment_bytes,
             room: options.room,
             checkpoint_bytes: options.checkpoint_bytes,
@@ -108,11 +111,12 @@ impl Log {
     pub(super) fn make_room(&mut self, frame: usize) -> Result<(), Error> {
         let segment = &mut self.segment;
         let end = segment.len + frame as u64;
-        if end <= segment.allocated {
+        // A frame without payload may have to follow.
+        if end + FRAME_HEADER as u64 <= segment.allocated {
             return Ok(());
         }
         let room = if frame as u64 >= LARGE_FRAME { PAGE } else { self.room };
-        let allocated = end.next_multiple_of(room.max(1));
+        let allocated = (end + FRAME_HEADER as u64).next_multiple_of(room.max(1));
         let zeroes = vec![0; usize::try_from(allocated - end).unwrap_or_default()];
         match segment.file.write_at(end, &zeroes) {
             Ok(()) => {
@@ -151,15 +155,25 @@ impl Log {
     /// Makes everything durable that was appended or held back.
     pub(super) fn sync(&mut self) -> Result<(), Error> {
         self.hand_over()?;
-        self.segment.sync()
+        self.segment.sync()?;
+        if std::mem::take(&mut self.doubtful) {
+            let mut knowing = BytesMut::new();
+            format::begin_frame(&mut knowing);
+            self.append(&mut knowing)?;
+            self.segment.sync()?;
+        }
+        Ok(())
     }
 
     fn complete(&mut self, frame: &mut BytesMut) {
         let segment = &mut self.segment;
+        let offset = segment.len;
         segment.chain = format::end_frame(frame, segment.chain, segment.durable);
         segment.len += frame.len() as u64;
         segment.allocated = segment.allocated.max(segment.len);
         self.uncovered += frame.len() as u64;
+        // Without payload it says nothing that could be lost.
+        self.doubtful |= frame.len() > FRAME_HEADER && format::looks_unwritten(frame, offset);
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
@@ -190,6 +204,8 @@ impl Log {
             segment.allocated = segment.len;
         }
         segment.sync()?;
+        // What follows knows where this segment ends.
+        self.doubtful = false;
         let (kind, number, chain) = (FileKind::Segment, segment.number + 1, segment.chain);
         let header = Header { kind, number, revision, identity: self.identity, chain };
         self.segment = Segment::create(&*self.files, &self.dir, &header)?;

@@ -168,8 +168,10 @@ impl Driver {
                 continue;
             }
             let len = if self.rng.below(4) == 0 { 1_500 } else { 80 };
-            // Without zeroes, so that no sector of a written value looks unwritten.
-            let value: Vec<u8> = (0..=self.rng.below(len)).map(|_| 1 + self.rng.below(255) as u8).collect();
+            // Now and then with whole sectors of zeroes, which look unwritten.
+            let zero = self.rng.below(6) == 0;
+            let byte = |rng: &mut Rng| if zero { 0 } else { rng.below(256) as u8 };
+            let value: Vec<u8> = (0..=self.rng.below(len)).map(|_| byte(&mut self.rng)).collect();
             let lease = match self.leases.len() {
                 0 => 0,
                 n if self.rng.below(3) == 0 => self.leases[self.rng.below(n as u64) as usize],

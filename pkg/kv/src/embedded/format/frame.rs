@@ -67,7 +67,7 @@ pub(in crate::embedded) enum Step {
 /// What stands at `offset` behind the frame with the check value `previous`.
 pub(in crate::embedded) fn step(data: &[u8], offset: usize, previous: u32) -> Step {
     let rest = data.get(offset..).unwrap_or_default();
-    if rest.iter().take(FRAME_HEADER).all(|byte| *byte == 0) {
+    if is_zero(&rest[..rest.len().min(FRAME_HEADER)]) {
         return Step::End;
     }
     let Some(frame) = frame_header(rest) else { return Step::Damaged("no sound frame header is here") };
@@ -87,7 +87,7 @@ pub(in crate::embedded) fn step(data: &[u8], offset: usize, previous: u32) -> St
 pub(in crate::embedded) fn judge_end(data: &[u8], offset: usize) -> Result<(), &'static str> {
     let rest = data.get(offset..).unwrap_or_default();
     let region = frame_header(rest).map_or(FRAME_HEADER, |frame| FRAME_HEADER + frame.len);
-    if region <= rest.len() && !has_unwritten_sector(data, offset..offset + region) {
+    if rest.get(..region).is_some_and(|frame| !looks_unwritten(frame, offset as u64)) {
         return Err("it was written as a whole and has changed since");
     }
     let magic = MAGIC.to_le_bytes();
@@ -106,19 +106,19 @@ pub(in crate::embedded) fn judge_end(data: &[u8], offset: usize) -> Result<(), &
     Ok(())
 }
 
-fn find(data: &[u8], magic: [u8; 4]) -> Option<usize> {
-    data.windows(4).position(|window| window == magic)
+/// Whether a frame would pass for one that was not written wholly, if it changed: a part of it in one sector is zeroes.
+pub(in crate::embedded) fn looks_unwritten(frame: &[u8], offset: u64) -> bool {
+    // Only where sectors begin matters.
+    let lead = (offset % SECTOR as u64) as usize;
+    let first = (SECTOR - lead).min(frame.len());
+    let (head, rest) = frame.split_at(first);
+    is_zero(head) || rest.chunks(SECTOR).any(is_zero)
 }
 
-/// Whether the part of a region in one of its sectors is all zeroes.
-fn has_unwritten_sector(data: &[u8], region: Range<usize>) -> bool {
-    let mut start = region.start;
-    while start < region.end {
-        let end = ((start / SECTOR + 1) * SECTOR).min(region.end);
-        if data[start..end].iter().all(|byte| *byte == 0) {
-            return true;
-        }
-        start = end;
-    }
-    false
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+fn find(data: &[u8], magic: [u8; 4]) -> Option<usize> {
+    data.windows(4).position(|window| window == magic)
 }

@@ -37,7 +37,8 @@
 //!
 //! What follows the end of the last segment was never promised to anybody, and is cut off when the store is opened. It
 //! must look like it: either a sector of the frame at the end was never written (it is zeroes, or beyond the end of the
-//! file), and no frame behind it knows that this place was durable; or it is damage, which is refused.
+//! file), and no frame behind it knows that this place was durable; or it is damage, which is refused. A frame that has a
+//! sector of zeroes of its own is therefore followed by one without payload, which knows, before it is promised.
 
 mod frame;
 mod record;
@@ -48,7 +49,7 @@ use bytes::{Buf, BufMut};
 
 use crate::error::Error;
 
-pub(super) use frame::{FRAME_HEADER, Step, begin_frame, end_frame, frame_header, judge_end, step};
+pub(super) use frame::{FRAME_HEADER, Step, begin_frame, end_frame, frame_header, judge_end, looks_unwritten, step};
 pub(super) use record::{Change, Record, next_record, put_change, put_record};
 
 pub(super) const FORMAT_VERSION: u32 = 2;

@@ -108,18 +108,28 @@ async fn relaxed_writes_are_synced_together_and_in_time() {
     assert_eq!(files.syncs.load(Ordering::SeqCst), reserved + 2);
 }
 
-/// Copies what is on disk while the store is open, as a power cut leaves it, without the last of it.
-fn power_cut(from: &Path, lose: &str) -> tempfile::TempDir {
+/// Copies what the operating system has while the store is open, as the end of the process leaves it.
+fn killed(from: &Path) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+/// … as a power cut leaves it, without the last of it.
+fn power_cut(from: &Path, lose: &str) -> tempfile::TempDir {
+    let dir = killed(from);
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
         let path = entry.unwrap().path();
         let mut data = std::fs::read(&path).unwrap();
         let frame = data.windows(lose.len()).position(|window| window == lose.as_bytes());
         if let Some(at) = frame {
             let start = data[..at].windows(4).rposition(|window| window == 0x4b56_f5a3u32.to_le_bytes()).unwrap();
             data[start..].fill(0);
+            std::fs::write(&path, data).unwrap();
         }
-        std::fs::write(dir.path().join(path.file_name().unwrap()), data).unwrap();
     }
     dir
 }
@@ -321,9 +331,31 @@ async fn a_deferred_write_that_the_end_of_the_process_lost_leaves_its_revision_u
     commit(&kv, "/a", "1").await;
     kv.txn(deferred(vec![put("/a", "2")])).await.unwrap();
     let shown = kv.txn(deferred(vec![put("/a", "gets lost")])).await.unwrap().revision;
-    let killed = power_cut(dir.path(), "nothing more than what is not there");
+    let killed = killed(dir.path());
     kv.close().await;
     let kv = open(killed.path()).unwrap();
     assert_eq!(value(&kv, "/a").await.unwrap(), "2");
     assert!(commit(&kv, "/a", "3").await > shown);
+}
+
+/// A frame with a sector of zeroes would pass for one that a power cut tore, and be cut off, if a bit in it flipped.
+#[tokio::test]
+async fn damage_to_the_last_write_is_found_even_if_it_holds_zeroes() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = open(dir.path()).unwrap();
+    let value = format!("zeroes:{}", "\0".repeat(2_000));
+    commit(&kv, "/a", &value).await;
+    let killed = killed(dir.path());
+    kv.close().await;
+    let path = only_segment(killed.path());
+    let sound = std::fs::read(&path).unwrap();
+    let at = sound.windows(7).position(|window| window == b"zeroes:").unwrap();
+    for byte in [at - 60, at, at + 500, at + 2_000] {
+        let mut flipped = sound.clone();
+        flipped[byte] ^= 1;
+        std::fs::write(&path, &flipped).unwrap();
+        assert!(matches!(open(killed.path()), Err(Error::Corrupt { .. })), "byte {byte}");
+    }
+    std::fs::write(&path, &sound).unwrap();
+    open(killed.path()).unwrap();
 }
