@@ -180,7 +180,9 @@ impl Writer {
         for waiting in waiting {
             waiting.answer(outcome.as_ref().copied());
         }
-        if let (Ok(()), Some(log)) = (outcome, &mut self.log) {
+        // Not after a failure either, which makes groups empty: no segment may follow what is on disk then.
+        let failed = self.shared.failed.get().is_some();
+        if let (false, Ok(()), Some(log)) = (failed, outcome, &mut self.log) {
             let space = self.guard.space();
             match self.upkeep.checkpoint_when_due(log, space, self.ceiling) {
                 Ok(true) => self.sync_due = None,

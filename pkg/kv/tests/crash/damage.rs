@@ -20,6 +20,7 @@ async fn a_flipped_bit_is_never_served() {
         let seed = seed() * 3_000 + i;
         let mut driver = Driver::new(seed, None);
         driver.live(150).await.unwrap();
+        driver.settle().await;
         // Every other one was not closed in order.
         let image = if i % 2 == 0 { driver.close().await.image() } else { states::all_done(&driver.end()).image() };
         let dir = Path::new("/store");

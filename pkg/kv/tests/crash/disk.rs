@@ -119,6 +119,7 @@ struct State {
     ignored: Option<SyncSite>,
     fault: Option<Fault>,
     calls: usize,
+    failed: bool,
     dead: bool,
     /// The last change of the directory that was not synced.
     changed: Option<SyncSite>,
@@ -144,6 +145,7 @@ impl Disk {
         let mut state = self.0.lock();
         state.fault = fault;
         state.calls = 0;
+        state.failed = false;
         state.dead = false;
         state.changed = None;
         state.fresh.clear();
@@ -168,6 +170,11 @@ impl Disk {
         self.0.lock().live.clone()
     }
 
+    /// Whether a call has failed since the fault was set.
+    pub fn has_failed(&self) -> bool {
+        self.0.lock().failed
+    }
+
     pub fn calls(&self) -> usize {
         self.0.lock().calls
     }
@@ -182,14 +189,16 @@ impl State {
         if self.dead {
             return Err(killed());
         }
-        match self.fault {
-            Some(Fault::KilledAt(at)) if call >= at => self.dead = true,
-            Some(Fault::KilledBefore(at)) if site == Some(at) => self.dead = true,
-            Some(Fault::FailsAt(at, kind)) if call == at => return Err(kind.into()),
-            Some(Fault::FailsFrom(at, kind)) if call >= at => return Err(kind.into()),
+        let err = match self.fault {
+            Some(Fault::KilledAt(at)) if call >= at => killed(),
+            Some(Fault::KilledBefore(at)) if site == Some(at) => killed(),
+            Some(Fault::FailsAt(at, kind)) if call == at => kind.into(),
+            Some(Fault::FailsFrom(at, kind)) if call >= at => kind.into(),
             _ => return Ok(()),
-        }
-        Err(killed())
+        };
+        self.dead |= matches!(self.fault, Some(Fault::KilledAt(_) | Fault::KilledBefore(_)));
+        self.failed = true;
+        Err(err)
     }
 
     fn done(&mut self, done: Done) {

@@ -120,6 +120,9 @@ impl Driver {
                 0..4 => {
                     kv.close().await;
                     self.kv = None;
+                    if self.disk.has_failed() {
+                        self.deferred_may_be_lost();
+                    }
                     self.open().await?;
                     self.disk.mark(Mark::Promised(self.model.last()));
                 }
@@ -275,10 +278,20 @@ impl Driver {
     pub async fn restart(&mut self) -> Result<(), Error> {
         self.kv = None;
         self.disk.set_fault(None);
-        let deferred = std::mem::take(&mut self.deferred).into_iter().map(|(_, txn)| txn);
-        self.unknown.splice(0..0, deferred);
+        self.deferred_may_be_lost();
         self.unknown.push(Txn::default());
         self.open().await
+    }
+
+    fn deferred_may_be_lost(&mut self) {
+        let deferred = std::mem::take(&mut self.deferred).into_iter().map(|(_, txn)| txn);
+        self.unknown.splice(0..0, deferred);
+    }
+
+    /// Writes something that takes along all that was not durable.
+    pub async fn settle(&mut self) {
+        let txn = Txn { durability: Durability::Synced, ..self.txn() };
+        self.commit(vec![txn]).await.unwrap();
     }
 
     /// Ends the life without closing the store in order.
