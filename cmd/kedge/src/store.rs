@@ -34,7 +34,7 @@ pub fn reset(flags: &ServerFlags, snapshot: &Path) -> anyhow::Result<ExitCode> {
         "--cluster-reset is for the embedded store; an etcd of your own is restored with its own tools"
     );
     let restored = commands::restore(&flags.data_dir(), snapshot)?;
-    println!("restored {} keys at revision {}", restored.keys, restored.revision);
+    println!("restored {} keys of revision {}; revisions go on at {}", restored.keys, restored.revision, restored.next);
     if let Some(previous) = restored.previous {
         println!("what was there before is in {}", previous.display());
     }

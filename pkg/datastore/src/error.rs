@@ -11,6 +11,8 @@ pub enum Error {
     Snapshot { path: PathBuf, source: kedge_snapshot::Error },
     #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("there is no store at {0}")]
+    NoStore(PathBuf),
     #[error("there is no snapshot {name:?} in {dir}; `kedge etcd-snapshot ls` lists them")]
     NoSnapshot { name: String, dir: PathBuf },
     #[error("a snapshot's name must be a file name, not {0:?}")]

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kedge_kv::files::{Files as _, RealFiles};
 use kedge_kv::{KeyRange, KeyValue, Kv, Op, Txn};
 use kedge_snapshot::State;
 
@@ -17,7 +16,8 @@ use crate::Progress;
 use crate::capture::capture;
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::restore::{finish_interrupted, read_offline, replace};
+use crate::place::Place;
+use crate::restore::contents;
 
 /// Where a migration says that it has not ended.
 const MARKER: &[u8] = b"/kedge/migration";
@@ -57,12 +57,11 @@ pub async fn migrate(
 ) -> Result<Migrated, Error> {
     match direction {
         Direction::ToEtcd(etcd) => {
-            finish_interrupted(layout)?;
-            let lock = RealFiles.lock(&layout.store())?;
-            let mut state = read_offline(layout)?;
+            let place = Place::of_store(layout)?;
+            let mut state = place.read()?.unwrap_or_default();
             state.kvs.retain(|kv| kv.key != IDENTITY);
             let migrated = to_etcd(&state, etcd, etcd_name, progress).await;
-            drop(lock);
+            drop(place);
             migrated
         }
         Direction::FromEtcd(etcd) => from_etcd(layout, etcd, etcd_name, now, progress).await,
@@ -85,8 +84,8 @@ async fn from_etcd(
     progress: &mut Progress<'_>,
 ) -> Result<Migrated, Error> {
     refuse_unfinished(etcd, name).await?;
-    finish_interrupted(layout)?;
-    let there = if layout.store().exists() { read_offline(layout)?.kvs } else { Vec::new() };
+    let place = Place::take(layout)?;
+    let there = place.read()?.unwrap_or_default().kvs;
     let state = capture(etcd, progress).await?;
     let keys = state.kvs.len();
     if let Some(first) = there.first() {
@@ -104,8 +103,10 @@ async fn from_etcd(
     if difference(&state.kvs, &again.kvs).is_some() || again.revision != state.revision {
         return Err(Error::Changing);
     }
-    replace(layout, state.clone(), now, progress)?;
-    let written = read_offline(layout)?;
+    progress("keys written", 0, Some(keys));
+    place.replace(&contents(state.clone()), 0, true, now)?;
+    progress("keys written", keys, Some(keys));
+    let written = place.read()?.unwrap_or_default();
     if let Some(differs) = difference(&state.kvs, &written.kvs) {
         return Err(Error::Differs { target: "the embedded store".into(), key: differs });
     }
