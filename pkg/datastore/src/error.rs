@@ -15,6 +15,10 @@ pub enum Error {
     NoStore(PathBuf),
     #[error("there is no snapshot {name:?} in {dir}; `kedge etcd-snapshot ls` lists them")]
     NoSnapshot { name: String, dir: PathBuf },
+    #[error(
+        "a snapshot needs about {needed} MiB and {free} MiB are free on the file system of {dir}, of which {spared} MiB are kept for the store; make room, or choose another place with --etcd-snapshot-dir"
+    )]
+    NoSpace { dir: PathBuf, needed: u64, free: u64, spared: u64 },
     #[error("a snapshot's name must be a file name, not {0:?}")]
     Name(String),
     #[error("{0} is no etcd; give https://host:2379")]

@@ -1,10 +1,13 @@
 //! The directory of snapshots.
 
 use std::fs::File;
+use std::io::Seek as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use kedge_kv::Embedded;
+use kedge_kv::files::{Files as _, RealFiles};
+use kedge_kv::{Embedded, LOW_SPACE};
 use kedge_snapshot::State;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -21,6 +24,8 @@ pub struct Snapshots {
     dir: PathBuf,
     /// Part of the names, so that snapshots of several servers can be kept in one place.
     node: String,
+    /// Bytes of the file system that are left to others: the store refuses writes below that.
+    spared: u64,
 }
 
 /// A snapshot that is there.
@@ -40,13 +45,26 @@ pub const SCHEDULED: &str = "etcd-snapshot";
 pub const ON_DEMAND: &str = "on-demand";
 /// The ending of a snapshot under way.
 const PARTIAL: &str = ".part";
+/// Bytes of a snapshot that a key takes beside itself and its value.
+const ELEMENT: usize = 80;
+/// Bytes of a page.
+const PAGE: u64 = 4_096;
+/// Bytes of the pages that every snapshot has.
+const AROUND: u64 = 64 << 10;
 /// Seconds after which nobody writes to one any more.
 const ABANDONED: i64 = 3_600;
 
 impl Snapshots {
     /// The snapshots of a node in a directory.
     pub fn new(dir: PathBuf, node: &str) -> Self {
-        Self { dir, node: node.to_owned() }
+        Self { dir, node: node.to_owned(), spared: LOW_SPACE }
+    }
+
+    /// Those in another directory, or of another node.
+    #[must_use]
+    pub fn in_place(&self, dir: Option<PathBuf>, node: Option<String>) -> Self {
+        let (dir, node) = (dir.unwrap_or_else(|| self.dir.clone()), node.unwrap_or_else(|| self.node.clone()));
+        Self { dir, node, spared: self.spared }
     }
 
     /// The directory.
@@ -54,10 +72,11 @@ impl Snapshots {
         &self.dir
     }
 
-    /// Saves a store as `<name>-<node>-<seconds since 1970>`, while writes go on.
+    /// Saves a store as `<name>-<node>-<seconds since 1970>`, while writes go on. Of several within a second the later ones
+    /// are named for the seconds that follow.
     ///
     /// # Errors
-    /// When the store cannot be read or the file not written; then nothing is left of it.
+    /// When the store cannot be read, the file not written, or there is too little space; then nothing is left of it.
     pub async fn save(
         &self,
         store: &Store,
@@ -110,14 +129,17 @@ impl Snapshots {
     /// As [`Snapshots::save`].
     pub fn anonymous(&self, engine: &Embedded, name: &str) -> Result<(File, u64), Error> {
         create_dir(&self.dir)?;
+        let state = state(engine.contents());
+        self.check_space(&state)?;
         let path = self.dir.join(format!("{name}{PARTIAL}"));
-        let fail = |source| Error::Snapshot { path: path.clone(), source };
-        let written = kedge_snapshot::write(&path, &state(engine.contents()), &mut |_| {});
-        let opened = File::open(&path);
-        // Whatever came of it, nobody shall find it.
+        let file = create_file(&path).map_err(|e| Error::io("create", &path, e))?;
+        // From the start nobody shall find it; a process that is killed leaves nothing either.
         std::fs::remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
-        let summary = written.map_err(fail)?;
-        Ok((opened.map_err(|e| Error::io("open", &path, e))?, summary.size))
+        let mut reader = file.try_clone().map_err(|e| Error::io("open", &path, e))?;
+        let written = kedge_snapshot::write_to(file, &path, &state, &mut |_| {});
+        let summary = written.map_err(|source| Error::Snapshot { path: path.clone(), source })?;
+        reader.rewind().map_err(|e| Error::io("read", &path, e))?;
+        Ok((reader, summary.size))
     }
 
     fn write(
@@ -127,22 +149,51 @@ impl Snapshots {
         now: Timestamp,
         progress: &mut dyn FnMut(usize),
     ) -> Result<Saved, Error> {
+        check_name(&self.node)?;
         create_dir(&self.dir)?;
-        let name = format!("{name}-{}-{}", self.node, now.as_second());
-        let path = self.dir.join(&name);
-        let partial = self.dir.join(format!("{name}{PARTIAL}"));
         self.sweep(now)?;
-        let summary = match kedge_snapshot::write(&partial, state, progress) {
-            Ok(summary) => summary,
-            Err(source) => {
-                // Half a file is of no use; that it cannot be removed either changes nothing.
-                let _ = std::fs::remove_file(&partial);
-                return Err(Error::Snapshot { path, source });
-            }
-        };
-        std::fs::rename(&partial, &path).map_err(|e| Error::io("rename", &partial, e))?;
+        self.check_space(state)?;
+        let Reserved { file, partial, name, created } = self.reserve(name, now)?;
+        let path = self.dir.join(&name);
+        // Half a file is of no use; that it cannot be removed either changes nothing.
+        let give_up = || drop(std::fs::remove_file(&partial));
+        let summary = kedge_snapshot::write_to(file, &partial, state, progress).map_err(|source| {
+            give_up();
+            Error::Snapshot { path: path.clone(), source }
+        })?;
+        std::fs::rename(&partial, &path).map_err(|e| {
+            give_up();
+            Error::io("rename", &partial, e)
+        })?;
         std::fs::File::open(&self.dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("sync", &self.dir, e))?;
-        Ok(Saved { name, path, size: summary.size, created: now.as_second() })
+        Ok(Saved { name, path, size: summary.size, created })
+    }
+
+    /// A name that no other snapshot has or is about to get, also not one that another process writes.
+    fn reserve(&self, name: &str, now: Timestamp) -> Result<Reserved, Error> {
+        let mut created = now.as_second();
+        loop {
+            let name = format!("{name}-{}-{created}", self.node);
+            let partial = self.dir.join(format!("{name}{PARTIAL}"));
+            let fail = |e| Error::io("create", &partial, e);
+            match create_file(&partial) {
+                Ok(file) if !self.dir.join(&name).exists() => return Ok(Reserved { file, partial, name, created }),
+                Ok(_) => std::fs::remove_file(&partial).map_err(|e| Error::io("remove", &partial, e))?,
+                Err(err) if err.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(err) => return Err(fail(err)),
+            }
+            created += 1;
+        }
+    }
+
+    /// Refuses what would leave the file system too little.
+    fn check_space(&self, state: &State) -> Result<(), Error> {
+        let needed = estimate(state);
+        let free = RealFiles.free_space(&self.dir).map_err(|e| Error::io("tell the free space of", &self.dir, e))?;
+        if free.saturating_sub(needed) >= self.spared {
+            return Ok(());
+        }
+        Err(Error::NoSpace { dir: self.dir.clone(), needed: needed >> 20, free: free >> 20, spared: self.spared >> 20 })
     }
 
     /// Removes what attempts that were cut off have left: nobody else ever would, and each may be as large as the store.
@@ -225,6 +276,24 @@ impl Snapshots {
     }
 }
 
+/// A snapshot that is about to be written.
+struct Reserved {
+    file: File,
+    partial: PathBuf,
+    name: String,
+    created: i64,
+}
+
+/// About how many bytes a snapshot takes: keys fill pages, and what finds no room on one begins the next.
+fn estimate(state: &State) -> u64 {
+    let element = |kv: &kedge_kv::KeyValue| match (kv.key.len() + kv.value.len() + ELEMENT) as u64 {
+        size if size > PAGE => size.next_multiple_of(PAGE),
+        size => PAGE / (PAGE / size),
+    };
+    let held: u64 = state.kvs.iter().map(element).sum();
+    held + held / 16 + AROUND
+}
+
 /// A name must not lead out of the directory.
 fn check_name(name: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -239,6 +308,11 @@ fn created(name: &str) -> Option<i64> {
 fn modified(meta: &std::fs::Metadata) -> Option<i64> {
     let since = meta.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
+}
+
+/// A new file that only this user can read; it must not exist.
+fn create_file(path: &Path) -> std::io::Result<File> {
+    File::options().create_new(true).read(true).write(true).mode(0o600).open(path)
 }
 
 fn create_dir(dir: &Path) -> Result<(), Error> {
@@ -279,6 +353,110 @@ mod tests {
         assert!(matches!(snapshots.delete(&["../x".into()]), Err(Error::Name(_))));
         assert!(matches!(snapshots.delete(&["x".into()]), Err(Error::NoSnapshot { .. })));
         assert_eq!(snapshots.list().unwrap(), []);
+    }
+
+    /// What is in the directory, sorted.
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> = entries.collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn every_snapshot_has_a_name_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), "n1");
+        let now = Timestamp::from_second(modified(&dir.path().metadata().unwrap()).unwrap()).unwrap();
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let snapshots = snapshots.clone();
+                std::thread::spawn(move || snapshots.write(&State::default(), ON_DEMAND, now, &mut |_| {}).unwrap())
+            })
+            .collect();
+        let mut saved: Vec<Saved> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        saved.sort_by_key(|saved| saved.created);
+        assert_eq!(saved, snapshots.list().unwrap());
+        assert_eq!(saved.len(), 4);
+        // Another process is at it: its file is left alone, and so is the snapshot that it becomes.
+        let next = now.as_second() + 100;
+        let theirs = format!("on-demand-n1-{next}{PARTIAL}");
+        touch(dir.path(), &theirs);
+        let ours =
+            snapshots.write(&State::default(), ON_DEMAND, Timestamp::from_second(next).unwrap(), &mut |_| {}).unwrap();
+        assert_eq!(ours.created, next + 1);
+        assert_eq!(std::fs::read_to_string(dir.path().join(theirs)).unwrap(), "x");
+    }
+
+    #[test]
+    fn a_snapshot_leaves_the_store_its_space() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut snapshots = Snapshots::new(dir.path().to_owned(), "n1");
+        snapshots.spared = RealFiles.free_space(dir.path()).unwrap() + (1 << 30);
+        let now = Timestamp::from_second(5).unwrap();
+        let refused = snapshots.write(&State::default(), ON_DEMAND, now, &mut |_| {}).unwrap_err();
+        assert!(matches!(refused, Error::NoSpace { .. }), "{refused}");
+        let engine = Embedded::memory(kedge_base::system_clock()).unwrap();
+        assert!(matches!(snapshots.anonymous(&engine, "x"), Err(Error::NoSpace { .. })));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_file_for_a_stream_is_never_found_and_takes_nobodys_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), "n1");
+        let engine = Embedded::memory(kedge_base::system_clock()).unwrap();
+        let (mut file, size) = snapshots.anonymous(&engine, "x").unwrap();
+        assert!(names(dir.path()).is_empty());
+        let mut read = Vec::new();
+        std::io::Read::read_to_end(&mut file, &mut read).unwrap();
+        assert_eq!(read.len() as u64, size);
+        touch(dir.path(), "y.part");
+        assert!(snapshots.anonymous(&engine, "y").is_err());
+        assert_eq!(names(dir.path()), ["y.part"]);
+    }
+
+    #[test]
+    fn the_size_of_a_snapshot_is_known_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().to_owned(), "n1");
+        for (count, size) in [(0, 0), (3_000, 10), (2_000, 2_500), (300, 20_000), (3, 1 << 20)] {
+            let kv = |i: u64| kedge_kv::KeyValue {
+                key: format!("/registry/pods/default/pod-{i:06}").into(),
+                value: vec![b'x'; size].into(),
+                create_revision: i + 2,
+                mod_revision: i + 2,
+                version: 1,
+                lease: 0,
+            };
+            let state = State { revision: count + 2, kvs: (0..count).map(kv).collect(), leases: Vec::new() };
+            let saved = snapshots.write(&state, ON_DEMAND, Timestamp::from_second(9).unwrap(), &mut |_| {}).unwrap();
+            let estimated = estimate(&state);
+            assert!(saved.size <= estimated, "{count} of {size} bytes: {} > {estimated}", saved.size);
+            assert!(
+                estimated <= saved.size * 3 / 2 + 2 * AROUND,
+                "{count} of {size} bytes: {} ≪ {estimated}",
+                saved.size
+            );
+        }
+    }
+
+    #[test]
+    fn a_node_does_not_lead_out_of_the_directory_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::new(dir.path().join("s"), "n1").in_place(None, Some("../n1".into()));
+        let refused = snapshots.write(&State::default(), ON_DEMAND, Timestamp::UNIX_EPOCH, &mut |_| {});
+        assert!(matches!(refused, Err(Error::Name(_))));
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn where_no_store_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let (snapshots, layout) = (Snapshots::new(dir.path().join("s"), "n1"), Layout::new(&dir.path().join("data")));
+        let refused = snapshots.save_offline(&layout, ON_DEMAND, Timestamp::UNIX_EPOCH, &mut |_, _, _| {}).unwrap_err();
+        assert_eq!(refused.to_string(), format!("there is no store at {}", layout.store().display()));
+        assert!(names(dir.path()).is_empty());
     }
 
     #[test]
