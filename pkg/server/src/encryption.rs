@@ -84,7 +84,7 @@ const STAGE: &str = "kedge.io/stage";
 
 impl File {
     fn new() -> Self {
-        Self { keys: vec![new_key("aesgcmkey")], enabled: true, stage: Stage::Start }
+        Self { keys: vec![new_key()], enabled: true, stage: Stage::Start }
     }
 
     /// As upstream reads it; the stage is kept in the metadata, which upstream ignores.
@@ -124,8 +124,9 @@ impl File {
     }
 }
 
-fn new_key(name: &str) -> (String, String) {
-    (name.to_owned(), STANDARD.encode(random::bytes::<32>()))
+/// A key with a name of its own: stored values name their key, and one that is gone must not be taken for another.
+fn new_key() -> (String, String) {
+    (format!("aesgcmkey-{}", random::name_suffix(10)), STANDARD.encode(random::bytes::<32>()))
 }
 
 /// Where the configuration of a data directory is.
@@ -304,19 +305,12 @@ impl SecretsEncryption {
                 ));
             }
             Action::Enable if file.keys.is_empty() => {
-                file.keys = vec![new_key("aesgcmkey")];
+                file.keys = vec![new_key()];
                 file.enabled = true;
             }
             Action::Enable => file.enabled = true,
             Action::Disable => file.enabled = false,
-            Action::RotateKeys => {
-                let stamp = self.clock.now().as_second();
-                let mut name = format!("aesgcmkey-{stamp}");
-                if file.keys.iter().any(|(known, _)| *known == name) {
-                    name = format!("{name}-{}", random::name_suffix(5));
-                }
-                file.keys.insert(0, new_key(&name));
-            }
+            Action::RotateKeys => file.keys.insert(0, new_key()),
         }
         file.stage = Stage::ReencryptActive;
         self.publish(base.as_ref(), &file).await?;
@@ -415,7 +409,8 @@ mod tests {
         assert!(encryption.change(Action::RotateKeys).await.is_err());
         let on = encryption.change(Action::Enable).await.unwrap();
         assert_eq!((on.status.as_str(), on.keys.len()), ("Enabled", 1));
-        assert!(stored(&kv).await.starts_with(b"k8s:enc:aesgcm:v1:aesgcmkey:"));
+        let prefix = format!("k8s:enc:aesgcm:v1:{}:", on.keys[0]);
+        assert!(stored(&kv).await.starts_with(prefix.as_bytes()));
         let rotated = encryption.change(Action::RotateKeys).await.unwrap();
         assert_ne!(rotated.keys, on.keys);
         let prefix = format!("k8s:enc:aesgcm:v1:{}:", rotated.keys[0]);
@@ -425,6 +420,19 @@ mod tests {
         // What was turned off is off at the next start, and can be read.
         let text = at_start(&path_of(dir.path()), None, false).unwrap().unwrap();
         assert!(!super::encryption(&path_of(dir.path()), Some(&text)).unwrap().seals("secrets"));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_gone_leaves_its_name_to_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_, encryption) = with_a_secret(dir.path()).await;
+        let mut names = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            names.extend(encryption.change(Action::Enable).await.unwrap().keys);
+            encryption.change(Action::Disable).await.unwrap();
+        }
+        names.extend(File::new().keys.into_iter().map(|(name, _)| name));
+        assert_eq!(names.len(), 4);
     }
 
     #[tokio::test]
@@ -472,7 +480,7 @@ mod tests {
         assert_eq!(rotated.keys.len(), 2);
         // A change that is based on what is no longer there is refused.
         let stale = one.file.lock().await.clone();
-        let lost = File { keys: vec![new_key("other")], enabled: true, stage: Stage::ReencryptActive };
+        let lost = File { keys: vec![new_key()], enabled: true, stage: Stage::ReencryptActive };
         let refused = one.publish(stale.as_ref(), &lost).await.unwrap_err().to_string();
         assert!(refused.contains("another server"), "{refused}");
         let (shared, _) = identity::load(&*kv, &token).await.unwrap().unwrap();
