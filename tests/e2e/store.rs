@@ -70,11 +70,89 @@ fn a_snapshot_opens_in_etcd_and_one_of_etcd_opens_here() {
         assert_eq!(writer_names(&cluster, "after"), 0, "{snapshot}");
         let restored = cluster.ok(&["get", "configmap", "before", "-o", "jsonpath={.metadata.resourceVersion}"]);
         assert_eq!(restored, version, "{snapshot}");
+        // Who watches from before the restore is told to list again.
+        let watch = format!("/api/v1/configmaps?watch=1&timeoutSeconds=5&resourceVersion={version}");
+        let watched = cluster.kubectl(&["get", "--raw", &watch]);
+        let told = [&watched.stdout[..], &watched.stderr].concat();
+        assert!(String::from_utf8_lossy(&told).contains("too old"), "{watched:?}");
         cluster.stop();
     }
     let left = std::fs::read_dir(cluster.data_dir().join("server/db")).unwrap();
     let old = left.filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("kv.old-")).count();
     assert!(old >= 1, "what was there before is kept");
+}
+
+/// What was read after the snapshot and written back after the restore is of a time that has been undone.
+#[test]
+fn nothing_of_a_time_that_a_restore_has_undone_comes_back() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "configmap", "c", "--from-literal=is=saved"]);
+    let saved = cluster.kedge(&["etcd-snapshot", "save"]);
+    let path = saved.split_whitespace().last().unwrap().to_owned();
+    let set = |cluster: &TestCluster, to: &str| {
+        cluster.ok(&["patch", "configmap", "c", "-p", &format!("{{\"data\":{{\"is\":\"{to}\"}}}}")]);
+        let version = cluster.ok(&["get", "configmap", "c", "-o", "jsonpath={.metadata.resourceVersion}"]);
+        version.parse::<u64>().unwrap()
+    };
+    let undone: Vec<u64> = ["1", "2", "3", "4", "5"].iter().map(|to| set(&cluster, to)).collect();
+    let stale = cluster.json(&["configmap", "c"]);
+    let refused = cluster.kedge_server_output(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("in use"), "{refused:?}");
+    assert!(!cluster.data_dir().join("server/db/kv.new").exists());
+    cluster.stop();
+    cluster.kedge_server(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
+    cluster.start();
+    let stale = cluster.file("stale.json", &stale.to_string());
+    let refused = cluster.fails(&["replace", "-f", &stale.to_string_lossy()]);
+    assert!(refused.contains("Conflict"), "{refused}");
+    let now = set(&cluster, "6");
+    assert!(now > undone[4] + 900_000_000, "{now} may have been given out before: {undone:?}");
+    let refused = cluster.fails(&["replace", "-f", &stale.to_string_lossy()]);
+    assert!(refused.contains("Conflict"), "{refused}");
+}
+
+#[test]
+fn snapshots_go_where_the_flags_and_the_configuration_file_say() {
+    let cluster = TestCluster::control_plane();
+    let own = cluster.data_dir().join("server/db/snapshots");
+    let elsewhere = cluster.data_dir().join("elsewhere");
+    let there = elsewhere.to_string_lossy().into_owned();
+    let data_dir = cluster.data_dir().to_string_lossy().into_owned();
+    let saved = |args: &[&str]| {
+        let out = cluster.kedge(&[&["etcd-snapshot", "save"], args].concat());
+        std::path::PathBuf::from(out.split_whitespace().last().unwrap())
+    };
+    let path = saved(&["--dir", &there, "--node-name", "other"]);
+    assert!(path.starts_with(&elsewhere) && path.to_string_lossy().contains("/on-demand-other-"), "{path:?}");
+    assert!(path.exists() && !own.exists());
+    assert!(saved(&[]).starts_with(&own));
+    // The file says what the server's file says; a data directory of the command line is another matter.
+    let config = format!("data-dir: {data_dir}\netcd-snapshot-dir: {there}\nhttps-listen-port: 1\n");
+    let config = cluster.file("config.yaml", &config).to_string_lossy().into_owned();
+    let kedge = |args: &[&str]| {
+        let mut command = std::process::Command::new(binary());
+        let out = command.args(["etcd-snapshot", "--config", &config]).args(args).output().unwrap();
+        assert!(out.status.success(), "{out:?}");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let by_file = kedge(&["save", "--name", "by-file"]);
+    assert!(by_file.contains(&format!("{there}/by-file-")), "{by_file}");
+    let listed = kedge(&["ls"]);
+    assert!(listed.contains("on-demand-other-") && listed.contains("by-file-"), "{listed}");
+    let name = listed.split_whitespace().find(|word| word.starts_with("by-file-")).unwrap();
+    kedge(&["delete", name]);
+    assert!(!kedge(&["ls"]).contains("by-file-"));
+    // Saves at the same time are that many snapshots.
+    let before = std::fs::read_dir(&own).unwrap().count();
+    let saves: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = std::process::Command::new(binary());
+            command.args(["etcd-snapshot", "save", "--data-dir", &data_dir]).stdout(std::process::Stdio::null());
+            command.stderr(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    saves.into_iter().for_each(|mut save| assert!(save.wait().unwrap().success()));
+    assert_eq!(std::fs::read_dir(&own).unwrap().count(), before + 4);
 }
 
 fn writer_names(cluster: &TestCluster, name: &str) -> usize {
@@ -93,10 +171,10 @@ fn a_damaged_snapshot_is_refused_and_changes_nothing() {
     bytes[middle] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let refused = cluster.kedge_server_output(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("checksum"), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("in use"), "{refused:?}");
     cluster.stop();
     let refused = cluster.kedge_server_output(&["--cluster-reset", "--cluster-reset-restore-path", &path]);
-    assert!(!refused.status.success());
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("checksum"), "{refused:?}");
     cluster.start();
     assert_eq!(writer_names(&cluster, "kept"), 1);
 }
@@ -135,6 +213,50 @@ fn everything_moves_to_an_etcd_and_back() {
     cluster.start();
     let names: BTreeSet<&str> = BTreeSet::from(["one", "two", "three"]);
     names.iter().for_each(|name| assert_eq!(writer_names(&cluster, name), 1, "{name}"));
+}
+
+/// Secrets stay readable wherever the store goes, for whoever has the cluster's token.
+#[test]
+fn encryption_keys_move_with_the_store() {
+    let mut first = TestCluster::control_plane_with(&["--token", "a-token", "--secrets-encryption"]);
+    first.ok(&["create", "secret", "generic", "s", "--from-literal=password=geheim"]);
+    let etcd = Etcd::one();
+    let there = etcd.endpoints();
+    let migrate = |cluster: &TestCluster, direction: &str, args: &[&str]| {
+        cluster.kedge_output(&[&["store", "migrate", direction, "--datastore-endpoint", &there], args].concat())
+    };
+    first.stop();
+    let moved = migrate(&first, "embedded-to-etcd", &[]);
+    assert!(moved.status.success(), "{moved:?}");
+    // A server that knows nothing but the token; its directory is not that of the first one.
+    let mut second = TestCluster::control_plane_with(&["--datastore-endpoint", &there, "--token", "a-token"]);
+    let read = |cluster: &TestCluster| cluster.ok(&["get", "secret", "s", "-o", "jsonpath={.data.password}"]);
+    assert_eq!(read(&second), "Z2VoZWlt");
+
+    let mut third = TestCluster::control_plane_with(&["--datastore-endpoint", "memory://"]);
+    third.stop();
+    std::fs::remove_dir_all(third.data_dir()).unwrap();
+    let used = migrate(&third, "etcd-to-embedded", &["--token", "a-token"]);
+    assert!(String::from_utf8_lossy(&used.stderr).contains("is in use by"), "{used:?}");
+    assert!(second.stop());
+    let refused = migrate(&third, "etcd-to-embedded", &[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("--token"), "{refused:?}");
+    let refused = migrate(&third, "etcd-to-embedded", &["--token", "another"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("another token"), "{refused:?}");
+    // Run again after the etcd has changed, it starts over: no server has used what it had written.
+    for name in ["one", "two"] {
+        etcd.etcdctl(&["put", &format!("/registry/x/{name}"), "x"]);
+        let moved = migrate(&third, "etcd-to-embedded", &["--token", "a-token"]);
+        assert!(moved.status.success(), "{moved:?}");
+    }
+    etcd.etcdctl(&["del", "--prefix", "/registry/x/"]);
+    assert!(migrate(&third, "etcd-to-embedded", &[]).status.success());
+    drop(etcd);
+    third.set_flags(&["--disable-agent"]);
+    third.start();
+    assert_eq!(read(&third), "Z2VoZWlt");
+    let authority = |cluster: &TestCluster| std::fs::read(cluster.data_dir().join("server/tls/server-ca.crt")).unwrap();
+    assert_eq!(authority(&first), authority(&third));
 }
 
 #[test]
@@ -255,6 +377,7 @@ fn wrong_endpoints_and_tokens_are_named() {
     assert!(fails(&["--etcd-listen", "http://127.0.0.1:2379"]).contains("--etcd-listen"));
     assert!(fails(&["--token", "two words"]).contains("token cannot be used"));
     assert!(fails(&["--etcd-snapshot-schedule-cron", "nonsense"]).contains("--etcd-snapshot-schedule-cron"));
+    assert!(fails(&["--etcd-snapshot-schedule-cron", "0 0 31 2 *"]).contains("names no time that will come"));
     let gone = fails(&["--datastore-endpoint", "http://127.0.0.1:1"]);
     assert!(gone.contains("etcd is unavailable"), "{gone}");
 }

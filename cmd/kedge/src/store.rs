@@ -1,6 +1,6 @@
 //! The commands about the store: flags in, text out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -44,12 +44,13 @@ pub fn reset(flags: &ServerFlags, snapshot: &Path) -> anyhow::Result<ExitCode> {
 
 /// `kedge etcd-snapshot`.
 pub async fn snapshot(flags: EtcdSnapshotFlags) -> anyhow::Result<ExitCode> {
-    let data_dir = flags.data_dir.path();
+    let absolute = |dir: &PathBuf| std::path::absolute(dir).context("cannot tell what --etcd-snapshot-dir is here");
     let command = SnapshotCommand {
-        kubeconfig: flags.server.path(&data_dir),
-        data_dir,
-        dir: flags.etcd_snapshot_dir,
-        node: flags.node_name.unwrap_or_else(host::name),
+        kubeconfig: flags.server.kubeconfig,
+        data_dir: flags.data_dir.path(),
+        dir: flags.etcd_snapshot_dir.as_ref().map(absolute).transpose()?,
+        node: flags.node_name,
+        host: host::name(),
     };
     let snapshots = command.snapshots();
     match flags.command {
@@ -75,7 +76,8 @@ pub async fn snapshot(flags: EtcdSnapshotFlags) -> anyhow::Result<ExitCode> {
 
 /// `kedge secrets-encrypt`.
 pub async fn encryption(flags: SecretsEncryptFlags) -> anyhow::Result<ExitCode> {
-    let kubeconfig = flags.server.path(&flags.data_dir.path());
+    let data_dir = flags.data_dir.path();
+    let kubeconfig = flags.server.kubeconfig.unwrap_or_else(|| commands::own_kubeconfig(&data_dir));
     let (action, json) = match flags.command {
         SecretsEncryptCommand::Status { output } => (None, output == "json"),
         SecretsEncryptCommand::Enable => (Some(Action::Enable), false),

@@ -30,19 +30,26 @@ pub enum ConfigFileError {
     Value { path: PathBuf, key: String, expected: &'static str },
 }
 
+/// The commands beside the server that work on its data, so that they find it where the server has it. They heed the keys
+/// that are flags of theirs, too.
+const FOLLOWERS: [&str; 3] = ["etcd-snapshot", "secrets-encrypt", "store"];
+/// Whose flags the keys are.
+const SERVER: &str = "server";
+
 /// The command line with the keys of the configuration files put in: `config.yaml`, then `config.yaml.d/*.yaml` in
 /// order. A later file replaces what an earlier one said, or adds to it with a key that ends in `+`.
 ///
 /// # Errors
 /// When a file cannot be read or says something that no flag says.
 pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigFileError> {
-    let Some(command) = args.get(1).and_then(|a| a.to_str()).filter(|c| *c == "server").map(str::to_owned) else {
+    let heeds = |command: &&str| *command == SERVER || FOLLOWERS.contains(command);
+    let Some(command) = args.get(1).and_then(|a| a.to_str()).filter(heeds).map(str::to_owned) else {
         return Ok(args);
     };
     let (path, named) = config_path(&args);
     let mut settings: Vec<(String, Vec<String>)> = Vec::new();
     for file in files(&path, named)? {
-        for (key, values) in read(&file, &command)? {
+        for (key, values) in read(&file, SERVER)? {
             let (name, adds) = key.strip_suffix('+').map_or((key.as_str(), false), |name| (name, true));
             match settings.iter_mut().find(|(k, _)| k == name) {
                 Some((_, old)) if adds => old.extend(values),
@@ -51,10 +58,14 @@ pub fn expand(args: Vec<OsString>) -> Result<Vec<OsString>, ConfigFileError> {
             }
         }
     }
+    let known = known_flags(&command);
     let given: Vec<String> = args.iter().filter_map(|a| a.to_str()).filter_map(long_name).collect();
     let mut out: Vec<OsString> = args[..2].to_vec();
-    for (key, values) in settings.iter().filter(|(key, _)| !given.contains(key)) {
-        out.extend(values.iter().map(|value| OsString::from(format!("--{key}={value}"))));
+    for (key, values) in &settings {
+        let Some(flag) = known.iter().find(|flag| flag[0] == *key) else { continue };
+        if !flag.iter().any(|name| given.contains(name)) {
+            out.extend(values.iter().map(|value| OsString::from(format!("--{key}={value}"))));
+        }
     }
     out.extend_from_slice(&args[2..]);
     Ok(out)
@@ -127,9 +138,9 @@ fn read(path: &Path, command: &str) -> Result<Vec<(String, Vec<String>)>, Config
     for (key, value) in map {
         let key = key.as_str().ok_or_else(|| parse("a key is no text".into()))?.to_owned();
         let name = key.trim_end_matches('+');
-        if !known.iter().any(|k| k == name) {
-            let close = known.iter().find(|k| k.starts_with(name) || name.starts_with(k.as_str()));
-            let hint = close.map(|k| format!("; did you mean {k:?}?")).unwrap_or_default();
+        if !known.iter().any(|flag| flag[0] == name) {
+            let close = known.iter().find(|flag| flag[0].starts_with(name) || name.starts_with(&flag[0]));
+            let hint = close.map(|flag| format!("; did you mean {:?}?", flag[0])).unwrap_or_default();
             return Err(ConfigFileError::UnknownKey { path: path.to_owned(), key, command: command.to_owned(), hint });
         }
         let bad = || ConfigFileError::Value {
@@ -156,21 +167,25 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-fn known_flags(command: &str) -> Vec<String> {
+/// The flags of a command, each with its other names behind its own.
+fn known_flags(command: &str) -> Vec<Vec<String>> {
     let root = Kedge::command();
     let Some(command) = root.find_subcommand(command) else { return Vec::new() };
-    command
-        .get_arguments()
-        .filter_map(|a| a.get_long())
-        .filter(|n| *n != "help" && *n != "config")
-        .map(str::to_owned)
-        .collect()
+    let names = |arg: &clap::Arg| {
+        let own = arg.get_long().filter(|name| *name != "help" && *name != "config")?;
+        let others = arg.get_all_aliases().unwrap_or_default();
+        Some(std::iter::once(own).chain(others).map(str::to_owned).collect())
+    };
+    command.get_arguments().filter_map(names).collect()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use clap::Parser as _;
+
     use super::*;
+    use crate::flags::Command;
 
     fn run(content: &str, extra: &[(&str, &str)], args: &[&str]) -> Result<Vec<String>, ConfigFileError> {
         let dir = tempfile::tempdir().unwrap();
@@ -199,6 +214,32 @@ mod tests {
         assert_eq!(args, ["--https-listen-port=7443", "--tls-san=a", "--tls-san=b", "--tls-san=c", "--debug=true"]);
         let args = run(content, &[], &["--tls-san=z"]).unwrap();
         assert_eq!(args, ["--https-listen-port=7443", "--tls-san=z"]);
+    }
+
+    #[test]
+    fn commands_on_the_data_of_a_server_find_it_where_the_server_has_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.yaml");
+        std::fs::write(&path, "data-dir: /d\netcd-snapshot-dir: /s\nnode-name: n1\nhttps-listen-port: 7443\n").unwrap();
+        let run = |args: &[&str]| {
+            let config = ["--config", path.to_str().unwrap()];
+            let all = ["kedge"].iter().chain(args).chain(&config).map(OsString::from).collect();
+            Kedge::try_parse_from(expand(all).unwrap()).unwrap().command
+        };
+        let snapshot = |args: &[&str]| {
+            let Command::EtcdSnapshot(flags) = run(args) else { panic!("another command") };
+            (flags.data_dir.path(), flags.etcd_snapshot_dir.unwrap(), flags.node_name.unwrap())
+        };
+        let places = |data: &str, dir: &str| (PathBuf::from(data), PathBuf::from(dir), "n1".to_owned());
+        assert_eq!(snapshot(&["etcd-snapshot", "save"]), places("/d", "/s"));
+        assert_eq!(snapshot(&["etcd-snapshot", "ls", "-d", "/other", "--dir=/mine"]), places("/other", "/mine"));
+        let Command::SecretsEncrypt(flags) = run(&["secrets-encrypt", "status"]) else { panic!("another command") };
+        assert_eq!(flags.data_dir.path(), PathBuf::from("/d"));
+        let Command::Store(flags) = run(&["store", "inspect"]) else { panic!("another command") };
+        assert_eq!(flags.data_dir.path(), PathBuf::from("/d"));
+        std::fs::write(&path, "data-dr: /d\n").unwrap();
+        let all = ["kedge", "etcd-snapshot", "ls", "--config", path.to_str().unwrap()];
+        assert!(matches!(expand(all.iter().map(OsString::from).collect()), Err(ConfigFileError::UnknownKey { .. })));
     }
 
     #[test]

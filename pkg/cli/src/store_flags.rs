@@ -72,6 +72,16 @@ impl TokenFlags {
 /// The data directory of a command.
 #[derive(Debug, Clone, Args)]
 pub struct DataDirFlag {
+    /// Configuration file of the server; its keys that are flags of this command are heeded.
+    #[arg(
+        long,
+        short = 'c',
+        env = "KEDGE_CONFIG_FILE",
+        value_name = "FILE",
+        default_value = "/etc/kedge/config.yaml",
+        global = true
+    )]
+    pub config: PathBuf,
     /// Where data is kept [default: /var/lib/kedge, or ~/.kedge when not root]
     #[arg(long, short = 'd', env = "KEDGE_DATA_DIR", value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
@@ -87,19 +97,9 @@ impl DataDirFlag {
 /// How a running server is reached.
 #[derive(Debug, Clone, Args)]
 pub struct ServerAccessFlags {
-    /// Administrator's kubeconfig of the server [default: /etc/kedge/kedge.yaml, or in the data directory when not root]
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE", global = true)]
+    /// Administrator's kubeconfig of a server [default: that of the server on the data directory]
+    #[arg(long, value_name = "FILE", global = true)]
     pub kubeconfig: Option<PathBuf>,
-}
-
-impl ServerAccessFlags {
-    /// The kubeconfig, or where a server with this data directory writes it.
-    pub fn path(&self, data_dir: &std::path::Path) -> PathBuf {
-        self.kubeconfig.clone().unwrap_or_else(|| match rustix::process::geteuid().is_root() {
-            true => PathBuf::from("/etc/kedge/kedge.yaml"),
-            false => data_dir.join("kedge.yaml"),
-        })
-    }
 }
 
 /// `kedge etcd-snapshot`.
@@ -111,7 +111,7 @@ pub struct EtcdSnapshotFlags {
     pub data_dir: DataDirFlag,
     #[command(flatten)]
     pub server: ServerAccessFlags,
-    /// Where snapshots are kept [default: server/db/snapshots in the data directory]
+    /// Where snapshots are kept, on the server's host [default: server/db/snapshots in the data directory]
     #[arg(long, visible_alias = "dir", value_name = "DIR", global = true)]
     pub etcd_snapshot_dir: Option<PathBuf>,
     /// Name of this node, which is part of the names of its snapshots [default: the host name]

@@ -30,6 +30,10 @@ pub enum Error {
     Encryption(String),
     #[error("--etcd-snapshot-schedule-cron {0:?}: {1}")]
     Schedule(String, kedge_controllers::ScheduleError),
+    #[error(
+        "--etcd-snapshot-schedule-cron {0:?} names no time that will come; give another one, or --etcd-disable-snapshots"
+    )]
+    NoTime(String),
     #[error("--etcd-listen {0}: {1}")]
     EtcdListen(String, String),
     #[error(transparent)]

@@ -1,12 +1,14 @@
 //! `/kedge/v1/`: administration of a running server, for the commands of this binary.
 //!
 //! ```text
-//! POST snapshots    {"name": …}      saves a snapshot; lines of progress, then {"saved": …} or {"error": …}
+//! POST snapshots    {"name": …, "dir": …, "node": …}
+//!                                    saves a snapshot; lines of progress, then {"saved": …} or {"error": …}
 //! GET  encryption                    how the encryption of secrets stands
 //! POST encryption   {"action": …}    enable, disable or rotate-keys
 //! ```
 //! Requests pass the whole chain of the API server, and only its administrators may make them: no role allows these paths.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -46,6 +48,10 @@ pub(crate) struct Administration {
 #[serde(deny_unknown_fields)]
 struct SaveRequest {
     name: Option<String>,
+    /// An absolute path; none for the server's own directory.
+    dir: Option<PathBuf>,
+    /// None for the server's own name.
+    node: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -63,8 +69,11 @@ impl OwnPaths for Administration {
     async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Result<Response<Body>, Status> {
         match (method, path.strip_prefix(PREFIX).unwrap_or_default()) {
             (&Method::POST, "snapshots") => {
-                let SaveRequest { name } = parse(&body)?;
-                Ok(self.save(name))
+                let request: SaveRequest = parse(&body)?;
+                if request.dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+                    return Err(Status::bad_request("the directory of a snapshot must be an absolute path"));
+                }
+                Ok(self.save(request))
             }
             (_, "encryption") if !self.managed => {
                 let why = "the encryption of secrets is configured by a file of its own, with --kube-apiserver-arg encryption-provider-config";
@@ -103,16 +112,17 @@ impl Administration {
     }
 
     /// Saves in a task of its own: a client that goes away does not leave half a snapshot.
-    fn save(&self, name: Option<String>) -> Response<Body> {
+    fn save(&self, request: SaveRequest) -> Response<Body> {
+        let SaveRequest { name, dir, node } = request;
         let (lines, body) = mpsc::channel(LINES);
-        let snapshots = self.snapshots.clone();
+        let (service, snapshots) = (self.snapshots.clone(), self.snapshots.in_place(dir, node));
         self.tasks.spawn("snapshot", async move {
             let progress = lines.clone();
             let mut told = |what: &str, done: usize, total: Option<usize>| {
                 // A client that reads slowly is told less.
                 let _ = progress.try_send(line(&json!({"progress": what, "done": done, "total": total})));
             };
-            let last = match snapshots.save(name.as_deref(), &mut told).await {
+            let last = match service.save_to(&snapshots, name.as_deref(), &mut told).await {
                 Ok(saved) => json!({ "saved": saved }),
                 Err(err) => json!({ "error": err.to_string() }),
             };

@@ -1,9 +1,11 @@
 //! Snapshots of a running server: on demand and on schedule.
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kedge_base::{SharedClock, Shutdown};
 use kedge_controllers::Schedule;
 use kedge_datastore::{Endpoint, Error, ON_DEMAND, Progress, SCHEDULED, Saved, Snapshots, Store};
+use std::path::PathBuf;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
@@ -20,11 +22,15 @@ pub(crate) struct SnapshotService {
 }
 
 /// The schedule of a server, if it has one: an etcd of its own is backed up where it runs, and memory is not.
-pub(crate) fn schedule(config: &ServerConfig) -> Result<Option<Schedule>, ServerError> {
+pub(crate) fn schedule(config: &ServerConfig, now: Timestamp) -> Result<Option<Schedule>, ServerError> {
     let Some(text) = config.snapshots.schedule.as_ref().filter(|_| config.datastore == Endpoint::Embedded) else {
         return Ok(None);
     };
-    Schedule::parse(text).map(Some).map_err(|err| ServerError::Schedule(text.clone(), err))
+    let schedule = Schedule::parse(text).map_err(|err| ServerError::Schedule(text.clone(), err))?;
+    match schedule.next(now, &TimeZone::UTC) {
+        Some(_) => Ok(Some(schedule)),
+        None => Err(ServerError::NoTime(text.clone())),
+    }
 }
 
 impl SnapshotService {
@@ -32,10 +38,20 @@ impl SnapshotService {
         Self { store, snapshots, clock, busy: Mutex::new(()) }
     }
 
+    /// The snapshots in another directory, or of another name, than the server's own.
+    pub(crate) fn in_place(&self, dir: Option<PathBuf>, node: Option<String>) -> Snapshots {
+        self.snapshots.in_place(dir, node)
+    }
+
     /// Saves one under a name of the caller's, or that of snapshots on demand.
-    pub(crate) async fn save(&self, name: Option<&str>, progress: &mut Progress<'_>) -> Result<Saved, Error> {
+    pub(crate) async fn save_to(
+        &self,
+        snapshots: &Snapshots,
+        name: Option<&str>,
+        progress: &mut Progress<'_>,
+    ) -> Result<Saved, Error> {
         let _one_at_a_time = self.busy.lock().await;
-        let saved = self.snapshots.save(&self.store, name.unwrap_or(ON_DEMAND), self.clock.now(), progress).await?;
+        let saved = snapshots.save(&self.store, name.unwrap_or(ON_DEMAND), self.clock.now(), progress).await?;
         info!(path = %saved.path.display(), size = saved.size, "snapshot saved");
         Ok(saved)
     }
@@ -53,7 +69,7 @@ impl SnapshotService {
                 () = self.clock.sleep(wait) => {}
                 () = shutdown.requested() => return,
             }
-            match self.save(Some(SCHEDULED), &mut |_, _, _| {}).await {
+            match self.save_to(&self.snapshots, Some(SCHEDULED), &mut |_, _, _| {}).await {
                 Ok(_) => self.prune(retention),
                 Err(err) => error!(error = %err, "snapshot on schedule not saved"),
             }

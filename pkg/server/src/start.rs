@@ -16,13 +16,14 @@ use kedge_storage::{Encryption, Storage};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use crate::commands::own_kubeconfig;
 use crate::config::ServerConfig;
 use crate::encryption::SecretsEncryption;
 use crate::endpoints::Advertised;
 use crate::error::Error;
 use crate::own_paths::Administration;
 use crate::snapshots::SnapshotService;
-use crate::token::Token;
+use crate::token::{Token, private_dir};
 use crate::{api, bootstrap, encryption, endpoints, etcd_api, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
@@ -59,7 +60,7 @@ impl Server {
     /// [`Error`], with what was started before stopped again.
     pub async fn start(config: ServerConfig, shutdown: &Shutdown) -> Result<Self, Error> {
         let clock = system_clock();
-        let schedule = snapshots::schedule(&config)?;
+        let schedule = snapshots::schedule(&config, clock.now())?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| Error::DataDir { path: config.data_dir.clone(), source })?;
         let address = SocketAddr::new(config.bind_address, config.https_port);
@@ -256,6 +257,9 @@ impl Server {
             certificate_authority: &self.pki.server_ca.certificate,
             user: Users::Certificate(&admin),
         };
+        let own = own_kubeconfig(&self.config.data_dir);
+        private_dir(own.parent().unwrap_or(&own))?;
+        kubeconfig.write(&own, 0o600)?;
         kubeconfig.write(&self.config.kubeconfig, self.config.kubeconfig_mode)?;
         info!(path = %self.config.kubeconfig.display(), "kubeconfig written");
         Ok(())

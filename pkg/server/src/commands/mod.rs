@@ -12,14 +12,16 @@ pub use snapshots::{SnapshotCommand, describe, save_snapshot};
 pub use store::{MigrateCommand, inspect, migrate, restore};
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
 /// A failed command.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    #[error("cannot use the kubeconfig of a server: {0}; is one running here? name its kubeconfig with --kubeconfig")]
+    #[error(
+        "cannot use the kubeconfig of a server: {0}; has one run here? name its data directory with --data-dir, or its kubeconfig with --kubeconfig"
+    )]
     Kubeconfig(#[from] kedge_client::KubeconfigError),
     #[error("{0}")]
     Client(kedge_client::Error),
@@ -49,6 +51,12 @@ pub enum CommandError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
+}
+
+/// The administrator's kubeconfig that the server on a data directory keeps there, for these commands: whichever other one
+/// is around, it is this server that is asked.
+pub fn own_kubeconfig(data_dir: &Path) -> PathBuf {
+    data_dir.join("server/cred/admin.kubeconfig")
 }
 
 /// Tells on stderr how far work has come: on a terminal on one line, else now and then.

@@ -11,39 +11,44 @@ use kedge_datastore::{Layout, Saved, Snapshots};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{CommandError, Reporter};
+use super::{CommandError, Reporter, own_kubeconfig};
 
 /// A line that is longer is no answer of ours.
 const MAX_LINE: usize = 64 << 10;
 
 /// Where snapshots are saved from and to.
 pub struct SnapshotCommand {
-    pub kubeconfig: PathBuf,
+    /// That of the server to ask; none for the one on the data directory.
+    pub kubeconfig: Option<PathBuf>,
     pub data_dir: PathBuf,
+    /// Absolute; none for the server's, or the place in the data directory.
     pub dir: Option<PathBuf>,
-    pub node: String,
+    /// Part of the names; none for the server's, or that of the host.
+    pub node: Option<String>,
+    pub host: String,
 }
 
 impl SnapshotCommand {
-    /// The directory of snapshots.
+    /// The directory of snapshots, as far as it can be told without a server.
     pub fn snapshots(&self) -> Snapshots {
         let dir = self.dir.clone().unwrap_or_else(|| Layout::new(&self.data_dir).snapshots());
-        Snapshots::new(dir, &self.node)
+        Snapshots::new(dir, self.node.as_ref().unwrap_or(&self.host))
     }
 }
 
-/// Saves a snapshot: by the running server into its directory, or, when none runs, of the embedded store.
+/// Saves a snapshot: by the running server, or, when none runs on the data directory, of the embedded store in it.
 ///
 /// # Errors
-/// When neither is possible.
+/// When neither is possible; when a server that was named does not answer.
 pub async fn save_snapshot(command: &SnapshotCommand, name: &str) -> Result<Saved, CommandError> {
-    let online = match Client::from_kubeconfig(&command.kubeconfig) {
-        Ok(client) => save_online(&client, name).await,
+    let kubeconfig = command.kubeconfig.clone().unwrap_or_else(|| own_kubeconfig(&command.data_dir));
+    let online = match Client::from_kubeconfig(&kubeconfig) {
+        Ok(client) => save_online(&client, command, name).await,
         Err(err) => Err(CommandError::Kubeconfig(err)),
     };
     let why = match online {
-        Err(CommandError::Kubeconfig(err)) => err.to_string(),
-        Err(CommandError::Client(err)) if err.status().is_none() => err.to_string(),
+        Err(CommandError::Kubeconfig(err)) if command.kubeconfig.is_none() => err.to_string(),
+        Err(CommandError::Client(err)) if command.kubeconfig.is_none() && err.status().is_none() => err.to_string(),
         other => return other,
     };
     let mut reporter = Reporter::default();
@@ -63,8 +68,8 @@ struct Line {
     error: Option<String>,
 }
 
-async fn save_online(client: &Client, name: &str) -> Result<Saved, CommandError> {
-    let request = json!({ "name": name }).to_string();
+async fn save_online(client: &Client, command: &SnapshotCommand, name: &str) -> Result<Saved, CommandError> {
+    let request = json!({ "name": name, "dir": command.dir, "node": command.node }).to_string();
     let opened = client.open(Method::POST, "/kedge/v1/snapshots", request.into()).await;
     let mut body = opened.map_err(CommandError::Client)?.into_body();
     let mut reporter = Reporter::default();
