@@ -375,9 +375,12 @@ mod tests {
             })
             .collect();
         let mut saved: Vec<Saved> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        for _ in 0..2 {
+            saved.push(snapshots.write(&State::default(), ON_DEMAND, now, &mut |_| {}).unwrap());
+        }
         saved.sort_by_key(|saved| saved.created);
         assert_eq!(saved, snapshots.list().unwrap());
-        assert_eq!(saved.len(), 4);
+        assert_eq!(saved.len(), 6);
         // Another process is at it: its file is left alone, and so is the snapshot that it becomes.
         let next = now.as_second() + 100;
         let theirs = format!("on-demand-n1-{next}{PARTIAL}");

@@ -75,6 +75,9 @@ async fn migrate_with(command: &MigrateCommand, etcd: &dyn Kv, clock: &SharedClo
 /// When the files cannot be read, or are damaged; what is damaged is printed.
 pub fn inspect(data_dir: &Path, records: bool, out: &mut dyn Write) -> Result<(), CommandError> {
     let dir = Layout::new(data_dir).store();
+    if !dir.exists() {
+        return Err(kedge_datastore::Error::NoStore(dir).into());
+    }
     let mut printed = Ok(());
     let summary = kedge_kv::inspect(&RealFiles, &dir, &mut |found| {
         if printed.is_ok() {

@@ -98,3 +98,10 @@ async fn the_keys_of_a_directory_go_to_the_etcd_with_its_objects() {
     let refused = target.migrate(true, dir.path(), None).await.unwrap_err().to_string();
     assert!(refused.contains("--token"), "{refused}");
 }
+
+#[test]
+fn where_no_store_is_there_is_nothing_to_inspect() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = inspect(dir.path(), false, &mut Vec::new()).unwrap_err().to_string();
+    assert!(refused.contains("there is no store at"), "{refused}");
+}
