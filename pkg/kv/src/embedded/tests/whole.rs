@@ -85,10 +85,15 @@ async fn a_restored_store_is_the_one_that_was_saved() {
     assert_eq!(value(&open(&new).unwrap(), "/1").await.unwrap(), "4");
 }
 
-/// [`RealFiles`], of which a thread dies at the rename that puts a store in place: as a kill right before it.
-struct Killed;
+/// [`RealFiles`], up to the moment before a store is put in place.
+enum Until {
+    /// The disk is full when all but the directory has been written.
+    Full,
+    /// The thread ends right before the rename, as a process that is killed.
+    Killed,
+}
 
-impl Files for Killed {
+impl Files for Until {
     fn create_dir(&self, path: &Path) -> std::io::Result<()> {
         RealFiles.create_dir(path)
     }
@@ -108,8 +113,11 @@ impl Files for Killed {
         RealFiles.open_write(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
-        assert!(!from.is_dir(), "killed");
-        RealFiles.rename(from, to)
+        match self {
+            _ if !from.is_dir() => RealFiles.rename(from, to),
+            Self::Full => Err(std::io::ErrorKind::StorageFull.into()),
+            Self::Killed => panic!("killed"),
+        }
     }
     fn remove(&self, path: &Path) -> std::io::Result<()> {
         RealFiles.remove(path)
@@ -130,13 +138,22 @@ fn a_restore_that_was_killed_leaves_nothing_that_looks_like_a_store() {
     let dir = tempfile::tempdir().unwrap();
     let new = dir.path().join("new");
     let contents = Contents { revision: 9, compacted: 9, kvs: Vec::new(), leases: Vec::new() };
-    let files: Arc<dyn Files> = Arc::new(Killed);
+    let files: Arc<dyn Files> = Arc::new(Until::Killed);
     let (path, held) = (new.clone(), contents.clone());
     assert!(std::thread::spawn(move || Embedded::restore(&files, &path, &held, 0)).join().is_err());
     assert!(!new.exists(), "an empty directory is an empty store");
     let files: Arc<dyn Files> = Arc::new(RealFiles);
     Embedded::restore(&files, &new, &contents, 0).unwrap();
     assert_eq!(Embedded::read(&RealFiles, &new).unwrap().revision, 9);
+}
+
+#[test]
+fn a_restore_that_fails_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let contents = Contents { revision: 9, compacted: 9, kvs: Vec::new(), leases: Vec::new() };
+    let files: Arc<dyn Files> = Arc::new(Until::Full);
+    assert!(Embedded::restore(&files, &dir.path().join("new"), &contents, 0).is_err());
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
