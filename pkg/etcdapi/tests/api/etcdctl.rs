@@ -173,3 +173,21 @@ fn a_socket_is_only_for_its_user_and_only_one_server() {
         assert!(!std::path::Path::new(&path).exists());
     });
 }
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, neighbour) = (dir.path().join("precious.yaml"), dir.path().join("precious.new"));
+    for path in [&file, &neighbour] {
+        std::fs::write(path, "precious").unwrap();
+    }
+    let refused = kedge_etcdapi::Listen::open(&format!("unix://{}", file.display()), None).await.err().unwrap();
+    assert!(refused.to_string().contains("no socket"), "{refused}");
+    for path in [&file, &neighbour] {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    }
+    // What an earlier server left is taken over.
+    let socket = dir.path().join("etcd.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    kedge_etcdapi::Listen::open(&format!("unix://{}", socket.display()), None).await.unwrap();
+}

@@ -115,19 +115,25 @@ impl Log {
         if end + FRAME_HEADER as u64 <= segment.allocated {
             return Ok(());
         }
-        let room = if frame as u64 >= LARGE_FRAME { PAGE } else { self.room };
+        // Room for the frame itself is taken too, so that only large ones can find the disk full when it is late.
+        let (room, start) = match frame as u64 {
+            LARGE_FRAME.. => (PAGE, end),
+            _ => (self.room, segment.allocated),
+        };
         let allocated = (end + FRAME_HEADER as u64).next_multiple_of(room.max(1));
-        let zeroes = vec![0; usize::try_from(allocated - end).unwrap_or_default()];
-        match segment.file.write_at(end, &zeroes) {
+        let zeroes = vec![0; usize::try_from(allocated - start).unwrap_or_default()];
+        match segment.file.write_at(start, &zeroes) {
             Ok(()) => {
                 self.written += zeroes.len() as u64;
                 segment.allocated = allocated;
                 Ok(())
             }
-            Err(err) if err.kind() == io::ErrorKind::StorageFull => Err(Error::NoSpace(format!(
-                "the file system of {} is full: writes are refused until there is space again",
-                self.dir.display()
-            ))),
+            Err(err) if matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                Err(Error::NoSpace(format!(
+                    "the file system of {} is full: writes are refused until there is space again",
+                    self.dir.display()
+                )))
+            }
             Err(err) => Err(Error::io("cannot extend", &segment.path, err)),
         }
     }
