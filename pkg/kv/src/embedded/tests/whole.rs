@@ -87,6 +87,32 @@ async fn a_restored_store_is_the_one_that_was_saved() {
 }
 
 #[tokio::test]
+async fn inspecting_finds_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new(dir.path().to_owned(), system_clock());
+    (options.segment_bytes, options.checkpoint_bytes) = (4 << 10, 32 << 10);
+    let kv = Embedded::open(options).unwrap();
+    for _ in 0..100 {
+        commit(&kv, "/a", &"x".repeat(1_000)).await;
+    }
+    kv.close().await;
+    let names = RealFiles.list(dir.path()).unwrap();
+    let damaged = |dir: &Path| inspect(&RealFiles, dir, &mut |_| {}).unwrap().damaged;
+    assert_eq!(damaged(dir.path()), 0);
+    let mut segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    segments.sort_unstable();
+    let checkpoint = names.iter().find(|name| name.ends_with(".ckpt")).unwrap();
+    for missing in [checkpoint, segments[0]] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in names.iter().filter(|name| *name != missing) {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        assert!(open(copy.path()).is_err(), "{missing}");
+        assert!(damaged(copy.path()) > 0, "{missing}");
+    }
+}
+
+#[tokio::test]
 async fn inspecting_shows_every_record_of_a_store_that_is_open() {
     let dir = tempfile::tempdir().unwrap();
     let kv = open(dir.path()).unwrap();
