@@ -126,7 +126,7 @@ async fn select(
     let version = not_older_than(served, text).await?;
     let answer = match exact && version > 0 {
         true => served.store.list_at(scope, scope, matcher, limit, version).await,
-        false => Ok(served.store.list(scope, matcher, limit)),
+        false => served.store.list(scope, matcher, limit),
     };
     answer.map_err(|err| match err {
         StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),

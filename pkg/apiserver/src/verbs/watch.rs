@@ -15,7 +15,7 @@ use kedge_base::{BoxFuture, SharedClock, Shutdown};
 use kedge_meta::Status;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
-use kedge_storage::{Error as StorageError, EventKind, Next, Object, ResourceStore, Watcher};
+use kedge_storage::{EventKind, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
 
 use crate::body::{Body, BodyError};
@@ -65,15 +65,11 @@ pub(crate) async fn handle(
         list::not_older_than(served, version).await?;
     }
     let (state, watcher) = if version.is_empty() || version == "0" || initial {
-        served.store.watch_with_state(&scope, matcher)
+        served.store.watch_with_state(&scope, matcher).map_err(store_failure)?
     } else {
         let version: u64 =
             version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
-        let watcher = served.store.watch(&scope, matcher, version).await.map_err(|err| match err {
-            StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
-            StorageError::TooOld { .. } => expired(&err),
-            _ => store_failure(err),
-        })?;
+        let watcher = served.store.watch(&scope, matcher, version).await.map_err(store_failure)?;
         (Vec::new(), watcher)
     };
     let form = Form {
@@ -102,10 +98,6 @@ pub(crate) async fn handle(
     let mut response = respond::json_bytes(StatusCode::OK, Bytes::new());
     *response.body_mut() = stream.boxed_unsync();
     Ok(response)
-}
-
-fn expired(err: &StorageError) -> Status {
-    Status::expired(err.to_string())
 }
 
 impl Form {
@@ -239,7 +231,7 @@ impl WatchBody {
                 self.watcher = Some(watcher);
                 return true;
             }
-            Step::Next(Next::TooOld(err)) => Err(expired(&err)),
+            Step::Next(Next::Failed(err)) => Err(store_failure(err)),
             Step::Next(Next::Event(kind, event)) => Ok(Some((kind, event))),
         };
         loop {
@@ -255,7 +247,7 @@ impl WatchBody {
             if self.ready.len() >= 64 {
                 break;
             }
-            next = watcher.try_next().map_err(|err| expired(&err));
+            next = watcher.try_next().map_err(store_failure);
         }
         self.watcher = Some(watcher);
         true

@@ -20,7 +20,7 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
         options: table::Options::from_query(&info).unwrap(),
         clock: clock.clone(),
     };
-    let (state, watcher) = served.store.watch_with_state("", Matcher::default());
+    let (state, watcher) = served.store.watch_with_state("", Matcher::default()).unwrap();
     let mut body = WatchBody {
         ready: VecDeque::new(),
         state: state.into_iter(),
