@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kedge_schema::{ResourceInfo, TypeId, definition, protobuf};
-use parking_lot::RwLock;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
@@ -16,10 +18,49 @@ use crate::object::Object;
 /// What JSON that a stock API server wrote begins with; our own begins with `apiVersion`.
 const UPSTREAMS: &[u8] = br#"{"kind":"#;
 
+/// What an encryption that several servers share is made of: a key of the store, at a revision. Values of `resources` are
+/// only written while the key is at that revision, so that nothing is written as it was right before another server
+/// changed that: neither plain after secrets are encrypted, nor with a key that is about to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub key: &'static str,
+    pub revision: u64,
+    pub resources: &'static [&'static str],
+}
+
 /// Reads and writes stored values; the encryption may change while it is in use.
 #[derive(Default)]
 pub(crate) struct Codec {
-    encryption: RwLock<Arc<Encryption>>,
+    used: watch::Sender<Used>,
+}
+
+#[derive(Clone, Default)]
+struct Used {
+    encryption: Arc<Encryption>,
+    source: Option<Source>,
+}
+
+/// A value as it is to be stored.
+pub(crate) struct Sealed {
+    pub(crate) value: Bytes,
+    /// What must still hold when it is.
+    pub(crate) source: Option<Source>,
+}
+
+/// What everything that is an object has.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Head {
+    #[serde(rename = "apiVersion")]
+    api_version: IgnoredAny,
+    kind: IgnoredAny,
+    metadata: Named,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Named {
+    name: IgnoredAny,
 }
 
 /// A value that was read.
@@ -31,15 +72,22 @@ pub(crate) struct Read {
 
 impl Codec {
     pub(crate) fn new(encryption: Arc<Encryption>) -> Self {
-        Self { encryption: RwLock::new(encryption) }
+        Self { used: watch::Sender::new(Used { encryption, source: None }) }
     }
 
-    pub(crate) fn replace(&self, encryption: Arc<Encryption>) {
-        *self.encryption.write() = encryption;
+    pub(crate) fn replace(&self, encryption: Arc<Encryption>, source: Option<Source>) {
+        self.used.send_replace(Used { encryption, source });
     }
 
-    pub(crate) fn encryption(&self) -> Arc<Encryption> {
-        self.encryption.read().clone()
+    fn encryption(&self) -> Arc<Encryption> {
+        self.used.borrow().encryption.clone()
+    }
+
+    /// Completes when the encryption is made of what its source is at `revision`, or later.
+    pub(crate) async fn reaches(&self, revision: u64) {
+        let reached = |used: &Used| used.source.as_ref().is_none_or(|source| source.revision >= revision);
+        // The sender lives as long as this.
+        let _ = self.used.subscribe().wait_for(reached).await;
     }
 
     /// The object that `stored` is; `key` is the whole key, `resource` the resource's name in the configuration.
@@ -48,7 +96,12 @@ impl Codec {
         let json = match opened.value {
             value if value.starts_with(protobuf::MAGIC) => from_protobuf(key, &value)?,
             value if value.starts_with(UPSTREAMS) => from_upstream(key, &value)?,
-            value => value,
+            value => {
+                // It is copied to clients as it is, so it has to be whole.
+                let whole = serde_json::from_slice::<Head>(&value);
+                whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
+                value
+            }
         };
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
@@ -60,8 +113,10 @@ impl Codec {
     }
 
     /// The stored form of an encoded object.
-    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
-        self.encryption().seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))
+    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Sealed, Error> {
+        let Used { encryption, source } = self.used.borrow().clone();
+        let value = encryption.seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))?;
+        Ok(Sealed { value, source: source.filter(|source| source.resources.contains(&resource)) })
     }
 }
 

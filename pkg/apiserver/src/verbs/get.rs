@@ -1,7 +1,10 @@
 //! GET of one object: a copy of the stored bytes.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use kedge_meta::Status;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::Object;
 
@@ -19,8 +22,17 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     // Any version will do for a client that says so, or any from a version on; otherwise what everybody has been
     // acknowledged is shown.
     list::not_older_than(served, info.param("resourceVersion")).await?;
-    let object = served.store.get(&key).ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
+    let object = stored(served, &key, &info.name)?;
     show(server, admitted, served, &object, StatusCode::OK, accepted)
+}
+
+/// The object under a key, which must be there and be one.
+///
+/// # Errors
+/// 404, or 500 for what cannot be read.
+pub(crate) fn stored(served: &Served, key: &str, name: &str) -> Result<Arc<Object>, Status> {
+    let object = served.store.get(key).map_err(store_failure)?;
+    object.ok_or_else(|| Status::not_found(&served.group_resource(), name))
 }
 
 /// A stored object in the negotiated form.

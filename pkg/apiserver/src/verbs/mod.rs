@@ -21,6 +21,7 @@ use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
 pub(crate) use decode::message;
+pub(crate) use get::stored;
 pub(crate) use patch::patch_body;
 
 /// Serves a request on a resource.
