@@ -61,6 +61,8 @@ pub enum Found {
     Closed {
         revision: u64,
     },
+    /// Another segment follows.
+    Continued,
     /// The file ends well.
     End {
         offset: u64,
@@ -219,8 +221,20 @@ impl Inspection<'_> {
             let what = match format::step(&data, offset, previous) {
                 Step::Whole { payload, frame } => {
                     self.frame(path, offset, frame.check, &data[payload.clone()])?;
-                    (offset, previous) = (payload.end, frame.check);
-                    continue;
+                    offset = payload.end;
+                    if !format::is_continued(&data[payload]) {
+                        previous = frame.check;
+                        continue;
+                    }
+                    if last {
+                        let path = path.with_file_name(FileKind::Segment.name(header.number + 1));
+                        return Err(Error::Corrupt { path, offset: 0, what: "the segment is missing".to_owned() });
+                    }
+                    if !useless {
+                        self.links.chain = Some(previous);
+                    }
+                    (self.report)(Found::End { offset: offset as u64 });
+                    return Ok(());
                 }
                 Step::End if !last || data[offset..].iter().all(|byte| *byte == 0) => {
                     if !useless {
@@ -232,10 +246,10 @@ impl Inspection<'_> {
                 Step::End => "nothing is here, but something follows",
                 Step::Damaged(what) => what,
             };
-            if !last {
-                return Err(corrupt(what.to_owned()));
-            }
             format::judge_end(&data, offset).map_err(|but| corrupt(format!("{what}, but {but}")))?;
+            if !useless {
+                self.links.chain = Some(previous);
+            }
             (self.report)(Found::Unfinished { offset: offset as u64, what: what.to_owned() });
             return Ok(());
         }
@@ -260,5 +274,6 @@ fn found(record: Record) -> Found {
         Record::Compaction { revision } => Found::Compaction { revision },
         Record::Ceiling { revision } => Found::Ceiling { revision },
         Record::Closed { revision } => Found::Closed { revision },
+        Record::Continued => Found::Continued,
     }
 }

@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Options;
 use super::checkpoint::Checkpointer;
-use super::format::{self, FRAME_HEADER, FileKind, HEADER, Header};
+use super::format::{self, FRAME_HEADER, FileKind, HEADER, Header, Record};
 use super::recover::{self, Recovered};
 use crate::error::Error;
 use crate::files::{Files, WriteFile};
@@ -128,12 +128,10 @@ impl Log {
                 segment.allocated = allocated;
                 Ok(())
             }
-            Err(err) if matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-                Err(Error::NoSpace(format!(
-                    "the file system of {} is full: writes are refused until there is space again",
-                    self.dir.display()
-                )))
-            }
+            Err(err) if is_full(&err) => Err(Error::NoSpace(format!(
+                "the file system of {} is full: writes are refused until there is space again",
+                self.dir.display()
+            ))),
             Err(err) => Err(Error::io("cannot extend", &segment.path, err)),
         }
     }
@@ -214,8 +212,8 @@ impl Log {
         self.doubtful = false;
         let (kind, number, chain) = (FileKind::Segment, segment.number + 1, segment.chain);
         let header = Header { kind, number, revision, identity: self.identity, chain };
-        self.segment = Segment::create(&*self.files, &self.dir, &header)?;
-        Ok(())
+        let next = Segment::create(&*self.files, &self.dir, &header)?;
+        std::mem::replace(&mut self.segment, next).continued()
     }
 
     /// What a checkpoint of the state at `revision` needs to be written elsewhere. The segment must have been started
@@ -229,6 +227,10 @@ impl Log {
             ceiling,
         }
     }
+}
+
+fn is_full(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn first_header(identity: u64, recovered: &Recovered) -> Header {
@@ -261,6 +263,20 @@ impl Segment {
         }
         file.sync().map_err(fail)?;
         Ok(Self { file, path, number, len, allocated, durable: len, chain, before })
+    }
+
+    /// Says that the next segment is durable, so that its loss is noticed.
+    fn continued(mut self) -> Result<(), Error> {
+        let mut frame = BytesMut::new();
+        format::begin_frame(&mut frame);
+        format::put_record(&mut frame, &Record::Continued);
+        format::end_frame(&mut frame, self.chain, self.durable);
+        match self.file.write_at(self.len, &frame) {
+            Ok(()) => self.sync(),
+            // All that was promised is there without it.
+            Err(err) if is_full(&err) => Ok(()),
+            Err(err) => Err(Error::io("cannot append to", &self.path, err)),
+        }
     }
 
     fn sync(&mut self) -> Result<(), Error> {

@@ -276,7 +276,7 @@ impl Writer {
                     Record::Grant { id, seconds } => leases.grant(id, seconds, now),
                     Record::Revoke { id } => leases.revoke(id),
                     Record::Compaction { revision } => index.compact(revision),
-                    Record::Ceiling { .. } | Record::Closed { .. } => {}
+                    Record::Ceiling { .. } | Record::Closed { .. } | Record::Continued => {}
                 }
             }
             index.trim(&self.options.history, now);

@@ -90,5 +90,6 @@ fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<(
         Found::Compaction { revision } => writeln!(out, "    compacted at {revision}"),
         Found::Ceiling { revision } => writeln!(out, "    no revision above {revision} has been given out"),
         Found::Closed { revision } => writeln!(out, "    closed at {revision}"),
+        Found::Continued => writeln!(out, "    another segment follows"),
     }
 }

@@ -90,7 +90,7 @@ async fn a_restored_store_is_the_one_that_was_saved() {
 async fn inspecting_finds_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
     let mut options = Options::new(dir.path().to_owned(), system_clock());
-    (options.segment_bytes, options.checkpoint_bytes) = (4 << 10, 32 << 10);
+    (options.segment_bytes, options.checkpoint_bytes) = (4 << 10, 64 << 10);
     let kv = Embedded::open(options).unwrap();
     for _ in 0..100 {
         commit(&kv, "/a", &"x".repeat(1_000)).await;
@@ -102,7 +102,7 @@ async fn inspecting_finds_what_is_missing() {
     let mut segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
     segments.sort_unstable();
     let checkpoint = names.iter().find(|name| name.ends_with(".ckpt")).unwrap();
-    for missing in [checkpoint, segments[0]] {
+    for missing in [checkpoint, segments[0], segments[segments.len() - 1]] {
         let copy = tempfile::tempdir().unwrap();
         for name in names.iter().filter(|name| *name != missing) {
             std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
