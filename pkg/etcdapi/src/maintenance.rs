@@ -107,9 +107,13 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     /// The file, then its SHA-256 as etcd appends it.
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let api = self.0.clone();
+        let busy = |_| Status::resource_exhausted("other snapshots are being sent; try again later");
+        let permit = api.sending.clone().try_acquire_owned().map_err(busy)?;
         let snapshot = api.snapshots.snapshot().await.map_err(|e| status::of(&e))?;
         let shutdown = api.shutdown.clone();
         let stream = blobs(snapshot).map(move |blob| {
+            // Given back with the stream.
+            let _held = &permit;
             let (blob, remaining_bytes) = blob?;
             Ok(pb::SnapshotResponse { header: api.header(), remaining_bytes, blob, version: VERSION.to_owned() })
         });

@@ -1,5 +1,7 @@
 //! What people do with etcdctl.
 
+use kedge_etcdpb::etcdserverpb::SnapshotRequest;
+use kedge_etcdpb::etcdserverpb::maintenance_client::MaintenanceClient;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -154,6 +156,17 @@ fn snapshots() {
         let bytes = snapshot_bytes();
         assert_eq!(saved[..bytes.len()], bytes);
         assert_eq!(saved.len(), bytes.len() + 32, "the checksum comes last");
+        // Clients that do not read hold copies, so there are few of them.
+        let client = MaintenanceClient::new(s.channel().await);
+        let ask = async || client.clone().snapshot(SnapshotRequest {}).await;
+        let held = [ask().await.unwrap(), ask().await.unwrap()];
+        assert_eq!(ask().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        drop(held);
+        let give_up = tokio::time::Instant::now() + PATIENCE;
+        while let Err(refused) = ask().await {
+            assert!(tokio::time::Instant::now() < give_up, "{refused}");
+            tokio::task::yield_now().await;
+        }
         s.stop().await;
     });
 }
