@@ -19,6 +19,7 @@ pub use api::{
     Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order,
     Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
+pub use check::MAX_OPS;
 pub use embedded::{Contents, Embedded, Found, History, ObserverId, Options, Summary, inspect};
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};

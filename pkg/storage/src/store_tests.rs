@@ -415,3 +415,23 @@ async fn nothing_is_written_with_an_encryption_that_has_been_changed() {
     let stored = kv.get(b"/registry/secrets/a/new").await.unwrap().unwrap().value;
     assert!(stored.starts_with(b"k8s:enc:aesgcm:v1:k2:"));
 }
+
+#[tokio::test]
+async fn more_claims_than_a_transaction_takes_are_refused_and_more_releases_are_cut() {
+    let kv = Arc::new(Embedded::memory(kedge_base::system_clock()).unwrap());
+    let pods = over(kv.clone(), Encryption::default()).await.resource("pods").unwrap();
+    let keys = |numbers: std::ops::Range<usize>| numbers.map(|n| format!("/registry/claims/{n:03}"));
+    let claims = |numbers| {
+        let claims = keys(numbers).map(|key| (key, Bytes::from_static(b"x"))).collect();
+        With { claims, ..With::default() }
+    };
+    let refused = pods.create("a/x", &pod("x", ""), claims(0..128)).await;
+    assert!(matches!(refused, Err(Error::Kv(kedge_kv::Error::TooManyOps { limit: 128, .. }))));
+    assert!(pods.get("a/x").unwrap().is_none());
+    // In steps there may be more.
+    let x = pods.create("a/x", &pod("x", ""), claims(0..127)).await.unwrap();
+    let x = pods.update("a/x", &pod("x", "n"), x.revision, claims(127..200)).await.unwrap();
+    pods.delete("a/x", x.revision, keys(0..200).collect()).await.unwrap();
+    let left = kv.range(Range::prefix(b"/registry/claims/")).await.unwrap().kvs.len();
+    assert_eq!((pods.get("a/x").unwrap().is_none(), left), (true, 200 - 127));
+}

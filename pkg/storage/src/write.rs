@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use kedge_base::SharedClock;
 use kedge_kv::{
-    Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn,
-    TxnResult,
+    Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, MAX_OPS, Op, OpResult, Range,
+    Txn, TxnResult,
 };
 use serde_json::Value;
 
@@ -28,7 +28,8 @@ pub struct With {
     pub ttl: Option<Duration>,
     /// Keys that must be free and are taken with the write, and what they hold from then on.
     pub claims: Vec<(String, Bytes)>,
-    /// Keys that are given back with it.
+    /// Keys that are given back with it: as many of them as go into the transaction. Whoever keeps the claims finds the rest
+    /// to be of nobody.
     pub releases: Vec<String>,
 }
 
@@ -178,7 +179,9 @@ impl ResourceStore {
             txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(claim) }));
         }
         let kept = |release: &String| !with.claims.iter().any(|(claim, _)| claim == release);
-        txn.success.extend(with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone()))));
+        let releases = with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone())));
+        let room = MAX_OPS.saturating_sub(txn.success.len());
+        txn.success.extend(releases.take(room));
         let result = self.kv.txn(txn).await?;
         if !result.succeeded {
             return Err(self.refused(full, revision, result.results, &with, source).await?);
