@@ -72,7 +72,8 @@ fn is_zero(n: &i32) -> bool {
 pub struct Status {
     pub kind: String,
     pub api_version: String,
-    pub metadata: StatusMeta,
+    /// Apart, since it hardly ever says anything and errors are carried around everywhere.
+    pub metadata: Box<StatusMeta>,
     pub status: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -106,7 +107,7 @@ impl Status {
         Self {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: StatusMeta::default(),
+            metadata: Box::default(),
             status: "Failure".into(),
             message: message.into(),
             reason,
