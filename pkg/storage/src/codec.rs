@@ -5,16 +5,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_schema::{ResourceInfo, TypeId, definition, protobuf};
+use kedge_schema::{ResourceInfo, TypeId, definition, former, protobuf};
 use parking_lot::RwLock;
 use serde_json::Value;
 
 use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
 use crate::object::Object;
-
-/// What JSON that a stock API server wrote begins with; our own begins with `apiVersion`.
-const UPSTREAMS: &[u8] = br#"{"kind":"#;
 
 /// Reads and writes stored values; the encryption may change while it is in use.
 #[derive(Default)]
@@ -47,8 +44,8 @@ impl Codec {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
         let json = match opened.value {
             value if value.starts_with(protobuf::MAGIC) => from_protobuf(key, &value)?,
-            value if value.starts_with(UPSTREAMS) => from_upstream(key, &value)?,
-            value => value,
+            value if Object::is_stored_form(&value) => value,
+            value => from_json(key, &value)?,
         };
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
@@ -85,38 +82,64 @@ fn from_protobuf(key: &str, bytes: &[u8]) -> Result<Bytes, Error> {
     let mut value = decoded.map_err(|e| fail(e.to_string()))?;
     value["apiVersion"] = envelope.api_version.into();
     value["kind"] = envelope.kind.into();
-    complete(&mut value);
-    Object::encode(&value)
+    complete(&mut value).map_err(fail)?;
+    Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
-fn from_upstream(key: &str, json: &[u8]) -> Result<Bytes, Error> {
-    let unreadable = |e: serde_json::Error| Error::Unreadable { key: key.to_owned(), what: e.to_string() };
-    let mut value: Value = serde_json::from_slice(json).map_err(unreadable)?;
-    complete(&mut value);
-    Object::encode(&value)
+/// JSON in another form than ours. Upstream's servers begin built-in kinds with their kind, and sort all fields of
+/// custom resources, so that some come before the metadata.
+fn from_json(key: &str, json: &[u8]) -> Result<Bytes, Error> {
+    let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
+    let mut value: Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
+    complete(&mut value).map_err(fail)?;
+    Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers set defaults when they read, and so store objects that lack some: a new claim has no phase.
-fn complete(value: &mut Value) {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (mut api_version, kind) = (text("apiVersion"), text("kind"));
+fn complete(value: &mut Value) -> Result<(), String> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (mut api_version, kind) = (text(value, "apiVersion"), text(value, "kind"));
     if is_stored_definition(&api_version, &kind) {
         definition::to_v1(value);
-        api_version = definition::SERVED_VERSION.to_owned();
+        definition::SERVED_VERSION.clone_into(&mut api_version);
+    } else {
+        former::bring_up(value);
+        api_version = text(value, "apiVersion");
     }
-    if let Some(ty) = stored_type(&api_version, &kind) {
-        kedge_schema::defaults::apply_type(ty, value);
-        kedge_schema::normalize(ty, value);
+    match stored_type(&api_version, &kind) {
+        Some(ty) => {
+            kedge_schema::defaults::apply_type(ty, value);
+            kedge_schema::normalize_stored(ty, value);
+            Ok(())
+        }
+        None if is_built_in(&api_version, &kind) => {
+            Err(format!("it is of the version {api_version}, which is not read"))
+        }
+        None => Ok(()),
     }
 }
 
-/// The type of a stored version. One that is stored but not served has the fields of the version that is.
+/// The type of a stored version. One that is stored but not served has the fields of the version that is, and so have
+/// some that were stored once. A version that is served but not stored would have to be converted.
 fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    kedge_schema::kind(group, version, kind).or_else(|| {
-        let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
-        kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
+    let (group, version) = split(api_version);
+    let is_it = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
+    let stored = kedge_schema::resources().iter().find(is_it);
+    let stored = stored.and_then(|r| kedge_schema::kind(group, version, kind).or_else(|| r.type_id()));
+    stored.or_else(|| former::successor(group, version, kind)?.type_id()).or_else(|| {
+        // Its stored form is another one, which is converted as it is read.
+        (api_version == definition::SERVED_VERSION).then(|| kedge_schema::kind(group, version, kind)).flatten()
     })
+}
+
+/// Whether the group has such a kind, in whatever version.
+fn is_built_in(api_version: &str, kind: &str) -> bool {
+    let (group, _) = split(api_version);
+    kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
+}
+
+fn split(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
 }
 
 fn is_stored_definition(api_version: &str, kind: &str) -> bool {
