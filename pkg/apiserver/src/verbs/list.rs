@@ -6,18 +6,20 @@ use http::{Response, StatusCode};
 use kedge_meta::{Status, fields, labels};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
+use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Shape};
+use crate::negotiate::{self, Accepted, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{respond, table};
 
-/// Upstream's continue token: the version of the list, and the key to start from.
+/// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
+/// from, below what is listed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
     v: String,
@@ -65,7 +67,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     };
     let scope = served.scope(&info.namespace);
     let listing = select(info, served, &scope, &matcher, limit).await?;
-    let meta = list_meta(&listing, limit, &matcher);
+    let meta = list_meta(&listing, &scope, limit, &matcher);
     if accepted.shape == Shape::Object && !served.needs_conversion() {
         return respond::encoded(StatusCode::OK, encode(served, &listing, &meta)?, accepted.format);
     }
@@ -73,10 +75,22 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     for (_, object) in &listing.objects {
         items.push(convert::read(served, object)?);
     }
+    shaped(server, info, served.info, items, &meta, accepted)
+}
+
+/// Objects as a list in the negotiated form.
+pub(crate) fn shaped(
+    server: &ApiServer,
+    info: &RequestInfo,
+    resource: &ResourceInfo,
+    mut items: Vec<Value>,
+    meta: &table::ListMeta,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
     match accepted.shape {
         Shape::Table => {
             let options = table::Options::from_query(info)?;
-            let table = table::render(served.info, &items, &meta, options, server.clock.now());
+            let table = table::render(resource, &items, meta, options, server.clock.now());
             respond::object(StatusCode::OK, &table, accepted.format)
         }
         Shape::Metadata => {
@@ -87,8 +101,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
         }
         Shape::Object => {
             items.iter_mut().for_each(without_type);
-            let kind = kedge_schema::list_kind(served.info.kind);
-            let list = json!({"kind": kind, "apiVersion": served.info.api_version(), "metadata": meta, "items": items});
+            let kind = kedge_schema::list_kind(resource.kind);
+            let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
             respond::object(StatusCode::OK, &list, accepted.format)
         }
     }
@@ -106,15 +120,16 @@ async fn select(
         let bad = || Status::bad_request("continue key is not valid: the token cannot be read");
         let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        if token.v != TOKEN_VERSION || token.rv == 0 || !token.start.starts_with(scope) {
+        if token.v != TOKEN_VERSION || token.rv == 0 {
             return Err(bad());
         }
+        let start = format!("{scope}{}", below(&token.start).ok_or_else(bad)?);
         check_version_match(info)?;
         if !matches!(info.param("resourceVersion"), "" | "0") {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
         }
         let expired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
-        return served.store.list_at(scope, &token.start, matcher, limit, token.rv).await.map_err(|err| match err {
+        return served.store.list_at(scope, &start, matcher, limit, token.rv).await.map_err(|err| match err {
             StorageError::TooOld { .. } => Status::expired(expired),
             other => store_failure(other),
         });
@@ -133,6 +148,12 @@ async fn select(
         StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
         other => store_failure(other),
     })
+}
+
+/// The start of a token when it is a clean path, which leads nowhere else.
+fn below(start: &str) -> Option<&str> {
+    let path = start.strip_prefix('/').unwrap_or(start);
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")).then_some(path)
 }
 
 /// Waits until the cache has what a client knows to have happened, on whatever server that was: everything when it names no
@@ -181,13 +202,14 @@ fn check_version_match(info: &RequestInfo) -> Result<(), Status> {
     }
 }
 
-fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
+fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
         && let Some((last, _)) = listing.objects.last()
     {
-        let token = Token { v: TOKEN_VERSION.into(), rv: listing.revision, start: format!("{last}\0") };
+        let start = format!("{}\0", last.strip_prefix(scope).unwrap_or(last));
+        let token = Token { v: TOKEN_VERSION.into(), rv: listing.revision, start };
         meta.continue_ = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default());
         meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
     }

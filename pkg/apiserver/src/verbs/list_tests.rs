@@ -67,7 +67,7 @@ async fn options_that_contradict_each_other_are_refused() {
         assert_eq!(listed(&served, query, 0).await.unwrap_err().code, 422, "{query}");
     }
     let token = |rv: u64| {
-        let token = Token { v: TOKEN_VERSION.into(), rv, start: "a/".into() };
+        let token = Token { v: TOKEN_VERSION.into(), rv, start: "x".into() };
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap())
     };
     let version = versions[0];
@@ -76,4 +76,27 @@ async fn options_that_contradict_each_other_are_refused() {
     assert_eq!(listed(&served, &both, 5).await.unwrap_err().code, 400);
     assert_eq!(listed(&served, &format!("continue={}", token(0)), 5).await.unwrap_err().code, 400);
     assert_eq!(listed(&served, &format!("continue={}", token(999_999)), 5).await.unwrap_err().code, 504);
+}
+
+/// Upstream's servers on the same store go on where a page of ours ended, and the other way round.
+#[tokio::test]
+async fn continue_tokens_begin_below_what_is_listed() {
+    let (served, versions) = config_maps(&["x", "y", "z"]).await;
+    let page = served.store.list("a/", &Matcher::default(), 1);
+    let meta = list_meta(&page, "a/", 1, &Matcher::default());
+    let token: Token = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&meta.continue_).unwrap()).unwrap();
+    assert_eq!((token.v.as_str(), token.rv, token.start.as_str()), ("meta.k8s.io/v1", versions[2], "x\0"));
+    assert_eq!(listed(&served, &format!("continue={}", meta.continue_), 0).await.unwrap(), ["y", "z"]);
+    let from = |start: &str| {
+        let token = Token { v: TOKEN_VERSION.into(), rv: versions[2], start: start.into() };
+        format!("continue={}", URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap()))
+    };
+    assert_eq!(listed(&served, &from("/y\0"), 0).await.unwrap(), ["z"]);
+    for hostile in ["", "/", "..", "../b/x", "/../b", "x/../../b", "./x", "x//y", "x/"] {
+        assert_eq!(listed(&served, &from(hostile), 0).await.unwrap_err().code, 400, "{hostile:?}");
+    }
+    // All namespaces: the namespace is a part of what is below.
+    let all = list_meta(&served.store.list("", &Matcher::default(), 1), "", 1, &Matcher::default());
+    let token: Token = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(&all.continue_).unwrap()).unwrap();
+    assert_eq!(token.start, "a/x\0");
 }
