@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::table::{ResourceInfo, resources};
 
 /// Kinds of these versions whose every field is in the version that is stored now: under its name, under its number, in
-/// its form. Others of the same versions would have to be converted.
+/// its form, and with a default of the same meaning. Others of the same versions would have to be converted.
 const SAME: &[(&str, &str, &[&str])] = &[
     (
         "admissionregistration.k8s.io",
@@ -24,14 +24,11 @@ const SAME: &[(&str, &str, &[&str])] = &[
         &[
             "MutatingAdmissionPolicy",
             "MutatingAdmissionPolicyBinding",
-            "MutatingWebhookConfiguration",
             "ValidatingAdmissionPolicy",
             "ValidatingAdmissionPolicyBinding",
-            "ValidatingWebhookConfiguration",
         ],
     ),
     ("apiregistration.k8s.io", "v1beta1", &["APIService"]),
-    ("apps", "v1beta1", &["ControllerRevision", "StatefulSet"]),
     ("apps", "v1beta2", &["ControllerRevision", "DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"]),
     ("batch", "v1beta1", &["CronJob"]),
     ("certificates.k8s.io", "v1beta1", &["CertificateSigningRequest"]),

@@ -13,6 +13,9 @@ use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
 use crate::object::Object;
 
+/// Versions that are served, and have other fields than the one that is stored for them.
+const CONVERTED: [&str; 2] = ["autoscaling/v1", "events.k8s.io/v1"];
+
 /// Reads and writes stored values; the encryption may change while it is in use.
 #[derive(Default)]
 pub(crate) struct Codec {
@@ -120,16 +123,18 @@ fn complete(value: &mut Value) -> Result<(), String> {
 }
 
 /// The type of a stored version. One that is stored but not served has the fields of the version that is, and so have
-/// some that were stored once. A version that is served but not stored would have to be converted.
+/// some that were stored once, and those that newer servers store.
 fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
+    if CONVERTED.contains(&api_version) {
+        return None;
+    }
     let (group, version) = split(api_version);
-    let is_it = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
-    let stored = kedge_schema::resources().iter().find(is_it);
-    let stored = stored.and_then(|r| kedge_schema::kind(group, version, kind).or_else(|| r.type_id()));
-    stored.or_else(|| former::successor(group, version, kind)?.type_id()).or_else(|| {
-        // Its stored form is another one, which is converted as it is read.
-        (api_version == definition::SERVED_VERSION).then(|| kedge_schema::kind(group, version, kind)).flatten()
-    })
+    kedge_schema::kind(group, version, kind)
+        .or_else(|| {
+            let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
+            kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
+        })
+        .or_else(|| former::successor(group, version, kind)?.type_id())
 }
 
 /// Whether the group has such a kind, in whatever version.

@@ -294,6 +294,15 @@ async fn former_versions_are_read_as_those_of_now() {
     }
 }
 
+/// A newer server stores what this one serves.
+#[tokio::test]
+async fn a_version_that_is_served_and_not_yet_stored_is_read() {
+    let rest = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}});
+    let binding = stock("MutatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", &rest);
+    let read = read_stock(vec![("mutatingadmissionpolicybindings", "b", binding)]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&read[0]).unwrap()["spec"]["policyName"], "p");
+}
+
 /// Served in a version whose fields it does not have, an object would lose them with the next update.
 #[tokio::test]
 async fn versions_that_would_have_to_be_converted_are_left_out() {
