@@ -1,7 +1,10 @@
 //! GET of one object: a copy of the stored bytes.
 
+use std::sync::Arc;
+
 use http::{Response, StatusCode};
 use kedge_meta::Status;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
@@ -21,8 +24,17 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     // Any version will do for a client that says so, or any from a version on; otherwise what everybody has been
     // acknowledged is shown.
     list::not_older_than(served, info.param("resourceVersion")).await?;
-    let object = served.store.get(&key).ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
+    let object = find(served, &key, &info.name).await?;
     show(server, admitted, served, &object, StatusCode::OK, accepted)
+}
+
+/// What cannot be read is not in the cache, but it is not gone: whoever hears that an owner is, removes what it owns.
+async fn find(served: &Served, key: &str, name: &str) -> Result<Arc<Object>, Status> {
+    if let Some(object) = served.store.get(key) {
+        return Ok(object);
+    }
+    let stored = served.store.current(key).await.map_err(store_failure)?;
+    stored.ok_or_else(|| Status::not_found(&served.group_resource(), name))
 }
 
 /// A stored object in the negotiated form.
@@ -72,5 +84,24 @@ pub(crate) fn shaped(
             let table = table::render(resource, rows, &table::ListMeta::at(version), options, server.clock.now());
             respond::object(code, &table, accepted.format)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::verbs::list::tests::config_maps_on;
+    use kedge_kv::Kv as _;
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_said_to_be_gone() {
+        let kv = Arc::new(kedge_kv::Embedded::memory(kedge_base::system_clock()).unwrap());
+        let (served, _) = config_maps_on(kv.clone(), &["x"]).await;
+        let put = kedge_kv::Op::Put { key: "/registry/configmaps/a/bad".into(), value: "?".into(), lease: 0 };
+        kv.txn(kedge_kv::Txn { success: vec![put], ..Default::default() }).await.unwrap();
+        assert!(find(&served, "a/x", "x").await.is_ok());
+        assert_eq!(find(&served, "a/bad", "bad").await.unwrap_err().code, 500);
+        assert_eq!(find(&served, "a/none", "none").await.unwrap_err().code, 404);
     }
 }

@@ -10,8 +10,11 @@ use kedge_storage::{Storage, With};
 use super::*;
 
 pub(in crate::verbs) async fn config_maps(names: &[&str]) -> (Served, Vec<u64>) {
+    config_maps_on(Arc::new(kedge_kv::Embedded::memory(kedge_base::system_clock()).unwrap()), names).await
+}
+
+pub(in crate::verbs) async fn config_maps_on(kv: Arc<kedge_kv::Embedded>, names: &[&str]) -> (Served, Vec<u64>) {
     let clock = kedge_base::system_clock();
-    let kv = Arc::new(kedge_kv::Embedded::memory(clock.clone()).unwrap());
     let configs = Registry::storage_configs();
     let storage = Storage::open(kv, &configs, Arc::default(), clock.clone()).await.unwrap();
     let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
