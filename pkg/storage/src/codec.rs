@@ -137,10 +137,10 @@ fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
         .or_else(|| former::successor(group, version, kind)?.type_id())
 }
 
-/// Whether the group has such a kind, in whatever version.
+/// Whether that is upstream's kind, in whatever version: groups of custom resources have a dot in their name.
 fn is_built_in(api_version: &str, kind: &str) -> bool {
     let (group, _) = split(api_version);
-    kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
+    !group.contains('.') || kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
 }
 
 fn split(api_version: &str) -> (&str, &str) {

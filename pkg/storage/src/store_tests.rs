@@ -308,7 +308,7 @@ async fn a_version_that_is_served_and_not_yet_stored_is_read() {
 async fn versions_that_would_have_to_be_converted_are_left_out() {
     let kv = Arc::new(Embedded::memory(kedge_base::system_clock()).unwrap());
     let rest = json!({"metadata": {"name": "x", "namespace": "a"}});
-    for version in ["autoscaling/v1", "autoscaling/v2beta2", "autoscaling/v2"] {
+    for version in ["autoscaling/v1", "autoscaling/v2beta2", "autoscaling/v2", "extensions/v1beta1"] {
         let key = format!("/registry/horizontalpodautoscalers/a/{}", version.replace('/', "-"));
         let value = stock("HorizontalPodAutoscaler", version, &rest).into();
         let put = kedge_kv::Op::Put { key: key.into(), value, lease: 0 };
