@@ -259,6 +259,79 @@ async fn json_of_stock_servers_is_completed_and_one_line() {
     assert_eq!(read[1]["spec"].get("validation"), None);
 }
 
+/// Stock servers sort all fields of a custom resource. Those before the metadata were lost in lists, and what looked like
+/// metadata in them got the version.
+#[tokio::test]
+async fn fields_before_the_metadata_are_kept() {
+    let sorted =
+        r#"{"apiVersion":"y.org/v1","data":{"metadata":{"a":"b"}},"kind":"X","metadata":{"name":"x"},"spec":1}"#;
+    let spaced = format!("{:#}\n", serde_json::from_str::<Value>(sorted).unwrap());
+    let kv = Arc::new(Embedded::memory(kedge_base::system_clock()).unwrap());
+    let xs =
+        Storage::open(kv.clone(), &[config("y.org/xs")], Arc::default(), kedge_base::system_clock()).await.unwrap();
+    let xs = xs.resource("y.org/xs").unwrap();
+    for value in [format!("{sorted}\n"), spaced] {
+        let put = kedge_kv::Op::Put { key: "/registry/y.org/xs/x".into(), value: value.into(), lease: 0 };
+        let revision = kv.txn(kedge_kv::Txn { success: vec![put], ..Default::default() }).await.unwrap().revision;
+        let mut expected: Value = serde_json::from_str(sorted).unwrap();
+        expected["metadata"]["resourceVersion"] = revision.to_string().into();
+        let listed = xs.list("", &Matcher::default(), 0).unwrap().objects;
+        assert_eq!(serde_json::from_slice::<Value>(&listed[0].1.to_json()).unwrap(), expected);
+        assert!(!listed[0].1.to_json().contains(&b'\n'), "a watch event is one line");
+        let mut item = Vec::new();
+        listed[0].1.write_item(&mut item);
+        expected.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
+        assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), expected);
+    }
+}
+
+/// An object keeps the version in which it was written last, however often the cluster has been upgraded.
+#[tokio::test]
+async fn former_versions_are_read_as_those_of_now() {
+    let rest = json!({"metadata": {"name": "x"}, "value": 5});
+    let field =
+        |number: u8, content: &[u8]| [&[number << 3 | 2, u8::try_from(content.len()).unwrap()], content].concat();
+    let meta = [field(1, b"scheduling.k8s.io/v1beta1"), field(2, b"PriorityClass")].concat();
+    let class = [field(1, &field(1, b"y")), vec![2 << 3, 6]].concat();
+    let proto = [b"k8s\0".to_vec(), field(1, &meta), field(2, &class)].concat();
+    let json = stock("PriorityClass", "scheduling.k8s.io/v1beta1", &rest);
+    for (key, stored, value) in [("x", json, 5), ("y", proto, 6)] {
+        let read = read_stock(vec![("priorityclasses", key, stored)]).await;
+        let read: Value = serde_json::from_slice(&read[0]).unwrap();
+        assert_eq!((&read["apiVersion"], &read["value"]), (&json!("scheduling.k8s.io/v1"), &json!(value)));
+        assert_eq!(read["preemptionPolicy"], "PreemptLowerPriority", "it is completed: {read}");
+    }
+}
+
+/// A newer server stores what this one serves.
+#[tokio::test]
+async fn a_version_that_is_served_and_not_yet_stored_is_read() {
+    let rest = json!({"metadata": {"name": "b"}, "spec": {"policyName": "p"}});
+    let binding = stock("MutatingAdmissionPolicyBinding", "admissionregistration.k8s.io/v1", &rest);
+    let read = read_stock(vec![("mutatingadmissionpolicybindings", "b", binding)]).await;
+    assert_eq!(serde_json::from_slice::<Value>(&read[0]).unwrap()["spec"]["policyName"], "p");
+}
+
+/// Served in a version whose fields it does not have, an object would lose them with the next update.
+#[tokio::test]
+async fn versions_that_would_have_to_be_converted_are_not_read() {
+    let kv = Arc::new(Embedded::memory(kedge_base::system_clock()).unwrap());
+    let rest = json!({"metadata": {"name": "x", "namespace": "a"}});
+    for version in ["autoscaling/v1", "autoscaling/v2beta2", "autoscaling/v2", "extensions/v1beta1"] {
+        let key = format!("/registry/horizontalpodautoscalers/a/{}", version.replace('/', "-"));
+        let value = stock("HorizontalPodAutoscaler", version, &rest).into();
+        let put = kedge_kv::Op::Put { key: key.into(), value, lease: 0 };
+        kv.txn(kedge_kv::Txn { success: vec![put], ..Default::default() }).await.unwrap();
+    }
+    let configs = [config("horizontalpodautoscalers")];
+    let storage = Storage::open(kv, &configs, Arc::default(), kedge_base::system_clock()).await.unwrap();
+    let autoscalers = storage.resource("horizontalpodautoscalers").unwrap();
+    assert!(autoscalers.get("a/autoscaling-v2").unwrap().is_some());
+    for version in ["autoscaling-v1", "autoscaling-v2beta2", "extensions-v1beta1"] {
+        assert!(matches!(autoscalers.get(&format!("a/{version}")), Err(Error::Unreadable { .. })), "{version}");
+    }
+}
+
 /// A version that is stored but not served has no type of its own.
 #[tokio::test]
 async fn protobuf_of_a_version_that_is_not_served_is_read() {

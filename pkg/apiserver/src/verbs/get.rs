@@ -6,11 +6,13 @@ use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
+use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
 
 use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted, Shape};
+use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::verbs::list;
 use crate::{respond, table};
@@ -60,14 +62,26 @@ pub(crate) fn show_value(
     code: StatusCode,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
+    shaped(server, &admitted.info, served.info, value, code, accepted)
+}
+
+/// An object, stored or not, in the negotiated form.
+pub(crate) fn shaped(
+    server: &ApiServer,
+    info: &RequestInfo,
+    resource: &ResourceInfo,
+    value: &serde_json::Value,
+    code: StatusCode,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
     match accepted.shape {
         Shape::Object => respond::object(code, value, accepted.format),
         Shape::Metadata => respond::object(code, &table::partial_metadata(value), accepted.format),
         Shape::Table => {
-            let options = table::Options::from_query(&admitted.info)?;
+            let options = table::Options::from_query(info)?;
             let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
             let rows = std::slice::from_ref(value);
-            let table = table::render(served.info, rows, &table::ListMeta::at(version), options, server.clock.now());
+            let table = table::render(resource, rows, &table::ListMeta::at(version), options, server.clock.now());
             respond::object(code, &table, accepted.format)
         }
     }

@@ -7,18 +7,20 @@ use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
+use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Shape};
+use crate::negotiate::{self, Accepted, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{respond, table};
 
-/// Upstream's continue token: the version of the list, and the key to start from.
+/// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
+/// from, below what is listed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
     #[serde(default)]
@@ -43,20 +45,22 @@ impl Token {
         URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
     }
 
-    /// The token of a list of keys that begin with `scope`.
-    fn decode(text: &str, scope: &str) -> Result<Self, Status> {
+    fn decode(text: &str) -> Result<Self, Status> {
         let bad =
             |what: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|e| bad(&e.to_string()))?;
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        let start = below(&token.start).map(str::to_owned);
         match () {
             () if token.v != TOKEN_VERSION => {
                 Err(bad(&format!("server does not recognize this encoded version {}", token.v)))
             }
             () if token.rv == 0 => Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
             () if token.start.is_empty() => Err(bad("encoded start key empty (version meta.k8s.io/v1)")),
-            () if !token.start.starts_with(scope) => Err(bad(&token.start)),
-            () => Ok(token),
+            () => match start {
+                Some(start) => Ok(Self { start, ..token }),
+                None => Err(bad(&token.start)),
+            },
         }
     }
 }
@@ -99,7 +103,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     };
     let scope = served.scope(&info.namespace);
     let listing = select(info, served, &scope, &matcher, limit).await?;
-    let meta = list_meta(&listing, limit, &matcher);
+    let meta = list_meta(&listing, &scope, limit, &matcher);
     if accepted.shape == Shape::Object && !served.needs_conversion() {
         return respond::encoded(StatusCode::OK, encode(served, &listing, &meta)?, accepted.format);
     }
@@ -107,10 +111,22 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     for (_, object) in &listing.objects {
         items.push(convert::read(served, object)?);
     }
+    shaped(server, info, served.info, items, &meta, accepted)
+}
+
+/// Objects as a list in the negotiated form.
+pub(crate) fn shaped(
+    server: &ApiServer,
+    info: &RequestInfo,
+    resource: &ResourceInfo,
+    mut items: Vec<Value>,
+    meta: &table::ListMeta,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
     match accepted.shape {
         Shape::Table => {
             let options = table::Options::from_query(info)?;
-            let table = table::render(served.info, &items, &meta, options, server.clock.now());
+            let table = table::render(resource, &items, meta, options, server.clock.now());
             respond::object(StatusCode::OK, &table, accepted.format)
         }
         Shape::Metadata => {
@@ -121,8 +137,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
         }
         Shape::Object => {
             items.iter_mut().for_each(without_type);
-            let kind = kedge_schema::list_kind(served.info.kind);
-            let list = json!({"kind": kind, "apiVersion": served.info.api_version(), "metadata": meta, "items": items});
+            let kind = kedge_schema::list_kind(resource.kind);
+            let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
             respond::object(StatusCode::OK, &list, accepted.format)
         }
     }
@@ -162,7 +178,7 @@ async fn go_on(
     matcher: &Matcher,
     limit: usize,
 ) -> Result<Listing, Status> {
-    let Token { rv, start, .. } = Token::decode(info.param("continue"), scope)?;
+    let Token { rv, start, .. } = Token::decode(info.param("continue"))?;
     if !matches!(info.param("resourceVersion"), "" | "0") {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
@@ -173,7 +189,8 @@ async fn go_on(
             served.store.revision()
         }
     };
-    served.store.list_at(scope, &start, matcher, limit, version).await.map_err(|err| match err {
+    let from = format!("{scope}{start}");
+    served.store.list_at(scope, &from, matcher, limit, version).await.map_err(|err| match err {
         StorageError::TooOld { .. } => {
             let mut status = Status::expired(TOO_OLD);
             status.metadata.continue_ = Token::new(-1, &start).encode();
@@ -181,6 +198,12 @@ async fn go_on(
         }
         other => store_failure(other),
     })
+}
+
+/// The start of a token when it is a clean path, which leads nowhere else.
+fn below(start: &str) -> Option<&str> {
+    let path = start.strip_prefix('/').unwrap_or(start);
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")).then_some(path)
 }
 
 /// Waits until the cache has what a client knows to have happened, on whatever server that was: everything when it names no
@@ -255,14 +278,14 @@ fn watch_errors(info: &RequestInfo) -> ErrorList {
     errors
 }
 
-fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
+fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
         && let Some((last, _)) = listing.objects.last()
     {
         let version = i64::try_from(listing.revision).unwrap_or(i64::MAX);
-        meta.continue_ = Token::new(version, &format!("{last}\0")).encode();
+        meta.continue_ = Token::new(version, &format!("{}\0", last.strip_prefix(scope).unwrap_or(last))).encode();
         meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
     }
     meta

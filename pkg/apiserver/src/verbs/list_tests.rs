@@ -75,7 +75,7 @@ async fn options_that_contradict_each_other_are_refused() {
     ] {
         assert_eq!(listed(&served, query, 0).await.unwrap_err().code, 422, "{query}");
     }
-    let token = |rv: i64| Token::new(rv, "a/").encode();
+    let token = |rv: i64| Token::new(rv, "x").encode();
     let version = i64::try_from(versions[0]).unwrap();
     assert_eq!(listed(&served, &format!("continue={}", token(version)), 5).await.unwrap(), ["x"]);
     // Below 0 is the newest version; it comes from an answer that a list has expired.
@@ -92,7 +92,7 @@ async fn a_list_that_has_expired_is_gone_on_with_at_the_newest_version() {
     let (served, kv, versions) = config_maps_on(&["v", "x", "z"]).await;
     let first = format!("resourceVersion={}&resourceVersionMatch=Exact", versions[2]);
     let listing = select(&info(&first), &served, "a/", &Matcher::default(), 1).await.unwrap();
-    let meta = list_meta(&listing, 1, &Matcher::default());
+    let meta = list_meta(&listing, "a/", 1, &Matcher::default());
     let next = format!("continue={}", meta.continue_);
     assert_eq!(listed(&served, &next, 1).await.unwrap(), ["x"]);
     // What is written before the list goes on, and may be shown or not.
@@ -109,7 +109,7 @@ async fn a_list_that_has_expired_is_gone_on_with_at_the_newest_version() {
         let listing = select(&info, &served, "a/", &Matcher::default(), 1).await.unwrap();
         assert_eq!(listing.revision, newest);
         seen.extend(listing.objects.iter().map(|(key, _)| key.to_string()));
-        token = list_meta(&listing, 1, &Matcher::default()).continue_;
+        token = list_meta(&listing, "a/", 1, &Matcher::default()).continue_;
     }
     assert_eq!(seen, ["a/x", "a/y", "a/z"]);
     let shown = serde_json::to_value(&expired).unwrap();
@@ -122,14 +122,35 @@ async fn a_token_that_is_none_is_refused_with_what_is_wrong() {
     let of = |value: Value| URL_SAFE_NO_PAD.encode(value.to_string());
     for (token, wrong) in [
         ("%%".to_owned(), "continue key is not valid"),
-        (of(json!({"v": "meta.k8s.io/v2", "rv": 1, "start": "a/x"})), "does not recognize this encoded version"),
-        (of(json!({"v": TOKEN_VERSION, "start": "a/x"})), "incorrect encoded start resourceVersion"),
+        (of(json!({"v": "meta.k8s.io/v2", "rv": 1, "start": "x"})), "does not recognize this encoded version"),
+        (of(json!({"v": TOKEN_VERSION, "start": "x"})), "incorrect encoded start resourceVersion"),
         (of(json!({"v": TOKEN_VERSION, "rv": 1})), "encoded start key empty"),
-        (of(json!({"v": TOKEN_VERSION, "rv": 1, "start": "b/x"})), "continue key is not valid: b/x"),
+        (of(json!({"v": TOKEN_VERSION, "rv": 1, "start": "../b/x"})), "continue key is not valid: ../b/x"),
     ] {
         let refused = listed(&served, &format!("continue={token}"), 5).await.unwrap_err();
         assert_eq!(refused.code, 400);
         let all = refused.message.starts_with("invalid continue token: ") && refused.message.contains(wrong);
         assert!(all, "{}", refused.message);
     }
+}
+
+/// Upstream's servers on the same store go on where a page of ours ended, and the other way round.
+#[tokio::test]
+async fn continue_tokens_begin_below_what_is_listed() {
+    let (served, versions) = config_maps(&["x", "y", "z"]).await;
+    let page = served.store.list("a/", &Matcher::default(), 1).unwrap();
+    let meta = list_meta(&page, "a/", 1, &Matcher::default());
+    let version = i64::try_from(versions[2]).unwrap();
+    let token = Token::decode(&meta.continue_).unwrap();
+    assert_eq!((token.v.as_str(), token.rv, token.start.as_str()), ("meta.k8s.io/v1", version, "x\0"));
+    assert_eq!(listed(&served, &format!("continue={}", meta.continue_), 0).await.unwrap(), ["y", "z"]);
+    let from = |start: &str| format!("continue={}", Token::new(version, start).encode());
+    assert_eq!(listed(&served, &from("/y\0"), 0).await.unwrap(), ["z"]);
+    for hostile in ["", "/", "..", "../b/x", "/../b", "x/../../b", "./x", "x//y", "x/"] {
+        assert_eq!(listed(&served, &from(hostile), 0).await.unwrap_err().code, 400, "{hostile:?}");
+    }
+    // All namespaces: the namespace is a part of what is below.
+    let all = list_meta(&served.store.list("", &Matcher::default(), 1).unwrap(), "", 1, &Matcher::default());
+    let token = Token::decode(&all.continue_).unwrap();
+    assert_eq!(token.start, "a/x\0");
 }

@@ -3,8 +3,8 @@
 mod create;
 mod decode;
 mod delete;
-mod get;
-mod list;
+pub(crate) mod get;
+pub(crate) mod list;
 mod patch;
 mod update;
 mod watch;
