@@ -73,7 +73,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         dns: flags.enabled("dns"),
         datastore,
         datastore_tls,
-        token: flags.token().map_err(anyhow::Error::msg)?,
+        token: flags.token.read().map_err(anyhow::Error::msg)?,
         secrets_encryption: flags.secrets_encryption,
         encryption_config: flags.encryption_config(),
         snapshots: SnapshotSettings {

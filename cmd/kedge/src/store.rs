@@ -9,7 +9,7 @@ use kedge_cli::{
     DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags, ServerFlags,
     StoreCommand, StoreFlags,
 };
-use kedge_server::commands::{self, SnapshotCommand};
+use kedge_server::commands::{self, MigrateCommand, SnapshotCommand};
 use kedge_server::{Action, EncryptionStatus, Endpoint, Tls};
 
 /// What the flags say of the store.
@@ -34,7 +34,7 @@ pub fn reset(flags: &ServerFlags, snapshot: &Path) -> anyhow::Result<ExitCode> {
         "--cluster-reset is for the embedded store; an etcd of your own is restored with its own tools"
     );
     let restored = commands::restore(&flags.data_dir(), snapshot)?;
-    println!("restored {} keys at revision {}", restored.keys, restored.revision);
+    println!("restored {} keys of revision {}; revisions go on at {}", restored.keys, restored.revision, restored.next);
     if let Some(previous) = restored.previous {
         println!("what was there before is in {}", previous.display());
     }
@@ -111,10 +111,10 @@ pub async fn store(flags: StoreFlags) -> anyhow::Result<ExitCode> {
     let data_dir = flags.data_dir.path();
     match flags.command {
         StoreCommand::Inspect { records } => commands::inspect(&data_dir, records, &mut std::io::stdout().lock())?,
-        StoreCommand::Migrate { direction, datastore: flags } => {
+        StoreCommand::Migrate { direction, datastore: flags, token } => {
             let (endpoint, tls) = datastore(&flags)?;
-            let to_etcd = direction == "embedded-to-etcd";
-            let migrated = commands::migrate(&data_dir, &endpoint, &tls, to_etcd).await?;
+            let (to_etcd, token) = (direction == "embedded-to-etcd", token.read().map_err(anyhow::Error::msg)?);
+            let migrated = commands::migrate(&MigrateCommand { data_dir, endpoint, tls, to_etcd, token }).await?;
             println!("{} keys are the same on both sides; {} were written", migrated.keys, migrated.written);
         }
     }

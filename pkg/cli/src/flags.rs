@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags};
+use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
 use crate::values::{Cidr, FileMode, PortRange};
 
 /// A Kubernetes distribution in one small binary.
@@ -90,12 +90,8 @@ pub struct ServerFlags {
     #[arg(long, env = "KEDGE_KUBECONFIG_MODE", default_value = "0600", help_heading = "Client")]
     pub write_kubeconfig_mode: FileMode,
 
-    /// The cluster's token, which all its servers share [default: the one in server/token, else a new one]
-    #[arg(long, env = "KEDGE_TOKEN", hide_env_values = true, help_heading = "Cluster")]
-    pub token: Option<String>,
-    /// File with the token.
-    #[arg(long, env = "KEDGE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token", help_heading = "Cluster")]
-    pub token_file: Option<PathBuf>,
+    #[command(flatten)]
+    pub token: TokenFlags,
     /// Replace the embedded store by a snapshot, and end; see --cluster-reset-restore-path.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Cluster")]
     pub cluster_reset: bool,
@@ -214,20 +210,6 @@ impl ServerFlags {
     pub fn encryption_config(&self) -> Option<PathBuf> {
         let file = |setting: &String| setting.strip_prefix("encryption-provider-config=").map(PathBuf::from);
         self.kube_apiserver_arg.iter().rev().find_map(file)
-    }
-
-    /// The token, from the flag or the file.
-    ///
-    /// # Errors
-    /// When the file cannot be read.
-    pub fn token(&self) -> Result<Option<String>, String> {
-        match &self.token_file {
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => Ok(Some(text.trim().to_owned())),
-                Err(err) => Err(format!("cannot read --token-file {}: {err}", path.display())),
-            },
-            None => Ok(self.token.clone()),
-        }
     }
 
     /// Whether a packaged part is to run.

@@ -14,6 +14,6 @@ pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
 pub use place::PlaceError;
 pub use store_flags::{
     DataDirFlag, DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags,
-    ServerAccessFlags, StoreCommand, StoreFlags,
+    ServerAccessFlags, StoreCommand, StoreFlags, TokenFlags,
 };
 pub use values::{Cidr, FileMode, PortRange};

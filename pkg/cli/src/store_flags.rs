@@ -42,6 +42,33 @@ pub struct DatastoreFlags {
     pub datastore_keyfile: Option<PathBuf>,
 }
 
+/// The token of the cluster.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TokenFlags {
+    /// The cluster's token, which all its servers share [default: the one in server/token; a new cluster makes one]
+    #[arg(long, env = "KEDGE_TOKEN", hide_env_values = true, help_heading = "Cluster")]
+    pub token: Option<String>,
+    /// File with the token.
+    #[arg(long, env = "KEDGE_TOKEN_FILE", value_name = "FILE", conflicts_with = "token", help_heading = "Cluster")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl TokenFlags {
+    /// The token, from the flag or the file.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn read(&self) -> Result<Option<String>, String> {
+        match &self.token_file {
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => Ok(Some(text.trim().to_owned())),
+                Err(err) => Err(format!("cannot read --token-file {}: {err}", path.display())),
+            },
+            None => Ok(self.token.clone()),
+        }
+    }
+}
+
 /// The data directory of a command.
 #[derive(Debug, Clone, Args)]
 pub struct DataDirFlag {
@@ -170,12 +197,15 @@ pub enum StoreCommand {
         #[arg(long)]
         records: bool,
     },
-    /// Move everything between the embedded store and an etcd. No server may run. Can be run again.
+    /// Move everything between the embedded store and an etcd, with the cluster's authorities and encryption keys. No server
+    /// may run. Can be run again.
     Migrate {
         /// embedded-to-etcd or etcd-to-embedded.
         #[arg(value_parser = ["embedded-to-etcd", "etcd-to-embedded"])]
         direction: String,
         #[command(flatten)]
         datastore: DatastoreFlags,
+        #[command(flatten)]
+        token: TokenFlags,
     },
 }

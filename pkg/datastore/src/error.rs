@@ -11,6 +11,8 @@ pub enum Error {
     Snapshot { path: PathBuf, source: kedge_snapshot::Error },
     #[error("cannot {action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("there is no store at {0}")]
+    NoStore(PathBuf),
     #[error("there is no snapshot {name:?} in {dir}; `kedge etcd-snapshot ls` lists them")]
     NoSnapshot { name: String, dir: PathBuf },
     #[error("a snapshot's name must be a file name, not {0:?}")]
@@ -25,6 +27,13 @@ pub enum Error {
     Differs { target: String, key: String },
     #[error("the source changes while it is migrated: stop the servers that use it, then run the same command again")]
     Changing,
+    #[error(
+        "{store} is in use by {by}: stop all servers that use it, then run the same command again; one that was killed counts as gone after 15 seconds"
+    )]
+    InUse { store: String, by: String },
+    /// What servers share beside the objects could not be moved.
+    #[error(transparent)]
+    Identity(Box<dyn std::error::Error + Send + Sync>),
     #[error("the work was given up with the process that did it")]
     Cancelled,
 }

@@ -14,13 +14,32 @@ impl Layout {
         Self { data_dir: data_dir.to_owned() }
     }
 
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    /// Where the embedded store and what becomes it are.
+    pub(crate) fn db(&self) -> PathBuf {
+        self.data_dir.join("server/db")
+    }
+
     /// The embedded store.
     pub fn store(&self) -> PathBuf {
-        self.data_dir.join("server/db/kv")
+        self.db().join("kv")
+    }
+
+    /// A complete store that is about to take the place of the one that is there.
+    pub(crate) fn new_store(&self) -> PathBuf {
+        self.db().join("kv.new")
+    }
+
+    /// The same while it is written, as the engine names it.
+    pub(crate) fn half_store(&self) -> PathBuf {
+        self.db().join("kv.new.restoring")
     }
 
     /// Snapshots, unless another place is given.
     pub fn snapshots(&self) -> PathBuf {
-        self.data_dir.join("server/db/snapshots")
+        self.db().join("snapshots")
     }
 }

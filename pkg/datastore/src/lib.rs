@@ -9,6 +9,7 @@ mod error;
 mod layout;
 mod migrate;
 mod open;
+mod place;
 mod restore;
 mod snapshots;
 

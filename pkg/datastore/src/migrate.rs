@@ -3,21 +3,24 @@
 //! Into the embedded store a migration is a restore: there as a whole, with all revisions, or not at all. Into an etcd it
 //! is a comparison and as many writes as that needs, so it can be cut off and run again; while it has not been verified, a
 //! marker in the target keeps servers away from it. Revisions start anew there: clients list again.
+//!
+//! What the servers of a cluster share beside its objects, authorities and encryption keys, is in an etcd under a key of its
+//! own and in files elsewhere; it moves in the form that the target has it in. What it is, only the caller knows.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kedge_kv::files::{Files as _, RealFiles};
-use kedge_kv::{KeyRange, KeyValue, Kv, Op, Txn};
+use kedge_kv::{KeyRange, KeyValue, Kv, Op, Range, Txn};
 use kedge_snapshot::State;
 
 use crate::Progress;
 use crate::capture::capture;
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::restore::{finish_interrupted, read_offline, replace};
+use crate::place::Place;
+use crate::restore::contents;
 
 /// Where a migration says that it has not ended.
 const MARKER: &[u8] = b"/kedge/migration";
@@ -29,6 +32,14 @@ const BATCH: usize = 64;
 /// Bytes of values in one transaction; etcd allows 1.5 MiB.
 const BATCH_BYTES: usize = 512 << 10;
 
+/// Where each living server on an etcd has a key, which goes with its lease.
+const SERVERS: &[u8] = b"/registry/masterleases/";
+/// Leases of those who lead among servers on an etcd; also servers that only listen locally, which have no key, hold them.
+const LEADERS: [&str; 2] =
+    ["/registry/leases/kube-system/kube-controller-manager", "/registry/leases/kube-system/kube-scheduler"];
+/// Seconds for which a lease holds that says nothing else, as upstream.
+const LEASE: i64 = 15;
+
 /// What a migration did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Migrated {
@@ -39,8 +50,17 @@ pub struct Migrated {
 
 /// The direction of a migration.
 pub enum Direction<'a> {
-    ToEtcd(&'a dyn Kv),
-    FromEtcd(&'a dyn Kv),
+    ToEtcd {
+        etcd: &'a dyn Kv,
+        /// What servers on the etcd will share, sealed.
+        identity: Option<Bytes>,
+    },
+    FromEtcd {
+        etcd: &'a dyn Kv,
+        /// Makes what servers on the etcd share files of the data directory; called when nothing else can be refused any
+        /// more, right before the store is there.
+        identity: &'a mut (dyn FnMut() -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send),
+    },
 }
 
 /// Moves everything between the embedded store of a data directory and an etcd, and compares what came of it. No server
@@ -56,16 +76,19 @@ pub async fn migrate(
     progress: &mut Progress<'_>,
 ) -> Result<Migrated, Error> {
     match direction {
-        Direction::ToEtcd(etcd) => {
-            finish_interrupted(layout)?;
-            let lock = RealFiles.lock(&layout.store())?;
-            let mut state = read_offline(layout)?;
+        Direction::ToEtcd { etcd, identity } => {
+            let place = Place::of_store(layout)?;
+            let mut state = place.read()?.unwrap_or_default();
             state.kvs.retain(|kv| kv.key != IDENTITY);
-            let migrated = to_etcd(&state, etcd, etcd_name, progress).await;
-            drop(lock);
+            let migrated = to_etcd(&state, identity, etcd, etcd_name, progress).await;
+            drop(place);
             migrated
         }
-        Direction::FromEtcd(etcd) => from_etcd(layout, etcd, etcd_name, now, progress).await,
+        Direction::FromEtcd { etcd, identity } => {
+            refuse_unfinished(etcd, etcd_name).await?;
+            refuse_used(etcd, etcd_name, now).await?;
+            from_etcd(layout, etcd, identity, now, progress).await
+        }
     }
 }
 
@@ -77,35 +100,73 @@ pub(crate) async fn refuse_unfinished(kv: &dyn Kv, name: &str) -> Result<(), Err
     }
 }
 
+/// Refuses an etcd that servers use: what they write would be left behind.
+async fn refuse_used(etcd: &dyn Kv, name: &str, now: Timestamp) -> Result<(), Error> {
+    let in_use = |by: String| Err(Error::InUse { store: name.to_owned(), by });
+    let servers = etcd.range(Range { keys_only: true, ..Range::prefix(SERVERS) }).await?;
+    // Without a lease it says nothing about anybody's life.
+    if let Some(server) = servers.kvs.iter().find(|kv| kv.lease != 0) {
+        let address = server.key.strip_prefix(SERVERS).unwrap_or(&server.key);
+        return in_use(format!("the server {}", String::from_utf8_lossy(address)));
+    }
+    for key in LEADERS {
+        let Some(lease) = etcd.get(key.as_bytes()).await? else { continue };
+        if let Some(holder) = holder(&lease.value, now) {
+            return in_use(holder);
+        }
+    }
+    Ok(())
+}
+
+/// Who holds a lease now. Clocks of hosts may differ: what is a little in the future is now, too.
+fn holder(lease: &[u8], now: Timestamp) -> Option<String> {
+    let lease: serde_json::Value = serde_json::from_slice(lease).ok()?;
+    let spec = &lease["spec"];
+    let holder = spec["holderIdentity"].as_str().filter(|holder| !holder.is_empty())?;
+    let renewed: Timestamp = spec["renewTime"].as_str()?.parse().ok()?;
+    let held = spec["leaseDurationSeconds"].as_i64().unwrap_or(LEASE);
+    let ago = now.as_second() - renewed.as_second();
+    (ago.abs() <= held).then(|| holder.to_owned())
+}
+
 async fn from_etcd(
     layout: &Layout,
     etcd: &dyn Kv,
-    name: &str,
+    identity: &mut (dyn FnMut() -> Result<(), Box<dyn std::error::Error + Send + Sync>> + Send),
     now: Timestamp,
     progress: &mut Progress<'_>,
 ) -> Result<Migrated, Error> {
-    refuse_unfinished(etcd, name).await?;
-    finish_interrupted(layout)?;
-    let there = if layout.store().exists() { read_offline(layout)?.kvs } else { Vec::new() };
+    let place = Place::take(layout)?;
+    let there = place.read()?.unwrap_or_default();
     let state = capture(etcd, progress).await?;
     let keys = state.kvs.len();
-    if let Some(first) = there.first() {
-        if difference(&state.kvs, &there).is_none() {
-            // An earlier attempt was cut off after its last write.
+    if let Some(first) = there.kvs.first() {
+        // What an earlier migration wrote may be replaced until a server has used it.
+        let migrated = place.is_migrated();
+        let same = match migrated {
+            true => there == state,
+            false => difference(&state.kvs, &there.kvs).is_none(),
+        };
+        if same {
+            identity().map_err(Error::Identity)?;
             progress("keys verified", keys, Some(keys));
             return Ok(Migrated { keys, written: 0 });
         }
-        let example = String::from_utf8_lossy(&first.key).into_owned();
-        return Err(Error::NotEmpty { target: "the embedded store".into(), keys: there.len(), example });
+        if !migrated {
+            let example = String::from_utf8_lossy(&first.key).into_owned();
+            return Err(Error::NotEmpty { target: "the embedded store".into(), keys: there.kvs.len(), example });
+        }
     }
-    // A source that somebody still writes to would be left behind at once. It is told before anything is written: what
-    // was written would keep the next attempt from its work.
+    // A source that somebody still writes to would be left behind at once.
     let again = capture(etcd, &mut |_, _, _| {}).await?;
     if difference(&state.kvs, &again.kvs).is_some() || again.revision != state.revision {
         return Err(Error::Changing);
     }
-    replace(layout, state.clone(), now, progress)?;
-    let written = read_offline(layout)?;
+    identity().map_err(Error::Identity)?;
+    progress("keys written", 0, Some(keys));
+    place.replace(&contents(state.clone()), 0, true, now)?;
+    progress("keys written", keys, Some(keys));
+    let written = place.read()?.unwrap_or_default();
     if let Some(differs) = difference(&state.kvs, &written.kvs) {
         return Err(Error::Differs { target: "the embedded store".into(), key: differs });
     }
@@ -113,12 +174,23 @@ async fn from_etcd(
     Ok(Migrated { keys, written: keys })
 }
 
-async fn to_etcd(state: &State, etcd: &dyn Kv, name: &str, progress: &mut Progress<'_>) -> Result<Migrated, Error> {
-    let before = capture(etcd, &mut |_, _, _| {}).await?;
+async fn to_etcd(
+    state: &State,
+    identity: Option<Bytes>,
+    etcd: &dyn Kv,
+    name: &str,
+    progress: &mut Progress<'_>,
+) -> Result<Migrated, Error> {
+    let mut before = capture(etcd, &mut |_, _, _| {}).await?;
     let marked = before.kvs.iter().any(|kv| kv.key == MARKER);
-    if let (false, Some(first)) = (marked, before.kvs.first()) {
+    // In the end; the same one is sealed differently every time.
+    let identity = identity.map(|sealed| Op::Put { key: IDENTITY.into(), value: sealed, lease: 0 });
+    if let (false, Some(first)) = (marked, before.kvs.first().cloned()) {
+        let shared = before.kvs.iter().any(|kv| kv.key == IDENTITY);
+        before.kvs.retain(|kv| kv.key != IDENTITY);
         if difference(&state.kvs, &before.kvs).is_none() {
             // An earlier attempt was cut off after its last write.
+            put(etcd, identity.into_iter().filter(|_| !shared).collect()).await?;
             return Ok(Migrated { keys: state.kvs.len(), written: 0 });
         }
         let example = String::from_utf8_lossy(&first.key).into_owned();
@@ -153,8 +225,9 @@ async fn to_etcd(state: &State, etcd: &dyn Kv, name: &str, progress: &mut Progre
         return Err(Error::Differs { target: name.to_owned(), key });
     }
     progress("keys verified", total, Some(total));
-    let end = Txn { success: vec![Op::Delete(KeyRange::key(MARKER))], ..Txn::default() };
-    etcd.txn(end).await?;
+    let mut end = vec![Op::Delete(KeyRange::key(MARKER))];
+    end.extend(identity);
+    etcd.txn(Txn { success: end, ..Txn::default() }).await?;
     Ok(Migrated { keys: total, written })
 }
 

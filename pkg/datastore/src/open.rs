@@ -9,7 +9,7 @@ use tracing::info;
 use crate::endpoint::{Endpoint, Tls};
 use crate::error::Error;
 use crate::layout::Layout;
-use crate::{migrate, restore};
+use crate::{migrate, place};
 
 /// An open store.
 #[derive(Clone)]
@@ -39,11 +39,10 @@ pub async fn open(
 ) -> Result<Store, Error> {
     match endpoint {
         Endpoint::Embedded => {
-            restore::finish_interrupted(layout)?;
-            let dir = layout.store();
-            let options = Options::new(dir, clock.clone());
+            let layout = layout.clone();
+            let options = Options::new(layout.store(), clock.clone());
             // Replaying the log takes as long as it takes; it must not hold up other tasks.
-            let opened = tokio::task::spawn_blocking(move || Embedded::open(options)).await;
+            let opened = tokio::task::spawn_blocking(move || place::open(&layout, options)).await;
             Ok(embedded(opened.map_err(|_| Error::Cancelled)??))
         }
         Endpoint::Memory => Ok(embedded(Embedded::memory(clock.clone())?)),

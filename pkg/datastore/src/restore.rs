@@ -6,21 +6,29 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_kv::files::{Files, RealFiles};
-use kedge_kv::{Contents, Embedded, Lease};
+use kedge_kv::{Contents, Lease};
 use kedge_snapshot::State;
 
 use crate::Progress;
 use crate::error::Error;
 use crate::layout::Layout;
+use crate::place::Place;
 
 /// What a restore did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Restored {
+    /// That of the snapshot.
     pub revision: u64,
+    /// Where revisions go on.
+    pub next: u64,
     pub keys: usize,
     /// Where what was there before is now.
     pub previous: Option<PathBuf>,
 }
+
+/// How far revisions go on behind those of a snapshot, as etcd's guide to recovery has it: whatever was given out after the
+/// snapshot lies below, so it is neither given out again nor taken for what it was.
+const BUMP: u64 = 1_000_000_000;
 
 /// Replaces the embedded store of a data directory by a snapshot. What was there is renamed. No server may run on it.
 ///
@@ -32,77 +40,24 @@ pub fn restore(
     now: Timestamp,
     progress: &mut Progress<'_>,
 ) -> Result<Restored, Error> {
+    // Where nothing is, nothing is made before the snapshot has been read.
+    let place = layout.db().exists().then(|| Place::take(layout)).transpose()?;
     let read = kedge_snapshot::read(snapshot, &mut |records| progress("records read", records, None));
     let (state, _) = read.map_err(|source| Error::Snapshot { path: snapshot.to_owned(), source })?;
-    replace(layout, state, now, progress)
-}
-
-/// Replaces the embedded store by a state.
-pub(crate) fn replace(
-    layout: &Layout,
-    state: State,
-    now: Timestamp,
-    progress: &mut Progress<'_>,
-) -> Result<Restored, Error> {
-    let target = layout.store();
-    let (parent, new) = places(&target);
-    std::fs::create_dir_all(&parent).map_err(|e| Error::io("create", &parent, e))?;
-    finish_interrupted(layout)?;
-    if new.exists() {
-        std::fs::remove_dir_all(&new).map_err(|e| Error::io("remove", &new, e))?;
-    }
+    let place = place.map_or_else(|| Place::take(layout), Ok)?;
     let (revision, keys) = (state.revision, state.kvs.len());
     progress("keys written", 0, Some(keys));
-    Embedded::restore(&files(), &new, &contents(state), 0)?;
+    let previous = place.replace(&contents(state), BUMP, false, now)?;
     progress("keys written", keys, Some(keys));
-    let mut previous = None;
-    if target.exists() {
-        // Held until the rename: a server that runs on the store refuses this.
-        let lock = RealFiles.lock(&target)?;
-        let old = free_name(&parent, now);
-        std::fs::rename(&target, &old).map_err(|e| Error::io("rename", &target, e))?;
-        drop(lock);
-        previous = Some(old);
-    }
-    put_in_place(&parent, &new, &target)?;
-    Ok(Restored { revision, keys, previous })
+    Ok(Restored { revision, next: revision + BUMP, keys, previous })
 }
 
-/// A name for what was there before. Two restores within a second must not share one.
-fn free_name(parent: &Path, now: Timestamp) -> PathBuf {
-    let name = |n: usize| match n {
-        0 => parent.join(format!("kv.old-{}", now.as_second())),
-        n => parent.join(format!("kv.old-{}-{n}", now.as_second())),
-    };
-    (0..).map(name).find(|path| !path.exists()).unwrap_or_default()
-}
-
-fn places(target: &Path) -> (PathBuf, PathBuf) {
-    let parent = target.parent().unwrap_or(target).to_owned();
-    let new = parent.join("kv.new");
-    (parent, new)
-}
-
-/// A restore that was cut off after the old store had been put aside is completed: the new one is whole.
-pub(crate) fn finish_interrupted(layout: &Layout) -> Result<(), Error> {
-    let target = layout.store();
-    let (parent, new) = places(&target);
-    if new.exists() && !target.exists() {
-        put_in_place(&parent, &new, &target)?;
-    }
-    Ok(())
-}
-
-fn put_in_place(parent: &Path, new: &Path, target: &Path) -> Result<(), Error> {
-    std::fs::rename(new, target).map_err(|e| Error::io("rename", new, e))?;
-    std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(|e| Error::io("sync", parent, e))
-}
-
-fn files() -> Arc<dyn Files> {
+pub(crate) fn files() -> Arc<dyn Files> {
     Arc::new(RealFiles)
 }
 
-fn contents(state: State) -> Contents {
+/// What a snapshot holds, as an engine has it: nothing before it can be read.
+pub(crate) fn contents(state: State) -> Contents {
     let lease = |(id, seconds)| Lease { id, ttl: Duration::from_secs(seconds) };
     let leases = state.leases.into_iter().map(lease).collect();
     Contents { revision: state.revision, compacted: state.revision, kvs: state.kvs, leases }
@@ -114,8 +69,6 @@ pub(crate) fn state(contents: Contents) -> State {
     State { revision: contents.revision, kvs: contents.kvs, leases }
 }
 
-/// The state of an embedded store that nobody has open.
-pub(crate) fn read_offline(layout: &Layout) -> Result<State, Error> {
-    finish_interrupted(layout)?;
-    Ok(state(Embedded::read(&RealFiles, &layout.store())?))
-}
+#[cfg(test)]
+#[path = "restore_tests.rs"]
+mod tests;

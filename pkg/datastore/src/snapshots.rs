@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use kedge_kv::Embedded;
-use kedge_kv::files::{Files as _, RealFiles};
 use kedge_snapshot::State;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::capture::capture;
 use crate::error::Error;
-use crate::restore::{finish_interrupted, read_offline, state};
+use crate::place::Place;
+use crate::restore::state;
 use crate::{Layout, Progress, Store};
 
 /// A directory of snapshots.
@@ -99,10 +99,7 @@ impl Snapshots {
         progress: &mut Progress<'_>,
     ) -> Result<Saved, Error> {
         check_name(name)?;
-        finish_interrupted(layout)?;
-        let lock = RealFiles.lock(&layout.store())?;
-        let state = read_offline(layout)?;
-        drop(lock);
+        let state = Place::of_store(layout)?.read()?.unwrap_or_default();
         let total = state.kvs.len();
         self.write(&state, name, now, &mut |keys| progress("keys written", keys, Some(total)))
     }

@@ -12,6 +12,9 @@ pub enum Error {
     /// The revision asked for has not happened yet.
     #[error("revision {requested} is in the future; the store is at {current}")]
     FutureRevision { requested: u64, current: u64 },
+    /// A restored store would begin beyond the last revision.
+    #[error("no revisions are left to go on with after {0}")]
+    Revisions(u64),
     /// A key, value or request beyond the limit.
     #[error("{what} of {size} bytes exceeds the limit of {limit} bytes")]
     TooLarge { what: &'static str, size: usize, limit: usize },

@@ -20,7 +20,7 @@ pub use api::{
     Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
 pub use check::MAX_OPS;
-pub use embedded::{Contents, Embedded, Found, History, Options, Summary, inspect};
+pub use embedded::{Contents, Embedded, Found, History, LOW_SPACE, Options, Summary, inspect};
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};
 pub use lease_reuse::LeaseReuse;

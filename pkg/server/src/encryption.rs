@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use kedge_base::{SharedClock, random};
 use kedge_certs::write_atomically;
 use kedge_kv::Kv;
@@ -159,6 +160,25 @@ pub(crate) fn at_start(path: &Path, shared: Option<&str>, wanted: bool) -> Resul
     };
     parse(path, &text)?;
     Ok(Some(text))
+}
+
+/// Makes `wanted` the configuration of a data directory, none that there is none. What was there is renamed: values may
+/// still be sealed with its keys.
+pub(crate) fn place(path: &Path, wanted: Option<&str>, now: Timestamp) -> Result<(), Error> {
+    match std::fs::read_to_string(path) {
+        Ok(there) if Some(there.as_str()) == wanted => return Ok(()),
+        Ok(_) => {
+            let old = path.with_extension(format!("json.old-{}", now.as_second()));
+            std::fs::rename(path, old).map_err(|source| Error::File {
+                action: "rename",
+                path: path.to_owned(),
+                source,
+            })?;
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(source) => return Err(Error::File { action: "read", path: path.to_owned(), source }),
+    }
+    wanted.map_or(Ok(()), |text| write(path, text))
 }
 
 /// What a configuration says to the store.

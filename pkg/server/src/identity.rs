@@ -82,7 +82,7 @@ pub(crate) async fn share(
 const OFFERED: &str = "offered";
 
 /// Makes the authorities of the store those of the directory.
-fn take(tls_dir: &Path, identity: &Identity, now: OffsetDateTime) -> Result<Pki, Error> {
+pub(crate) fn take(tls_dir: &Path, identity: &Identity, now: OffsetDateTime) -> Result<Pki, Error> {
     let offered = tls_dir.join(OFFERED);
     if offered.exists() {
         shared::forget(tls_dir)?;
@@ -101,6 +101,17 @@ fn accepted(offered: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether there is one in the store.
+pub(crate) async fn is_there(kv: &dyn Kv) -> Result<bool, Error> {
+    Ok(kv.get(KEY.as_bytes()).await?.is_some())
+}
+
+/// An identity as it is in a store.
+pub(crate) async fn sealed(identity: &Identity, token: &Token) -> Result<Vec<u8>, Error> {
+    let (identity, token) = (identity.clone(), token.clone());
+    blocking(move || seal(&identity, &token)).await
+}
+
 /// The identity in the store and its revision.
 pub(crate) async fn load(kv: &dyn Kv, token: &Token) -> Result<Option<(Identity, u64)>, Error> {
     let Some(found) = kv.get(KEY.as_bytes()).await? else { return Ok(None) };
@@ -117,8 +128,7 @@ pub(crate) async fn store(
     identity: &Identity,
     revision: u64,
 ) -> Result<Option<u64>, Error> {
-    let (identity, token) = (identity.clone(), token.clone());
-    let sealed = blocking(move || seal(&identity, &token)).await?;
+    let sealed = sealed(identity, token).await?;
     let txn = Txn {
         compare: vec![Compare::mod_revision(KEY, revision)],
         success: vec![Op::Put { key: KEY.into(), value: sealed.into(), lease: 0 }],

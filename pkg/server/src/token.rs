@@ -76,18 +76,27 @@ impl Token {
     /// # Errors
     /// When the file cannot be read or holds no token.
     pub fn of(path: &Path, given: Option<&str>) -> Result<Self, Error> {
+        if let Some(known) = Self::known(path, given)? {
+            return Ok(known);
+        }
+        let secret: [u8; 16] = random::bytes();
+        let password: String = secret.iter().map(|b| format!("{b:02x}")).collect();
+        private_dir(path.parent().unwrap_or(path))?;
+        write_atomically(path, format!("{password}\n").as_bytes(), 0o600)?;
+        Ok(Self { password, ca_hash: None })
+    }
+
+    /// The token given, else the one of a data directory, if there is one.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds no token.
+    pub fn known(path: &Path, given: Option<&str>) -> Result<Option<Self>, Error> {
         if let Some(given) = given {
-            return Self::parse(given);
+            return Self::parse(given).map(Some);
         }
         match std::fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let secret: [u8; 16] = random::bytes();
-                let password: String = secret.iter().map(|b| format!("{b:02x}")).collect();
-                private_dir(path.parent().unwrap_or(path))?;
-                write_atomically(path, format!("{password}\n").as_bytes(), 0o600)?;
-                Ok(Self { password, ca_hash: None })
-            }
+            Ok(text) => Self::parse(&text).map(Some),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(Error::File { action: "read", path: path.to_owned(), source }),
         }
     }

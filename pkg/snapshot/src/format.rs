@@ -114,13 +114,15 @@ pub(crate) fn read(file: &File, len: u64, progress: &mut dyn FnMut(usize)) -> Re
     let mut newest: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
     let mut records = 0;
     let found = database.bucket(b"key", &mut |key, value, _| {
-        state.revision = state.revision.max(main_of(key)?);
+        let main = main_of(key)?;
+        state.revision = state.revision.max(main);
         let stored = StoredKeyValue::decode(value).map_err(|e| Error::Damaged(format!("a key cannot be read: {e}")))?;
         if key.get(REVISION) == Some(&TOMBSTONE) {
             newest.remove(&stored.key);
-        } else {
-            newest.insert(stored.key.clone(), key_value(stored)?);
+        } else if !stored.key.is_empty() {
+            newest.insert(stored.key.clone(), key_value(stored, main)?);
         }
+        // Without a key it only raises the revision: `etcdutl snapshot restore --bump-revision` writes one.
         records += 1;
         progress(records);
         Ok(())
@@ -140,14 +142,27 @@ pub(crate) fn read(file: &File, len: u64, progress: &mut dyn FnMut(usize)) -> Re
 
 fn main_of(revision: &[u8]) -> Result<u64, Error> {
     let main = revision.first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes));
-    main.filter(|_| revision.len() >= REVISION).ok_or_else(|| Error::Damaged("a revision is cut off".into()))
+    let main =
+        main.filter(|_| revision.len() >= REVISION).ok_or_else(|| Error::Damaged("a revision is cut off".into()))?;
+    // In etcd they are signed.
+    if i64::try_from(main).is_err() {
+        return Err(Error::Damaged(format!("the revision {main} is beyond the last one")));
+    }
+    Ok(main)
 }
 
-fn key_value(stored: StoredKeyValue) -> Result<KeyValue, Error> {
+/// The version of a key that was written at a revision.
+fn key_value(stored: StoredKeyValue, revision: u64) -> Result<KeyValue, Error> {
     let number = |n: i64| u64::try_from(n).map_err(|_| Error::Damaged("a revision is negative".into()));
+    let (created, modified) = (number(stored.create_revision)?, number(stored.mod_revision)?);
+    if modified != revision || created > modified {
+        let key = String::from_utf8_lossy(&stored.key).into_owned();
+        let what = format!("{key} is stored at revision {revision} as created at {created} and changed at {modified}");
+        return Err(Error::Damaged(what));
+    }
     Ok(KeyValue {
-        create_revision: number(stored.create_revision)?,
-        mod_revision: number(stored.mod_revision)?,
+        create_revision: created,
+        mod_revision: modified,
         version: number(stored.version)?,
         lease: stored.lease,
         key: stored.key,

@@ -51,6 +51,14 @@ pub struct Summary {
 /// [`Error::Write`]; what was written of the file is left to the caller.
 pub fn write(path: &Path, state: &State, progress: &mut dyn FnMut(usize)) -> Result<Summary, Error> {
     let file = File::options().create_new(true).read(true).write(true).mode(0o600).open(path).map_err(Error::Write)?;
+    write_to(file, path, state, progress)
+}
+
+/// The same to a file that is empty and at `path`, open for reading and writing.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_to(file: File, path: &Path, state: &State, progress: &mut dyn FnMut(usize)) -> Result<Summary, Error> {
     let file = format::write(BufWriter::new(file), state, progress).map_err(Error::Write)?;
     let mut file = file.into_inner().map_err(|e| Error::Write(e.into_error()))?;
     let (checksum, size) = hash(&mut file, None)?;

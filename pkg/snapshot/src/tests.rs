@@ -91,3 +91,44 @@ fn hostile_pages_are_refused() {
         }
     }
 }
+
+/// A snapshot with one record whose key in the file is changed before the checksum is made to fit.
+fn at_another_revision(stored: &KeyValue, main: u64) -> Result<State, Error> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s.db");
+    let state = State { revision: 9, kvs: vec![stored.clone()], leases: Vec::new() };
+    write(&path, &state, &mut |_| {}).unwrap();
+    let mut file = std::fs::read(&path).unwrap();
+    file.truncate(file.len() - CHECKSUM as usize);
+    let key = [&stored.mod_revision.to_be_bytes()[..], b"_", &[0; 8]].concat();
+    let at = file.windows(key.len()).position(|window| window == key).unwrap();
+    file[at..at + 8].copy_from_slice(&main.to_be_bytes());
+    let sum: [u8; 32] = Sha256::digest(&file).into();
+    file.extend_from_slice(&sum);
+    std::fs::write(&path, file).unwrap();
+    super::read(&path, &mut |_| {}).map(|(state, _)| state)
+}
+
+#[test]
+fn a_key_that_is_newer_than_its_revision_is_refused() {
+    let stored = kv(b"/a", b"1", 7);
+    assert_eq!(at_another_revision(&stored, 7).unwrap().kvs, [stored.clone()]);
+    for main in [6, 8] {
+        let refused = at_another_revision(&stored, main).unwrap_err().to_string();
+        assert!(refused.contains("/a is stored at revision"), "{refused}");
+    }
+    let unborn = KeyValue { create_revision: 8, ..stored };
+    assert!(matches!(at_another_revision(&unborn, 7), Err(Error::Damaged(_))));
+}
+
+#[test]
+fn a_revision_beyond_the_last_is_refused() {
+    let stored = kv(b"/a", b"1", 7);
+    for main in [i64::MAX as u64 + 1, u64::MAX] {
+        let refused = at_another_revision(&stored, main).unwrap_err().to_string();
+        assert!(refused.contains("beyond the last one"), "{refused}");
+    }
+    // What etcd's own tool writes to raise the revision is no key.
+    let raised = at_another_revision(&kv(b"", b"", 7), 1_000_000_007).unwrap();
+    assert_eq!((raised.revision, raised.kvs), (1_000_000_007, Vec::new()));
+}

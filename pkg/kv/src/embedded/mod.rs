@@ -59,6 +59,9 @@ use writer::Writer;
 /// Transactions that may wait for the writer.
 const QUEUE: usize = 4_096;
 
+/// Free bytes of the file system below which values are refused, unless it is set otherwise.
+pub const LOW_SPACE: u64 = 64 << 20;
+
 /// How the engine is opened.
 #[derive(Clone)]
 pub struct Options {
@@ -92,7 +95,7 @@ impl Options {
             room: 1 << 20,
             history: History::default(),
             relaxed: Duration::from_secs(60),
-            low_space: 64 << 20,
+            low_space: LOW_SPACE,
         }
     }
 }

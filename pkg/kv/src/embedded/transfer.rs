@@ -1,5 +1,6 @@
 //! The whole store at one revision: for snapshots, and back.
 
+use std::any::Any;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -67,38 +68,63 @@ impl Embedded {
         Ok(Contents { revision, compacted, kvs, leases: leases(recovered.leases.all()) })
     }
 
-    /// Writes a store that holds `contents`, as a whole or not at all. Keys keep their revisions, versions and leases; the
-    /// revision goes on at that of the contents and `bump` more. The directory must not exist, or hold no store.
+    /// Writes a store that holds `contents`, as a whole or not at all: the directory is there when the store is complete.
+    /// Keys keep their revisions, versions and leases; the revision goes on at that of the contents and `bump` more. The
+    /// directory must not exist, or hold no store.
     ///
     /// # Errors
-    /// [`Error::Locked`] when there is a store; and when it cannot be written.
+    /// [`Error::Locked`] when there is a store; when no revision is left; and when it cannot be written: then nothing is
+    /// left of it.
     pub fn restore(files: &Arc<dyn Files>, dir: &Path, contents: &Contents, bump: u64) -> Result<(), Error> {
+        let revision = contents.revision.checked_add(bump).filter(|revision| *revision <= MAX_REVISION);
+        let revision = revision.ok_or(Error::Revisions(contents.revision))?;
         let temporary = beside(dir);
         remove(&**files, &temporary)?;
-        files.create_dir(&temporary).map_err(|e| Error::io("cannot create", &temporary, e))?;
-        write(files, &temporary, contents, contents.revision + bump)?;
-        files.create_dir(dir).map_err(|e| Error::io("cannot create", dir, e))?;
-        let lock = files.lock(dir)?;
-        let names = files.list(dir).map_err(|e| Error::io("cannot list", dir, e))?;
-        if names.iter().any(|name| FileKind::of_name(name).is_some()) {
-            return Err(Error::Locked {
-                path: dir.to_owned(),
-                holder: " or an earlier one: it holds a store".to_owned(),
-            });
+        let placed = write(files, &temporary, contents, revision).and_then(|()| place(&**files, &temporary, dir));
+        if placed.is_err() {
+            // What is half written is of no use; that it cannot be removed either is known at the next attempt.
+            let _ = remove(&**files, &temporary);
         }
-        for name in names {
-            let path = dir.join(name);
-            files.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
-        }
-        files.rename(&temporary, dir).map_err(|e| Error::io("cannot rename", &temporary, e))?;
-        drop(lock);
-        match dir.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => {
-                files.sync_dir(parent).map_err(|e| Error::io("cannot sync", parent, e))
-            }
-            _ => Ok(()),
-        }
+        placed
     }
+}
+
+/// Beyond this clients cannot count: revisions are signed in etcd's protocol.
+const MAX_REVISION: u64 = i64::MAX as u64;
+
+/// Makes a complete store that of `dir`.
+fn place(files: &dyn Files, temporary: &Path, dir: &Path) -> Result<(), Error> {
+    let lock = match files.list(dir) {
+        // Renaming makes it: a kill leaves no empty directory, which would be taken for an empty store.
+        Err(err) if err.kind() == std::io::ErrorKind::NotFound => None,
+        there => {
+            there.map_err(|e| Error::io("cannot list", dir, e))?;
+            Some(empty(files, dir)?)
+        }
+    };
+    files.rename(temporary, dir).map_err(|e| Error::io("cannot rename", temporary, e))?;
+    drop(lock);
+    match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => {
+            files.sync_dir(parent).map_err(|e| Error::io("cannot sync", parent, e))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Takes a directory that holds no store, and removes what is in it.
+fn empty(files: &dyn Files, dir: &Path) -> Result<Box<dyn Any + Send>, Error> {
+    let lock = files.lock(dir)?;
+    let names = files.list(dir).map_err(|e| Error::io("cannot list", dir, e))?;
+    if names.iter().any(|name| FileKind::of_name(name).is_some()) {
+        let holder = " or an earlier one: it holds a store".to_owned();
+        return Err(Error::Locked { path: dir.to_owned(), holder });
+    }
+    for name in names {
+        let path = dir.join(name);
+        files.remove(&path).map_err(|e| Error::io("cannot remove", &path, e))?;
+    }
+    Ok(lock)
 }
 
 /// The directory that becomes `dir` when it is complete.
@@ -122,6 +148,7 @@ fn remove(files: &dyn Files, dir: &Path) -> Result<(), Error> {
 }
 
 fn write(files: &Arc<dyn Files>, dir: &Path, contents: &Contents, revision: u64) -> Result<(), Error> {
+    files.create_dir(dir).map_err(|e| Error::io("cannot create", dir, e))?;
     let identity = kedge_base::random::u64();
     let header = |kind| Header { kind, number: FIRST, revision, identity, chain: 0 };
     let path = dir.join(FileKind::Segment.name(FIRST));

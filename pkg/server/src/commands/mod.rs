@@ -3,12 +3,13 @@
 //! Where a server runs, it is asked; an embedded store that nobody has open is read directly.
 
 mod encryption;
+mod shared_identity;
 mod snapshots;
 mod store;
 
 pub use encryption::{change_encryption, encryption_status};
 pub use snapshots::{SnapshotCommand, describe, save_snapshot};
-pub use store::{inspect, migrate, restore};
+pub use store::{MigrateCommand, inspect, migrate, restore};
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -32,6 +33,16 @@ pub enum CommandError {
     Datastore(#[from] kedge_datastore::Error),
     #[error(transparent)]
     Kv(#[from] kedge_kv::Error),
+    #[error(
+        "the authorities and encryption keys of the cluster in the etcd are sealed with its token, and {0} is not there: give the token with --token or --token-file (it is in server/token of the cluster's servers)"
+    )]
+    TokenOfEtcd(PathBuf),
+    #[error(
+        "the authorities and encryption keys of the cluster go to the etcd sealed with its token, and {0} is not there: give the token with --token or --token-file"
+    )]
+    TokenOfDirectory(PathBuf),
+    #[error(transparent)]
+    Server(#[from] crate::error::Error),
     #[error("the embedded store would not open: see what is said of {0} of its files above")]
     Damaged(usize),
     #[error("there is no store at {0}")]

@@ -1,13 +1,14 @@
 //! `kedge store` and `kedge server --cluster-reset`.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use kedge_base::{Shutdown, TaskGroup, system_clock};
+use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
 use kedge_datastore::{Direction, Endpoint, Layout, Migrated, Restored, Tls};
-use kedge_kv::Found;
 use kedge_kv::files::RealFiles;
+use kedge_kv::{Found, Kv};
 
+use super::shared_identity::SharedIdentity;
 use super::{CommandError, Reporter};
 
 /// Replaces the embedded store by a snapshot.
@@ -20,21 +21,52 @@ pub fn restore(data_dir: &Path, snapshot: &Path) -> Result<Restored, CommandErro
     Ok(kedge_datastore::restore(&Layout::new(data_dir), snapshot, system_clock().now(), &mut told)?)
 }
 
-/// Moves everything between the embedded store and an etcd.
+/// What is moved, and where to.
+pub struct MigrateCommand {
+    pub data_dir: PathBuf,
+    pub endpoint: Endpoint,
+    pub tls: Tls,
+    pub to_etcd: bool,
+    /// The cluster's token; none for the one in the data directory.
+    pub token: Option<String>,
+}
+
+/// Moves everything between the embedded store and an etcd, with the authorities and encryption keys of the cluster.
 ///
 /// # Errors
-/// When one of them cannot be read or written, or is not empty; the same call again goes on.
-pub async fn migrate(data_dir: &Path, endpoint: &Endpoint, tls: &Tls, to_etcd: bool) -> Result<Migrated, CommandError> {
+/// When one of them cannot be read or written, is used or is not empty; the same call again goes on.
+pub async fn migrate(command: &MigrateCommand) -> Result<Migrated, CommandError> {
     let clock = system_clock();
     let tasks = TaskGroup::new("migration", Shutdown::new());
-    let etcd = kedge_datastore::connect(endpoint, tls, &clock, &tasks).await?;
-    let direction = if to_etcd { Direction::ToEtcd(&*etcd) } else { Direction::FromEtcd(&*etcd) };
+    let etcd = kedge_datastore::connect(&command.endpoint, &command.tls, &clock, &tasks).await?;
+    let migrated = migrate_with(command, &*etcd, &clock).await;
+    etcd.close().await;
+    migrated
+}
+
+async fn migrate_with(command: &MigrateCommand, etcd: &dyn Kv, clock: &SharedClock) -> Result<Migrated, CommandError> {
     let mut reporter = Reporter::default();
     let mut told = |what: &str, done: usize, total: Option<usize>| reporter.told(what, done, total);
-    let name = endpoint.to_string();
-    let migrated = kedge_datastore::migrate(&Layout::new(data_dir), direction, &name, clock.now(), &mut told).await;
-    kedge_kv::Kv::close(&*etcd).await;
-    Ok(migrated?)
+    let MigrateCommand { data_dir, endpoint, to_etcd, .. } = command;
+    let (layout, name, token) = (Layout::new(data_dir), endpoint.to_string(), command.token.as_deref());
+    let shared;
+    let mut place;
+    let direction = if *to_etcd {
+        let identity = SharedIdentity::of_directory(data_dir, token)?;
+        let identity = match identity {
+            Some(identity) => Some(identity.seal().await?.into()),
+            None => None,
+        };
+        Direction::ToEtcd { etcd, identity }
+    } else {
+        shared = SharedIdentity::of_etcd(etcd, data_dir, token).await?;
+        place = || match &shared {
+            Some(shared) => shared.place(data_dir, clock).map_err(Into::into),
+            None => Ok(()),
+        };
+        Direction::FromEtcd { etcd, identity: &mut place }
+    };
+    Ok(kedge_datastore::migrate(&layout, direction, &name, clock.now(), &mut told).await?)
 }
 
 /// Prints what the files of the embedded store hold: every file, with `records` also everything in it. A server may run.
@@ -93,3 +125,7 @@ fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<(
         Found::Continued => writeln!(out, "    another segment follows"),
     }
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;

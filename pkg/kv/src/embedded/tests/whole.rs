@@ -86,6 +86,74 @@ async fn a_restored_store_is_the_one_that_was_saved() {
     assert_eq!(value(&open(&new).unwrap(), "/1").await.unwrap(), "4");
 }
 
+/// [`RealFiles`], of which a thread dies at the rename that puts a store in place: as a kill right before it.
+struct Killed;
+
+impl Files for Killed {
+    fn create_dir(&self, path: &Path) -> std::io::Result<()> {
+        RealFiles.create_dir(path)
+    }
+    fn lock(&self, dir: &Path) -> Result<Box<dyn std::any::Any + Send>, Error> {
+        RealFiles.lock(dir)
+    }
+    fn list(&self, dir: &Path) -> std::io::Result<Vec<String>> {
+        RealFiles.list(dir)
+    }
+    fn open(&self, path: &Path) -> std::io::Result<Box<dyn crate::files::ReadFile>> {
+        RealFiles.open(path)
+    }
+    fn create(&self, path: &Path) -> std::io::Result<Box<dyn crate::files::WriteFile>> {
+        RealFiles.create(path)
+    }
+    fn open_write(&self, path: &Path) -> std::io::Result<Box<dyn crate::files::WriteFile>> {
+        RealFiles.open_write(path)
+    }
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        assert!(!from.is_dir(), "killed");
+        RealFiles.rename(from, to)
+    }
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        RealFiles.remove(path)
+    }
+    fn remove_dir(&self, path: &Path) -> std::io::Result<()> {
+        RealFiles.remove_dir(path)
+    }
+    fn sync_dir(&self, dir: &Path) -> std::io::Result<()> {
+        RealFiles.sync_dir(dir)
+    }
+    fn free_space(&self, dir: &Path) -> std::io::Result<u64> {
+        RealFiles.free_space(dir)
+    }
+}
+
+#[test]
+fn a_restore_that_was_killed_leaves_nothing_that_looks_like_a_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("new");
+    let contents = Contents { revision: 9, compacted: 9, kvs: Vec::new(), leases: Vec::new() };
+    let files: Arc<dyn Files> = Arc::new(Killed);
+    let (path, held) = (new.clone(), contents.clone());
+    assert!(std::thread::spawn(move || Embedded::restore(&files, &path, &held, 0)).join().is_err());
+    assert!(!new.exists(), "an empty directory is an empty store");
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    Embedded::restore(&files, &new, &contents, 0).unwrap();
+    assert_eq!(Embedded::read(&RealFiles, &new).unwrap().revision, 9);
+}
+
+#[test]
+fn no_revision_is_given_out_beyond_the_last() {
+    let dir = tempfile::tempdir().unwrap();
+    let files: Arc<dyn Files> = Arc::new(RealFiles);
+    let last = i64::MAX as u64;
+    let mut contents = Contents { revision: last, compacted: last, kvs: Vec::new(), leases: Vec::new() };
+    for revision in [last, u64::MAX] {
+        contents.revision = revision;
+        let refused = Embedded::restore(&files, &dir.path().join("new"), &contents, 1);
+        assert!(matches!(refused, Err(Error::Revisions(_))), "{refused:?}");
+    }
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 #[tokio::test]
 async fn inspecting_finds_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();
