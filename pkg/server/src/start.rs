@@ -9,7 +9,8 @@ use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
 use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
 use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
-use kedge_datastore::Store;
+use kedge_datastore::{Endpoint, Store};
+use kedge_kv::Kv as _;
 use kedge_meta::UserInfo;
 use kedge_registry::Registry;
 use kedge_storage::{Encryption, Storage};
@@ -90,6 +91,10 @@ impl Server {
     ) -> Result<Self, Error> {
         let Ground { clock, token, store, store_tasks, schedule } = ground;
         let tasks = TaskGroup::new("server", shutdown.child());
+        let empty = store.embedded.as_ref().is_some_and(|engine| engine.revision() <= 1);
+        if empty && config.datastore == Endpoint::Embedded && config.tls_dir().join("server-ca.crt").exists() {
+            warn!(dir = %config.layout().store().display(), "a cluster has its certificates here and nothing in its store: an empty one is begun; if there was more, restore a snapshot");
+        }
         let secrets = Secrets::open(&config, &store, &token, &clock).await?;
         let pki = secrets.pki;
         token.check_authority(&pki.server_ca.certificate)?;
