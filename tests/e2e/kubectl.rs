@@ -69,6 +69,39 @@ fn items_of_a_list_do_not_repeat_what_they_are() {
     assert_eq!(one["data"]["kind"], "sort");
 }
 
+/// They are stored nowhere, and shown as everything else is.
+#[test]
+fn the_parts_of_the_control_plane_are_listed() {
+    let cluster = TestCluster::control_plane();
+    for args in [&["get", "componentstatuses"][..], &["get", "componentstatuses", "scheduler"]] {
+        let table = cluster.ok(args);
+        let head: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(head, ["NAME", "STATUS", "MESSAGE", "ERROR"], "{table}");
+        assert!(table.lines().any(|line| line.starts_with("scheduler") && line.contains("Healthy")), "{table}");
+    }
+    let raw: serde_json::Value =
+        serde_json::from_str(&cluster.ok(&["get", "--raw", "/api/v1/componentstatuses"])).unwrap();
+    assert_eq!((&raw["kind"], &raw["metadata"]), (&"ComponentStatusList".into(), &serde_json::json!({})));
+    assert!(raw["items"].as_array().unwrap().iter().all(|item| item.get("kind").is_none()), "{raw}");
+}
+
+/// A class that never preempts says so in every table.
+#[test]
+fn priority_classes_show_whether_they_preempt() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "priorityclass", "patient", "--value=5", "--preemption-policy=Never"]);
+    let table = cluster.ok(&["get", "priorityclass", "patient"]);
+    assert!(table.contains("PREEMPTIONPOLICY") && table.contains("Never"), "{table}");
+}
+
+/// A certificate is named, as upstream names it, wherever its user is.
+#[test]
+fn whoami_names_the_certificate() {
+    let cluster = TestCluster::control_plane();
+    let who = cluster.ok(&["auth", "whoami"]);
+    assert!(who.contains("authentication.kubernetes.io/credential-id") && who.contains("[X509SHA256="), "{who}");
+}
+
 /// kubectl validates lists by a document of its own, which it wants in protobuf.
 #[test]
 fn a_list_is_created_object_by_object() {

@@ -111,3 +111,27 @@ fn a_server_with_another_token_or_identity_is_refused() {
     let b = TestCluster::control_plane_with(&flags);
     b.ok(&["get", "namespaces"]);
 }
+
+/// A transaction of the store takes so many operations; a service with more node ports than that is made in steps.
+#[test]
+fn a_service_that_claims_too_many_ports_at_once_is_told_so() {
+    let etcd = Etcd::one();
+    for cluster in [TestCluster::control_plane(), server(&etcd, "a", "a-token")] {
+        let service = |ports: u32| {
+            let port = |n: u32| format!("  - {{name: p{n}, port: {}}}\n", 1_000 + n);
+            let ports: String = (0..ports).map(port).collect();
+            let head = "apiVersion: v1\nkind: Service\nmetadata: {name: wide}\nspec:\n  type: NodePort\n  ports:\n";
+            cluster.file("wide.yaml", &format!("{head}{ports}")).to_string_lossy().into_owned()
+        };
+        let refused = cluster.fails(&["create", "-f", &service(200)]);
+        assert!(
+            refused.contains("(RequestEntityTooLarge)") && refused.contains("too many addresses and ports"),
+            "{refused}"
+        );
+        cluster.ok(&["create", "-f", &service(100)]);
+        cluster.ok(&["replace", "-f", &service(200)]);
+        let ports = cluster.ok(&["get", "service", "wide", "-o", "jsonpath={.spec.ports[*].nodePort}"]);
+        assert_eq!(ports.split_whitespace().collect::<BTreeSet<_>>().len(), 200);
+        cluster.ok(&["delete", "service", "wide"]);
+    }
+}

@@ -2,6 +2,7 @@
 
 use kedge_meta::{GroupResource, Status, StatusCause};
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Attributes, Operation, Registry};
 
 use crate::{Plugin, forbidden};
@@ -25,7 +26,9 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let resource = GroupResource::new("", "namespaces");
-        let namespace = registry.get("", "v1", "namespaces").and_then(|n| n.store.get(attributes.namespace));
+        let namespaces = registry.get("", "v1", "namespaces");
+        let namespace = namespaces.map(|n| n.store.get(attributes.namespace)).transpose().map_err(store_failure)?;
+        let namespace = namespace.flatten();
         let Some(namespace) = namespace else { return Err(Status::not_found(&resource, attributes.namespace)) };
         if attributes.operation != Operation::Create {
             return Ok(());

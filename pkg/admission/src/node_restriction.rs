@@ -82,7 +82,7 @@ fn check_token(node: &str, registry: &Registry, attributes: &Attributes<'_>) -> 
         return Err(forbidden(attributes, "node requested token not bound to a pod"));
     };
     let key = format!("{}/{}", attributes.namespace, reference.text(&["name"]));
-    let pod = registry.get("", "v1", "pods").and_then(|p| p.store.get(&key)).and_then(|o| o.to_value().ok());
+    let pod = registry.get("", "v1", "pods").and_then(|p| p.store.get(&key).ok()?).and_then(|o| o.to_value().ok());
     let here = pod.is_some_and(|pod| pod.text(&["spec", "nodeName"]) == node);
     if here {
         Ok(())

@@ -2,6 +2,7 @@
 
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Attributes, Operation, Registry, convert};
 use kedge_storage::Matcher;
 use serde_json::Value;
@@ -14,10 +15,10 @@ pub(crate) struct Priority;
 fn class_of(registry: &Registry, name: &str) -> Result<Option<Value>, Status> {
     let Some(classes) = registry.get("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
     if !name.is_empty() {
-        return classes.store.get(name).map(|o| convert::read(classes, &o)).transpose();
+        return classes.store.get(name).map_err(store_failure)?.map(|o| convert::read(classes, &o)).transpose();
     }
     let mut default: Option<Value> = None;
-    for (_, object) in classes.store.list("", &Matcher::default(), 0).objects {
+    for (_, object) in classes.store.list("", &Matcher::default(), 0).map_err(store_failure)?.objects {
         let class = convert::read(classes, &object)?;
         let lower = |other: &Value| class.int(&["value"]) < other.int(&["value"]);
         if class.flag(&["globalDefault"]) == Some(true) && default.as_ref().is_none_or(lower) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kedge_auth::{Authorizer as _, Decision, MASTERS, PolicyRule, RbacAuthorizer, Request};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Attributes, Operation, Registry};
 use serde_json::Value;
 
@@ -121,8 +122,9 @@ impl Plugin for RbacEscalation {
                     return Ok(());
                 }
                 let key = if kind == "Role" { format!("{}/{role}", attributes.namespace) } else { role.to_owned() };
-                let object = registry.get(GROUP, "v1", plural).and_then(|s| s.store.get(&key));
-                let Some(object) = object else {
+                let roles = registry.get(GROUP, "v1", plural);
+                let object = roles.map(|s| s.store.get(&key)).transpose().map_err(store_failure)?;
+                let Some(object) = object.flatten() else {
                     let resource = kedge_meta::GroupResource::new(GROUP, plural);
                     return Err(Status::not_found(&resource, role));
                 };

@@ -3,6 +3,7 @@
 use kedge_base::random;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Attributes, Operation, Registry};
 use serde_json::{Value, json};
 
@@ -31,7 +32,8 @@ impl Plugin for ServiceAccount {
         attributes.object.entry("spec").insert("serviceAccount".into(), name.clone().into());
         let accounts =
             registry.get("", "v1", "serviceaccounts").ok_or_else(|| Status::internal("no service accounts"))?;
-        let Some(account) = accounts.store.get(&format!("{}/{name}", attributes.namespace)) else {
+        let account = accounts.store.get(&format!("{}/{name}", attributes.namespace)).map_err(store_failure)?;
+        let Some(account) = account else {
             let why = format!(
                 "error looking up service account {}/{name}: serviceaccount \"{name}\" not found",
                 attributes.namespace

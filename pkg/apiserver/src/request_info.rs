@@ -99,10 +99,13 @@ impl RequestInfo {
 
     /// A query parameter as a boolean, as Go reads them in queries: anything but `false` and `0` is true.
     pub fn flag(&self, name: &str) -> bool {
-        self.query
-            .iter()
-            .find(|(k, _)| k == name)
-            .is_some_and(|(_, v)| !matches!(v.to_lowercase().as_str(), "false" | "0"))
+        self.optional_flag(name).unwrap_or_default()
+    }
+
+    /// The same, if it is there at all.
+    pub fn optional_flag(&self, name: &str) -> Option<bool> {
+        let (_, value) = self.query.iter().find(|(k, _)| k == name)?;
+        Some(!matches!(value.to_lowercase().as_str(), "false" | "0"))
     }
 
     /// The name that authorizers are asked about: that of the path, or the one name that a list, watch or deletion of a

@@ -11,10 +11,11 @@ use serde_json::{Map, Value, json};
 
 use crate::body::{self, Body};
 use crate::chain::Admitted;
-use crate::negotiate;
+use crate::negotiate::{self, Accepted};
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::message;
+use crate::table::ListMeta;
+use crate::verbs::{get, list, message};
 
 /// Whether a resource is a review, or another one that is only answered.
 pub(crate) fn serves(resource: &ResourceInfo) -> bool {
@@ -24,7 +25,7 @@ pub(crate) fn serves(resource: &ResourceInfo) -> bool {
 pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     if admitted.info.resource == "componentstatuses" {
-        return component_statuses(&admitted);
+        return component_statuses(server, &admitted, accepted);
     }
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
@@ -148,22 +149,27 @@ fn token_review(server: &ApiServer, review: &Value) -> Value {
     }
 }
 
-fn component_statuses(admitted: &Admitted) -> Result<Response<Body>, Status> {
+/// All parts of the control plane are this process, which answers: they are healthy.
+fn component_statuses(server: &ApiServer, admitted: &Admitted, accepted: Accepted) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    let resource =
+        kedge_schema::resource(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
     let status = |name: &str| {
-        json!({"kind": "ComponentStatus", "apiVersion": "v1", "metadata": {"name": name},
+        json!({"kind": resource.kind, "apiVersion": "v1", "metadata": {"name": name},
             "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})
     };
     let names = ["controller-manager", "etcd-0", "scheduler"];
-    let answer = match admitted.info.verb.as_str() {
+    let mut response = match info.verb.as_str() {
         "list" => {
-            let items: Vec<_> = names.into_iter().map(status).collect();
-            json!({"kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items})
+            let items = names.into_iter().map(status).collect();
+            list::shaped(server, info, resource, items, &ListMeta::default(), accepted)
         }
-        "get" if names.contains(&admitted.info.name.as_str()) => status(&admitted.info.name),
-        "get" => return Err(Status::not_found(&crate::verbs::group_resource(admitted), &admitted.info.name)),
-        verb => return Err(Status::method_not_supported(&crate::verbs::group_resource(admitted), verb)),
-    };
-    let mut response = respond::object(StatusCode::OK, &answer, negotiate::Format::Json)?;
+        "get" if names.contains(&info.name.as_str()) => {
+            get::shaped(server, info, resource, &status(&info.name), StatusCode::OK, accepted)
+        }
+        "get" => Err(Status::not_found(&crate::verbs::group_resource(admitted), &info.name)),
+        verb => Err(Status::method_not_supported(&crate::verbs::group_resource(admitted), verb)),
+    }?;
     respond::warn(&mut response, &["v1 ComponentStatus is deprecated in v1.19+".to_owned()]);
     Ok(response)
 }

@@ -12,6 +12,7 @@ use crate::request_info::RequestInfo;
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListMeta {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub resource_version: String,
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub continue_: String,

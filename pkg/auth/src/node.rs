@@ -61,7 +61,7 @@ impl NodeAuthorizer {
     fn pods_of(&self, node: &str, namespace: &str) -> Vec<Value> {
         let Ok(selector) = fields::Selector::parse(&format!("spec.nodeName={node}")) else { return Vec::new() };
         let matcher = Matcher { fields: selector, ..Matcher::default() };
-        let listing = self.pods.list(&format!("{namespace}/"), &matcher, 0);
+        let listing = self.pods.readable(&format!("{namespace}/"), &matcher);
         listing.objects.iter().filter_map(|(_, object)| serde_json::from_slice(object.stored()).ok()).collect()
     }
 

@@ -263,8 +263,9 @@ struct Uid {
 }
 
 fn exists(store: &ResourceStore, namespace: &str, bound: &BoundObject) -> bool {
-    let object = store.get(&format!("{namespace}/{}", bound.name));
-    let uid = object.and_then(|o| serde_json::from_slice::<WithUid>(o.stored()).ok()).map(|o| o.metadata.uid);
+    // What cannot be read vouches for nothing.
+    let object = store.get(&format!("{namespace}/{}", bound.name)).ok();
+    let uid = object.flatten().and_then(|o| serde_json::from_slice::<WithUid>(o.stored()).ok()).map(|o| o.metadata.uid);
     uid.is_some_and(|uid| uid == bound.uid)
 }
 

@@ -51,8 +51,17 @@ impl CertificateAuthenticator {
             return Err(bad("its subject has no common name".into()));
         }
         let groups: Vec<&str> = subject.iter_organization().filter_map(|a| a.as_str().ok()).collect();
-        Ok(UserInfo::new(name, &groups))
+        let mut user = UserInfo::new(name, &groups);
+        user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![credential_id(leaf)]);
+        Ok(user)
     }
+}
+
+/// What names a certificate in audits and in requests for certificates.
+fn credential_id(leaf: &CertificateDer<'_>) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, leaf);
+    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("X509SHA256={hex}")
 }
 
 /// Lets every client certificate through the handshake whose key the client holds. Whose certificate it is, is judged
@@ -126,6 +135,9 @@ mod tests {
             CertificateDer::pem_slice_iter(ours.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
         let user = authenticator.authenticate(&chain, 1_800_000_000).unwrap();
         assert_eq!((user.name.as_str(), user.in_group("system:masters")), ("system:admin", true));
+        let id = &user.extra["authentication.kubernetes.io/credential-id"];
+        let digest = id[0].strip_prefix("X509SHA256=").unwrap();
+        assert!(digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{digest}");
         assert!(authenticator.authenticate(&chain, 1_900_000_000).is_err(), "it has run out");
         let stranger = CertificateAuthenticator::new(&pki.server_ca.certificate).unwrap();
         assert!(stranger.authenticate(&chain, 1_800_000_000).is_err());

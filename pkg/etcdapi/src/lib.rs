@@ -23,6 +23,7 @@ use futures::stream::BoxStream;
 use kedge_base::{SharedClock, Shutdown};
 use kedge_etcdpb::etcdserverpb as pb;
 use kedge_kv::{Embedded, Error, Kv as _};
+use tokio::sync::Semaphore;
 
 pub use listen::{Listen, ListenError, TlsFiles};
 pub use server::serve;
@@ -53,10 +54,15 @@ pub struct Api {
     hub: Arc<Hub>,
     identity: u64,
     snapshots: Arc<dyn Snapshots>,
+    /// Each is a copy of the store on disk as long as it is sent.
+    sending: Arc<Semaphore>,
     client_urls: Vec<String>,
     clock: SharedClock,
     shutdown: Shutdown,
 }
+
+/// Snapshots that are sent at once.
+const SENDING: usize = 2;
 
 impl Api {
     /// `client_urls` are what clients are told to use. Streams end with `shutdown`.
@@ -72,7 +78,8 @@ impl Api {
     ) -> Result<Arc<Self>, Error> {
         let hub = Hub::over(&*kv).await?;
         let identity = kv.identity();
-        Ok(Arc::new(Self { kv, hub, identity, snapshots, client_urls, clock, shutdown }))
+        let sending = Arc::new(Semaphore::new(SENDING));
+        Ok(Arc::new(Self { kv, hub, identity, snapshots, sending, client_urls, clock, shutdown }))
     }
 
     /// The one member and the cluster have ids of their own, which never are 0.

@@ -1,7 +1,7 @@
 //! Where the API is served: a unix socket of this user, or TLS with client certificates. Never plain TCP.
 
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -74,18 +74,25 @@ async fn unix(path: &Path) -> Result<Listener, ListenError> {
     if tokio::net::UnixStream::connect(path).await.is_ok() {
         return Err(bind(std::io::Error::from(std::io::ErrorKind::AddrInUse)));
     }
-    match std::fs::remove_file(path) {
-        Ok(()) => {}
+    let file = |what| move |source| ListenError::File { what, path: path.to_owned(), source };
+    // Only what an earlier server left is replaced: the path may be a mistake.
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if found.file_type().is_socket() => {}
+        Ok(_) => return Err(file("cannot listen on")(std::io::Error::other("something that is no socket is there"))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(source) => return Err(ListenError::File { what: "cannot remove", path: path.to_owned(), source }),
+        Err(error) => return Err(file("cannot look at")(error)),
     }
     // The socket gets its name only when its mode is set, so that nobody else can connect in between.
-    let hidden = path.with_extension("new");
-    let _ = std::fs::remove_file(&hidden);
+    let mut hidden = path.as_os_str().to_owned();
+    hidden.push(format!(".{:04x}", kedge_base::random::u64() as u16));
     let listener = UnixListener::bind(&hidden).map_err(bind)?;
-    let file = |what| move |source| ListenError::File { what, path: path.to_owned(), source };
-    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600)).map_err(file("cannot protect"))?;
-    std::fs::rename(&hidden, path).map_err(file("cannot name"))?;
+    let named = std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o600))
+        .and_then(|()| std::fs::rename(&hidden, path));
+    if let Err(source) = named {
+        // It would be left behind under a name that nobody knows.
+        let _ = std::fs::remove_file(&hidden);
+        return Err(file("cannot name")(source));
+    }
     Ok(Listener::Unix { listener, path: path.to_owned() })
 }
 

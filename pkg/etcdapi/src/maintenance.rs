@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use kedge_etcdpb::etcdserverpb as pb;
-use kedge_kv::{Error, Kv as _, Range};
+use kedge_kv::{Kv as _, Range};
 use sha2::{Digest as _, Sha256};
 use tonic::{Request, Response, Status};
 
@@ -46,13 +46,9 @@ impl Api {
     }
 
     async fn alarms(&self) -> Result<Vec<pb::AlarmMember>, Status> {
-        match self.kv.health().await {
-            Ok(()) => Ok(Vec::new()),
-            Err(Error::NoSpace(_)) => {
-                Ok(vec![pb::AlarmMember { member_id: self.member(), alarm: pb::AlarmType::Nospace.into() }])
-            }
-            Err(error) => Err(status::of(&error)),
-        }
+        self.kv.health().await.map_err(|e| status::of(&e))?;
+        let alarm = pb::AlarmMember { member_id: self.member(), alarm: pb::AlarmType::Nospace.into() };
+        Ok(if self.kv.is_short_of_space() { vec![alarm] } else { Vec::new() })
     }
 }
 
@@ -71,10 +67,12 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
         let revision = self.0.kv.revision();
         let (size, in_use) = self.0.snapshots.sizes();
-        let errors = match self.0.kv.health().await {
-            Ok(()) => Vec::new(),
-            Err(error) => vec![error.to_string()],
-        };
+        let mut errors: Vec<String> =
+            self.0.kv.health().await.err().map(|error| error.to_string()).into_iter().collect();
+        if self.0.kv.is_short_of_space() {
+            // As etcd prints an alarm.
+            errors.push(format!("memberID:{} alarm:NOSPACE ", self.0.member()));
+        }
         Ok(Response::new(pb::StatusResponse {
             header: self.0.header_at(revision),
             version: VERSION.to_owned(),
@@ -109,9 +107,13 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     /// The file, then its SHA-256 as etcd appends it.
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Result<Response<Self::SnapshotStream>, Status> {
         let api = self.0.clone();
+        let busy = |_| Status::resource_exhausted("other snapshots are being sent; try again later");
+        let permit = api.sending.clone().try_acquire_owned().map_err(busy)?;
         let snapshot = api.snapshots.snapshot().await.map_err(|e| status::of(&e))?;
         let shutdown = api.shutdown.clone();
         let stream = blobs(snapshot).map(move |blob| {
+            // Given back with the stream.
+            let _held = &permit;
             let (blob, remaining_bytes) = blob?;
             Ok(pb::SnapshotResponse { header: api.header(), remaining_bytes, blob, version: VERSION.to_owned() })
         });

@@ -10,7 +10,7 @@ use crate::error::Error;
 /// Keys and values of one request together, in bytes.
 pub(crate) const MAX_REQUEST: usize = 1_572_864;
 /// Operations of one branch of a transaction, or its conditions, with those of the longest chain of transactions in it.
-pub(crate) const MAX_OPS: usize = 128;
+pub const MAX_OPS: usize = 128;
 /// The longest lease, in seconds.
 pub(crate) const MAX_LEASE_SECONDS: u64 = 9_000_000_000;
 

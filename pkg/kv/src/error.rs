@@ -57,6 +57,9 @@ pub enum Error {
     /// No member of the etcd answered in time, or it has no leader. `unknown`: a write may have happened all the same.
     #[error("etcd is unavailable: {what}")]
     Unavailable { what: String, unknown: bool },
+    /// What the etcd is to be reached with makes no sense.
+    #[error("the etcd cannot be used: {0}")]
+    Settings(String),
     /// The etcd refused the credentials.
     #[error("etcd refused the credentials: {0}")]
     Unauthenticated(String),

@@ -19,7 +19,8 @@ pub use api::{
     Compare, Durability, Event, KeyRange, KeyValue, Kv, Lease, LeaseId, LeaseStatus, Observer, Op, OpResult, Order,
     Range, RangeResult, Snapshot, Target, Txn, TxnResult,
 };
-pub use embedded::{Contents, Embedded, Found, History, LOW_SPACE, ObserverId, Options, Summary, inspect};
+pub use check::MAX_OPS;
+pub use embedded::{Contents, Embedded, Found, History, LOW_SPACE, Options, Summary, inspect};
 pub use error::Error;
 pub use etcd::{Etcd, EtcdOptions};
 pub use lease_reuse::LeaseReuse;

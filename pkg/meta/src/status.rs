@@ -72,7 +72,8 @@ fn is_zero(n: &i32) -> bool {
 pub struct Status {
     pub kind: String,
     pub api_version: String,
-    pub metadata: EmptyListMeta,
+    /// Apart, since it hardly ever says anything and errors are carried around everywhere.
+    pub metadata: Box<StatusMeta>,
     pub status: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
@@ -84,9 +85,13 @@ pub struct Status {
     pub code: u16,
 }
 
-/// The always empty `metadata` of a Status.
+/// The `metadata` of a Status: empty, but for a list that can only be gone on with in another way.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct EmptyListMeta {}
+#[serde(default)]
+pub struct StatusMeta {
+    #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
+    pub continue_: String,
+}
 
 fn is_no_code(code: &u16) -> bool {
     *code == 0
@@ -102,7 +107,7 @@ impl Status {
         Self {
             kind: "Status".into(),
             api_version: "v1".into(),
-            metadata: EmptyListMeta {},
+            metadata: Box::default(),
             status: "Failure".into(),
             message: message.into(),
             reason,

@@ -13,6 +13,7 @@ pub mod decode;
 pub mod defaults;
 pub mod definition;
 pub mod discovery;
+pub mod former;
 pub mod normalize;
 pub mod openapi;
 pub mod protobuf;
@@ -21,7 +22,7 @@ pub mod table;
 
 pub use conform::{TypeError, conform};
 pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_object, decode_yaml};
-pub use normalize::normalize;
+pub use normalize::{normalize, normalize_stored};
 pub use table::{
     FieldDef, FieldType, GroupInfo, KindInfo, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId, Verb, groups,
     kind, list_kind, resource, resources, type_by_name,

@@ -9,25 +9,42 @@ use serde_json::{Map, Value};
 /// Gives `value` exactly the fields that upstream would write: empty optional ones go, implied ones come
 /// (`status: {}`, `resources: {}`, `containers: null`). Call it before encoding an object of a built-in type.
 pub fn normalize(ty: TypeId, value: &mut Value) {
+    object(ty, value, Empty::IsNull);
+}
+
+/// As [`normalize`], for what was stored as JSON: unlike protobuf that tells an empty list from none, and upstream's
+/// servers show the empty one.
+pub fn normalize_stored(ty: TypeId, value: &mut Value) {
+    object(ty, value, Empty::Stays);
+}
+
+/// What becomes of an empty list that is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    IsNull,
+    Stays,
+}
+
+fn object(ty: TypeId, value: &mut Value, empty: Empty) {
     if let Value::Object(map) = value {
         let def = ty.def();
         for (key, value) in map.iter_mut() {
             if let Some(field) = def.field(key) {
-                normalize_field(field.ty, value);
+                normalize_field(field.ty, value, empty);
             }
         }
-        finish_object(def, map);
+        finish(def, map, empty);
     }
 }
 
-fn normalize_field(ty: FieldType, value: &mut Value) {
+fn normalize_field(ty: FieldType, value: &mut Value, empty: Empty) {
     match (ty, value) {
-        (FieldType::Object(id), value) => normalize(id, value),
+        (FieldType::Object(id), value) => object(id, value, empty),
         (FieldType::List(inner), Value::Array(items)) => {
-            items.iter_mut().for_each(|item| normalize_field(*inner, item));
+            items.iter_mut().for_each(|item| normalize_field(*inner, item, empty));
         }
         (FieldType::Map(inner), Value::Object(map)) => {
-            map.values_mut().for_each(|item| normalize_field(*inner, item));
+            map.values_mut().for_each(|item| normalize_field(*inner, item, empty));
         }
         _ => {}
     }
@@ -35,6 +52,10 @@ fn normalize_field(ty: FieldType, value: &mut Value) {
 
 /// Decides presence for every field of one object whose field values are final.
 pub(crate) fn finish_object(def: &TypeDef, map: &mut Map<String, Value>) {
+    finish(def, map, Empty::IsNull);
+}
+
+fn finish(def: &TypeDef, map: &mut Map<String, Value>, empty: Empty) {
     let proto = def.name.starts_with("io.k8s.api.") || def.name.starts_with("io.k8s.apimachinery.");
     for field in &def.fields {
         match map.get_mut(field.name) {
@@ -43,8 +64,9 @@ pub(crate) fn finish_object(def: &TypeDef, map: &mut Map<String, Value>) {
             }
             Some(value) => {
                 // What is stored as protobuf cannot tell an empty list from none, and none is encoded as null.
-                let empty = is_empty(field.ty, value) && matches!(field.ty, FieldType::List(_) | FieldType::Map(_));
-                if proto && empty && !field.is_pointer() {
+                let is_list = matches!(field.ty, FieldType::List(_) | FieldType::Map(_));
+                let is_none = empty == Empty::IsNull && is_list && is_empty(field.ty, value);
+                if proto && is_none && !field.is_pointer() {
                     *value = Value::Null;
                 } else if value.is_null() && !field.is_pointer() {
                     *value = zero(field.ty);
@@ -154,6 +176,9 @@ mod tests {
             normalized("rbac.authorization.k8s.io", "ClusterRole", json!({"rules": []})),
             json!({"metadata": {}, "rules": null})
         );
+        let mut stored = json!({"metadata": {"labels": {}}, "rules": [{"verbs": [], "resources": []}], "x": []});
+        normalize_stored(crate::table::kind("rbac.authorization.k8s.io", "v1", "ClusterRole").unwrap(), &mut stored);
+        assert_eq!(stored, json!({"metadata": {}, "rules": [{"verbs": []}], "x": []}));
         assert_eq!(normalized("", "Event", json!({"count": 0}))["firstTimestamp"], Value::Null);
     }
 

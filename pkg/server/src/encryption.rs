@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use kedge_base::{SharedClock, random};
 use kedge_certs::write_atomically;
 use kedge_kv::Kv;
-use kedge_storage::{Encryption, Storage};
+use kedge_storage::{Encryption, Source, Storage};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -26,6 +26,9 @@ use crate::token::Token;
 
 /// What is encrypted.
 const RESOURCES: [&str; 1] = ["secrets"];
+/// So many keys that are no longer in the configuration are remembered while the server runs: older values may still be on
+/// their way to the caches, or be read as history.
+const REMEMBERED: usize = 8;
 /// How often a configuration that other servers share is tried to be replaced.
 const ATTEMPTS: usize = 5;
 /// How often, and after which time, the configuration of other servers is read again when it could not be.
@@ -216,7 +219,31 @@ pub(crate) struct SecretsEncryption {
     /// Held while the encryption is changed and values are written anew.
     changing: Mutex<()>,
     /// What is in use; held only while it is replaced, so that changes of other servers are followed also during one's own.
-    file: Mutex<Option<File>>,
+    used: Mutex<Used>,
+}
+
+/// The configuration in use.
+struct Used {
+    file: Option<File>,
+    /// Keys that were in it before, newest first.
+    older: Vec<(String, String)>,
+}
+
+impl Used {
+    /// Puts another configuration in the place of this one.
+    fn replace(&mut self, file: File) {
+        let was = self.file.take().map(|was| was.keys).unwrap_or_default();
+        let older = was.into_iter().chain(self.older.drain(..));
+        self.older = older.filter(|key| !file.keys.contains(key)).take(REMEMBERED).collect();
+        self.file = Some(file);
+    }
+
+    /// What the configuration says to the store; values of older keys are read, too.
+    fn encryption(&self) -> Result<Encryption, Error> {
+        let Some(file) = &self.file else { return Ok(Encryption::default()) };
+        let keys = file.keys.iter().chain(&self.older).cloned().collect();
+        File { keys, ..file.clone() }.encryption()
+    }
 }
 
 impl SecretsEncryption {
@@ -228,28 +255,44 @@ impl SecretsEncryption {
         clock: SharedClock,
     ) -> Result<Self, Error> {
         let file = text.map(|text| parse(&path, text)).transpose()?;
-        Ok(Self { storage, path, shared, clock, changing: Mutex::new(()), file: Mutex::new(file) })
+        let used = Used { file, older: Vec::new() };
+        Ok(Self { storage, path, shared, clock, changing: Mutex::new(()), used: Mutex::new(used) })
+    }
+
+    /// From now on nothing is written otherwise than the shared configuration says, which `revision` had as it is used here.
+    pub(crate) async fn begin(&self, revision: u64) -> Result<(), Error> {
+        self.apply(&*self.used.lock().await, Some(revision))
     }
 
     pub(crate) async fn status(&self) -> EncryptionStatus {
-        status_of(self.file.lock().await.as_ref())
+        status_of(self.used.lock().await.file.as_ref())
+    }
+
+    /// Lets the store use the configuration, with the revision that the shared one has.
+    fn apply(&self, used: &Used, revision: Option<u64>) -> Result<(), Error> {
+        let source = revision.map(|revision| Source { key: identity::KEY, revision, resources: &RESOURCES });
+        self.storage.set_encryption(Arc::new(used.encryption()?), source);
+        Ok(())
     }
 
     /// Takes over what another server has made of the shared configuration.
     pub(crate) async fn reload(&self) -> Result<(), Error> {
         let Some((kv, token)) = &self.shared else { return Ok(()) };
-        let mut held = self.file.lock().await;
-        let Some(text) = identity::load(&**kv, token).await?.and_then(|(identity, _)| identity.encryption) else {
-            return Ok(());
-        };
-        let file = parse(&self.path, &text)?;
-        if held.as_ref() != Some(&file) {
-            write(&self.path, &text)?;
-            self.storage.set_encryption(Arc::new(file.encryption()?));
-            info!(keys = file.keys.len(), encrypted = file.enabled, "another server changed the encryption of secrets");
-            *held = Some(file);
+        let mut used = self.used.lock().await;
+        let Some((identity, revision)) = identity::load(&**kv, token).await? else { return Ok(()) };
+        if let Some(text) = identity.encryption {
+            let file = parse(&self.path, &text)?;
+            if used.file.as_ref() != Some(&file) {
+                write(&self.path, &text)?;
+                info!(
+                    keys = file.keys.len(),
+                    encrypted = file.enabled,
+                    "another server changed the encryption of secrets"
+                );
+                used.replace(file);
+            }
         }
-        Ok(())
+        self.apply(&used, Some(revision))
     }
 
     /// Follows the changes of other servers. They make a new key known before they use it, so the configuration that is
@@ -282,7 +325,9 @@ impl SecretsEncryption {
     /// Completes a step that the last process did not.
     pub(crate) async fn resume(&self) {
         let _one_at_a_time = self.changing.lock().await;
-        let Some(file) = self.file.lock().await.clone().filter(|f| f.stage == Stage::ReencryptActive) else { return };
+        let Some(file) = self.used.lock().await.file.clone().filter(|f| f.stage == Stage::ReencryptActive) else {
+            return;
+        };
         if let Err(err) = self.reencrypt(file).await {
             error!(error = %err, "secrets are not all encrypted anew; the next start tries again");
         }
@@ -292,7 +337,7 @@ impl SecretsEncryption {
     pub(crate) async fn change(&self, action: Action) -> Result<EncryptionStatus, Error> {
         let _one_at_a_time = self.changing.lock().await;
         self.reload().await?;
-        let base = self.file.lock().await.clone();
+        let base = self.used.lock().await.file.clone();
         let mut file = base.clone().unwrap_or(File { keys: Vec::new(), enabled: false, stage: Stage::Start });
         // A step that failed half-way is completed by asking for the same again.
         let complete = file.stage != Stage::ReencryptActive;
@@ -325,7 +370,7 @@ impl SecretsEncryption {
             written += self.storage.reseal(resource).await?;
         }
         let mut file = base.clone();
-        // Another server may still write with the key before this one until it has seen the change.
+        // What was written with the key before this one may not have come to the caches of another server.
         file.keys.truncate(usize::from(file.enabled) + usize::from(self.shared.is_some()));
         file.stage = Stage::ReencryptFinished;
         self.publish(Some(&base), &file).await?;
@@ -336,32 +381,33 @@ impl SecretsEncryption {
     /// Makes a configuration durable, for other servers and here, and then uses it. What other servers share must still be
     /// `base`, which `file` was made of: a key that only the one had must not be lost by the other.
     async fn publish(&self, base: Option<&File>, file: &File) -> Result<(), Error> {
-        let mut held = self.file.lock().await;
+        let mut used = self.used.lock().await;
         let text = file.render();
-        if let Some((kv, token)) = &self.shared {
-            share(&**kv, token, base, file).await?;
-        }
+        let revision = match &self.shared {
+            Some((kv, token)) => share(&**kv, token, base, file).await?,
+            None => None,
+        };
         write(&self.path, &text)?;
-        self.storage.set_encryption(Arc::new(file.encryption()?));
-        *held = Some(file.clone());
-        Ok(())
+        used.replace(file.clone());
+        self.apply(&used, revision)
     }
 }
 
-async fn share(kv: &dyn Kv, token: &Token, base: Option<&File>, file: &File) -> Result<(), Error> {
+/// Returns the revision of what is shared then.
+async fn share(kv: &dyn Kv, token: &Token, base: Option<&File>, file: &File) -> Result<Option<u64>, Error> {
     for _ in 0..ATTEMPTS {
         let Some((mut identity, revision)) = identity::load(kv, token).await? else { break };
         let there = identity.encryption.as_deref().map(File::parse).transpose().map_err(Error::Encryption)?;
         // An earlier attempt whose answer was lost.
         if there.as_ref() == Some(file) {
-            return Ok(());
+            return Ok(Some(revision));
         }
         if there.as_ref() != base {
             return Err(Error::Encryption("another server changed it at the same time; look and try again".into()));
         }
         identity.encryption = Some(file.render());
-        if identity::store(kv, token, &identity, revision).await? {
-            return Ok(());
+        if let Some(revision) = identity::store(kv, token, &identity, revision).await? {
+            return Ok(Some(revision));
         }
     }
     Err(Error::Identity("it is changed by other servers at the same time; try again".into()))
@@ -479,7 +525,7 @@ mod tests {
         let rotated = two.change(Action::RotateKeys).await.unwrap();
         assert_eq!(rotated.keys.len(), 2);
         // A change that is based on what is no longer there is refused.
-        let stale = one.file.lock().await.clone();
+        let stale = one.used.lock().await.file.clone();
         let lost = File { keys: vec![new_key()], enabled: true, stage: Stage::ReencryptActive };
         let refused = one.publish(stale.as_ref(), &lost).await.unwrap_err().to_string();
         assert!(refused.contains("another server"), "{refused}");
@@ -505,18 +551,60 @@ mod tests {
         let tasks = kedge_base::TaskGroup::new("test", kedge_base::Shutdown::new());
         let following = two.clone();
         tasks.spawn_until_shutdown("follow", async move { following.follow(changes).await });
-        while !matches!(two.status().await.status.as_str(), "Enabled") || secrets.get("a/b").is_none() {
+        while !matches!(two.status().await.status.as_str(), "Enabled") || secrets.get("a/b").unwrap().is_none() {
             tokio::task::yield_now().await;
         }
-        let (_, mut watcher) = secrets.watch_with_state("", kedge_storage::Matcher::default());
+        let (_, mut watcher) = secrets.watch_with_state("", kedge_storage::Matcher::default()).unwrap();
         for _ in 0..3 {
             one.change(Action::RotateKeys).await.unwrap();
             secrets.fresh().await.unwrap();
-            assert!(secrets.get("a/b").is_some());
+            assert!(secrets.get("a/b").unwrap().is_some());
         }
         while let Some((kind, _)) = watcher.try_next().unwrap() {
             assert_eq!(kind, kedge_storage::EventKind::Modified);
         }
         assert!(tasks.join(Duration::from_secs(60)).await);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_know_of_a_change_writes_nothing_until_it_does() {
+        let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kv, _) = with_a_secret(dirs.0.path()).await;
+        let token = Token::parse("a-token").unwrap();
+        let first = identity::store(&*kv, &token, &identity::Identity::default(), 0).await.unwrap().unwrap();
+        let one = server(&kv, &token, dirs.0.path()).await;
+        let two = server(&kv, &token, dirs.1.path()).await;
+        two.begin(first).await.unwrap();
+        one.change(Action::Enable).await.unwrap();
+        let mut newest = String::new();
+        for _ in 0..3 {
+            newest = one.change(Action::RotateKeys).await.unwrap().keys[0].clone();
+        }
+        let secrets = two.storage.resource("secrets").unwrap();
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "c", "namespace": "a"}});
+        let learning = async {
+            two.storage.key_missing().await;
+            assert!(kv.get(b"/registry/secrets/a/c").await.unwrap().is_none());
+            two.reload().await.unwrap();
+        };
+        let (made, ()) = tokio::join!(secrets.create("a/c", &secret, With::default()), learning);
+        made.unwrap();
+        let stored = kv.get(b"/registry/secrets/a/c").await.unwrap().unwrap().value;
+        assert!(stored.starts_with(format!("k8s:enc:aesgcm:v1:{newest}:").as_bytes()));
+    }
+
+    #[tokio::test]
+    async fn values_of_keys_that_have_gone_are_read_while_the_server_runs() {
+        let dir = tempfile::tempdir().unwrap();
+        let (kv, encryption) = with_a_secret(dir.path()).await;
+        encryption.change(Action::Enable).await.unwrap();
+        let old = stored(&kv).await;
+        for _ in 0..3 {
+            encryption.change(Action::RotateKeys).await.unwrap();
+        }
+        assert_eq!(encryption.status().await.keys.len(), 1);
+        let opened = encryption.used.lock().await.encryption().unwrap();
+        let opened = opened.open("secrets", "/registry/secrets/a/b", old.into()).unwrap();
+        assert!(opened.stale && opened.value.starts_with(b"{"));
     }
 }

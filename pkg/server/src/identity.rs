@@ -24,7 +24,7 @@ use crate::error::Error;
 use crate::token::{Token, private_dir};
 
 /// Where the identity is.
-const KEY: &str = "/kedge/identity";
+pub(crate) const KEY: &str = "/kedge/identity";
 /// Rounds of the derivation: slow enough for short tokens, fast enough for a board.
 const ITERATIONS: u32 = 100_000;
 
@@ -48,17 +48,17 @@ pub(crate) struct Identity {
     pub(crate) encryption: Option<String>,
 }
 
-/// The authorities of the cluster: those in the store, or, if there are none yet, this server's own, which are put there.
+/// The authorities of the cluster and the revision of what the store has of them: those in the store, or, if there are none yet, this server's own, which are put there.
 pub(crate) async fn share(
     kv: &dyn Kv,
     tls_dir: &Path,
     token: &Token,
     encryption: impl FnOnce() -> Result<Option<String>, Error>,
     now: OffsetDateTime,
-) -> Result<(Pki, Identity), Error> {
+) -> Result<(Pki, Identity, u64), Error> {
     let offered = tls_dir.join(OFFERED);
-    if let Some((identity, _)) = load(kv, token).await? {
-        return Ok((take(tls_dir, &identity, now)?, identity));
+    if let Some((identity, revision)) = load(kv, token).await? {
+        return Ok((take(tls_dir, &identity, now)?, identity, revision));
     }
     if !tls_dir.join("server-ca.crt").exists() {
         private_dir(tls_dir)?;
@@ -66,15 +66,15 @@ pub(crate) async fn share(
     }
     let pki = Pki::open(tls_dir, now)?;
     let own = Identity { certificates: shared::export(tls_dir)?, encryption: encryption()? };
-    if store(kv, token, &own, 0).await? {
+    if let Some(revision) = store(kv, token, &own, 0).await? {
         accepted(&offered)?;
-        return Ok((pki, own));
+        return Ok((pki, own, revision));
     }
     // Another server was faster.
-    let Some((identity, _)) = load(kv, token).await? else {
+    let Some((identity, revision)) = load(kv, token).await? else {
         return Err(Error::Identity("it was removed while this server started".into()));
     };
-    Ok((take(tls_dir, &identity, now)?, identity))
+    Ok((take(tls_dir, &identity, now)?, identity, revision))
 }
 
 /// Is there while the authorities of a directory were made for a store that has not taken them yet: another server's may
@@ -120,15 +120,22 @@ pub(crate) async fn load(kv: &dyn Kv, token: &Token) -> Result<Option<(Identity,
     Ok(Some((identity, found.mod_revision)))
 }
 
-/// Replaces the identity whose revision is `revision` (0: there is none). False when it was changed since.
-pub(crate) async fn store(kv: &dyn Kv, token: &Token, identity: &Identity, revision: u64) -> Result<bool, Error> {
+/// Replaces the identity whose revision is `revision` (0: there is none). Returns its new revision; none when it was changed
+/// since.
+pub(crate) async fn store(
+    kv: &dyn Kv,
+    token: &Token,
+    identity: &Identity,
+    revision: u64,
+) -> Result<Option<u64>, Error> {
     let sealed = sealed(identity, token).await?;
     let txn = Txn {
         compare: vec![Compare::mod_revision(KEY, revision)],
         success: vec![Op::Put { key: KEY.into(), value: sealed.into(), lease: 0 }],
         ..Txn::default()
     };
-    Ok(kv.txn(txn).await?.succeeded)
+    let result = kv.txn(txn).await?;
+    Ok(result.succeeded.then_some(result.revision))
 }
 
 /// Deriving a key takes a board's core for a good part of a second; other tasks must not wait for that.
@@ -230,8 +237,8 @@ mod tests {
         let token = Token::parse("a-token").unwrap();
         let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (_, first) = share(&kv, one.path(), &token, || Ok(Some("{}".into())), now).await.unwrap();
-        let (_, second) = share(&kv, two.path(), &token, || Ok(None), now).await.unwrap();
+        let (_, first, _) = share(&kv, one.path(), &token, || Ok(Some("{}".into())), now).await.unwrap();
+        let (_, second, _) = share(&kv, two.path(), &token, || Ok(None), now).await.unwrap();
         assert_eq!(first, second);
         assert_eq!(shared::export(two.path()).unwrap(), first.certificates);
     }
@@ -245,7 +252,7 @@ mod tests {
         // Cut off before its authorities were in the store, which another server was faster to reach.
         std::fs::write(dirs[0].path().join(OFFERED), "").unwrap();
         Pki::open(dirs[0].path(), now).unwrap();
-        let (_, first) = share(&kv, dirs[1].path(), &token, || Ok(None), now).await.unwrap();
+        let (_, first, _) = share(&kv, dirs[1].path(), &token, || Ok(None), now).await.unwrap();
         assert!(!dirs[1].path().join(OFFERED).exists());
         share(&kv, dirs[0].path(), &token, || Ok(None), now).await.unwrap();
         assert_eq!(shared::export(dirs[0].path()).unwrap(), first.certificates);

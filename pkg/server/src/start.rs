@@ -9,7 +9,8 @@ use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
 use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
 use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
-use kedge_datastore::Store;
+use kedge_datastore::{Endpoint, Store};
+use kedge_kv::Kv as _;
 use kedge_meta::UserInfo;
 use kedge_registry::Registry;
 use kedge_storage::{Encryption, Storage};
@@ -91,6 +92,10 @@ impl Server {
     ) -> Result<Self, Error> {
         let Ground { clock, token, store, store_tasks, schedule } = ground;
         let tasks = TaskGroup::new("server", shutdown.child());
+        let empty = store.embedded.as_ref().is_some_and(|engine| engine.revision() <= 1);
+        if empty && config.datastore == Endpoint::Embedded && config.tls_dir().join("server-ca.crt").exists() {
+            warn!(dir = %config.layout().store().display(), "a cluster has its certificates here and nothing in its store: an empty one is begun; if there was more, restore a snapshot");
+        }
         let secrets = Secrets::open(&config, &store, &token, &clock).await?;
         let pki = secrets.pki;
         token.check_authority(&pki.server_ca.certificate)?;
@@ -109,6 +114,9 @@ impl Server {
             clock.clone(),
         );
         let encryption = Arc::new(encryption?);
+        if let Some(revision) = secrets.shared_at {
+            encryption.begin(revision).await?;
+        }
         let snapshots = Arc::new(SnapshotService::new(store.clone(), config.snapshot_dir(), clock.clone()));
         let own = Administration {
             snapshots: snapshots.clone(),
@@ -271,6 +279,8 @@ struct Secrets {
     pki: Pki,
     encryption: Encryption,
     encryption_text: Option<String>,
+    /// The revision at which servers that share the encryption have it like this.
+    shared_at: Option<u64>,
 }
 
 impl Secrets {
@@ -278,8 +288,9 @@ impl Secrets {
         let path = encryption::path_of(&config.data_dir);
         let wanted = config.secrets_encryption && config.encryption_config.is_none();
         let own = || encryption::at_start(&path, None, wanted);
-        let (pki, text) = if store.is_shared() {
-            let (pki, identity) = identity::share(&*store.kv, &config.tls_dir(), token, own, now(clock)).await?;
+        let (pki, text, shared_at) = if store.is_shared() {
+            let (pki, identity, revision) =
+                identity::share(&*store.kv, &config.tls_dir(), token, own, now(clock)).await?;
             // Without a configuration in the store, one that is left here from another time names keys that no other
             // server knows.
             let shared = identity.encryption.as_deref();
@@ -288,15 +299,16 @@ impl Secrets {
                     "--secrets-encryption is for new clusters; this one is changed with `kedge secrets-encrypt enable`"
                 );
             }
-            (pki, shared.map(|text| encryption::at_start(&path, Some(text), false)).transpose()?.flatten())
+            let text = shared.map(|text| encryption::at_start(&path, Some(text), false)).transpose()?.flatten();
+            (pki, text, Some(revision))
         } else {
-            (Pki::open(&config.tls_dir(), now(clock))?, own()?)
+            (Pki::open(&config.tls_dir(), now(clock))?, own()?, None)
         };
         if let Some(file) = &config.encryption_config {
-            return Ok(Self { pki, encryption: encryption::from_file(file)?, encryption_text: None });
+            return Ok(Self { pki, encryption: encryption::from_file(file)?, encryption_text: None, shared_at: None });
         }
         let encryption = encryption::encryption(&path, text.as_deref())?;
-        Ok(Self { pki, encryption, encryption_text: text })
+        Ok(Self { pki, encryption, encryption_text: text, shared_at })
     }
 }
 

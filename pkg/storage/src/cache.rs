@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
+use bytes::Bytes;
 use kedge_meta::{fields, labels};
 use parking_lot::RwLock;
 use serde::Deserialize;
@@ -49,8 +49,51 @@ pub struct Listing {
     pub more: bool,
 }
 
+/// A value that the store holds and that is no object which can be read here.
+#[derive(Debug, Clone)]
+pub(crate) struct Unreadable {
+    pub(crate) stored: Bytes,
+    pub(crate) revision: u64,
+    /// Why it cannot be read.
+    pub(crate) what: Arc<str>,
+    /// What was last read under the key: what watchers have been shown.
+    last: Option<Arc<Object>>,
+}
+
+impl Unreadable {
+    pub(crate) fn new(stored: Bytes, revision: u64, what: &str) -> Self {
+        Self { stored, revision, what: what.into(), last: None }
+    }
+}
+
+/// What a key holds after a change.
+pub(crate) enum Content {
+    Object(Arc<Object>),
+    Unreadable(Unreadable),
+    Nothing,
+}
+
+/// A state that a cache is filled with.
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) objects: Vec<Keyed>,
+    pub(crate) unreadable: Vec<(Arc<str>, Unreadable)>,
+}
+
+impl Contents {
+    pub(crate) fn push(&mut self, key: Arc<str>, content: Content) {
+        match content {
+            Content::Object(object) => self.objects.push((key, object)),
+            Content::Unreadable(unreadable) => self.unreadable.push((key, unreadable)),
+            Content::Nothing => {}
+        }
+    }
+}
+
 pub(crate) struct State {
     pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
+    /// Keys that are taken by what cannot be read. They are in no list: one that covers them fails.
+    pub(crate) unreadable: BTreeMap<Arc<str>, Unreadable>,
     /// Keys by the value of the indexed field.
     index: HashMap<String, BTreeSet<Arc<str>>>,
     pub(crate) ring: VecDeque<Arc<WatchEvent>>,
@@ -77,14 +120,13 @@ pub(crate) struct Cache {
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
-    /// Something that the store holds could not be read, and is not here.
-    pub(crate) left_out: AtomicBool,
 }
 
 impl Cache {
     pub(crate) fn new(prefix: &str, config: &ResourceConfig) -> Self {
         let state = State {
             objects: BTreeMap::new(),
+            unreadable: BTreeMap::new(),
             index: HashMap::new(),
             ring: VecDeque::new(),
             first: 0,
@@ -100,7 +142,6 @@ impl Cache {
             indexed: config.indexed,
             state: RwLock::new(state),
             next: watch::Sender::new(0),
-            left_out: AtomicBool::new(false),
         }
     }
 
@@ -111,26 +152,27 @@ impl Cache {
     }
 
     /// Takes in the state that the events to come start from. Watchers of what was there before must list again.
-    pub(crate) fn fill(&self, revision: u64, objects: Vec<Keyed>) {
-        self.replace(&mut self.state.write(), revision, objects);
+    pub(crate) fn fill(&self, revision: u64, contents: Contents) {
+        self.replace(&mut self.state.write(), revision, contents);
     }
 
     /// As [`Cache::fill`], unless the cache has taken in something newer than `revision`: then false.
-    pub(crate) fn refill(&self, revision: u64, objects: Vec<Keyed>) -> bool {
+    pub(crate) fn refill(&self, revision: u64, contents: Contents) -> bool {
         let mut state = self.state.write();
         let current = state.newest <= revision;
         if current {
-            self.replace(&mut state, revision, objects);
+            self.replace(&mut state, revision, contents);
         }
         current
     }
 
-    fn replace(&self, state: &mut State, revision: u64, objects: Vec<Keyed>) {
+    fn replace(&self, state: &mut State, revision: u64, contents: Contents) {
         state.index.clear();
-        for (key, object) in &objects {
+        for (key, object) in &contents.objects {
             self.index(state, key, object);
         }
-        state.objects = objects.into_iter().collect();
+        state.objects = contents.objects.into_iter().collect();
+        state.unreadable = contents.unreadable.into_iter().collect();
         // The number that no event will have tells watchers at the old end that they missed something.
         let first_time = state.newest == 0;
         state.first += state.ring.len() as u64 + u64::from(!first_time);
@@ -142,25 +184,33 @@ impl Cache {
         self.next.send_replace(state.first);
     }
 
-    /// Takes in a committed change; no object stands for a deletion.
-    pub(crate) fn apply(&self, key: Arc<str>, object: Option<Arc<Object>>, revision: u64) {
+    /// Takes in a committed change. Watchers of what can no longer be read are told that it cannot, never that it is gone.
+    pub(crate) fn apply(&self, key: Arc<str>, content: Content, revision: u64) {
         let mut state = self.state.write();
         // The cache was filled with a state that has this change already.
         if revision <= state.filled {
             return;
         }
-        let previous = match &object {
-            Some(object) => state.objects.insert(key.clone(), object.clone()),
-            None => state.objects.remove(&key),
-        };
-        if let Some(previous) = &previous {
-            self.unindex(&mut state, &key, previous);
+        let readable = state.objects.remove(&key);
+        if let Some(readable) = &readable {
+            self.unindex(&mut state, &key, readable);
         }
+        let previous = readable.or_else(|| state.unreadable.remove(&key).and_then(|unreadable| unreadable.last));
+        let (object, unreadable) = match content {
+            Content::Object(object) => (Some(object), None),
+            Content::Unreadable(unreadable) => (None, Some(unreadable)),
+            Content::Nothing => (None, None),
+        };
         if let Some(object) = &object {
             self.index(&mut state, &key, object);
+            state.objects.insert(key.clone(), object.clone());
         }
-        if object.is_some() || previous.is_some() {
-            state.push(WatchEvent::new(key, object, previous, revision));
+        let what = unreadable.as_ref().map(|unreadable| unreadable.what.clone());
+        if let Some(unreadable) = unreadable {
+            state.unreadable.insert(key.clone(), Unreadable { last: previous.clone(), ..unreadable });
+        }
+        if object.is_some() || previous.is_some() || what.is_some() {
+            state.push(WatchEvent::new(key, object, previous, what, revision));
             self.announce(state.first + state.ring.len() as u64);
         }
     }
@@ -188,12 +238,39 @@ impl Cache {
         self.next.send_replace(next);
     }
 
-    pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.state.read().objects.get(key).cloned()
+    pub(crate) fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
+        let state = self.state.read();
+        match state.objects.get(key) {
+            Some(object) => Ok(Some(object.clone())),
+            None => {
+                state.unreadable.get(key).map_or(Ok(None), |unreadable| Err(self.unreadable(key, &unreadable.what)))
+            }
+        }
     }
 
-    /// Lists keys that begin with `scope`. `applied` is a revision that the caller knows to be taken in.
-    pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> Listing {
+    /// The error that a value cannot be read.
+    pub(crate) fn unreadable(&self, key: &str, what: &str) -> Error {
+        Error::Unreadable { key: format!("{}{key}", self.prefix), what: what.to_owned() }
+    }
+
+    /// The first value up to `last` that cannot be read, and may be one that is asked for.
+    pub(crate) fn covers_unreadable(
+        &self,
+        state: &State,
+        scope: &str,
+        matcher: &Matcher,
+        last: Option<&str>,
+    ) -> Option<Error> {
+        let from: (Bound<&str>, Bound<&str>) = (Bound::Included(scope), Bound::Unbounded);
+        let mut within = state.unreadable.range::<str, _>(from).take_while(|(key, _)| key.starts_with(scope));
+        within
+            .find(|(key, _)| last.is_none_or(|last| ***key <= *last) && matcher.may_match(key))
+            .map(|(key, unreadable)| self.unreadable(key, &unreadable.what))
+    }
+
+    /// Lists keys that begin with `scope`. `applied` is a revision that the caller knows to be taken in. With the list comes
+    /// the first of the keys that it covers whose value cannot be read.
+    pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> (Listing, Option<Error>) {
         let state = self.state.read();
         let revision = state.newest.max(applied);
         let (objects, beyond) = match self.indexed.and_then(|field| matcher.fields.exact(field)) {
@@ -201,7 +278,9 @@ impl Cache {
             None => self.page(state.range(scope), matcher, limit),
         };
         let remaining = if matcher.is_everything() { beyond } else { 0 };
-        Listing { objects, revision, remaining, more: beyond > 0 }
+        let last = objects.last().filter(|_| beyond > 0).map(|(key, _)| &**key);
+        let unreadable = self.covers_unreadable(&state, scope, matcher, last);
+        (Listing { objects, revision, remaining, more: beyond > 0 }, unreadable)
     }
 
     /// What matches up to the limit, and how many follow; with selectors only whether any do.
@@ -283,6 +362,13 @@ impl Matcher {
     /// Whether every object matches.
     pub fn is_everything(&self) -> bool {
         self.labels.is_everything() && self.fields.is_everything()
+    }
+
+    /// Whether an object with this key can match, whatever it is.
+    pub(crate) fn may_match(&self, key: &str) -> bool {
+        let (namespace, name) = key.rsplit_once('/').unwrap_or(("", key));
+        let is = |field: &str, value: &str| self.fields.exact(field).is_none_or(|wanted| wanted == value);
+        is("metadata.name", name) && is("metadata.namespace", namespace)
     }
 
     /// Whether an object matches; `selectable` names the fields that its kind can be selected by.

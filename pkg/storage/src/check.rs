@@ -1,10 +1,9 @@
 //! Does the cache say what the store says?
 
-use bytes::Bytes;
-use kedge_kv::{KeyValue, Range};
+use kedge_kv::Range;
 use tracing::error;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Contents};
 use crate::error::Error;
 use crate::store::Storage;
 
@@ -52,7 +51,10 @@ impl Storage {
         let applied = self.hub.applied();
         let (revision, cached) = {
             let state = cache.state.read();
-            let all: Vec<_> = state.objects.iter().map(|(key, object)| (key.clone(), object.revision)).collect();
+            let objects = state.objects.iter().map(|(key, object)| (key.clone(), object.revision));
+            let unreadable = state.unreadable.iter().map(|(key, value)| (key.clone(), value.revision));
+            let mut all: Vec<_> = objects.chain(unreadable).collect();
+            all.sort_unstable();
             (state.newest.max(applied), all)
         };
         let mut cached = cached.into_iter().peekable();
@@ -68,8 +70,7 @@ impl Storage {
                     differences.push(Difference { key: missing.to_string(), cached: at, stored: 0 });
                 }
                 let at = cached.next_if(|(have, _)| *have == key).map_or(0, |(_, at)| at);
-                // What cannot be read is left out of the cache on purpose.
-                if at != kv.mod_revision && (at != 0 || self.is_readable(cache, &kv.key, revision).await?) {
+                if at != kv.mod_revision {
                     differences.push(Difference { key: key.to_string(), cached: at, stored: kv.mod_revision });
                 }
                 range.keys.start = [&kv.key[..], b"\0"].concat().into();
@@ -82,20 +83,14 @@ impl Storage {
         Ok(differences)
     }
 
-    async fn is_readable(&self, cache: &Cache, key: &Bytes, revision: u64) -> Result<bool, Error> {
-        let page = self.kv.range(Range { revision: Some(revision), ..Range::key(key.clone()) }).await?;
-        let read = |kv: KeyValue| self.hub.read(cache, key, kv.value, kv.mod_revision);
-        Ok(page.kvs.into_iter().next().and_then(read).is_some())
-    }
-
     pub(crate) async fn refill(&self, cache: &Cache) -> Result<(), Error> {
         for _ in 0..REFILLS {
             let page = self.kv.range(Range::prefix(cache.prefix.as_bytes())).await?;
-            let objects = page.kvs.into_iter().filter_map(|kv| {
-                let object = self.hub.read(cache, &kv.key, kv.value, kv.mod_revision)?;
-                Some((cache.short(&kv.key), object))
-            });
-            if cache.refill(page.revision, objects.collect()) {
+            let mut contents = Contents::default();
+            for kv in page.kvs {
+                contents.push(cache.short(&kv.key), self.hub.read(cache, &kv.key, kv.value, kv.mod_revision));
+            }
+            if cache.refill(page.revision, contents) {
                 return Ok(());
             }
         }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::store::tests::storage;
 use crate::watch::Next;
-use crate::{Difference, Matcher, With};
+use crate::{Difference, Error, Matcher, With};
 
 #[tokio::test]
 async fn a_difference_is_named_and_mended_and_watchers_list_again() {
@@ -29,8 +29,8 @@ async fn a_difference_is_named_and_mended_and_watchers_list_again() {
     let difference = |key: &str, cached, stored| Difference { key: key.into(), cached, stored };
     assert_eq!(found, [difference("a/x", 0, x.revision), difference("a/z", x.revision, 0)]);
     assert_eq!(storage.check().await.unwrap(), []);
-    assert_eq!(pods.get("a/x").unwrap().revision, x.revision);
-    assert!(pods.get("a/z").is_none());
-    assert_eq!(pods.get("a/y").unwrap().revision, y.revision);
-    assert!(matches!(watcher.next().await, Next::TooOld(_)));
+    assert_eq!(pods.get("a/x").unwrap().unwrap().revision, x.revision);
+    assert!(pods.get("a/z").unwrap().is_none());
+    assert_eq!(pods.get("a/y").unwrap().unwrap().revision, y.revision);
+    assert!(matches!(watcher.next().await, Next::Failed(Error::TooOld { .. })));
 }

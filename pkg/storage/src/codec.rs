@@ -5,21 +5,62 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_schema::{ResourceInfo, TypeId, definition, protobuf};
-use parking_lot::RwLock;
+use kedge_schema::{ResourceInfo, TypeId, definition, former, protobuf};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
 use crate::object::Object;
 
-/// What JSON that a stock API server wrote begins with; our own begins with `apiVersion`.
-const UPSTREAMS: &[u8] = br#"{"kind":"#;
+/// Versions that are served, and have other fields than the one that is stored for them.
+const CONVERTED: [&str; 2] = ["autoscaling/v1", "events.k8s.io/v1"];
+
+/// What an encryption that several servers share is made of: a key of the store, at a revision. Values of `resources` are
+/// only written while the key is at that revision, so that nothing is written as it was right before another server
+/// changed that: neither plain after secrets are encrypted, nor with a key that is about to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub key: &'static str,
+    pub revision: u64,
+    pub resources: &'static [&'static str],
+}
 
 /// Reads and writes stored values; the encryption may change while it is in use.
 #[derive(Default)]
 pub(crate) struct Codec {
-    encryption: RwLock<Arc<Encryption>>,
+    used: watch::Sender<Used>,
+}
+
+#[derive(Clone, Default)]
+struct Used {
+    encryption: Arc<Encryption>,
+    source: Option<Source>,
+}
+
+/// A value as it is to be stored.
+pub(crate) struct Sealed {
+    pub(crate) value: Bytes,
+    /// What must still hold when it is.
+    pub(crate) source: Option<Source>,
+}
+
+/// What everything that is an object has.
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Head {
+    #[serde(rename = "apiVersion")]
+    api_version: IgnoredAny,
+    kind: IgnoredAny,
+    metadata: Named,
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code)]
+struct Named {
+    name: IgnoredAny,
 }
 
 /// A value that was read.
@@ -31,15 +72,22 @@ pub(crate) struct Read {
 
 impl Codec {
     pub(crate) fn new(encryption: Arc<Encryption>) -> Self {
-        Self { encryption: RwLock::new(encryption) }
+        Self { used: watch::Sender::new(Used { encryption, source: None }) }
     }
 
-    pub(crate) fn replace(&self, encryption: Arc<Encryption>) {
-        *self.encryption.write() = encryption;
+    pub(crate) fn replace(&self, encryption: Arc<Encryption>, source: Option<Source>) {
+        self.used.send_replace(Used { encryption, source });
     }
 
-    pub(crate) fn encryption(&self) -> Arc<Encryption> {
-        self.encryption.read().clone()
+    fn encryption(&self) -> Arc<Encryption> {
+        self.used.borrow().encryption.clone()
+    }
+
+    /// Completes when the encryption is made of what its source is at `revision`, or later.
+    pub(crate) async fn reaches(&self, revision: u64) {
+        let reached = |used: &Used| used.source.as_ref().is_none_or(|source| source.revision >= revision);
+        // The sender lives as long as this.
+        let _ = self.used.subscribe().wait_for(reached).await;
     }
 
     /// The object that `stored` is; `key` is the whole key, `resource` the resource's name in the configuration.
@@ -47,8 +95,13 @@ impl Codec {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
         let json = match opened.value {
             value if value.starts_with(protobuf::MAGIC) => from_protobuf(key, &value)?,
-            value if value.starts_with(UPSTREAMS) => from_upstream(key, &value)?,
-            value => value,
+            value if Object::is_stored_form(&value) => {
+                // It is copied to clients as it is, so it has to be whole.
+                let whole = serde_json::from_slice::<Head>(&value);
+                whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
+                value
+            }
+            value => from_json(key, &value)?,
         };
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
@@ -60,8 +113,10 @@ impl Codec {
     }
 
     /// The stored form of an encoded object.
-    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
-        self.encryption().seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))
+    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Sealed, Error> {
+        let Used { encryption, source } = self.used.borrow().clone();
+        let value = encryption.seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))?;
+        Ok(Sealed { value, source: source.filter(|source| source.resources.contains(&resource)) })
     }
 }
 
@@ -85,38 +140,66 @@ fn from_protobuf(key: &str, bytes: &[u8]) -> Result<Bytes, Error> {
     let mut value = decoded.map_err(|e| fail(e.to_string()))?;
     value["apiVersion"] = envelope.api_version.into();
     value["kind"] = envelope.kind.into();
-    complete(&mut value);
-    Object::encode(&value)
+    complete(&mut value).map_err(fail)?;
+    Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
-fn from_upstream(key: &str, json: &[u8]) -> Result<Bytes, Error> {
-    let unreadable = |e: serde_json::Error| Error::Unreadable { key: key.to_owned(), what: e.to_string() };
-    let mut value: Value = serde_json::from_slice(json).map_err(unreadable)?;
-    complete(&mut value);
-    Object::encode(&value)
+/// JSON in another form than ours. Upstream's servers begin built-in kinds with their kind, and sort all fields of
+/// custom resources, so that some come before the metadata.
+fn from_json(key: &str, json: &[u8]) -> Result<Bytes, Error> {
+    let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
+    let mut value: Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
+    complete(&mut value).map_err(fail)?;
+    Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers set defaults when they read, and so store objects that lack some: a new claim has no phase.
-fn complete(value: &mut Value) {
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (mut api_version, kind) = (text("apiVersion"), text("kind"));
+fn complete(value: &mut Value) -> Result<(), String> {
+    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (mut api_version, kind) = (text(value, "apiVersion"), text(value, "kind"));
     if is_stored_definition(&api_version, &kind) {
         definition::to_v1(value);
-        api_version = definition::SERVED_VERSION.to_owned();
+        definition::SERVED_VERSION.clone_into(&mut api_version);
+    } else {
+        former::bring_up(value);
+        api_version = text(value, "apiVersion");
     }
-    if let Some(ty) = stored_type(&api_version, &kind) {
-        kedge_schema::defaults::apply_type(ty, value);
-        kedge_schema::normalize(ty, value);
+    match stored_type(&api_version, &kind) {
+        Some(ty) => {
+            kedge_schema::defaults::apply_type(ty, value);
+            kedge_schema::normalize_stored(ty, value);
+            Ok(())
+        }
+        None if is_built_in(&api_version, &kind) => {
+            Err(format!("it is of the version {api_version}, which is not read"))
+        }
+        None => Ok(()),
     }
 }
 
-/// The type of a stored version. One that is stored but not served has the fields of the version that is.
+/// The type of a stored version. One that is stored but not served has the fields of the version that is, and so have
+/// some that were stored once, and those that newer servers store.
 fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    kedge_schema::kind(group, version, kind).or_else(|| {
-        let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
-        kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
-    })
+    if CONVERTED.contains(&api_version) {
+        return None;
+    }
+    let (group, version) = split(api_version);
+    kedge_schema::kind(group, version, kind)
+        .or_else(|| {
+            let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
+            kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
+        })
+        .or_else(|| former::successor(group, version, kind)?.type_id())
+}
+
+/// Whether that is upstream's kind, in whatever version: groups of custom resources have a dot in their name.
+fn is_built_in(api_version: &str, kind: &str) -> bool {
+    let (group, _) = split(api_version);
+    !group.contains('.') || kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
+}
+
+fn split(api_version: &str) -> (&str, &str) {
+    api_version.split_once('/').unwrap_or(("", api_version))
 }
 
 fn is_stored_definition(api_version: &str, kind: &str) -> bool {

@@ -31,8 +31,11 @@ pub enum Error {
     #[error("the watch cache is at {current} and did not reach {requested} in time")]
     Behind { requested: u64, current: u64 },
     /// The store holds something under this key that is no object this program can read.
-    #[error("the value stored under {key} cannot be read: {what}")]
+    #[error("unable to transform key {key:?}: {what}")]
     Unreadable { key: String, what: String },
+    /// Another server has changed the encryption, and this one did not learn how in time.
+    #[error("the encryption was changed at revision {0}, which has not been taken over yet")]
+    Outdated(u64),
     /// The value could not be written as JSON.
     #[error("cannot encode the object: {0}")]
     Encode(String),

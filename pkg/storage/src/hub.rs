@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,9 +12,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
-use crate::cache::{Cache, Keyed};
+use crate::cache::{Cache, Content, Contents, Unreadable};
 use crate::codec::Codec;
-use crate::object::Object;
+use crate::error::Error;
 
 /// How long a reader waits for the cache to take in what the store has acknowledged.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -28,7 +27,7 @@ pub(crate) struct Hub {
     applied: watch::Sender<u64>,
     clock: SharedClock,
     keys: Mutex<Keys>,
-    /// A value came that was sealed with a key that is not known here.
+    /// A value came that was sealed with a key that is not known here, or a write found that the encryption was changed.
     pub(crate) key_missing: Notify,
 }
 
@@ -46,7 +45,7 @@ struct Held {
     progress: u64,
 }
 
-/// More events do not wait for a key: what cannot be read is left out then.
+/// More events do not wait for a key: what cannot be read is told so then.
 const HELD: usize = 10_000;
 
 impl Hub {
@@ -66,12 +65,21 @@ impl Hub {
         self.keys.lock().follow = true;
     }
 
-    /// Takes in what was held back; what still cannot be read is left out.
+    /// Takes in what was held back, also what still cannot be read.
     pub(crate) fn release(&self) {
         let mut keys = self.keys.lock();
         if let Some(Held { events, progress }) = keys.held.take() {
             self.take_in(&events);
             self.advance(progress);
+        }
+    }
+
+    /// Waits until the encryption is that which another server has made of it. False when that takes too long.
+    pub(crate) async fn keys_reach(&self, revision: u64) -> bool {
+        self.key_missing.notify_one();
+        tokio::select! {
+            () = self.codec.reaches(revision) => true,
+            () = self.clock.sleep(CATCH_UP) => false,
         }
     }
 
@@ -84,8 +92,8 @@ impl Hub {
         for event in events {
             let Some(cache) = self.cache_of(&event.key) else { continue };
             let current = event.current.as_ref();
-            let object = current.and_then(|kv| self.read(cache, &event.key, kv.value.clone(), event.revision));
-            cache.apply(cache.short(&event.key), object, event.revision);
+            let read = |kv: &KeyValue| self.read(cache, &event.key, kv.value.clone(), event.revision);
+            cache.apply(cache.short(&event.key), current.map_or(Content::Nothing, read), event.revision);
         }
         if let Some(last) = events.last() {
             self.advance(last.revision);
@@ -125,17 +133,25 @@ impl Hub {
         key.starts_with(&**prefix).then_some(cache)
     }
 
-    /// What cannot be read is named and left out: one bad value must not take the cluster down.
-    pub(crate) fn read(&self, cache: &Cache, key: &Bytes, value: Bytes, revision: u64) -> Option<Arc<Object>> {
+    /// What cannot be read is kept as that, with the cause: whoever asks for it is told so.
+    pub(crate) fn read(&self, cache: &Cache, key: &Bytes, value: Bytes, revision: u64) -> Content {
         let key = String::from_utf8_lossy(key);
-        match self.codec.read(&cache.resource, &key, value, revision) {
-            Ok(read) => Some(Arc::new(read.object)),
+        match self.codec.read(&cache.resource, &key, value.clone(), revision) {
+            Ok(read) => Content::Object(Arc::new(read.object)),
             Err(err) => {
-                error!(%key, revision, error = %err, "left out of the cache");
-                cache.left_out.store(true, Ordering::SeqCst);
-                None
+                error!(revision, error = %err, "the store holds a value that cannot be read");
+                let what = if let Error::Unreadable { what, .. } = err { what } else { err.to_string() };
+                Content::Unreadable(Unreadable::new(value, revision, &what))
             }
         }
+    }
+
+    /// Whether something in the cache that could not be read can be now.
+    pub(crate) fn has_become_readable(&self, cache: &Cache) -> bool {
+        cache.state.read().unreadable.iter().any(|(key, unreadable)| {
+            let (key, stored) = (format!("{}{key}", cache.prefix), unreadable.stored.clone());
+            self.codec.read(&cache.resource, &key, stored, unreadable.revision).is_ok()
+        })
     }
 
     /// The state that events follow on.
@@ -147,13 +163,12 @@ impl Hub {
         self.advance(snapshot.revision);
     }
 
-    fn sort(&self, kvs: &[KeyValue]) -> BTreeMap<Box<str>, Vec<Keyed>> {
-        let mut sorted: BTreeMap<Box<str>, Vec<Keyed>> = BTreeMap::new();
+    fn sort(&self, kvs: &[KeyValue]) -> BTreeMap<Box<str>, Contents> {
+        let mut sorted: BTreeMap<Box<str>, Contents> = BTreeMap::new();
         for kv in kvs {
             let Some(cache) = self.cache_of(&kv.key) else { continue };
-            if let Some(object) = self.read(cache, &kv.key, kv.value.clone(), kv.mod_revision) {
-                sorted.entry(cache.prefix.clone()).or_default().push((cache.short(&kv.key), object));
-            }
+            let content = self.read(cache, &kv.key, kv.value.clone(), kv.mod_revision);
+            sorted.entry(cache.prefix.clone()).or_default().push(cache.short(&kv.key), content);
         }
         sorted
     }

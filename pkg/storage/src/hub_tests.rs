@@ -38,7 +38,7 @@ fn snapshot(revision: u64, kvs: Vec<KeyValue>) -> Snapshot {
 }
 
 fn revision_of(hub: &Hub) -> Option<u64> {
-    hub.caches[PREFIX].get("a/b").map(|object| object.revision)
+    hub.caches[PREFIX].get("a/b").unwrap().map(|object| object.revision)
 }
 
 #[test]
@@ -87,7 +87,7 @@ async fn a_value_whose_key_comes_later_is_never_missing() {
     assert_eq!((revision_of(&hub), hub.applied()), (Some(3), 4));
     assert!(watcher.try_next().unwrap().is_none());
     hub.key_missing.notified().await;
-    hub.codec.replace(Arc::new(encryption()));
+    hub.codec.replace(Arc::new(encryption()), None);
     hub.release();
     assert_eq!((revision_of(&hub), hub.applied()), (Some(8), 9));
     for revision in [7, 8] {
@@ -97,12 +97,16 @@ async fn a_value_whose_key_comes_later_is_never_missing() {
 }
 
 #[test]
-fn a_value_whose_key_does_not_come_is_left_out_and_holds_up_nothing_else() {
+fn a_value_whose_key_does_not_come_cannot_be_read_and_holds_up_nothing_else() {
     let hub = hub();
     hub.follow_keys();
     hub.fill(&snapshot(4, vec![stored(secret("x"), 3)]));
     hub.committed(&[event(encryption().seal("secrets", KEY, secret("y")).unwrap(), 7)]);
     hub.release();
-    assert_eq!((revision_of(&hub), hub.applied()), (None, 7));
-    assert!(hub.caches[PREFIX].left_out.load(Ordering::SeqCst));
+    assert_eq!(hub.applied(), 7);
+    let cache = &hub.caches[PREFIX];
+    assert!(matches!(cache.get("a/b"), Err(Error::Unreadable { .. })));
+    assert!(!hub.has_become_readable(cache));
+    hub.codec.replace(Arc::new(encryption()), None);
+    assert!(hub.has_become_readable(cache));
 }

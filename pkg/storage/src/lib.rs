@@ -4,6 +4,10 @@
 //! - An object is kept once, as the bytes that the store holds; cache, ring and watchers share them.
 //! - The cache has taken in a write before the writer is answered. What others wrote through another server is seen by
 //!   reads after [`ResourceStore::fresh`], which costs nothing on the embedded store.
+//! - A value that cannot be read (of an unknown key, no object) is never taken for nothing: it is kept with the cause, and
+//!   reading it, a list that covers it and writing over it fail. A stock server fails likewise, and for all of the resource
+//!   at that, since its cache cannot be filled; here only what covers the value does. To leave it out of lists would be
+//!   worse: who lists takes what is missing for gone, and kills the pod or gives out the address again.
 //! - Every resource has one bounded ring of events. Watchers read it at their own pace; one that falls behind the ring is
 //!   told so and must list again. There are no queues a watcher.
 
@@ -20,6 +24,7 @@ mod write;
 
 pub use cache::{Attributes, Keyed, Listing, Matcher};
 pub use check::Difference;
+pub use codec::Source;
 pub use encryption::Encryption;
 pub use error::Error;
 pub use object::Object;

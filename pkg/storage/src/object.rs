@@ -12,8 +12,8 @@ use crate::cache::Attributes;
 use crate::error::Error;
 
 const METADATA: &[u8] = b"\"metadata\":{";
-/// `metadata` comes third: it is not looked for beyond this.
-const HEAD: usize = 1_024;
+/// What comes before the values of the first two fields, and before the first field of the metadata.
+const HEAD: [&[u8]; 3] = [br#"{"apiVersion":""#, br#"","kind":""#, br#"","metadata":{"#];
 
 /// A stored object at a revision.
 #[derive(Debug)]
@@ -35,12 +35,15 @@ impl Object {
     pub fn from_stored(key: &str, bytes: Bytes, revision: u64) -> Result<Self, Error> {
         // Upstream's servers end every value with a newline, which would break a watch event in two lines.
         let bytes = bytes.slice(..bytes.trim_ascii_end().len());
-        let head = &bytes[..bytes.len().min(HEAD)];
-        let at = head.windows(METADATA.len()).position(|w| w == METADATA);
-        let Some(at) = at else {
+        let Some(version_at) = version_at(&bytes) else {
             return Err(Error::Unreadable { key: key.to_owned(), what: "it does not begin as an object".into() });
         };
-        Ok(Self { version_at: at + METADATA.len(), bytes, revision, attributes: OnceLock::new() })
+        Ok(Self { version_at, bytes, revision, attributes: OnceLock::new() })
+    }
+
+    /// Whether that is the stored form. Others sort all fields, so that some may come before the metadata.
+    pub(crate) fn is_stored_form(bytes: &[u8]) -> bool {
+        version_at(bytes).is_some()
     }
 
     /// The stored form of an object; a `resourceVersion` in it is left out.
@@ -128,6 +131,17 @@ impl Object {
         }
         Ok(value)
     }
+}
+
+/// Where the metadata's fields begin in the stored form.
+fn version_at(bytes: &[u8]) -> Option<usize> {
+    let mut rest = bytes.strip_prefix(HEAD[0])?;
+    for next in &HEAD[1..] {
+        let end = rest.iter().position(|b| *b == b'"')?;
+        rest = rest[end..].strip_prefix(*next)?;
+    }
+    // Without a field of its own no version can be put before it.
+    rest.starts_with(b"\"").then(|| bytes.len() - rest.len())
 }
 
 fn write_field(out: &mut Vec<u8>, name: &str, value: &Value) -> Result<(), Error> {

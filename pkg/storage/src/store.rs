@@ -1,14 +1,13 @@
 //! All resources over one store, and reading one of them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use kedge_base::SharedClock;
-use kedge_kv::{KeyRange, Kv, Range};
+use kedge_kv::{KeyRange, KeyValue, Kv, Range};
 
 use crate::cache::{Cache, Listing, Matcher};
-use crate::codec::Codec;
+use crate::codec::{Codec, Read, Source};
 use crate::encryption::Encryption;
 use crate::error::Error;
 use crate::hub::Hub;
@@ -76,35 +75,33 @@ impl Storage {
         self.resource(cache.prefix.strip_prefix(ROOT)?.strip_suffix('/')?)
     }
 
-    /// Replaces the encryption: from now on values are written with it, and read with what it names.
-    pub fn set_encryption(&self, encryption: Arc<Encryption>) {
-        self.hub.codec.replace(encryption);
+    /// Replaces the encryption: from now on values are written with it, and read with what it names. With a `source`, what
+    /// it covers is only written while that is what the encryption is made of; see [`Source`].
+    pub fn set_encryption(&self, encryption: Arc<Encryption>, source: Option<Source>) {
+        self.hub.codec.replace(encryption, source);
         self.hub.release();
     }
 
-    /// Says that keys may come from elsewhere: from now on a value that no key opens is no value that is left out, but one
+    /// Says that keys may come from elsewhere: from now on a value that no key opens is not one that cannot be read, but one
     /// that waits, with all that follows, for [`Storage::set_encryption`] or [`Storage::go_on`].
     pub fn follow_keys(&self) {
         self.hub.follow_keys();
     }
 
-    /// Completes when a value waits for its key.
+    /// Completes when a value waits for its key, or a write for the encryption that others have changed.
     pub async fn key_missing(&self) {
         self.hub.key_missing.notified().await;
     }
 
-    /// Takes in what waits for a key, and tries again to read what was left out of the caches before.
+    /// Takes in what waits for a key. A cache with something that could not be read, and now can, is filled anew.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub async fn go_on(&self) -> Result<(), Error> {
         self.hub.release();
         for cache in self.hub.caches.values() {
-            if cache.left_out.swap(false, Ordering::SeqCst)
-                && let Err(err) = self.refill(cache).await
-            {
-                cache.left_out.store(true, Ordering::SeqCst);
-                return Err(err);
+            if self.hub.has_become_readable(cache) {
+                self.refill(cache).await?;
             }
         }
         Ok(())
@@ -135,7 +132,10 @@ pub struct ResourceStore {
 
 impl ResourceStore {
     /// An object as the cache has it.
-    pub fn get(&self, key: &str) -> Option<Arc<Object>> {
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the store holds something under the key that cannot be read.
+    pub fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
         self.cache.get(key)
     }
 
@@ -146,11 +146,22 @@ impl ResourceStore {
     pub async fn current(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
         let full = self.full(key);
         let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(None) };
-        if let Some(cached) = self.cache.get(key).filter(|o| o.revision == kv.mod_revision) {
+        if let Ok(Some(cached)) = self.cache.get(key)
+            && cached.revision == kv.mod_revision
+        {
             return Ok(Some(cached));
         }
-        let read = self.hub.codec.read(&self.cache.resource, &full, kv.value, kv.mod_revision)?;
-        Ok(Some(Arc::new(read.object)))
+        Ok(Some(Arc::new(self.read(&full, kv).await?.object)))
+    }
+
+    /// Reads what the store holds under the whole key. When that is sealed with a key that another server has begun to use,
+    /// the cache waits for the key, and so does the caller.
+    pub(crate) async fn read(&self, full: &str, kv: KeyValue) -> Result<Read, Error> {
+        let (codec, resource) = (&self.hub.codec, &self.cache.resource);
+        if codec.lacks_key(resource, full, &kv.value) {
+            self.hub.wait(kv.mod_revision).await;
+        }
+        codec.read(resource, full, kv.value, kv.mod_revision)
     }
 
     /// Waits until the cache holds everything that was acknowledged to anybody before the call.
@@ -176,15 +187,25 @@ impl ResourceStore {
     }
 
     /// The cached state of all keys that begin with `scope`.
-    pub fn list(&self, scope: &str, matcher: &Matcher, limit: usize) -> Listing {
-        let applied = self.revision();
-        self.cache.list(scope, matcher, limit, applied)
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when one of those that it covers holds something that cannot be read: a list that lacked it
+    /// would be taken to say that it is gone.
+    pub fn list(&self, scope: &str, matcher: &Matcher, limit: usize) -> Result<Listing, Error> {
+        let (listing, unreadable) = self.cache.list(scope, matcher, limit, self.revision());
+        unreadable.map_or(Ok(listing), Err)
+    }
+
+    /// What of a list can be read, for those to whom what cannot be is as good as nothing.
+    pub fn readable(&self, scope: &str, matcher: &Matcher) -> Listing {
+        self.cache.list(scope, matcher, 0, self.revision()).0
     }
 
     /// The state at an older revision, of keys from `start` on that begin with `scope`.
     ///
     /// # Errors
-    /// [`Error::TooOld`] when the history no longer has it.
+    /// [`Error::TooOld`] when the history no longer has it, or no longer can be read; [`Error::Unreadable`] when it holds
+    /// something that still is there and cannot be read.
     pub async fn list_at(
         &self,
         scope: &str,
@@ -197,7 +218,7 @@ impl ResourceStore {
         keys.start = self.full(start).into();
         let limit_read = if matcher.is_everything() { limit } else { 0 };
         let mut listing = Listing { objects: Vec::new(), revision, remaining: 0, more: true };
-        // A page of which nothing can be read has no last object to go on from: the next one is read at once.
+        // A page of which nothing matches has no last object to go on from: the next one is read at once.
         while listing.more && listing.objects.is_empty() {
             let range = Range { keys: keys.clone(), limit: limit_read, revision: Some(revision), ..Range::default() };
             let page = self.kv.range(range).await?;
@@ -205,18 +226,35 @@ impl ResourceStore {
             listing.more = listing.remaining > 0;
             for kv in page.kvs {
                 keys.start = [&kv.key[..], b"\0"].concat().into();
-                let Some(object) = self.hub.read(&self.cache, &kv.key, kv.value, kv.mod_revision) else { continue };
-                if !matcher.matches(&object, self.cache.selectable) {
+                let key = self.cache.short(&kv.key);
+                if !matcher.may_match(&key) {
                     continue;
                 }
                 if limit > 0 && listing.objects.len() == limit {
                     listing.more = true;
                     break;
                 }
-                listing.objects.push((self.cache.short(&kv.key), object));
+                let object = self.read_at(&key, kv, revision).await?;
+                if matcher.matches(&object, self.cache.selectable) {
+                    listing.objects.push((key, object));
+                }
             }
         }
         Ok(listing)
+    }
+
+    /// An object of an older state. One that cannot be read and has been replaced since, be it because its key is gone, is
+    /// history that has passed.
+    async fn read_at(&self, key: &str, kv: KeyValue, revision: u64) -> Result<Arc<Object>, Error> {
+        let at = kv.mod_revision;
+        match self.read(&self.full(key), kv).await {
+            Ok(read) => Ok(Arc::new(read.object)),
+            Err(err) => {
+                let state = self.cache.state.read();
+                let is_there = state.unreadable.get(key).is_some_and(|unreadable| unreadable.revision == at);
+                Err(if is_there { err } else { Error::TooOld { requested: revision, oldest: state.newest } })
+            }
+        }
     }
 
     /// Whether lists can be selected by this field.
@@ -242,15 +280,21 @@ impl ResourceStore {
     }
 
     /// The cached state, and a watch from there on.
-    pub fn watch_with_state(&self, scope: &str, matcher: Matcher) -> (Vec<Arc<Object>>, Watcher) {
+    ///
+    /// # Errors
+    /// As [`ResourceStore::list`].
+    pub fn watch_with_state(&self, scope: &str, matcher: Matcher) -> Result<(Vec<Arc<Object>>, Watcher), Error> {
         let applied = self.revision();
         let state = self.cache.state.read();
+        if let Some(unreadable) = self.cache.covers_unreadable(&state, scope, &matcher, None) {
+            return Err(unreadable);
+        }
         let objects = state.range(scope).map(|(_, object)| object);
         let objects = objects.filter(|object| matcher.matches(object, self.cache.selectable)).cloned().collect();
         let position = state.first + state.ring.len() as u64;
         let revision = state.newest.max(applied);
         drop(state);
-        (objects, Watcher::new(self.cache.clone(), scope, matcher, position, revision))
+        Ok((objects, Watcher::new(self.cache.clone(), scope, matcher, position, revision)))
     }
 
     /// The watch frame that adds an object.

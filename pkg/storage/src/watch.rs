@@ -36,6 +36,8 @@ pub struct WatchEvent {
     /// Before the change.
     pub previous: Option<Arc<Object>>,
     pub revision: u64,
+    /// Why what the key holds after the change cannot be read.
+    unreadable: Option<Arc<str>>,
     frames: [OnceLock<Bytes>; 3],
 }
 
@@ -44,9 +46,10 @@ impl WatchEvent {
         key: Arc<str>,
         object: Option<Arc<Object>>,
         previous: Option<Arc<Object>>,
+        unreadable: Option<Arc<str>>,
         revision: u64,
     ) -> Self {
-        Self { key, object, previous, revision, frames: Default::default() }
+        Self { key, object, previous, revision, unreadable, frames: Default::default() }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -85,8 +88,8 @@ pub(crate) fn frame(kind: EventKind, object: &Object) -> Bytes {
 pub enum Next {
     /// A change, as what it is to this watcher.
     Event(EventKind, Arc<WatchEvent>),
-    /// The watcher fell behind the ring.
-    TooOld(Error),
+    /// The watcher fell behind the ring, or came to something that cannot be read: its client must list again.
+    Failed(Error),
     /// The store is gone.
     Closed,
 }
@@ -128,7 +131,7 @@ impl Watcher {
             match self.try_next() {
                 Ok(Some((kind, event))) => return Next::Event(kind, event),
                 Ok(None) => {}
-                Err(err) => return Next::TooOld(err),
+                Err(err) => return Next::Failed(err),
             }
             if self.wake.changed().await.is_err() {
                 return Next::Closed;
@@ -139,7 +142,7 @@ impl Watcher {
     /// The next event that is already there.
     ///
     /// # Errors
-    /// [`Error::TooOld`] when the ring no longer has it.
+    /// [`Error::TooOld`] when the ring no longer has it, [`Error::Unreadable`] when its object cannot be read.
     pub fn try_next(&mut self) -> Result<Option<(EventKind, Arc<WatchEvent>)>, Error> {
         loop {
             let event = {
@@ -153,6 +156,12 @@ impl Watcher {
             };
             self.position += 1;
             self.seen = event.revision;
+            if let Some(what) = &event.unreadable
+                && event.key.starts_with(&*self.scope)
+                && self.matcher.may_match(&event.key)
+            {
+                return Err(self.cache.unreadable(&event.key, what));
+            }
             if let Some(kind) = self.kind_of(&event) {
                 return Ok(Some((kind, event)));
             }

@@ -6,15 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use kedge_base::SharedClock;
 use kedge_kv::{
-    Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, Op, OpResult, Range, Txn,
-    TxnResult,
+    Compare, Durability, Error as KvError, KeyRange, KeyValue, Kv, LeaseId, LeaseReuse, MAX_OPS, Op, OpResult, Range,
+    Txn, TxnResult,
 };
 use serde_json::Value;
 
+use crate::codec::{Sealed, Source};
 use crate::error::Error;
 use crate::object::Object;
 use crate::store::{ResourceStore, Storage};
 
+/// How often a write is begun again because the encryption was changed meanwhile.
+const CHANGES: usize = 5;
 /// Keys listed at once while a resource is written anew.
 const PAGE: usize = 1_000;
 
@@ -25,7 +28,8 @@ pub struct With {
     pub ttl: Option<Duration>,
     /// Keys that must be free and are taken with the write, and what they hold from then on.
     pub claims: Vec<(String, Bytes)>,
-    /// Keys that are given back with it.
+    /// Keys that are given back with it: as many of them as go into the transaction. Whoever keeps the claims finds the rest
+    /// to be of nobody.
     pub releases: Vec<String>,
     /// What the acknowledgement promises.
     pub durability: Durability,
@@ -85,7 +89,7 @@ impl ResourceStore {
     pub async fn delete(&self, key: &str, revision: u64, with: With) -> Result<u64, Error> {
         let full = self.full(key);
         let deletion = Op::Delete(KeyRange::key(full.clone()));
-        match self.transact(&full, Some(revision), deletion, with).await {
+        match self.transact(&full, Some(revision), deletion, with, None).await {
             Ok(result) => Ok(result.revision),
             Err(Error::Conflict(None)) => Err(Error::NotFound),
             Err(err) => Err(err),
@@ -100,36 +104,61 @@ impl ResourceStore {
     pub async fn reseal(&self, key: &str) -> Result<bool, Error> {
         let full = self.full(key);
         let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(false) };
-        let read = self.hub.codec.read(&self.cache.resource, &full, kv.value, kv.mod_revision)?;
+        let (revision, lease) = (kv.mod_revision, kv.lease);
+        let read = self.read(&full, kv).await?;
         if !read.stale {
             return Ok(false);
         }
-        let value = self.hub.codec.write(&self.cache.resource, &full, read.object.stored().clone())?;
-        let put = Op::Put { key: full.clone().into(), value, lease: kv.lease };
-        self.transact(&full, Some(kv.mod_revision), put, With::default()).await?;
+        self.put_sealed(&full, read.object.stored(), Some(revision), lease, With::default()).await?;
         Ok(true)
     }
 
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
         let full = self.full(key);
         let plain = Object::encode(value)?;
-        let stored = self.hub.codec.write(&self.cache.resource, &full, plain.clone())?;
-        let put = |lease| Op::Put { key: full.clone().into(), value: stored.clone(), lease };
         let lease = self.leases.take(with.ttl).await?;
-        let result = match self.transact(&full, revision, put(lease), with.clone()).await {
+        let result = match self.put_sealed(&full, &plain, revision, lease, with.clone()).await {
             // The shared lease ended early: somebody revoked it.
             Err(Error::Kv(KvError::LeaseNotFound(_))) => {
                 self.leases.0.forget(lease).await;
                 let lease = self.leases.take(with.ttl).await?;
-                self.transact(&full, revision, put(lease), with).await?
+                self.put_sealed(&full, &plain, revision, lease, with).await?
             }
             other => other?,
         };
         Ok(Arc::new(Object::from_stored(key, plain, result.revision)?))
     }
 
+    /// Stores an encoded object, sealed as all servers are to seal it at that very moment.
+    async fn put_sealed(
+        &self,
+        full: &str,
+        plain: &Bytes,
+        revision: Option<u64>,
+        lease: LeaseId,
+        with: With,
+    ) -> Result<TxnResult, Error> {
+        for attempt in 1.. {
+            let Sealed { value, source } = self.hub.codec.write(&self.cache.resource, full, plain.clone())?;
+            let put = Op::Put { key: full.to_owned().into(), value, lease };
+            match self.transact(full, revision, put, with.clone(), source).await {
+                // Another server changed the encryption: that is taken over first.
+                Err(Error::Outdated(changed)) if attempt <= CHANGES && self.hub.keys_reach(changed).await => {}
+                other => return other,
+            }
+        }
+        Err(Error::Outdated(0))
+    }
+
     /// One operation on `full`, whose last change must be `revision` (none: which must not exist).
-    async fn transact(&self, full: &str, revision: Option<u64>, op: Op, with: With) -> Result<TxnResult, Error> {
+    async fn transact(
+        &self,
+        full: &str,
+        revision: Option<u64>,
+        op: Op,
+        with: With,
+        source: Option<Source>,
+    ) -> Result<TxnResult, Error> {
         let key = Bytes::copy_from_slice(full.as_bytes());
         let condition = match revision {
             Some(revision) => Compare::mod_revision(key.clone(), revision),
@@ -141,6 +170,10 @@ impl ResourceStore {
             failure: vec![Op::Range(Range::key(key))],
             durability: with.durability,
         };
+        if let Some(source) = &source {
+            txn.compare.push(Compare::mod_revision(source.key, source.revision));
+            txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(source.key) }));
+        }
         for (claim, value) in &with.claims {
             let claim = Bytes::copy_from_slice(claim.as_bytes());
             txn.compare.push(Compare::absent(claim.clone()));
@@ -148,10 +181,12 @@ impl ResourceStore {
             txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(claim) }));
         }
         let kept = |release: &String| !with.claims.iter().any(|(claim, _)| claim == release);
-        txn.success.extend(with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone()))));
+        let releases = with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone())));
+        let room = MAX_OPS.saturating_sub(txn.success.len());
+        txn.success.extend(releases.take(room));
         let result = self.kv.txn(txn).await?;
         if !result.succeeded {
-            return Err(self.refused(full, revision, result.results, &with)?);
+            return Err(self.refused(full, revision, result.results, &with, source).await?);
         }
         // A cache that is behind only makes the next read wait; the write stands.
         self.hub.wait(result.revision).await;
@@ -159,18 +194,34 @@ impl ResourceStore {
     }
 
     /// Which of the conditions failed.
-    fn refused(&self, full: &str, revision: Option<u64>, results: Vec<OpResult>, with: &With) -> Result<Error, Error> {
+    async fn refused(
+        &self,
+        full: &str,
+        revision: Option<u64>,
+        results: Vec<OpResult>,
+        with: &With,
+        source: Option<Source>,
+    ) -> Result<Error, Error> {
         let mut found = results.into_iter().map(|result| match result {
             OpResult::Range(mut range) => range.kvs.pop(),
             _ => None,
         });
         let current: Option<KeyValue> = found.next().flatten();
+        if let Some(source) = source {
+            let changed = found.next().flatten().map_or(0, |kv| kv.mod_revision);
+            if changed != source.revision {
+                return Ok(Error::Outdated(changed));
+            }
+        }
         if current.as_ref().map(|kv| kv.mod_revision) == revision {
             let taken = found.zip(&with.claims).find_map(|(kv, (claim, _))| kv.map(|_| claim.clone()));
             return Ok(taken.map_or(Error::Conflict(None), Error::Claimed));
         }
-        let read = |kv: KeyValue| self.hub.codec.read(&self.cache.resource, full, kv.value, kv.mod_revision);
-        let object = current.map(read).transpose()?.map(|read| Arc::new(read.object));
+        let object = match current {
+            // What there is does not matter to who wants to create, and perhaps cannot be read.
+            Some(kv) if revision.is_some() => Some(Arc::new(self.read(full, kv).await?.object)),
+            _ => None,
+        };
         Ok(Error::Conflict(object))
     }
 }

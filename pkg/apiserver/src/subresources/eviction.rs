@@ -11,7 +11,7 @@ use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, registry_request};
+use crate::verbs::{message, registry_request, stored};
 
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
@@ -38,8 +38,8 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
 /// A pod that a budget covers may go only while that budget allows a disruption.
 fn check_budgets(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<(), Status> {
     let info = &admitted.info;
-    let missing = || Status::not_found(&served.group_resource(), &info.name);
-    let pod = convert::read(served, &*served.store.get(&served.key(&info.namespace, &info.name)).ok_or_else(missing)?)?;
+    let pod = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
+    let pod = convert::read(served, &pod)?;
     let finished = matches!(pod.text(&["status", "phase"]), "Succeeded" | "Failed" | "Pending");
     let Some(budgets) = server.registry.get("policy", "v1", "poddisruptionbudgets") else { return Ok(()) };
     if finished || !pod.text(&["metadata", "deletionTimestamp"]).is_empty() {
@@ -47,7 +47,9 @@ fn check_budgets(server: &ApiServer, admitted: &Admitted, served: &Served) -> Re
     }
     let pod_labels = pod.map(&["metadata", "labels"]);
     let label = |key: &str| pod_labels.and_then(|l| l.get(key)).and_then(Value::as_str);
-    for (_, object) in budgets.store.list(&budgets.scope(&info.namespace), &Matcher::default(), 0).objects {
+    let all =
+        budgets.store.list(&budgets.scope(&info.namespace), &Matcher::default(), 0).map_err(verbs::store_failure)?;
+    for (_, object) in all.objects {
         let budget = convert::read(budgets, &object)?;
         let selector = budget.at(&["spec", "selector"]).cloned().unwrap_or_default();
         let selector = labels::Selector::from_label_selector(&selector).map_err(|e| Status::internal(e.to_string()))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{Response, Uri};
-use kedge_meta::{GroupResource, Reason, Status};
+use kedge_meta::{Reason, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -14,6 +14,7 @@ use super::unsupported;
 use crate::body::{self, Body};
 use crate::chain::Admitted;
 use crate::server::ApiServer;
+use crate::verbs::stored;
 
 /// Bytes of a kubelet's message that are passed on.
 const MAX_MESSAGE: usize = 50_000;
@@ -24,7 +25,6 @@ pub(crate) async fn handle(
     served: &Served,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let missing = || Status::not_found(&served.group_resource(), &info.name);
     if served.info.plural == "nodes" {
         let node = info.name.split(':').next().unwrap_or_default();
         let address = node_address(server, node)?;
@@ -34,7 +34,7 @@ pub(crate) async fn handle(
     if info.subresource == "proxy" {
         return Err(unsupported(served, "proxying to pods is not supported yet"));
     }
-    let object = served.store.get(&served.key(&info.namespace, &info.name)).ok_or_else(missing)?;
+    let object = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let pod = convert::read(served, &object)?;
     let node = pod.text(&["spec", "nodeName"]);
     if node.is_empty() {
@@ -112,9 +112,8 @@ fn container(pod: &Value, wanted: &str, log: bool) -> Result<String, Status> {
 
 /// `host:port` of a node's kubelet.
 fn node_address(server: &ApiServer, node: &str) -> Result<String, Status> {
-    let resource = GroupResource::new("", "nodes");
     let served = server.registry.get("", "v1", "nodes").ok_or_else(Status::unknown_path)?;
-    let object = served.store.get(node).ok_or_else(|| Status::not_found(&resource, node))?;
+    let object = stored(served, node, node)?;
     let node = convert::read(served, &object)?;
     let addresses = node.list(&["status", "addresses"]);
     let of = |kind: &str| addresses.iter().find(|a| a.text(&["type"]) == kind).map(|a| a.text(&["address"]).to_owned());

@@ -12,7 +12,7 @@ use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, patch_body, registry_request};
+use crate::verbs::{message, patch_body, registry_request, stored};
 
 fn scale_of(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
@@ -42,8 +42,8 @@ fn scale_of(object: &Value) -> Value {
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let missing = || Status::not_found(&served.group_resource(), &admitted.info.name);
-    let current = served.store.get(&served.key(&admitted.info.namespace, &admitted.info.name)).ok_or_else(missing)?;
+    let (namespace, name) = (&admitted.info.namespace, &admitted.info.name);
+    let current = stored(served, &served.key(namespace, name), name)?;
     let current = scale_of(&convert::read(served, &current)?);
     if admitted.info.verb == "get" {
         return respond::object(StatusCode::OK, &current, accepted.format);

@@ -6,6 +6,7 @@ use kedge_base::time;
 use kedge_meta::field::{Error, Path};
 use kedge_meta::{GroupKind, GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::chain::Admitted;
 use crate::negotiate::Format;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::message;
+use crate::verbs::{message, stored};
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
@@ -24,8 +25,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let bytes = body::read(admitted.request.body().take()).await?;
     let mut review = message(admitted.request.headers(), &bytes, ("authentication.k8s.io", "v1", "TokenRequest"))?;
     let info = &admitted.info;
-    let object = served.store.get(&served.key(&info.namespace, &info.name));
-    let account = object.ok_or_else(|| Status::not_found(&served.group_resource(), &info.name))?;
+    let account = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let account = convert::read(served, &account)?;
     let seconds = match review.int(&["spec", "expirationSeconds"]) {
         None => DEFAULT_SECONDS,
@@ -72,7 +72,7 @@ fn bind(server: &ApiServer, namespace: &str, review: &Value, bindings: &mut Bind
     };
     let served = server.registry.get("", "v1", plural).ok_or_else(Status::unknown_path)?;
     let resource = GroupResource::new("", plural);
-    let object = served.store.get(&served.key(namespace, name)).ok_or_else(|| Status::not_found(&resource, name))?;
+    let object = stored(served, &served.key(namespace, name), name)?;
     let object = convert::read(served, &object)?;
     let is = object.text(&["metadata", "uid"]);
     if !uid.is_empty() && uid != is {
@@ -85,7 +85,8 @@ fn bind(server: &ApiServer, namespace: &str, review: &Value, bindings: &mut Bind
     match kind {
         "Pod" => {
             let node = object.text(&["spec", "nodeName"]);
-            let node_object = server.registry.get("", "v1", "nodes").and_then(|n| n.store.get(node));
+            let nodes = server.registry.get("", "v1", "nodes");
+            let node_object = nodes.map(|nodes| nodes.store.get(node)).transpose().map_err(store_failure)?.flatten();
             let node_uid = node_object.and_then(|o| o.to_value().ok()).map(|n| n.text(&["metadata", "uid"]).to_owned());
             bindings.node = node_uid.map(|uid| BoundObject { name: node.to_owned(), uid });
             bindings.pod = Some(bound);

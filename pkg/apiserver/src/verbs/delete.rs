@@ -56,6 +56,7 @@ pub(crate) async fn collection(
     let matcher = list::matcher(&admitted.info, served)?;
     served.store.fresh().await.map_err(verbs::store_failure)?;
     let listing = served.store.list(&served.scope(&admitted.info.namespace), &matcher, 0);
+    let listing = listing.map_err(verbs::store_failure)?;
     let mut items = Vec::new();
     for (key, _) in &listing.objects {
         let (namespace, name) = key.split_once('/').unwrap_or(("", key));

@@ -3,29 +3,67 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
-use kedge_meta::{Status, fields, labels};
+use kedge_meta::field::{self, ErrorList, Path};
+use kedge_meta::{GroupKind, Status, fields, labels};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
+use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Shape};
+use crate::negotiate::{self, Accepted, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{respond, table};
 
-/// Upstream's continue token: the version of the list, and the key to start from.
+/// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
+/// from, below what is listed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Token {
+    #[serde(default)]
     v: String,
-    rv: u64,
+    /// Below 0: whatever the version is then.
+    #[serde(default)]
+    rv: i64,
+    #[serde(default)]
     start: String,
 }
 
 const TOKEN_VERSION: &str = "meta.k8s.io/v1";
+/// What a client is told whose list can no longer be gone on with as it was begun.
+const TOO_OLD: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+impl Token {
+    fn new(rv: i64, start: &str) -> Self {
+        Self { v: TOKEN_VERSION.into(), rv, start: start.into() }
+    }
+
+    fn encode(&self) -> String {
+        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+    }
+
+    fn decode(text: &str) -> Result<Self, Status> {
+        let bad =
+            |what: &str| Status::bad_request(format!("invalid continue token: continue key is not valid: {what}"));
+        let bytes = URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).map_err(|e| bad(&e.to_string()))?;
+        let token: Self = serde_json::from_slice(&bytes).map_err(|e| bad(&e.to_string()))?;
+        let start = below(&token.start).map(str::to_owned);
+        match () {
+            () if token.v != TOKEN_VERSION => {
+                Err(bad(&format!("server does not recognize this encoded version {}", token.v)))
+            }
+            () if token.rv == 0 => Err(bad("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")),
+            () if token.start.is_empty() => Err(bad("encoded start key empty (version meta.k8s.io/v1)")),
+            () => match start {
+                Some(start) => Ok(Self { start, ..token }),
+                None => Err(bad(&token.start)),
+            },
+        }
+    }
+}
 
 /// The selectors of a list or watch. A name in the path selects by name.
 pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, Status> {
@@ -65,7 +103,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     };
     let scope = served.scope(&info.namespace);
     let listing = select(info, served, &scope, &matcher, limit).await?;
-    let meta = list_meta(&listing, limit, &matcher);
+    let meta = list_meta(&listing, &scope, limit, &matcher);
     if accepted.shape == Shape::Object && !served.needs_conversion() {
         return respond::encoded(StatusCode::OK, encode(served, &listing, &meta)?, accepted.format);
     }
@@ -73,10 +111,22 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     for (_, object) in &listing.objects {
         items.push(convert::read(served, object)?);
     }
+    shaped(server, info, served.info, items, &meta, accepted)
+}
+
+/// Objects as a list in the negotiated form.
+pub(crate) fn shaped(
+    server: &ApiServer,
+    info: &RequestInfo,
+    resource: &ResourceInfo,
+    mut items: Vec<Value>,
+    meta: &table::ListMeta,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
     match accepted.shape {
         Shape::Table => {
             let options = table::Options::from_query(info)?;
-            let table = table::render(served.info, &items, &meta, options, server.clock.now());
+            let table = table::render(resource, &items, meta, options, server.clock.now());
             respond::object(StatusCode::OK, &table, accepted.format)
         }
         Shape::Metadata => {
@@ -87,8 +137,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
         }
         Shape::Object => {
             items.iter_mut().for_each(without_type);
-            let kind = kedge_schema::list_kind(served.info.kind);
-            let list = json!({"kind": kind, "apiVersion": served.info.api_version(), "metadata": meta, "items": items});
+            let kind = kedge_schema::list_kind(resource.kind);
+            let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
             respond::object(StatusCode::OK, &list, accepted.format)
         }
     }
@@ -101,38 +151,59 @@ async fn select(
     matcher: &Matcher,
     limit: usize,
 ) -> Result<Listing, Status> {
-    let token = info.param("continue");
-    if !token.is_empty() {
-        let bad = || Status::bad_request("continue key is not valid: the token cannot be read");
-        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|_| bad())?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|_| bad())?;
-        if token.v != TOKEN_VERSION || token.rv == 0 || !token.start.starts_with(scope) {
-            return Err(bad());
-        }
-        check_version_match(info)?;
-        if !matches!(info.param("resourceVersion"), "" | "0") {
-            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
-        }
-        let expired = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.";
-        return served.store.list_at(scope, &token.start, matcher, limit, token.rv).await.map_err(|err| match err {
-            StorageError::TooOld { .. } => Status::expired(expired),
-            other => store_failure(other),
-        });
+    check_options(info)?;
+    if !info.param("continue").is_empty() {
+        return go_on(info, served, scope, matcher, limit).await;
     }
-    check_version_match(info)?;
     let (text, rule) = (info.param("resourceVersion"), info.param("resourceVersionMatch"));
     // As upstream: a page at a version without a rule is one of exactly that version.
     let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
     let version = not_older_than(served, text).await?;
     let answer = match exact && version > 0 {
         true => served.store.list_at(scope, scope, matcher, limit, version).await,
-        false => Ok(served.store.list(scope, matcher, limit)),
+        false => served.store.list(scope, matcher, limit),
     };
     answer.map_err(|err| match err {
         StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
         other => store_failure(other),
     })
+}
+
+/// The next page of a list.
+async fn go_on(
+    info: &RequestInfo,
+    served: &Served,
+    scope: &str,
+    matcher: &Matcher,
+    limit: usize,
+) -> Result<Listing, Status> {
+    let Token { rv, start, .. } = Token::decode(info.param("continue"))?;
+    if !matches!(info.param("resourceVersion"), "" | "0") {
+        return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+    }
+    let version = match u64::try_from(rv) {
+        Ok(version) => version,
+        Err(_) => {
+            served.store.fresh().await.map_err(store_failure)?;
+            served.store.revision()
+        }
+    };
+    let from = format!("{scope}{start}");
+    served.store.list_at(scope, &from, matcher, limit, version).await.map_err(|err| match err {
+        StorageError::TooOld { .. } => {
+            let mut status = Status::expired(TOO_OLD);
+            status.metadata.continue_ = Token::new(-1, &start).encode();
+            status
+        }
+        other => store_failure(other),
+    })
+}
+
+/// The start of a token when it is a clean path, which leads nowhere else.
+fn below(start: &str) -> Option<&str> {
+    let path = start.strip_prefix('/').unwrap_or(start);
+    path.split('/').all(|part| !matches!(part, "" | "." | "..")).then_some(path)
 }
 
 /// Waits until the cache has what a client knows to have happened, on whatever server that was: everything when it names no
@@ -154,41 +225,67 @@ pub(crate) async fn not_older_than(served: &Served, version: &str) -> Result<u64
     }
 }
 
-/// What upstream's options of a list may not say together.
-fn check_version_match(info: &RequestInfo) -> Result<(), Status> {
-    let (rule, version) = (info.param("resourceVersionMatch"), info.param("resourceVersion"));
-    if rule.is_empty() {
-        return Ok(());
+/// What upstream's options of a list or a watch may not say together.
+pub(super) fn check_options(info: &RequestInfo) -> Result<(), Status> {
+    let errors = if info.verb == "watch" { watch_errors(info) } else { list_errors(info) };
+    match errors.is_empty() {
+        true => Ok(()),
+        false => Err(Status::invalid(&GroupKind::new("meta.k8s.io", "ListOptions"), "", &errors)),
     }
-    let path = kedge_meta::field::Path::new("resourceVersionMatch");
-    let forbidden = |detail: &str| kedge_meta::field::Error::forbidden(&path, detail);
-    let mut errors = kedge_meta::field::ErrorList::new();
-    if version.is_empty() {
+}
+
+const MATCH: &str = "resourceVersionMatch";
+
+fn list_errors(info: &RequestInfo) -> ErrorList {
+    let (rule, version) = (info.param(MATCH), info.param("resourceVersion"));
+    let forbidden = |detail: &str| field::Error::forbidden(&Path::new(MATCH), detail);
+    let mut errors = ErrorList::new();
+    if !rule.is_empty() && version.is_empty() {
         errors.push(forbidden("resourceVersionMatch is forbidden unless resourceVersion is provided"));
     }
-    if !info.param("continue").is_empty() {
+    if !rule.is_empty() && !info.param("continue").is_empty() {
         errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
     }
-    if !matches!(rule, "Exact" | "NotOlderThan") {
-        errors.push(kedge_meta::field::Error::not_supported(&path, rule, &["Exact", "NotOlderThan", ""]));
+    if !matches!(rule, "" | "Exact" | "NotOlderThan") {
+        errors.push(field::Error::not_supported(&Path::new(MATCH), rule, &["Exact", "NotOlderThan", ""]));
     }
     if rule == "Exact" && version == "0" {
         errors.push(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
     }
-    match errors.is_empty() {
-        true => Ok(()),
-        false => Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &errors)),
+    if info.optional_flag("sendInitialEvents").is_some() {
+        let path = Path::new("sendInitialEvents");
+        errors.push(field::Error::forbidden(&path, "sendInitialEvents is forbidden for list"));
     }
+    errors
 }
 
-fn list_meta(listing: &Listing, limit: usize, matcher: &Matcher) -> table::ListMeta {
+fn watch_errors(info: &RequestInfo) -> ErrorList {
+    let (rule, initial) = (info.param(MATCH), info.optional_flag("sendInitialEvents"));
+    let forbidden = |detail: &str| field::Error::forbidden(&Path::new(MATCH), detail);
+    let mut errors = ErrorList::new();
+    if initial.is_some() && rule != "NotOlderThan" {
+        errors.push(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+    }
+    if !rule.is_empty() && initial.is_none() {
+        errors.push(forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+    }
+    if !matches!(rule, "" | "NotOlderThan") {
+        errors.push(field::Error::not_supported(&Path::new(MATCH), rule, &["NotOlderThan"]));
+    }
+    if !rule.is_empty() && !info.param("continue").is_empty() {
+        errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
+    }
+    errors
+}
+
+fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
         && let Some((last, _)) = listing.objects.last()
     {
-        let token = Token { v: TOKEN_VERSION.into(), rv: listing.revision, start: format!("{last}\0") };
-        meta.continue_ = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default());
+        let version = i64::try_from(listing.revision).unwrap_or(i64::MAX);
+        meta.continue_ = Token::new(version, &format!("{}\0", last.strip_prefix(scope).unwrap_or(last))).encode();
         meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
     }
     meta

@@ -3,8 +3,8 @@
 mod create;
 mod decode;
 mod delete;
-mod get;
-mod list;
+pub(crate) mod get;
+pub(crate) mod list;
 mod patch;
 mod update;
 mod watch;
@@ -21,6 +21,7 @@ use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
 pub(crate) use decode::message;
+pub(crate) use get::stored;
 pub(crate) use patch::patch_body;
 
 /// Serves a request on a resource.

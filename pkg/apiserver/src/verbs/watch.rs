@@ -15,12 +15,13 @@ use kedge_base::{BoxFuture, SharedClock, Shutdown};
 use kedge_meta::Status;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
-use kedge_storage::{Error as StorageError, EventKind, Next, Object, ResourceStore, Watcher};
+use kedge_storage::{EventKind, Matcher, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
 
 use crate::body::{Body, BodyError};
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted, Format, Shape};
+use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::verbs::list;
 use crate::{respond, table};
@@ -50,32 +51,7 @@ pub(crate) async fn handle(
         return Err(Status::not_acceptable(&["application/json;stream=watch"]));
     }
     let matcher = list::matcher(info, served)?;
-    let scope = served.scope(&info.namespace);
-    let version = info.param("resourceVersion");
-    let initial = info.flag("sendInitialEvents");
-    if initial && info.param("resourceVersionMatch") != "NotOlderThan" {
-        let path = kedge_meta::field::Path::new("resourceVersionMatch");
-        let error = kedge_meta::field::Error::forbidden(
-            &path,
-            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-        );
-        return Err(Status::invalid(&kedge_meta::GroupKind::new("meta.k8s.io", "ListOptions"), "", &vec![error]));
-    }
-    if version.is_empty() || initial {
-        list::not_older_than(served, version).await?;
-    }
-    let (state, watcher) = if version.is_empty() || version == "0" || initial {
-        served.store.watch_with_state(&scope, matcher)
-    } else {
-        let version: u64 =
-            version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
-        let watcher = served.store.watch(&scope, matcher, version).await.map_err(|err| match err {
-            StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
-            StorageError::TooOld { .. } => expired(&err),
-            _ => store_failure(err),
-        })?;
-        (Vec::new(), watcher)
-    };
+    let (state, watcher) = begin(info, served, matcher).await?;
     let form = Form {
         served: served.clone(),
         accepted,
@@ -83,14 +59,14 @@ pub(crate) async fn handle(
         clock: server.clock.clone(),
     };
     let bookmarks = info.flag("allowWatchBookmarks");
-    let initial_end = (initial && bookmarks).then(|| form.bookmark(watcher.seen(), true));
+    let initial_end = (state.is_some() && bookmarks).then(|| form.bookmark(watcher.seen(), true));
     let seconds = match info.param("timeoutSeconds") {
         "" | "0" => MIN_SECONDS + kedge_base::random::u64() % MIN_SECONDS,
         text => text.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {text:?}")))?,
     };
     let stream = WatchBody {
         ready: VecDeque::new(),
-        state: state.into_iter(),
+        state: state.unwrap_or_default().into_iter(),
         initial_end,
         form,
         bookmarks,
@@ -104,8 +80,30 @@ pub(crate) async fn handle(
     Ok(response)
 }
 
-fn expired(err: &StorageError) -> Status {
-    Status::expired(err.to_string())
+/// The state that the watch begins with, if it does with one, and what follows on it.
+async fn begin(
+    info: &RequestInfo,
+    served: &Served,
+    matcher: Matcher,
+) -> Result<(Option<Vec<Arc<Object>>>, Watcher), Status> {
+    list::check_options(info)?;
+    let (scope, version) = (served.scope(&info.namespace), info.param("resourceVersion"));
+    // A watch that names no version, or any, begins with the state unless it says otherwise.
+    let anywhere = matches!(version, "" | "0");
+    let initial = info.optional_flag("sendInitialEvents").unwrap_or(anywhere);
+    if version.is_empty() || initial {
+        list::not_older_than(served, version).await?;
+    }
+    if initial {
+        let (state, watcher) = served.store.watch_with_state(&scope, matcher).map_err(store_failure)?;
+        return Ok((Some(state), watcher));
+    }
+    let version: u64 = match anywhere {
+        true => served.store.revision(),
+        false => version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?,
+    };
+    let watcher = served.store.watch(&scope, matcher, version).await.map_err(store_failure)?;
+    Ok((None, watcher))
 }
 
 impl Form {
@@ -239,7 +237,7 @@ impl WatchBody {
                 self.watcher = Some(watcher);
                 return true;
             }
-            Step::Next(Next::TooOld(err)) => Err(expired(&err)),
+            Step::Next(Next::Failed(err)) => Err(store_failure(err)),
             Step::Next(Next::Event(kind, event)) => Ok(Some((kind, event))),
         };
         loop {
@@ -255,7 +253,7 @@ impl WatchBody {
             if self.ready.len() >= 64 {
                 break;
             }
-            next = watcher.try_next().map_err(|err| expired(&err));
+            next = watcher.try_next().map_err(store_failure);
         }
         self.watcher = Some(watcher);
         true

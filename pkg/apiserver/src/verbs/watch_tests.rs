@@ -1,12 +1,9 @@
 //! What a watch begins with.
 #![allow(clippy::unwrap_used)]
 
-use http::{HeaderMap, Method};
-use kedge_storage::Matcher;
-
 use super::*;
-use crate::request_info::RequestInfo;
 use crate::verbs::list::tests::config_maps;
+use http::{HeaderMap, Method};
 
 #[tokio::test]
 async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
@@ -20,7 +17,7 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
         options: table::Options::from_query(&info).unwrap(),
         clock: clock.clone(),
     };
-    let (state, watcher) = served.store.watch_with_state("", Matcher::default());
+    let (state, watcher) = served.store.watch_with_state("", Matcher::default()).unwrap();
     let mut body = WatchBody {
         ready: VecDeque::new(),
         state: state.into_iter(),
@@ -46,4 +43,39 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
         }
     }
     assert_eq!(seen, ["ADDED x", "ADDED y", "BOOKMARK -", "ADDED z"]);
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_the_state_or_now_as_it_is_asked_to() {
+    let (served, versions) = config_maps(&["x", "y"]).await;
+    let begun = async |query: &str| {
+        let uri = format!("/api/v1/configmaps?watch=true&{query}").parse().unwrap();
+        let info = RequestInfo::parse(&Method::GET, &uri).unwrap();
+        let (state, watcher) = begin(&info, &served, Matcher::default()).await.map_err(|status| status.message)?;
+        Ok::<_, String>((state.map(|state| state.len()), watcher.seen()))
+    };
+    let (first, newest) = (versions[0], versions[1]);
+    let rule = "resourceVersionMatch=NotOlderThan";
+    for (query, wanted) in [
+        (String::new(), (Some(2), newest)),
+        ("resourceVersion=0".into(), (Some(2), newest)),
+        (format!("resourceVersion={first}"), (None, first)),
+        (format!("sendInitialEvents=true&{rule}"), (Some(2), newest)),
+        (format!("sendInitialEvents=true&{rule}&resourceVersion={first}"), (Some(2), newest)),
+        // Not the state: from now on.
+        (format!("sendInitialEvents=false&{rule}"), (None, newest)),
+        (format!("sendInitialEvents=false&{rule}&resourceVersion=0"), (None, newest)),
+        (format!("sendInitialEvents=false&{rule}&resourceVersion={first}"), (None, first)),
+    ] {
+        assert_eq!(begun(&query).await, Ok(wanted), "{query}");
+    }
+    for (query, wrong) in [
+        ("sendInitialEvents=false", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"),
+        (rule, "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"),
+        ("sendInitialEvents=true&resourceVersionMatch=Exact", "supported values: \"NotOlderThan\""),
+        (&format!("sendInitialEvents=true&{rule}&continue=x"), "forbidden when continue is provided"),
+    ] {
+        let refused = begun(query).await.unwrap_err();
+        assert!(refused.contains(wrong), "{query}: {refused}");
+    }
 }

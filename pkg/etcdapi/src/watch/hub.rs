@@ -7,11 +7,11 @@ use kedge_kv::{Error, Event, Kv, Observer, Snapshot};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::BATCH;
+
 /// Events that are kept, and the bytes of their keys and values.
 const MAX_EVENTS: usize = 20_000;
 const MAX_BYTES: usize = 32 << 20;
-/// Events that are handed out at once; those of one revision are not parted.
-const BATCH: usize = 1_000;
 
 #[derive(Default)]
 struct Ring {

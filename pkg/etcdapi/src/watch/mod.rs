@@ -4,7 +4,6 @@
 //! what is older is read from the store's own history. So a client that does not read costs a place, not a queue.
 
 mod hub;
-mod replay;
 mod session;
 
 use std::sync::Arc;
@@ -22,6 +21,8 @@ use session::Session;
 
 /// Messages that are made before the client has read those before them.
 const AHEAD: usize = 2;
+/// Events that are handed out at once; those of one revision are not parted.
+const BATCH: usize = 1_000;
 
 pub(crate) struct WatchService(pub(crate) Arc<Api>);
 

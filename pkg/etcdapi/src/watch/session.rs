@@ -13,8 +13,8 @@ use pb::watch_create_request::FilterType;
 use pb::watch_request::RequestUnion;
 use tonic::{Status, Streaming};
 
+use super::BATCH;
 use super::hub::Batch;
-use super::replay::replay;
 use crate::convert::{event, key_range, signed, unsigned};
 use crate::{Api, status};
 
@@ -217,7 +217,7 @@ impl Session {
             }
             let batch = match self.api.hub.since(watch.next) {
                 Batch::Events { events, until } => Ok((events, until)),
-                Batch::Older => replay(&self.api.kv, &watch.keys, watch.next),
+                Batch::Older => self.api.kv.history(&watch.keys, watch.next, BATCH),
             };
             let (events, until) = match batch {
                 Ok(batch) => batch,

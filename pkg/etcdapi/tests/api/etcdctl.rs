@@ -1,5 +1,7 @@
 //! What people do with etcdctl.
 
+use kedge_etcdpb::etcdserverpb::SnapshotRequest;
+use kedge_etcdpb::etcdserverpb::maintenance_client::MaintenanceClient;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -154,6 +156,24 @@ fn snapshots() {
         let bytes = snapshot_bytes();
         assert_eq!(saved[..bytes.len()], bytes);
         assert_eq!(saved.len(), bytes.len() + 32, "the checksum comes last");
+        // Clients that do not read hold copies, so there are few of them.
+        let client = MaintenanceClient::new(s.channel().await);
+        let ask = async || client.clone().snapshot(SnapshotRequest {}).await;
+        // What an earlier client held is given back a little after it is gone.
+        let granted = async || {
+            let give_up = tokio::time::Instant::now() + PATIENCE;
+            loop {
+                match ask().await {
+                    Ok(stream) => break stream,
+                    Err(refused) => assert!(tokio::time::Instant::now() < give_up, "{refused}"),
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let held = [granted().await, granted().await];
+        assert_eq!(ask().await.unwrap_err().code(), tonic::Code::ResourceExhausted);
+        drop(held);
+        granted().await;
         s.stop().await;
     });
 }
@@ -172,4 +192,22 @@ fn a_socket_is_only_for_its_user_and_only_one_server() {
         s.stop().await;
         assert!(!std::path::Path::new(&path).exists());
     });
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_socket_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, neighbour) = (dir.path().join("precious.yaml"), dir.path().join("precious.new"));
+    for path in [&file, &neighbour] {
+        std::fs::write(path, "precious").unwrap();
+    }
+    let refused = kedge_etcdapi::Listen::open(&format!("unix://{}", file.display()), None).await.err().unwrap();
+    assert!(refused.to_string().contains("no socket"), "{refused}");
+    for path in [&file, &neighbour] {
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "precious");
+    }
+    // What an earlier server left is taken over.
+    let socket = dir.path().join("etcd.sock");
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    kedge_etcdapi::Listen::open(&format!("unix://{}", socket.display()), None).await.unwrap();
 }

@@ -19,6 +19,14 @@ const LEASE_KEYS: usize = 10_000;
 /// Where an answer goes.
 pub(super) type Answer<T> = oneshot::Sender<Result<T, Error>>;
 
+/// When space is short a value may still be replaced by one that is larger by so much: objects are marked for deletion,
+/// and lose finalizers, by such writes.
+const GROWTH: usize = 1_024;
+
+fn grows(index: &Index, key: &[u8], value: &Bytes) -> bool {
+    index.get(key).is_none_or(|current| value.len() > current.value.len() + GROWTH)
+}
+
 /// An answer that waits for its group to be committed. Whoever no longer listens does not need it.
 pub(super) enum Waiting {
     Txn(Answer<TxnResult>, TxnResult),
@@ -62,7 +70,7 @@ pub(super) struct Context<'a> {
     pub index: &'a Index,
     pub leases: &'a Leases,
     pub now: Duration,
-    /// Why values cannot be put at the moment.
+    /// Why values that need more space are refused at the moment.
     pub no_space: Option<&'a Error>,
 }
 
@@ -137,7 +145,10 @@ impl Group {
         let mut later = false;
         path.try_each(txn, &mut |op| match op {
             Op::Put { lease, .. } if *lease != 0 && !self.has_lease(cx, *lease) => Err(Error::LeaseNotFound(*lease)),
-            Op::Put { .. } => cx.no_space.map_or(Ok(()), |err| Err(err.clone())),
+            Op::Put { key, value, .. } => match cx.no_space {
+                Some(err) if grows(index, key, value) => Err(err.clone()),
+                _ => Ok(()),
+            },
             Op::Range(range) => match range.revision {
                 Some(revision) if revision > index.revision() && revision <= self.revision() => {
                     later = true;

@@ -1,6 +1,6 @@
 //! The state in memory: for every key its versions, as far back as the history goes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -33,6 +33,11 @@ impl Versions {
             return Some(&self.latest);
         }
         self.older.iter().rev().find(|v| v.revision <= revision)
+    }
+
+    /// Counted from the oldest that is known.
+    fn nth(&self, n: usize) -> Option<&Version> {
+        if n == self.older.len() { Some(&self.latest) } else { self.older.get(n) }
     }
 }
 
@@ -277,27 +282,37 @@ impl Index {
         self.marks.push_back((now, self.revision));
     }
 
-    /// The changes of a range from a revision on, in order.
-    pub(super) fn events(&self, keys: &KeyRange, from: u64) -> Result<Vec<Event>, Error> {
+    /// The changes of a range from a revision on, in order, and the revision up to which these are all. When `limit` is
+    /// reached the rest of its revision still comes, and nothing after.
+    pub(super) fn events(&self, keys: &KeyRange, from: u64, limit: usize) -> Result<(Vec<Event>, u64), Error> {
         // What was replaced at the oldest readable revision is not known any more.
         if from <= self.compacted {
             return Err(Error::Compacted { requested: from, compacted: self.compacted });
         }
         let begin = self.history.partition_point(|past| past.revision < from);
         let mut events: Vec<Event> = Vec::new();
+        // A key can be changed twice in one revision: deleted after it was put.
+        let mut told: HashMap<&Bytes, usize> = HashMap::new();
+        let mut revision = 0;
         for past in self.history.range(begin..).filter(|past| keys.contains(&past.key)) {
+            if past.revision != revision {
+                if events.len() >= limit {
+                    return Ok((events, revision));
+                }
+                told.clear();
+                revision = past.revision;
+            }
             let Some(versions) = self.keys.get(&past.key) else { continue };
-            let all: Vec<&Version> = versions.older.iter().chain([&versions.latest]).collect();
-            // A key can be changed twice in one revision: deleted after it was put.
-            let told = events.iter().rev().take_while(|event| event.revision == past.revision);
-            let nth = told.filter(|event| event.key == past.key).count();
-            let first = all.partition_point(|version| version.revision < past.revision);
-            let Some(version) = all.get(first + nth) else { continue };
-            let previous = (first + nth).checked_sub(1).and_then(|before| all[before].key_value(&past.key, false));
+            let nth = told.entry(&past.key).or_default();
+            let at = versions.older.partition_point(|version| version.revision < past.revision) + *nth;
+            *nth += 1;
+            let Some(version) = versions.nth(at) else { continue };
+            let before = at.checked_sub(1).and_then(|before| versions.nth(before));
+            let previous = before.and_then(|version| version.key_value(&past.key, false));
             let current = version.key_value(&past.key, false);
             events.push(Event { revision: past.revision, key: past.key.clone(), current, previous });
         }
-        Ok(events)
+        Ok((events, self.revision.max(from.saturating_sub(1))))
     }
 
     /// What the keys behind `after` hold at a pinned revision, at most `limit` of them.

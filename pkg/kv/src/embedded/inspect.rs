@@ -61,6 +61,8 @@ pub enum Found {
     Closed {
         revision: u64,
     },
+    /// Another segment follows.
+    Continued,
     /// The file ends well.
     End {
         offset: u64,
@@ -84,7 +86,8 @@ pub struct Summary {
     pub damaged: usize,
 }
 
-/// Tells `report` all that is in the files of a directory, in order: checkpoints, then segments.
+/// Tells `report` all that is in the files of a directory, in order: checkpoints, then segments; and whether they belong
+/// together, as opening them demands.
 ///
 /// # Errors
 /// When the directory or a file cannot be read; damage is reported and no error.
@@ -93,32 +96,80 @@ pub fn inspect(files: &dyn Files, dir: &Path, report: &mut dyn FnMut(Found)) -> 
     let mut known: Vec<(FileKind, u64)> = names.iter().filter_map(|name| FileKind::of_name(name)).collect();
     known.sort_by_key(|(kind, number)| (*kind == FileKind::Segment, *number));
     let last = known.last().copied();
-    let mut inspection = Inspection { files, report, summary: Summary::default() };
-    for name in known {
-        let path = dir.join(name.0.name(name.1));
-        let result = match name.0 {
-            FileKind::Checkpoint => inspection.checkpoint(&path, name.1),
-            FileKind::Segment => inspection.segment(&path, name, Some(name) == last),
+    let first = known.iter().filter(|(kind, _)| *kind == FileKind::Checkpoint).map(|(_, number)| *number).max();
+    let links = Links { next: first.unwrap_or(1), chain: Some(0), identity: None };
+    let mut inspection = Inspection { files, report, summary: Summary::default(), links };
+    for name @ (kind, number) in known {
+        let path = dir.join(kind.name(number));
+        let result = match kind {
+            FileKind::Checkpoint => inspection.checkpoint(&path, number),
+            FileKind::Segment => {
+                inspection.no_gap_before(dir, number);
+                let result = inspection.segment(&path, name, Some(name) == last);
+                inspection.links.next = inspection.links.next.max(number + 1);
+                result
+            }
         };
         match result {
-            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+            Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => inspection.links.chain = None,
             Err(damage @ (Error::Corrupt { .. } | Error::Version { .. })) => {
-                inspection.summary.damaged += 1;
-                (inspection.report)(Found::Damaged(damage));
+                inspection.links.chain = None;
+                inspection.damaged(damage);
             }
             other => other?,
         }
     }
+    // A checkpoint relies on the segment of its number.
+    if let Some(first) = first {
+        inspection.no_gap_before(dir, first + 1);
+    }
     Ok(inspection.summary)
+}
+
+/// What the next segment must fit.
+struct Links {
+    next: u64,
+    /// Check value of the last frame before; none when that is not known.
+    chain: Option<u32>,
+    identity: Option<u64>,
 }
 
 struct Inspection<'a> {
     files: &'a dyn Files,
     report: &'a mut dyn FnMut(Found),
     summary: Summary,
+    links: Links,
 }
 
 impl Inspection<'_> {
+    fn damaged(&mut self, damage: Error) {
+        self.summary.damaged += 1;
+        (self.report)(Found::Damaged(damage));
+    }
+
+    fn no_gap_before(&mut self, dir: &Path, number: u64) {
+        if self.links.next < number {
+            let path = dir.join(FileKind::Segment.name(self.links.next));
+            self.damaged(Error::Corrupt { path, offset: 0, what: "the segment is missing".to_owned() });
+            (self.links.next, self.links.chain) = (number, None);
+        }
+    }
+
+    /// Whether a file belongs to those before it. What a checkpoint made useless need not.
+    fn fits(&mut self, path: &Path, header: &Header) -> Result<(), Error> {
+        let corrupt = |what: &str| Err(Error::Corrupt { path: path.to_owned(), offset: 0, what: what.to_owned() });
+        if *self.links.identity.get_or_insert(header.identity) != header.identity {
+            return corrupt("it belongs to another store");
+        }
+        if header.kind == FileKind::Checkpoint || header.number < self.links.next {
+            return Ok(());
+        }
+        if self.links.chain.is_some_and(|chain| chain != header.chain) {
+            return corrupt("it does not go on where the segment before ends");
+        }
+        Ok(())
+    }
+
     fn begin(&mut self, path: &Path, header: &Header, bytes: u64) {
         let Header { kind, number, revision, identity, .. } = *header;
         self.summary.files += 1;
@@ -145,6 +196,8 @@ impl Inspection<'_> {
         let bytes = file.len().map_err(|e| Error::io("cannot read", path, e))?;
         let mut reader = CheckpointReader::open(&*file, path, number)?;
         self.begin(path, &reader.header.clone(), bytes);
+        self.fits(path, &reader.header.clone())?;
+        self.links.chain = Some(reader.header.chain);
         while let Some(payload) = reader.next()? {
             self.frame(path, reader.frame_offset, reader.check(), &payload)?;
         }
@@ -160,26 +213,43 @@ impl Inspection<'_> {
         }
         let (header, mut previous) = Header::decode(path, name, &data)?;
         self.begin(path, &header, data.len() as u64);
+        let useless = header.number < self.links.next;
+        self.fits(path, &header)?;
         let mut offset = HEADER;
         loop {
             let corrupt = |what: String| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what };
             let what = match format::step(&data, offset, previous) {
                 Step::Whole { payload, frame } => {
                     self.frame(path, offset, frame.check, &data[payload.clone()])?;
-                    (offset, previous) = (payload.end, frame.check);
-                    continue;
+                    offset = payload.end;
+                    if !format::is_continued(&data[payload]) {
+                        previous = frame.check;
+                        continue;
+                    }
+                    if last {
+                        let path = path.with_file_name(FileKind::Segment.name(header.number + 1));
+                        return Err(Error::Corrupt { path, offset: 0, what: "the segment is missing".to_owned() });
+                    }
+                    if !useless {
+                        self.links.chain = Some(previous);
+                    }
+                    (self.report)(Found::End { offset: offset as u64 });
+                    return Ok(());
                 }
                 Step::End if !last || data[offset..].iter().all(|byte| *byte == 0) => {
+                    if !useless {
+                        self.links.chain = Some(previous);
+                    }
                     (self.report)(Found::End { offset: offset as u64 });
                     return Ok(());
                 }
                 Step::End => "nothing is here, but something follows",
                 Step::Damaged(what) => what,
             };
-            if !last {
-                return Err(corrupt(what.to_owned()));
-            }
             format::judge_end(&data, offset).map_err(|but| corrupt(format!("{what}, but {but}")))?;
+            if !useless {
+                self.links.chain = Some(previous);
+            }
             (self.report)(Found::Unfinished { offset: offset as u64, what: what.to_owned() });
             return Ok(());
         }
@@ -204,5 +274,6 @@ fn found(record: Record) -> Found {
         Record::Compaction { revision } => Found::Compaction { revision },
         Record::Ceiling { revision } => Found::Ceiling { revision },
         Record::Closed { revision } => Found::Closed { revision },
+        Record::Continued => Found::Continued,
     }
 }

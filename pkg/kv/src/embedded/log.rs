@@ -10,7 +10,7 @@ use tracing::info;
 
 use super::Options;
 use super::checkpoint::Checkpointer;
-use super::format::{self, FRAME_HEADER, FileKind, HEADER, Header};
+use super::format::{self, FRAME_HEADER, FileKind, HEADER, Header, Record};
 use super::recover::{self, Recovered};
 use crate::error::Error;
 use crate::files::{Files, WriteFile};
@@ -115,16 +115,20 @@ impl Log {
         if end + FRAME_HEADER as u64 <= segment.allocated {
             return Ok(());
         }
-        let room = if frame as u64 >= LARGE_FRAME { PAGE } else { self.room };
+        // Room for the frame itself is taken too, so that only large ones can find the disk full when it is late.
+        let (room, start) = match frame as u64 {
+            LARGE_FRAME.. => (PAGE, end),
+            _ => (self.room, segment.allocated),
+        };
         let allocated = (end + FRAME_HEADER as u64).next_multiple_of(room.max(1));
-        let zeroes = vec![0; usize::try_from(allocated - end).unwrap_or_default()];
-        match segment.file.write_at(end, &zeroes) {
+        let zeroes = vec![0; usize::try_from(allocated - start).unwrap_or_default()];
+        match segment.file.write_at(start, &zeroes) {
             Ok(()) => {
                 self.written += zeroes.len() as u64;
                 segment.allocated = allocated;
                 Ok(())
             }
-            Err(err) if err.kind() == io::ErrorKind::StorageFull => Err(Error::NoSpace(format!(
+            Err(err) if is_full(&err) => Err(Error::NoSpace(format!(
                 "the file system of {} is full: writes are refused until there is space again",
                 self.dir.display()
             ))),
@@ -208,8 +212,8 @@ impl Log {
         self.doubtful = false;
         let (kind, number, chain) = (FileKind::Segment, segment.number + 1, segment.chain);
         let header = Header { kind, number, revision, identity: self.identity, chain };
-        self.segment = Segment::create(&*self.files, &self.dir, &header)?;
-        Ok(())
+        let next = Segment::create(&*self.files, &self.dir, &header)?;
+        std::mem::replace(&mut self.segment, next).continued()
     }
 
     /// What a checkpoint of the state at `revision` needs to be written elsewhere. The segment must have been started
@@ -223,6 +227,10 @@ impl Log {
             ceiling,
         }
     }
+}
+
+fn is_full(err: &io::Error) -> bool {
+    matches!(err.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn first_header(identity: u64, recovered: &Recovered) -> Header {
@@ -255,6 +263,20 @@ impl Segment {
         }
         file.sync().map_err(fail)?;
         Ok(Self { file, path, number, len, allocated, durable: len, chain, before })
+    }
+
+    /// Says that the next segment is durable, so that its loss is noticed.
+    fn continued(mut self) -> Result<(), Error> {
+        let mut frame = BytesMut::new();
+        format::begin_frame(&mut frame);
+        format::put_record(&mut frame, &Record::Continued);
+        format::end_frame(&mut frame, self.chain, self.durable);
+        match self.file.write_at(self.len, &frame) {
+            Ok(()) => self.sync(),
+            // All that was promised is there without it.
+            Err(err) if is_full(&err) => Ok(()),
+            Err(err) => Err(Error::io("cannot append to", &self.path, err)),
+        }
     }
 
     fn sync(&mut self) -> Result<(), Error> {

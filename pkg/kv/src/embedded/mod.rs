@@ -30,6 +30,7 @@ mod view;
 mod writer;
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -39,7 +40,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 
-use crate::api::{KeyRange, Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult};
+use crate::api::{
+    Event, KeyRange, Kv, Lease, LeaseId, LeaseStatus, Observer, Range, RangeResult, Snapshot, Txn, TxnResult,
+};
 use crate::check;
 use crate::error::Error;
 use crate::files::Files;
@@ -48,7 +51,6 @@ pub use index::History;
 use index::Index;
 pub use inspect::{Found, Summary, inspect};
 use leases::Leases;
-pub use observers::ObserverId;
 use observers::Observers;
 pub use transfer::Contents;
 use view::{Execution, Overlay, View};
@@ -105,6 +107,7 @@ pub(crate) struct Shared {
     leases: Mutex<Leases>,
     /// Set once a write has failed: what is on disk is unknown from then on.
     failed: OnceLock<Error>,
+    short_of_space: AtomicBool,
 }
 
 /// The embedded engine.
@@ -155,6 +158,7 @@ impl Embedded {
             index: RwLock::new(index),
             leases: Mutex::new(leases),
             failed: OnceLock::new(),
+            short_of_space: AtomicBool::new(false),
         });
         let (requests, receiver) = mpsc::channel(QUEUE);
         let dir = options.dir.clone();
@@ -175,32 +179,18 @@ impl Embedded {
         self.identity
     }
 
-    /// Registers an observer of a range: it gets every event from the revision `from` on, first those that the history
-    /// knows, then new ones, without a gap. Returns the revision that it has been told everything up to.
+    /// Events of a range from the revision `from` on, as far as the history goes back, and the revision up to which these
+    /// are all. About `limit` events: those of one revision are not parted. `from` may be in the future.
     ///
     /// # Errors
-    /// [`Error::Compacted`] when the history begins later. `from` may be in the future.
-    pub fn observe_from(
-        &self,
-        keys: KeyRange,
-        from: u64,
-        observer: Arc<dyn Observer>,
-    ) -> Result<(ObserverId, u64), Error> {
-        // The writer takes this lock while it applies and reports, so nothing falls between past and present.
-        let mut observers = self.shared.observers.lock();
-        let (events, revision) = {
-            let index = self.shared.index.read();
-            (index.events(&keys, from)?, index.revision())
-        };
-        if !events.is_empty() {
-            observer.committed(&events);
-        }
-        Ok((observers.add(keys, from, observer, revision), revision))
+    /// [`Error::Compacted`] when the history begins later.
+    pub fn history(&self, keys: &KeyRange, from: u64, limit: usize) -> Result<(Vec<Event>, u64), Error> {
+        self.shared.index.read().events(keys, from, limit)
     }
 
-    /// Ends an observation; when this returns, the observer is not told anything any more.
-    pub fn unobserve(&self, id: ObserverId) {
-        self.shared.observers.lock().remove(id);
+    /// Whether values were refused for want of space when something was last written.
+    pub fn is_short_of_space(&self) -> bool {
+        self.shared.short_of_space.load(Ordering::Relaxed)
     }
 
     fn sender(&self) -> Result<mpsc::Sender<Request>, Error> {
@@ -261,7 +251,7 @@ impl Kv for Embedded {
         // The writer takes this lock while it applies and reports, so nothing falls between snapshot and first event.
         let mut observers = self.shared.observers.lock();
         let result = self.shared.index.read().range(&Range::prefix(prefix))?;
-        observers.add(KeyRange::prefix(prefix), 0, observer, result.revision);
+        observers.add(KeyRange::prefix(prefix), observer, result.revision);
         Ok(Snapshot { revision: result.revision, kvs: result.kvs })
     }
 

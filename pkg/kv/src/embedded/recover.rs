@@ -161,6 +161,14 @@ impl Recovery<'_> {
         let mut offset = HEADER;
         let damaged = loop {
             match format::step(&data, offset, previous) {
+                Step::Whole { payload, .. } if format::is_continued(&data[payload.clone()]) => {
+                    if last {
+                        let path = path.with_file_name(FileKind::Segment.name(number + 1));
+                        return Err(Error::Corrupt { path, offset: 0, what: "the segment is missing".to_owned() });
+                    }
+                    offset = payload.end;
+                    break None;
+                }
                 Step::Whole { payload, frame } => {
                     self.frame(path, offset, &data[payload.clone()], true)?;
                     (offset, previous) = (payload.end, frame.check);
@@ -170,14 +178,13 @@ impl Recovery<'_> {
             }
         };
         let corrupt = |what: String| Error::Corrupt { path: path.to_owned(), offset: offset as u64, what };
-        if let (Some(what), false) = (damaged, last) {
-            return Err(corrupt(what.to_owned()));
-        }
-        let torn = last && data[offset..].iter().any(|byte| *byte != 0);
+        // At the end of a segment that is not the last, only the word that another follows can be unfinished: that one
+        // knows what comes before.
+        let torn = (last || damaged.is_some()) && data[offset..].iter().any(|byte| *byte != 0);
         if torn {
             let what = damaged.unwrap_or("nothing is here");
             format::judge_end(&data, offset).map_err(|but| corrupt(format!("{what}, but {but}")))?;
-            warn!(path = %path.display(), offset, what, "cut off an unfinished write at the end of the log");
+            warn!(path = %path.display(), offset, what, "left out an unfinished write at the end of a segment");
         }
         self.chain = Some(previous);
         self.state.uncovered += offset as u64;
@@ -218,6 +225,7 @@ impl Recovery<'_> {
                 Record::Revoke { id } => state.leases.revoke(id),
                 Record::Compaction { revision } => state.index.compact(revision),
                 Record::Ceiling { revision } => state.ceiling = revision,
+                Record::Continued => return Err(corrupt("what ends a segment stands among other records")),
                 Record::Closed { revision } => {
                     state.index.advance(revision);
                     state.ceiling = revision;

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -70,6 +71,7 @@ impl Writer {
 
     /// Works until all senders are gone.
     pub(super) fn run(mut self, runtime: &Runtime, mut requests: mpsc::Receiver<Request>) {
+        let _watch = Watch(self.shared.clone());
         let mut taken = Vec::with_capacity(GROUP);
         let mut pending = VecDeque::new();
         loop {
@@ -161,7 +163,9 @@ impl Writer {
             return (None, Some(Error::Closed(err.to_string())));
         }
         let Some(log) = &self.log else { return (None, None) };
-        match self.guard.check(&**log.files(), log.dir(), now, log.written) {
+        let space = self.guard.check(&**log.files(), log.dir(), now, log.written);
+        self.shared.short_of_space.store(space != Space::Enough, Ordering::Relaxed);
+        match space {
             Space::Enough => (None, None),
             Space::Low(free) => (Some(self.guard.refusal(log.dir(), free)), None),
             Space::Out(free) => {
@@ -272,7 +276,7 @@ impl Writer {
                     Record::Grant { id, seconds } => leases.grant(id, seconds, now),
                     Record::Revoke { id } => leases.revoke(id),
                     Record::Compaction { revision } => index.compact(revision),
-                    Record::Ceiling { .. } | Record::Closed { .. } => {}
+                    Record::Ceiling { .. } | Record::Closed { .. } | Record::Continued => {}
                 }
             }
             index.trim(&self.options.history, now);
@@ -292,6 +296,18 @@ impl Writer {
         // The log goes, and with it the lock on the directory, before anybody is told that the store is closed.
         self.log = None;
         info!(revision, "store closed");
+    }
+}
+
+/// Notices that the writer panics: what it was doing may be half done, and nothing may be written on it.
+struct Watch(Arc<Shared>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // An earlier failure is kept as the cause.
+            let _ = self.0.failed.set(Error::Closed("its writer ended unexpectedly".to_owned()));
+        }
     }
 }
 

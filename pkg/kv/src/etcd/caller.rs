@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use kedge_base::{Backoff, SharedClock, Shutdown};
 use kedge_etcdpb::etcdserverpb as pb;
+use parking_lot::Mutex;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::auth::Auth;
 use super::dial;
@@ -21,6 +22,8 @@ use crate::error::Error;
 
 /// Tokens that are tried for one request.
 const MAX_TOKENS: u32 = 3;
+/// That a member does not answer is said at most so often.
+const COMPLAINTS: Duration = Duration::from_secs(10);
 /// Largest answer; requests are limited by the server, pages by their number of keys.
 pub(super) const MAX_ANSWER: usize = i32::MAX as usize;
 
@@ -107,6 +110,8 @@ pub(super) struct Caller {
     revision: AtomicU64,
     /// The cluster that answered first; 0 before.
     cluster: AtomicU64,
+    /// When it was last said that a member does not answer.
+    complained: Mutex<Option<Duration>>,
 }
 
 impl Caller {
@@ -115,7 +120,7 @@ impl Caller {
         for endpoint in options.parsed()? {
             members.push((endpoint.name.clone(), dial::channel(&endpoint, options, &clock)?));
         }
-        let auth = options.user.clone().map(|user| Auth::new(user, options.password.clone().unwrap_or_default()));
+        let auth = options.credentials()?.map(|(user, password)| Auth::new(user, password));
         Ok(Self {
             members,
             current: AtomicUsize::new(0),
@@ -126,6 +131,7 @@ impl Caller {
             shutdown,
             revision: AtomicU64::new(0),
             cluster: AtomicU64::new(0),
+            complained: Mutex::default(),
         })
     }
 
@@ -257,6 +263,7 @@ impl Caller {
                 Err(Verdict::Elsewhere { what, sent }) => (what, sent),
             };
             self.leave(index);
+            self.complain(index, &what);
             let what = format!("{}: {what}", self.name(index));
             if kind == Kind::Write && sent {
                 return Err(Error::Unavailable { what, unknown: true });
@@ -269,6 +276,20 @@ impl Caller {
                 () = self.clock.sleep(pause) => {}
                 () = self.shutdown.requested() => return Err(closed()),
             }
+        }
+    }
+
+    /// Says now and then that a member cannot be used.
+    fn complain(&self, index: usize, what: &str) {
+        let now = self.clock.monotonic();
+        let mut last = self.complained.lock();
+        if last.is_none_or(|last| now.saturating_sub(last) >= COMPLAINTS) {
+            *last = Some(now);
+            warn!(
+                member = self.name(index),
+                cause = what,
+                "a member of the etcd does not answer; the next one is asked"
+            );
         }
     }
 

@@ -74,7 +74,7 @@ impl Dialer {
     }
 
     fn tls_config(&self) -> Result<ClientConfig, Error> {
-        let refuse = |e: rustls::Error| Error::Protocol(e.to_string());
+        let refuse = |e: rustls::Error| Error::Settings(e.to_string());
         let mut roots = RootCertStore::empty();
         for cert in certificates(&self.ca_file()?)? {
             roots.add(cert).map_err(refuse)?;
@@ -99,7 +99,7 @@ impl Dialer {
             return Ok(ca.clone());
         }
         let found = SYSTEM_BUNDLES.iter().map(PathBuf::from).find(|p| p.exists());
-        found.ok_or_else(|| Error::Protocol("no authority is given and the system has none".into()))
+        found.ok_or_else(|| Error::Settings("no authority is given and the system has none".into()))
     }
 }
 
@@ -108,14 +108,14 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
     let certs: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match certs {
         Ok(certs) if !certs.is_empty() => Ok(certs),
-        Ok(_) => Err(Error::Protocol(format!("{}: no certificate in it", path.display()))),
-        Err(e) => Err(Error::Protocol(format!("{}: {e}", path.display()))),
+        Ok(_) => Err(Error::Settings(format!("{}: no certificate in it", path.display()))),
+        Err(e) => Err(Error::Settings(format!("{}: {e}", path.display()))),
     }
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, Error> {
     let text = std::fs::read(path).map_err(|e| Error::io("cannot read", path, e))?;
-    PrivateKeyDer::from_pem_slice(&text).map_err(|e| Error::Protocol(format!("{}: {e}", path.display())))
+    PrivateKeyDer::from_pem_slice(&text).map_err(|e| Error::Settings(format!("{}: {e}", path.display())))
 }
 
 /// A channel that connects when it is used, and again after a loss. Files of certificates are read once here, so that a
@@ -131,7 +131,7 @@ pub(super) fn channel(endpoint: &Endpoint, options: &EtcdOptions, clock: &Shared
     if matches!(endpoint.address, Address::Tcp { tls: true, .. }) {
         dialer.tls_config()?;
     }
-    let refuse = |e: &dyn std::fmt::Display| Error::Protocol(format!("endpoint {:?}: {e}", endpoint.name));
+    let refuse = |e: &dyn std::fmt::Display| Error::Settings(format!("endpoint {:?}: {e}", endpoint.name));
     let builder = TonicEndpoint::from_shared(endpoint.origin())
         .map_err(|e| refuse(&e))?
         .http2_keep_alive_interval(PING)

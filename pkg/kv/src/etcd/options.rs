@@ -12,7 +12,7 @@ const DEFAULT_PORT: u16 = 2379;
 #[derive(Clone)]
 pub struct EtcdOptions {
     /// `https://host:port`, `http://host:port`, `unix:///path`, or `host:port`, which means https when there are
-    /// certificates and http otherwise.
+    /// certificates and http otherwise. `user:password@` before the host is as [`EtcdOptions::user`] is.
     pub endpoints: Vec<String>,
     /// Authorities that sign the servers' certificates, PEM; the system's own when absent.
     pub ca: Option<PathBuf>,
@@ -58,13 +58,47 @@ impl EtcdOptions {
     /// The endpoints, understood.
     pub(super) fn parsed(&self) -> Result<Vec<Endpoint>, Error> {
         if self.endpoints.is_empty() {
-            return Err(Error::Protocol("no endpoint is given".into()));
+            return Err(Error::Settings("no endpoint is given".into()));
         }
         if self.cert.is_some() != self.key.is_some() {
-            return Err(Error::Protocol("a client certificate and its key are given together".into()));
+            return Err(Error::Settings("a client certificate and its key are given together".into()));
         }
-        self.endpoints.iter().map(|text| Endpoint::parse(text.trim(), self.has_tls_files())).collect()
+        let bare = self.endpoints.iter().map(|text| split_credentials(text.trim()).0);
+        bare.map(|text| Endpoint::parse(&text, self.has_tls_files())).collect()
     }
+
+    /// The user and the password: the members of a cluster have the same.
+    pub(super) fn credentials(&self) -> Result<Option<(String, String)>, Error> {
+        let given = self.user.clone().map(|user| (user, self.password.clone().unwrap_or_default()));
+        let named = self.endpoints.iter().filter_map(|text| split_credentials(text.trim()).1);
+        let mut all = given.map(Ok).into_iter().chain(named).collect::<Result<Vec<_>, _>>()?;
+        all.dedup();
+        match all.len() {
+            0 | 1 => Ok(all.pop()),
+            _ => Err(Error::Settings("the endpoints name different users or passwords".into())),
+        }
+    }
+}
+
+type Credentials = Result<(String, String), Error>;
+
+/// An endpoint without its credentials, which no message may show.
+fn split_credentials(text: &str) -> (String, Option<Credentials>) {
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    let Some((credentials, host)) = rest.rsplit_once('@').filter(|_| !scheme.starts_with("unix")) else {
+        return (text.to_owned(), None);
+    };
+    let decode = |part: &str| {
+        let decoded = percent_encoding::percent_decode_str(part).decode_utf8();
+        decoded.map(|text| text.into_owned()).map_err(|_| Error::Settings("the credentials are not UTF-8".into()))
+    };
+    let decoded = match credentials.split_once(':') {
+        Some((user, password)) if !user.is_empty() => {
+            decode(user).and_then(|user| decode(password).map(|password| (user, password)))
+        }
+        _ => Err(Error::Settings("credentials in an endpoint are user:password@".into())),
+    };
+    (format!("{scheme}{host}"), Some(decoded))
 }
 
 /// One member's address.
@@ -83,7 +117,7 @@ pub(super) enum Address {
 
 impl Endpoint {
     fn parse(text: &str, tls_by_default: bool) -> Result<Self, Error> {
-        let refuse = |why: &str| Error::Protocol(format!("endpoint {text:?}: {why}"));
+        let refuse = |why: &str| Error::Settings(format!("endpoint {text:?}: {why}"));
         let name = text.to_owned();
         if let Some(path) = text.strip_prefix("unix://").or_else(|| text.strip_prefix("unix:")) {
             if !path.starts_with('/') {
@@ -145,11 +179,28 @@ mod tests {
         assert_eq!(address("db", true), tcp("db", 2379, true));
         assert_eq!(address("https://[::1]:2379", false), tcp("::1", 2379, true));
         assert_eq!(address("unix:///run/etcd.sock", false), Address::Unix("/run/etcd.sock".into()));
-        for bad in ["", "ftp://x", "unix://relative", "https://", "https://u:p@host", "https://host/path", "h:99999999"]
-        {
+        for bad in ["", "ftp://x", "unix://relative", "https://", "https://host/path", "h:99999999"] {
             assert!(Endpoint::parse(bad, false).is_err(), "{bad}");
         }
         assert_eq!(Endpoint::parse("https://[::1]", false).unwrap().origin(), "https://[::1]:2379");
+    }
+
+    #[test]
+    fn credentials_are_taken_from_endpoints_and_not_shown() {
+        let of = |endpoints: &[&str]| EtcdOptions::new(endpoints.iter().copied());
+        let found = of(&["https://root:p%40ss@a:1", "https://root:p%40ss@b:1", "https://c:1"]);
+        assert_eq!(found.credentials().unwrap(), Some(("root".to_owned(), "p@ss".to_owned())));
+        let names: Vec<String> = found.parsed().unwrap().into_iter().map(|e| e.name).collect();
+        assert_eq!(names, ["https://a:1", "https://b:1", "https://c:1"]);
+        assert_eq!(of(&["https://a"]).credentials().unwrap(), None);
+        for bad in
+            [&["https://root:geheim@a", "https://root:other@b"][..], &["https://geheim@a"], &["https://:geheim@a"]]
+        {
+            let err = of(bad).credentials().unwrap_err().to_string();
+            assert!(!err.contains("geheim"), "{err}");
+        }
+        let err = of(&["https://root:geheim@a/path"]).parsed().unwrap_err().to_string();
+        assert!(err.contains("https://a/path") && !err.contains("geheim"), "{err}");
     }
 
     #[test]

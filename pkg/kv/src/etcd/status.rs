@@ -40,8 +40,23 @@ pub(super) fn judge(status: &Status, subject: &Subject) -> Verdict {
     let text = status.message();
     match by_text(text, subject) {
         Some(verdict) => verdict,
-        None => by_code(status.code(), text, subject),
+        None => by_code(status.code(), &with_cause(status), subject),
     }
+}
+
+/// The message, and what it comes from: of a connection that was refused the library says only "transport error".
+fn with_cause(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = status.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+        source = error.source();
+    }
+    text
 }
 
 fn dial_error(status: &Status) -> Option<&DialError> {

@@ -278,7 +278,7 @@ fn a_full_etcd_is_named_and_can_be_emptied() {
                 }
             };
             assert!(matches!(&full, Error::NoSpace(_)) && full.is_retriable(), "{full:?}");
-            assert!(matches!(s.health().await, Err(Error::NoSpace(_))));
+            s.health().await.unwrap();
             s.txn(when(vec![], vec![Op::Delete(KeyRange::key("/a"))], vec![])).await.unwrap();
             assert!(matches!(s.txn(when(vec![], vec![put("/b", "1", 0)], vec![])).await, Err(Error::NoSpace(_))));
             assert!(s.read("/a").await.is_none());

@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use super::{AGE, NAME, Printer, boolean, integer, text, wide};
+use super::{AGE, NAME, Printer, boolean, integer, text};
 
 pub(super) static PRIORITY_CLASS: Printer = Printer {
-    columns: &[NAME, integer("Value"), boolean("Global-Default"), AGE, wide("PreemptionPolicy")],
+    columns: &[NAME, integer("Value"), boolean("Global-Default"), AGE, text("PreemptionPolicy")],
     cells: |row| {
         let (value, default) = (json!(row.int(&["value"])), json!(row.flag(&["globalDefault"])));
         vec![row.name(), value, default, row.age(), row.text_or(&["preemptionPolicy"], "")]

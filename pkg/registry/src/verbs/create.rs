@@ -67,8 +67,12 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let warnings = strategy.warnings(&ctx, object, None);
         let key = request.served.key(request.namespace, object.name());
         if request.dry_run {
-            let taken = request.served.store.current(&key).await;
-            if taken.map_err(|err| request.storage_error(object.name(), err))?.is_some() {
+            let taken = match request.served.store.current(&key).await {
+                // Whatever it is: it is there.
+                Err(kedge_storage::Error::Unreadable { .. }) => true,
+                current => current.map_err(|err| request.storage_error(object.name(), err))?.is_some(),
+            };
+            if taken {
                 return Err(Status::already_exists(&request.group_resource(), object.name()));
             }
             attributes.warnings.extend(warnings);

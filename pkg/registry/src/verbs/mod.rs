@@ -105,9 +105,13 @@ pub fn store_failure(err: storage::Error) -> Status {
     match &err {
         storage::Error::TooOld { .. } => Status::expired(err.to_string()),
         storage::Error::Future { .. } => Status::timeout(err.to_string(), 1),
-        storage::Error::Behind { .. } => Status::timeout(err.to_string(), 1),
+        storage::Error::Behind { .. } | storage::Error::Outdated(_) => Status::timeout(err.to_string(), 1),
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),
+            // Only what claims addresses and ports takes more than an operation.
+            kedge_kv::Error::TooManyOps { limit, .. } => Status::too_large(format!(
+                "the object claims too many addresses and ports at once: with itself it may take {limit} at most; add them in steps"
+            )),
             kedge_kv::Error::NoSpace(_) => Status::insufficient_storage(kv.to_string()),
             kv if kv.is_retriable() => Status::timeout(kv.to_string(), 1),
             kedge_kv::Error::Closed(_) => Status::timeout(kv.to_string(), 1),

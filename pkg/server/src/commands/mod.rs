@@ -45,8 +45,10 @@ pub enum CommandError {
     TokenOfDirectory(PathBuf),
     #[error(transparent)]
     Server(#[from] crate::error::Error),
-    #[error("the embedded store is damaged: {0} of its files; see above")]
+    #[error("the embedded store would not open: see what is said of {0} of its files above")]
     Damaged(usize),
+    #[error("there is no store at {0}")]
+    NoStore(PathBuf),
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
     #[error("cannot print: {0}")]

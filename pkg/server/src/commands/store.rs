@@ -87,7 +87,11 @@ pub fn inspect(data_dir: &Path, records: bool, out: &mut dyn Write) -> Result<()
     printed?;
     let kedge_kv::Summary { files, frames, records, bytes, damaged } = summary;
     writeln!(out, "{files} files, {frames} frames, {records} records, {bytes} bytes")?;
-    if damaged == 0 { Ok(()) } else { Err(CommandError::Damaged(damaged)) }
+    match (files, damaged) {
+        (0, 0) => Err(CommandError::NoStore(dir)),
+        (_, 0) => Ok(()),
+        _ => Err(CommandError::Damaged(damaged)),
+    }
 }
 
 fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<()> {
@@ -101,6 +105,7 @@ fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<(
         Found::Unfinished { offset, what } => {
             writeln!(out, "  an unfinished write at byte {offset} ({what}); it was never acknowledged")
         }
+        Found::Damaged(err @ kedge_kv::Error::Version { .. }) => writeln!(out, "  OF ANOTHER VERSION: {err}"),
         Found::Damaged(err) => writeln!(out, "  DAMAGED: {err}"),
         _ if !records => Ok(()),
         Found::Frame { offset, bytes, check } => {
@@ -120,6 +125,7 @@ fn print(found: &Found, records: bool, out: &mut dyn Write) -> std::io::Result<(
         Found::Compaction { revision } => writeln!(out, "    compacted at {revision}"),
         Found::Ceiling { revision } => writeln!(out, "    no revision above {revision} has been given out"),
         Found::Closed { revision } => writeln!(out, "    closed at {revision}"),
+        Found::Continued => writeln!(out, "    another segment follows"),
     }
 }
 

@@ -30,6 +30,7 @@
 //!   5 compaction  u64 revision: what was replaced at or before it is forgotten
 //!   6 ceiling     u64 revision: no higher one was shown to anybody before a later ceiling became durable
 //!   7 closed      u64 revision: the store was closed here; it is the newest, whatever the ceiling
+//!   8 continued   alone in the last frame of a segment, which the next one does not count: that one was made durable
 //! ```
 //! A segment's frame is one group commit: transactions are never spread over frames. Segments are filled with zeroes ahead
 //! of what is written, so a frame header of zeroes is the end. A checkpoint ends with a frame without payload; it holds a
@@ -50,7 +51,7 @@ use bytes::{Buf, BufMut};
 use crate::error::Error;
 
 pub(super) use frame::{FRAME_HEADER, Step, begin_frame, end_frame, frame_header, judge_end, looks_unwritten, step};
-pub(super) use record::{Change, Record, next_record, put_change, put_record};
+pub(super) use record::{Change, Record, is_continued, next_record, put_change, put_record};
 
 pub(super) const FORMAT_VERSION: u32 = 2;
 pub(super) const HEADER: usize = 48;

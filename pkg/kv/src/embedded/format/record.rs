@@ -26,6 +26,7 @@ pub(in crate::embedded) enum Record {
     Compaction { revision: u64 },
     Ceiling { revision: u64 },
     Closed { revision: u64 },
+    Continued,
 }
 
 pub(in crate::embedded) fn put_record(out: &mut BytesMut, record: &Record) {
@@ -52,6 +53,7 @@ pub(in crate::embedded) fn put_record(out: &mut BytesMut, record: &Record) {
             out.put_u8(7);
             out.put_u64_le(*revision);
         }
+        Record::Continued => out.put_u8(8),
     }
 }
 
@@ -71,6 +73,11 @@ pub(in crate::embedded) fn put_change(out: &mut BytesMut, change: &Change) {
     }
 }
 
+/// Whether a payload says that another segment follows.
+pub(in crate::embedded) fn is_continued(payload: &[u8]) -> bool {
+    payload == [8]
+}
+
 /// The next record of a payload; none at its end. Keys and values are copies, so that one small value does not keep a
 /// whole frame in memory.
 pub(in crate::embedded) fn next_record(payload: &mut &[u8]) -> Result<Option<Record>, &'static str> {
@@ -86,6 +93,7 @@ pub(in crate::embedded) fn next_record(payload: &mut &[u8]) -> Result<Option<Rec
         5 => Record::Compaction { revision: number(payload, Buf::try_get_u64_le)? },
         6 => Record::Ceiling { revision: number(payload, Buf::try_get_u64_le)? },
         7 => Record::Closed { revision: number(payload, Buf::try_get_u64_le)? },
+        8 => Record::Continued,
         _ => return Err("a record is of an unknown kind"),
     };
     Ok(Some(record))

@@ -36,6 +36,7 @@ fn records_are_read_as_they_were_written() {
         Record::Compaction { revision: 5 },
         Record::Ceiling { revision: 10_000 },
         Record::Closed { revision: 8 },
+        Record::Continued,
     ];
     let (data, check) = frame(&records, 17, 48);
     let Step::Whole { payload, frame } = step(&data, 0, 17) else { panic!("no frame") };

@@ -178,7 +178,7 @@ async fn history_has_a_length_an_age_and_a_size() {
 }
 
 #[tokio::test]
-async fn a_nearly_full_disk_takes_deletions_only() {
+async fn a_nearly_full_disk_takes_what_needs_no_more_space() {
     let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
     let (files, options) = faulty(dir.path(), &clock);
     let kv = Embedded::open(options).unwrap();
@@ -186,9 +186,15 @@ async fn a_nearly_full_disk_takes_deletions_only() {
     kv.txn(txn(vec![put("/a", "1"), put("/b", "1"), leased("/c", "1", lease)])).await.unwrap();
     files.free.store(63 << 20, Ordering::SeqCst);
     clock.advance(Duration::from_secs(1));
-    let refused = kv.txn(txn(vec![put("/a", "2")])).await.unwrap_err();
-    assert!(matches!(&refused, Error::NoSpace(_)) && refused.is_retriable(), "{refused}");
-    assert!(refused.to_string().contains("63 MiB are free"), "{refused}");
+    let large = "x".repeat(2_000);
+    for growing in [put("/new", "1"), put("/a", &large)] {
+        let refused = kv.txn(txn(vec![growing])).await.unwrap_err();
+        assert!(matches!(&refused, Error::NoSpace(_)) && refused.is_retriable(), "{refused}");
+        assert!(refused.to_string().contains("63 MiB are free"), "{refused}");
+    }
+    assert!(kv.is_short_of_space());
+    // An object is marked for deletion by such a write.
+    commit(&kv, "/a", "2, to be deleted").await;
     delete(&kv, "/b").await;
     kv.revoke(lease).await.unwrap();
     assert!(value(&kv, "/c").await.is_none());
@@ -198,7 +204,24 @@ async fn a_nearly_full_disk_takes_deletions_only() {
     assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
     files.free.store(1 << 30, Ordering::SeqCst);
     clock.advance(Duration::from_secs(1));
-    commit(&kv, "/a", "3").await;
+    commit(&kv, "/a", &large).await;
+    assert!(!kv.is_short_of_space());
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_is_noticed() {
+    struct Panics;
+    impl Observer for Panics {
+        fn committed(&self, _: &[Event]) {
+            panic!("on purpose");
+        }
+        fn reset(&self, _: crate::api::Snapshot) {}
+    }
+    let kv = Embedded::memory(system_clock()).unwrap();
+    kv.observe(b"/", Arc::new(Panics)).await.unwrap();
+    kv.health().await.unwrap();
+    assert!(kv.txn(txn(vec![put("/a", "1")])).await.is_err());
+    until("it is not healthy", async || kv.health().await.is_err()).await;
 }
 
 #[tokio::test]

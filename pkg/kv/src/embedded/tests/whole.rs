@@ -16,10 +16,10 @@ impl Observer for Events {
 }
 
 #[tokio::test]
-async fn an_observer_from_the_past_gets_what_one_from_then_got() {
+async fn the_history_is_what_an_observer_got_then() {
     let kv = Embedded::memory(system_clock()).unwrap();
     commit(&kv, "/before", "1").await;
-    let (live, late) = (Arc::new(Events::default()), Arc::new(Events::default()));
+    let live = Arc::new(Events::default());
     kv.observe(b"/", live.clone()).await.unwrap();
     let from = kv.revision() + 1;
     commit(&kv, "/a", "1").await;
@@ -31,24 +31,25 @@ async fn an_observer_from_the_past_gets_what_one_from_then_got() {
     let inner = |op| Op::Txn(txn(vec![op]));
     kv.txn(txn(vec![inner(put("/d", "1")), inner(Op::Delete(KeyRange::key("/d")))])).await.unwrap();
     commit(&kv, "other", "1").await;
-    let (id, told) = kv.observe_from(KeyRange::prefix(b"/"), from, late.clone()).unwrap();
-    assert_eq!(told, kv.revision());
-    commit(&kv, "/a", "4").await;
-    let (live, late_so_far) = (live.0.lock().clone(), late.0.lock().clone());
-    assert_eq!(live.len(), 10);
-    assert_eq!(live, late_so_far);
-    kv.unobserve(id);
-    commit(&kv, "/a", "5").await;
-    assert_eq!(late.0.lock().len(), 10);
+    let live = live.0.lock().clone();
+    assert_eq!(live.len(), 9);
+    let all = KeyRange::prefix(b"/");
+    assert_eq!(kv.history(&all, from, usize::MAX).unwrap(), (live.clone(), kv.revision()));
+    // In pieces, which end between revisions.
+    let (mut pieces, mut next) = (Vec::new(), from);
+    while next <= kv.revision() {
+        let (piece, until) = kv.history(&all, next, 1).unwrap();
+        assert!(piece.iter().all(|event| event.revision == piece[0].revision));
+        assert!(until >= next && piece.last().is_none_or(|event| event.revision <= until));
+        pieces.extend(piece);
+        next = until + 1;
+    }
+    assert_eq!(pieces, live);
     kv.compact(from).await.unwrap();
-    let refused = kv.observe_from(KeyRange::prefix(b"/"), from, late.clone());
+    let refused = kv.history(&all, from, 1);
     assert!(matches!(refused, Err(Error::Compacted { .. })), "{refused:?}");
     let future = kv.revision() + 2;
-    let from_future = Arc::new(Events::default());
-    kv.observe_from(KeyRange::key("/a"), future, from_future.clone()).unwrap();
-    commit(&kv, "/a", "6").await;
-    commit(&kv, "/a", "7").await;
-    assert_eq!(from_future.0.lock().iter().map(|e| e.revision).collect::<Vec<_>>(), [future]);
+    assert_eq!(kv.history(&all, future, 1).unwrap(), (Vec::new(), future - 1));
 }
 
 #[tokio::test]
@@ -168,6 +169,32 @@ fn no_revision_is_given_out_beyond_the_last() {
         assert!(matches!(refused, Err(Error::Revisions(_))), "{refused:?}");
     }
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn inspecting_finds_what_is_missing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut options = Options::new(dir.path().to_owned(), system_clock());
+    (options.segment_bytes, options.checkpoint_bytes) = (4 << 10, 64 << 10);
+    let kv = Embedded::open(options).unwrap();
+    for _ in 0..100 {
+        commit(&kv, "/a", &"x".repeat(1_000)).await;
+    }
+    kv.close().await;
+    let names = RealFiles.list(dir.path()).unwrap();
+    let damaged = |dir: &Path| inspect(&RealFiles, dir, &mut |_| {}).unwrap().damaged;
+    assert_eq!(damaged(dir.path()), 0);
+    let mut segments: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
+    segments.sort_unstable();
+    let checkpoint = names.iter().find(|name| name.ends_with(".ckpt")).unwrap();
+    for missing in [checkpoint, segments[0], segments[segments.len() - 1]] {
+        let copy = tempfile::tempdir().unwrap();
+        for name in names.iter().filter(|name| *name != missing) {
+            std::fs::copy(dir.path().join(name), copy.path().join(name)).unwrap();
+        }
+        assert!(open(copy.path()).is_err(), "{missing}");
+        assert!(damaged(copy.path()) > 0, "{missing}");
+    }
 }
 
 #[tokio::test]
