@@ -268,6 +268,20 @@ impl Status {
         Self::failure(504, Reason::Timeout, format!("Timeout: {}", message.into())).with_details(details)
     }
 
+    /// 504: the version asked for has not happened yet. Clients know it by the cause.
+    pub fn too_large_version(message: impl Into<String>) -> Self {
+        let cause = StatusCause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            ..StatusCause::default()
+        };
+        let mut status = Self::timeout(message, 1);
+        if let Some(details) = &mut status.details {
+            details.causes = vec![cause];
+        }
+        status
+    }
+
     /// Whether this is a failure.
     pub fn is_failure(&self) -> bool {
         self.status != "Success"

@@ -258,3 +258,34 @@ async fn names_follow_the_rules_of_their_kind() {
         assert!(status.message.contains("metadata.name: Invalid value"), "{kind}: {}", status.message);
     }
 }
+
+#[tokio::test]
+async fn events_of_the_newer_group_say_who_reports_them_and_only_count() {
+    let cluster = Cluster::new().await;
+    let event = |name: &str, more: Value| {
+        let mut event = json!({"apiVersion": "events.k8s.io/v1", "kind": "Event",
+            "metadata": {"name": name, "namespace": "test"}, "type": "Normal", "reason": "Tested", "action": "Testing",
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "example.com/tester",
+            "reportingInstance": "tester-1", "regarding": {"kind": "Pod", "name": "p", "namespace": "elsewhere"}});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+    };
+    let created = cluster.create(&event("good", json!({}))).await.unwrap();
+    for (more, wrong) in [
+        (json!({"type": "Odd"}), "type"),
+        (json!({"reportingController": "no name at all"}), "reportingController"),
+        (json!({"action": "x".repeat(129)}), "action: Invalid value: \"\": can have at most 128 characters"),
+        (json!({"deprecatedCount": 3}), "count: Invalid value: \"\": needs to be unset"),
+        (json!({"series": {"count": 1, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}}), "should be at least 2"),
+    ] {
+        let refused = cluster.create(&event("bad", more)).await.unwrap_err();
+        assert!(refused.code == 422 && refused.message.contains(wrong), "{wrong}: {}", refused.message);
+    }
+    let mut counted = created.clone();
+    counted["series"] = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+    let counted = cluster.update(&counted, "").await.unwrap();
+    let mut other = counted.clone();
+    other["reason"] = json!("Another");
+    let refused = cluster.update(&other, "").await.unwrap_err();
+    assert!(refused.message.contains("reason: Invalid value: \"Another\": field is immutable"), "{}", refused.message);
+}

@@ -99,7 +99,11 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     let matcher = matcher(info, served)?;
     let limit = match info.param("limit") {
         "" => 0,
-        text => text.parse().map_err(|_| Status::bad_request(format!("invalid limit {text:?}")))?,
+        // As upstream, a limit below 0 is none.
+        text => match text.parse::<i64>() {
+            Ok(limit) => usize::try_from(limit).unwrap_or(0),
+            Err(_) => return Err(Status::bad_request(format!("invalid limit {text:?}"))),
+        },
     };
     let scope = served.scope(&info.namespace);
     let listing = select(info, served, &scope, &matcher, limit).await?;
@@ -165,7 +169,7 @@ async fn select(
     };
     answer.map_err(|err| match err {
         StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),
-        StorageError::Future { .. } => Status::timeout(err.to_string(), 1),
+        StorageError::Future { .. } => Status::too_large_version(err.to_string()),
         other => store_failure(other),
     })
 }

@@ -51,7 +51,15 @@ pub(crate) async fn handle(
         return Err(Status::not_acceptable(&["application/json;stream=watch"]));
     }
     let matcher = list::matcher(info, served)?;
-    let (state, watcher) = begin(info, served, matcher).await?;
+    let (state, watcher) = match begin(info, served, matcher).await {
+        Ok(begun) => begun,
+        // As upstream: once a request is understood, what is wrong with its version is an event. Some clients list again
+        // only when they are told so by one, and would begin a watch that is refused again and again as it was.
+        Err(status) if matches!(status.code, 410 | 504) => {
+            return Ok(respond::json_bytes(StatusCode::OK, error_line(&status)));
+        }
+        Err(status) => return Err(status),
+    };
     let form = Form {
         served: served.clone(),
         accepted,

@@ -62,7 +62,7 @@ impl<'a> Request<'a> {
             storage::Error::Exists => Status::already_exists(&resource, name),
             storage::Error::Conflict(_) => Status::stale(&resource, name),
             storage::Error::TooOld { .. } => Status::expired(err.to_string()),
-            storage::Error::Future { .. } => Status::timeout(err.to_string(), 1),
+            storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
             other => store_failure(other),
         }
     }
@@ -104,7 +104,7 @@ impl<'a> Request<'a> {
 pub fn store_failure(err: storage::Error) -> Status {
     match &err {
         storage::Error::TooOld { .. } => Status::expired(err.to_string()),
-        storage::Error::Future { .. } => Status::timeout(err.to_string(), 1),
+        storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
         storage::Error::Behind { .. } | storage::Error::Outdated(_) => Status::timeout(err.to_string(), 1),
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),
