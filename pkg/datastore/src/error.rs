@@ -13,6 +13,10 @@ pub enum Error {
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     #[error("there is no store at {0}")]
     NoStore(PathBuf),
+    #[error(
+        "a restore was cut off and {new}, which was to become {store}, is damaged: restore the snapshot again, or rename the kv.old-… beside it to kv"
+    )]
+    HalfRestored { new: PathBuf, store: PathBuf },
     #[error("there is no snapshot {name:?} in {dir}; `kedge etcd-snapshot ls` lists them")]
     NoSnapshot { name: String, dir: PathBuf },
     #[error(

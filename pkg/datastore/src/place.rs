@@ -18,6 +18,8 @@ use crate::error::Error;
 use crate::layout::Layout;
 use crate::restore::{files, state};
 
+/// What the names of stores begin with that were put aside.
+const OLD: &str = "kv.old-";
 /// Is in a store that a migration has written and that no server has opened yet.
 const MIGRATED: &str = "migrated";
 const MIGRATED_TEXT: &str = "Written by `kedge store migrate`; no server has used this store yet.\n";
@@ -36,7 +38,7 @@ impl Place {
     /// # Errors
     /// When a server uses the store.
     pub(crate) fn take(layout: &Layout) -> Result<Self, Error> {
-        let directory = take_directory(layout)?;
+        let directory = take_directory(layout, Unsound::Remove)?;
         let store = layout.store().exists().then(|| RealFiles.lock(&layout.store())).transpose()?;
         Ok(Self { layout: layout.clone(), store, _directory: directory })
     }
@@ -64,6 +66,35 @@ impl Place {
             return Ok(None);
         }
         Ok(Some(state(Embedded::read(&RealFiles, &dir)?)))
+    }
+
+    /// The highest revision that the store, and those that were put aside before it, may have given out: as far as their
+    /// files can be read, since a damaged store is a reason to restore one.
+    pub(crate) fn highest(&self) -> Result<u64, Error> {
+        let db = self.layout.db();
+        let entries = std::fs::read_dir(&db).map_err(|e| Error::io("read", &db, e))?;
+        let mut highest = 0;
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("read", &db, e))?;
+            let path = entry.path();
+            if path != self.layout.store() && !entry.file_name().to_string_lossy().starts_with(OLD) {
+                continue;
+            }
+            let looked = kedge_kv::inspect(&RealFiles, &path, &mut |found| {
+                highest = highest.max(match found {
+                    Found::File { revision, .. }
+                    | Found::Put { revision, .. }
+                    | Found::Delete { revision, .. }
+                    | Found::Ceiling { revision }
+                    | Found::Closed { revision } => revision,
+                    _ => 0,
+                });
+            });
+            if let Err(err) = looked {
+                warn!(path = %path.display(), error = %err, "cannot read what was here before; the restore goes on without");
+            }
+        }
+        Ok(highest)
     }
 
     /// Whether the store is as a migration left it.
@@ -118,18 +149,26 @@ impl Place {
 /// # Errors
 /// When another process has it; as the engine says.
 pub(crate) fn open(layout: &Layout, options: kedge_kv::Options) -> Result<Embedded, Error> {
-    let directory = take_directory(layout)?;
+    let directory = take_directory(layout, Unsound::Refuse)?;
     unmark(&layout.store())?;
     let opened = Embedded::open(options)?;
     drop(directory);
     Ok(opened)
 }
 
-fn take_directory(layout: &Layout) -> Result<Box<dyn Any + Send>, Error> {
+/// What becomes of a store that was to take the place and is damaged, while the earlier one has been put aside.
+enum Unsound {
+    /// Something is to be put in the place anyway.
+    Remove,
+    /// An empty store must not begin instead of it.
+    Refuse,
+}
+
+fn take_directory(layout: &Layout, unsound: Unsound) -> Result<Box<dyn Any + Send>, Error> {
     let dir = layout.db();
     private_dir(layout.data_dir(), &dir)?;
     let lock = RealFiles.lock(&dir)?;
-    tidy(layout)?;
+    tidy(layout, unsound)?;
     Ok(lock)
 }
 
@@ -142,7 +181,7 @@ fn private_dir(data_dir: &Path, dir: &Path) -> Result<(), Error> {
 }
 
 /// Completes what was cut off after the old store had been put aside, and removes what was cut off before.
-fn tidy(layout: &Layout) -> Result<(), Error> {
+fn tidy(layout: &Layout, unsound: Unsound) -> Result<(), Error> {
     let (store, new) = (layout.store(), layout.new_store());
     let half = layout.half_store();
     if half.exists() {
@@ -157,7 +196,10 @@ fn tidy(layout: &Layout) -> Result<(), Error> {
         rename(&new, &store)?;
         return sync(&layout.db());
     }
-    info!(path = %new.display(), "a restore was cut off before it had changed anything; what it left is removed");
+    if !store.exists() && matches!(unsound, Unsound::Refuse) {
+        return Err(Error::HalfRestored { new, store });
+    }
+    info!(path = %new.display(), "a restore was cut off; what it left is removed");
     remove(&new)
 }
 
@@ -190,8 +232,8 @@ fn unmark(store: &Path) -> Result<(), Error> {
 /// A name for what was there before. Two restores within a second must not share one.
 fn free_name(parent: &Path, now: Timestamp) -> PathBuf {
     let name = |n: usize| match n {
-        0 => parent.join(format!("kv.old-{}", now.as_second())),
-        n => parent.join(format!("kv.old-{}-{n}", now.as_second())),
+        0 => parent.join(format!("{OLD}{}", now.as_second())),
+        n => parent.join(format!("{OLD}{}-{n}", now.as_second())),
     };
     (0..).map(name).find(|path| !path.exists()).unwrap_or_default()
 }

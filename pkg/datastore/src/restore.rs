@@ -26,8 +26,8 @@ pub struct Restored {
     pub previous: Option<PathBuf>,
 }
 
-/// How far revisions go on behind those of a snapshot, as etcd's guide to recovery has it: whatever was given out after the
-/// snapshot lies below, so it is neither given out again nor taken for what it was.
+/// How far revisions go on behind those of the snapshot and of every store that was here, as etcd's guide to recovery has it:
+/// whatever was given out lies below, so it is neither given out again nor taken for what it was.
 const BUMP: u64 = 1_000_000_000;
 
 /// Replaces the embedded store of a data directory by a snapshot. What was there is renamed. No server may run on it.
@@ -47,9 +47,10 @@ pub fn restore(
     let place = place.map_or_else(|| Place::take(layout), Ok)?;
     let (revision, keys) = (state.revision, state.kvs.len());
     progress("keys written", 0, Some(keys));
-    let previous = place.replace(&contents(state), BUMP, false, now)?;
+    let bump = place.highest()?.saturating_sub(revision).saturating_add(BUMP);
+    let previous = place.replace(&contents(state), bump, false, now)?;
     progress("keys written", keys, Some(keys));
-    Ok(Restored { revision, next: revision + BUMP, keys, previous })
+    Ok(Restored { revision, next: revision + bump, keys, previous })
 }
 
 pub(crate) fn files() -> Arc<dyn Files> {

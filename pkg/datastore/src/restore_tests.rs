@@ -67,6 +67,45 @@ async fn revisions_that_were_given_out_are_neither_given_out_again_nor_watched()
     assert_eq!(history(1_000_000_051).unwrap().0.len(), 1);
 }
 
+/// The second time, what the first one began has given out revisions too.
+#[tokio::test]
+async fn every_restore_goes_on_behind_everything_that_was_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let (newer, older) = (snapshot(dir.path(), "newer", 500), snapshot(dir.path(), "older", 50));
+    let first = run(&layout, &newer).unwrap();
+    let store = start(&layout).await.unwrap();
+    let put = Op::Put { key: "/registry/a".into(), value: "2".into(), lease: 0 };
+    let written = store.kv.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap();
+    assert_eq!(written.revision, first.next + 1);
+    store.kv.close().await;
+    drop(store);
+    let second = run(&layout, &older).unwrap();
+    assert_eq!((second.revision, second.next), (50, written.revision + 1_000_000_000));
+    // Also when only what was put aside is left of it.
+    std::fs::remove_dir_all(layout.store()).unwrap();
+    assert_eq!(run(&layout, &older).unwrap().next, second.next);
+}
+
+#[tokio::test]
+async fn no_empty_store_begins_where_a_restore_was_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let path = snapshot(dir.path(), "s", 50);
+    run(&layout, &path).unwrap();
+    std::fs::rename(layout.store(), layout.new_store()).unwrap();
+    let file = std::fs::read_dir(layout.new_store()).unwrap().map(|e| e.unwrap().path());
+    let checkpoint = file.into_iter().find(|path| path.extension().is_some_and(|e| e == "ckpt")).unwrap();
+    let mut bytes = std::fs::read(&checkpoint).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&checkpoint, bytes).unwrap();
+    let refused = start(&layout).await.err().unwrap();
+    assert!(matches!(refused, Error::HalfRestored { .. }), "{refused}");
+    // The way out that the message names.
+    run(&layout, &path).unwrap();
+    start(&layout).await.unwrap();
+}
+
 #[tokio::test]
 async fn a_restore_that_a_server_refuses_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();

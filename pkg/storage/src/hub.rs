@@ -42,11 +42,17 @@ struct Keys {
 #[derive(Default)]
 struct Held {
     events: Vec<Event>,
+    bytes: usize,
     progress: u64,
+}
+
+fn size(event: &Event) -> usize {
+    event.key.len() + event.current.as_ref().map_or(0, |kv| kv.value.len())
 }
 
 /// More events do not wait for a key: what cannot be read is told so then.
 const HELD: usize = 10_000;
+const HELD_BYTES: usize = 32 << 20;
 
 impl Hub {
     pub(crate) fn new(caches: BTreeMap<Box<str>, Arc<Cache>>, codec: Codec, clock: SharedClock) -> Self {
@@ -68,10 +74,29 @@ impl Hub {
     /// Takes in what was held back, also what still cannot be read.
     pub(crate) fn release(&self) {
         let mut keys = self.keys.lock();
-        if let Some(Held { events, progress }) = keys.held.take() {
+        if let Some(Held { events, progress, .. }) = keys.held.take() {
             self.take_in(&events);
             self.advance(progress);
         }
+    }
+
+    /// Takes in what was held back up to the first value that no key opens yet.
+    pub(crate) fn release_readable(&self) {
+        let mut keys = self.keys.lock();
+        let Some(mut held) = keys.held.take() else { return };
+        let Some(first) = held.events.iter().position(|event| self.lacks_key(event)) else {
+            self.take_in(&held.events);
+            self.advance(held.progress);
+            return;
+        };
+        // Those of one revision are not parted.
+        let revision = held.events[first].revision;
+        let begin = held.events.partition_point(|event| event.revision < revision);
+        let readable: Vec<Event> = held.events.drain(..begin).collect();
+        held.bytes -= readable.iter().map(size).sum::<usize>();
+        self.take_in(&readable);
+        keys.held = Some(held);
+        self.key_missing.notify_one();
     }
 
     /// Waits until the encryption is that which another server has made of it. False when that takes too long.
@@ -184,8 +209,9 @@ impl Observer for Hub {
         }
         let Some(held) = &mut keys.held else { return self.take_in(events) };
         held.events.extend_from_slice(events);
-        if held.events.len() > HELD
-            && let Some(Held { events, progress }) = keys.held.take()
+        held.bytes += events.iter().map(size).sum::<usize>();
+        if (held.events.len() > HELD || held.bytes > HELD_BYTES)
+            && let Some(Held { events, progress, .. }) = keys.held.take()
         {
             self.take_in(&events);
             self.advance(progress);
@@ -225,7 +251,7 @@ impl Starting {
     pub(crate) fn begin(&self, snapshot: &Snapshot) {
         let mut early = self.early.lock();
         // Without it, a newer state has come meanwhile, which must not be replaced by this one.
-        if let Some(Held { events, progress }) = early.take() {
+        if let Some(Held { events, progress, .. }) = early.take() {
             self.hub.fill(snapshot);
             self.hub.committed(&events);
             self.hub.progress(progress);

@@ -79,7 +79,7 @@ impl Storage {
     /// it covers is only written while that is what the encryption is made of; see [`Source`].
     pub fn set_encryption(&self, encryption: Arc<Encryption>, source: Option<Source>) {
         self.hub.codec.replace(encryption, source);
-        self.hub.release();
+        self.hub.release_readable();
     }
 
     /// Says that keys may come from elsewhere: from now on a value that no key opens is not one that cannot be read, but one

@@ -114,8 +114,10 @@ impl Session {
             Some(RequestUnion::CreateRequest(create)) => self.create(create).await,
             Some(RequestUnion::CancelRequest(cancel)) => self.cancel(cancel.watch_id).await,
             Some(RequestUnion::ProgressRequest(_)) => {
+                // Read first: what happens during the delivery may not have been delivered.
+                let newest = self.api.hub.newest();
                 self.deliver().await?;
-                let header = self.api.header_at(self.api.hub.newest());
+                let header = self.api.header_at(newest);
                 self.send(pb::WatchResponse { header, watch_id: NO_WATCH, ..Default::default() }).await
             }
             None => Ok(()),
@@ -260,9 +262,10 @@ impl Session {
     }
 
     async fn tell_progress(&mut self) -> Result<(), Over> {
+        let newest = self.api.hub.newest();
         self.deliver().await?;
         let ids: Vec<i64> = self.watches.iter().filter(|(_, watch)| watch.progress).map(|(id, _)| *id).collect();
-        let header = self.api.header_at(self.api.hub.newest());
+        let header = self.api.header_at(newest);
         for watch_id in ids {
             self.send(pb::WatchResponse { header, watch_id, ..Default::default() }).await?;
         }

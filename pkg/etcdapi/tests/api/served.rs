@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -33,7 +34,7 @@ pub fn with_tools(test: impl Future<Output = ()>) {
 }
 
 /// A snapshot of known bytes.
-pub struct Fixed;
+pub struct Fixed(Arc<AtomicBool>);
 
 pub fn snapshot_bytes() -> Vec<u8> {
     (0..3 * 512_u32).map(|i| (i % 251) as u8).collect()
@@ -45,7 +46,12 @@ impl Snapshots for Fixed {
         let bytes = snapshot_bytes();
         let size = bytes.len() as u64;
         let chunks: Vec<_> = bytes.chunks(500).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
-        Ok(SnapshotStream { size, chunks: futures::stream::iter(chunks).boxed() })
+        let chunks = futures::stream::iter(chunks);
+        let endless = self.0.load(Ordering::SeqCst);
+        Ok(SnapshotStream {
+            size,
+            chunks: if endless { chunks.chain(futures::stream::pending()).boxed() } else { chunks.boxed() },
+        })
     }
 
     fn sizes(&self) -> (u64, u64) {
@@ -58,6 +64,8 @@ pub struct Served {
     pub kv: Arc<Embedded>,
     pub endpoint: String,
     pub tasks: TaskGroup,
+    /// Whether snapshots never end.
+    pub endless: Arc<AtomicBool>,
 }
 
 impl Served {
@@ -74,9 +82,13 @@ impl Served {
         let tasks = TaskGroup::new("test", Shutdown::new());
         let kv = Arc::new(Embedded::memory(system_clock()).unwrap());
         let urls = vec![endpoint.clone()];
-        let api = Api::new(kv.clone(), Arc::new(Fixed), urls, system_clock(), tasks.shutdown().clone()).await.unwrap();
+        let endless = Arc::new(AtomicBool::new(false));
+        let api =
+            Api::new(kv.clone(), Arc::new(Fixed(endless.clone())), urls, system_clock(), tasks.shutdown().clone())
+                .await
+                .unwrap();
         tasks.spawn("serve", serve(api, listen, tasks.clone()));
-        Self { dir, kv, endpoint, tasks }
+        Self { dir, kv, endpoint, tasks, endless }
     }
 
     /// Ends the server: all its tasks, also those of open streams.

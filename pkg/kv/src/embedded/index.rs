@@ -287,7 +287,7 @@ impl Index {
     pub(super) fn events(&self, keys: &KeyRange, from: u64, limit: usize) -> Result<(Vec<Event>, u64), Error> {
         // What was replaced at the oldest readable revision is not known any more.
         if from <= self.compacted {
-            return Err(Error::Compacted { requested: from, compacted: self.compacted });
+            return Err(Error::Compacted { requested: from, compacted: self.compacted + 1 });
         }
         let begin = self.history.partition_point(|past| past.revision < from);
         let mut events: Vec<Event> = Vec::new();

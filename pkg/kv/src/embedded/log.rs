@@ -128,22 +128,28 @@ impl Log {
                 segment.allocated = allocated;
                 Ok(())
             }
-            Err(err) if is_full(&err) => Err(Error::NoSpace(format!(
-                "the file system of {} is full: writes are refused until there is space again",
-                self.dir.display()
-            ))),
+            Err(err) if is_full(&err) => Err(self.full()),
             Err(err) => Err(Error::io("cannot extend", &segment.path, err)),
         }
     }
 
-    /// Completes a frame and hands it to the operating system, after those that were held back.
+    /// Completes a frame and hands it to the operating system, after those that were held back. [`Error::NoSpace`] when
+    /// there is no room for them after all: then nothing has happened.
     pub(super) fn append(&mut self, frame: &mut BytesMut) -> Result<(), Error> {
+        let before = (self.segment.chain, self.segment.len, self.uncovered, self.doubtful);
         self.complete(frame);
-        if self.held.is_empty() {
-            return self.write(frame);
+        let held = self.held.len();
+        let appended = if held == 0 {
+            self.write(frame)
+        } else {
+            self.held.extend_from_slice(frame);
+            self.hand_over()
+        };
+        if let Err(Error::NoSpace(_)) = appended {
+            self.held.truncate(held);
+            (self.segment.chain, self.segment.len, self.uncovered, self.doubtful) = before;
         }
-        self.held.extend_from_slice(frame);
-        self.hand_over()
+        appended
     }
 
     /// Completes a frame and keeps it until something else is written.
@@ -163,8 +169,12 @@ impl Log {
         if std::mem::take(&mut self.doubtful) {
             let mut knowing = BytesMut::new();
             format::begin_frame(&mut knowing);
-            self.append(&mut knowing)?;
-            self.segment.sync()?;
+            match self.append(&mut knowing) {
+                Ok(()) => self.segment.sync()?,
+                // All is durable all the same; the next frame will know it.
+                Err(Error::NoSpace(_)) => self.doubtful = true,
+                Err(err) => return Err(err),
+            }
         }
         Ok(())
     }
@@ -181,17 +191,34 @@ impl Log {
     }
 
     fn hand_over(&mut self) -> Result<(), Error> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
         let held = std::mem::take(&mut self.held);
-        if held.is_empty() { Ok(()) } else { self.write(&held) }
+        self.write(&held).inspect_err(|_| self.held = held)
     }
 
-    /// Writes what ends where the segment does.
+    /// Writes what ends where the segment does. When there is no room, what was written of it is taken back.
     fn write(&mut self, frames: &[u8]) -> Result<(), Error> {
         let segment = &mut self.segment;
         let start = segment.len - frames.len() as u64;
-        segment.file.write_at(start, frames).map_err(|e| Error::io("cannot append to", &segment.path, e))?;
-        self.written += frames.len() as u64;
-        Ok(())
+        match segment.file.write_at(start, frames) {
+            Ok(()) => {
+                self.written += frames.len() as u64;
+                Ok(())
+            }
+            Err(err) if is_full(&err) => {
+                segment.file.set_len(start).map_err(|e| Error::io("cannot cut", &segment.path, e))?;
+                segment.allocated = start;
+                Err(self.full())
+            }
+            Err(err) => Err(Error::io("cannot append to", &segment.path, err)),
+        }
+    }
+
+    fn full(&self) -> Error {
+        let dir = self.dir.display();
+        Error::NoSpace(format!("the file system of {dir} is full: writes are refused until there is space again"))
     }
 
     /// Whether the segment is full.
@@ -199,7 +226,8 @@ impl Log {
         self.segment.len >= self.segment_limit
     }
 
-    /// Makes the segment durable and starts a new one after `revision`.
+    /// Makes the segment durable and starts a new one after `revision`. [`Error::NoSpace`] when there is no room for that:
+    /// then it is gone on with.
     pub(super) fn rotate(&mut self, revision: u64) -> Result<(), Error> {
         self.hand_over()?;
         let segment = &mut self.segment;
@@ -208,11 +236,24 @@ impl Log {
             segment.allocated = segment.len;
         }
         segment.sync()?;
-        // What follows knows where this segment ends.
-        self.doubtful = false;
         let (kind, number, chain) = (FileKind::Segment, segment.number + 1, segment.chain);
         let header = Header { kind, number, revision, identity: self.identity, chain };
-        let next = Segment::create(&*self.files, &self.dir, &header)?;
+        let next = match Segment::create(&*self.files, &self.dir, &header) {
+            Err(Error::Io { source, .. }) if is_full(&source) => {
+                // Nothing may be left of it: it would not fit what this one is gone on with.
+                let path = self.dir.join(kind.name(number));
+                match self.files.remove(&path) {
+                    Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                        return Err(Error::io("cannot remove", &path, err));
+                    }
+                    _ => self.files.sync_dir(&self.dir).map_err(|e| Error::io("cannot sync", &self.dir, e))?,
+                }
+                return Err(self.full());
+            }
+            other => other?,
+        };
+        // What follows knows where this segment ends.
+        self.doubtful = false;
         std::mem::replace(&mut self.segment, next).continued()
     }
 

@@ -130,6 +130,9 @@ impl Embedded {
         if ceiling > index.revision() {
             info!(revision = ceiling, "the store was not closed in order: revisions go on where they may have been");
             index.advance(ceiling);
+            // Who was shown one of them must not go on as if nothing had been lost.
+            index.compact(ceiling);
+            while index.forget_some() {}
         }
         Self::start(options, Some(log), index, leases, ceiling)
     }

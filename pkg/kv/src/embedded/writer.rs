@@ -190,7 +190,8 @@ impl Writer {
             let space = self.guard.space();
             match self.upkeep.checkpoint_when_due(log, space, self.ceiling) {
                 Ok(true) => self.sync_due = None,
-                Ok(false) => {}
+                // A segment may be longer than it is meant to be.
+                Ok(false) | Err(Error::NoSpace(_)) => {}
                 Err(err) => self.fail(&err),
             }
         }
@@ -202,19 +203,16 @@ impl Writer {
         if records.is_empty() {
             return Ok(());
         }
-        match log.make_room(self.frame.len()) {
-            Err(full @ Error::NoSpace(_)) => {
-                self.retry = Some(self.options.clock.monotonic() + RETRY);
-                return Err(full);
-            }
-            other => other,
-        }
-        .and_then(|()| match durability {
+        let appended = log.make_room(self.frame.len()).and_then(|()| match durability {
             Durability::Deferred => log.hold(&mut self.frame),
-            Durability::Relaxed => log.append(&mut self.frame),
-            Durability::Synced => log.append(&mut self.frame).and_then(|()| log.sync()),
-        })
-        .inspect_err(|err| self.fail(err))?;
+            Durability::Relaxed | Durability::Synced => log.append(&mut self.frame),
+        });
+        if let Err(full @ Error::NoSpace(_)) = appended {
+            self.retry = Some(self.options.clock.monotonic() + RETRY);
+            return Err(full);
+        }
+        let synced = appended.and_then(|()| if durability == Durability::Synced { log.sync() } else { Ok(()) });
+        synced.inspect_err(|err| self.fail(err))?;
         if durability == Durability::Synced {
             self.sync_due = None;
             let ceilings = records
@@ -250,8 +248,11 @@ impl Writer {
         if self.shared.failed.get().is_some() || self.sync_due.take().is_none() {
             return;
         }
-        if let Err(err) = log.sync() {
-            self.fail(&err);
+        match log.sync() {
+            Ok(()) => {}
+            // What is held back waits for space.
+            Err(Error::NoSpace(_)) => self.sync_due = Some(self.options.clock.monotonic() + RETRY),
+            Err(err) => self.fail(&err),
         }
     }
 

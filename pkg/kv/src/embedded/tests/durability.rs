@@ -13,16 +13,23 @@ struct Faulty {
     free: AtomicU64,
     syncs: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 struct FaultyFile {
     file: Box<dyn WriteFile>,
     syncs: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
+    full: Arc<AtomicBool>,
 }
 
 impl WriteFile for FaultyFile {
     fn write_at(&mut self, offset: u64, data: &[u8]) -> io::Result<()> {
+        if self.full.load(Ordering::SeqCst) {
+            // As much as there is room for.
+            self.file.write_at(offset, &data[..data.len() / 2])?;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         self.file.write_at(offset, data)
     }
     fn set_len(&mut self, len: u64) -> io::Result<()> {
@@ -39,7 +46,8 @@ impl WriteFile for FaultyFile {
 
 impl Faulty {
     fn wrap(&self, file: Box<dyn WriteFile>) -> Box<dyn WriteFile> {
-        Box::new(FaultyFile { file, syncs: self.syncs.clone(), broken: self.broken.clone() })
+        let (syncs, broken, full) = (self.syncs.clone(), self.broken.clone(), self.full.clone());
+        Box::new(FaultyFile { file, syncs, broken, full })
     }
 }
 
@@ -358,6 +366,9 @@ async fn a_deferred_write_that_the_end_of_the_process_lost_leaves_its_revision_u
     kv.close().await;
     let kv = open(killed.path()).unwrap();
     assert_eq!(value(&kv, "/a").await.unwrap(), "2");
+    // Who goes on from there is told that something is missing.
+    let told = kv.history(&KeyRange::key("/a"), shown + 1, 10);
+    assert!(matches!(told, Err(Error::Compacted { .. })), "{told:?}");
     assert!(commit(&kv, "/a", "3").await > shown);
 }
 
@@ -381,4 +392,33 @@ async fn damage_to_the_last_write_is_found_even_if_it_holds_zeroes() {
     }
     std::fs::write(&path, &sound).unwrap();
     open(killed.path()).unwrap();
+}
+
+/// What the guard over free space did not see coming is refused as well, and does not outlast the lack of space.
+#[tokio::test]
+async fn a_disk_that_is_full_for_a_while_does_no_harm() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, mut options) = faulty(dir.path(), &clock);
+    (options.segment_bytes, options.room) = (300_000, 4 << 10);
+    let kv = Embedded::open(options).unwrap();
+    let large = "x".repeat(100_000);
+    for round in 0..5 {
+        commit(&kv, "/a", &format!("{round}{large}")).await;
+        kv.txn(deferred(vec![put("/held", &round.to_string())])).await.unwrap();
+        files.full.store(true, Ordering::SeqCst);
+        for value in [&large[..], "small"] {
+            let refused = kv.txn(txn(vec![put("/refused", value)])).await;
+            assert!(matches!(refused, Err(Error::NoSpace(_))), "{refused:?}");
+        }
+        files.full.store(false, Ordering::SeqCst);
+        kv.health().await.unwrap();
+    }
+    commit(&kv, "/b", "1").await;
+    let killed = killed(dir.path());
+    kv.close().await;
+    let kv = open(killed.path()).unwrap();
+    assert!(value(&kv, "/refused").await.is_none());
+    assert_eq!(value(&kv, "/a").await.unwrap(), format!("4{large}"));
+    assert_eq!(value(&kv, "/held").await.unwrap(), "4");
+    assert_eq!(value(&kv, "/b").await.unwrap(), "1");
 }
