@@ -294,7 +294,7 @@ impl Segment {
     }
 
     fn reopen(files: &dyn Files, tail: recover::Tail) -> Result<Self, Error> {
-        let recover::Tail { path, number, len, file_len, chain, before, torn } = tail;
+        let recover::Tail { path, number, len, file_len, chain, before, torn, doubtful } = tail;
         let fail = |e| Error::io("cannot open", &path, e);
         let mut file = files.open_write(&path).map_err(fail)?;
         let mut allocated = file_len;
@@ -302,6 +302,8 @@ impl Segment {
             file.set_len(len).map_err(fail)?;
             allocated = len;
         }
+        // After a sync that failed the system may think that it has written what it has not: it is given it again.
+        file.write_at(len - doubtful.len() as u64, &doubtful).map_err(fail)?;
         file.sync().map_err(fail)?;
         Ok(Self { file, path, number, len, allocated, durable: len, chain, before })
     }

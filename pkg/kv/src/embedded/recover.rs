@@ -41,6 +41,8 @@ pub(super) struct Tail {
     pub before: u32,
     /// Whether something unfinished stands behind the end.
     pub torn: bool,
+    /// The end of it that the last frame does not know to be durable.
+    pub doubtful: Vec<u8>,
 }
 
 /// The files of a store.
@@ -159,6 +161,7 @@ impl Recovery<'_> {
         let (header, mut previous) = Header::decode(path, (FileKind::Segment, number), &data)?;
         self.header(&header, path)?;
         let mut offset = HEADER;
+        let mut durable = 0;
         let damaged = loop {
             match format::step(&data, offset, previous) {
                 Step::Whole { payload, .. } if format::is_continued(&data[payload.clone()]) => {
@@ -172,6 +175,7 @@ impl Recovery<'_> {
                 Step::Whole { payload, frame } => {
                     self.frame(path, offset, &data[payload.clone()], true)?;
                     (offset, previous) = (payload.end, frame.check);
+                    durable = frame.durable as usize;
                 }
                 Step::End => break None,
                 Step::Damaged(what) => break Some(what),
@@ -189,8 +193,9 @@ impl Recovery<'_> {
         self.chain = Some(previous);
         self.state.uncovered += offset as u64;
         let (len, file_len) = (offset as u64, data.len() as u64);
-        self.state.tail =
-            Some(Tail { path: path.to_owned(), number, len, file_len, chain: previous, before: header.chain, torn });
+        let doubtful = if last { data[durable.min(offset)..offset].to_vec() } else { Vec::new() };
+        let (path, chain, before) = (path.to_owned(), previous, header.chain);
+        self.state.tail = Some(Tail { path, number, len, file_len, chain, before, torn, doubtful });
         Ok(())
     }
 
