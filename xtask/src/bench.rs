@@ -36,6 +36,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     if node {
         tools::install_tests()?;
         whole_node(&binary)?;
+        idle_writes(&binary)?;
     } else {
         println!("not root, or --no-node: figures of a node left out");
     }
@@ -84,6 +85,19 @@ impl Server {
             .stderr(std::fs::File::create(dir.join("log"))?)
             .spawn()?;
         Ok(Self { process, dir: dir.to_owned(), kubectl })
+    }
+
+    /// A server with a node that is ready.
+    fn start_node(binary: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let start = Instant::now();
+        let mut server = Self::start(binary, dir, &["--kubelet-port", "26250"])?;
+        server.logged("API server ready")?;
+        let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
+        while server.kubectl(&["get", "nodes", "-o", ready])? != "True" {
+            ensure!(start.elapsed() < PATIENCE, "the node is not ready");
+            sleep(Duration::from_millis(5));
+        }
+        Ok(server)
     }
 
     fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
@@ -245,19 +259,10 @@ fn control_plane(binary: &Path) -> anyhow::Result<()> {
 
 fn whole_node(binary: &Path) -> anyhow::Result<()> {
     let dir = scratch("node")?;
-    // Declared first, so that it goes after the server.
-    let disk = Disk::mount(dir.join("disk.img"), &dir.join("data"))?;
     let start = Instant::now();
-    let mut server = Server::start(binary, &dir, &["--kubelet-port", "26250"])?;
-    server.logged("API server ready")?;
-    let ready = "jsonpath={.items[0].status.conditions[?(@.type==\"Ready\")].status}";
-    while server.kubectl(&["get", "nodes", "-o", ready])? != "True" {
-        ensure!(start.elapsed() < PATIENCE, "the node is not ready");
-        sleep(Duration::from_millis(5));
-    }
+    let mut server = Server::start_node(binary, &dir)?;
     row("cold start to node Ready", format!("{:.0} ms", start.elapsed().as_secs_f64() * 1000.0));
     server.idle("node")?;
-    server.idle_writes(&disk)?;
     let socket = import(&dir)?;
     let bare = runtime_alone(&socket)?;
     let pods = pods(&server)?;
@@ -271,6 +276,21 @@ fn whole_node(binary: &Path) -> anyhow::Result<()> {
         sleep(Duration::from_millis(50));
     }
     server.stop()?;
+    clean_up(binary, &dir, None)
+}
+
+/// What a node writes while nothing happens, on a disk where nobody else does.
+fn idle_writes(binary: &Path) -> anyhow::Result<()> {
+    let dir = scratch("idle")?;
+    // Declared first, so that it goes after the server.
+    let disk = Disk::mount(dir.join("disk.img"), &dir.join("data"))?;
+    let mut server = Server::start_node(binary, &dir)?;
+    server.idle_writes(&disk)?;
+    server.stop()?;
+    clean_up(binary, &dir, Some(disk))
+}
+
+fn clean_up(binary: &Path, dir: &Path, disk: Option<Disk>) -> anyhow::Result<()> {
     Command::new(binary).arg("cleanup").arg("--data-dir").arg(dir.join("data")).status()?;
     drop(disk);
     std::fs::remove_dir_all(dir)?;
