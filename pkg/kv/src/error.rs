@@ -43,7 +43,7 @@ pub enum Error {
     #[error("{action} {path}: {source}")]
     Io { action: &'static str, path: PathBuf, source: Arc<std::io::Error> },
     /// A file holds what this store did not write.
-    #[error("{path} is damaged at byte {offset}: {what}; restore a snapshot or move the file away")]
+    #[error("{path} is damaged at byte {offset}: {what}; restore a snapshot (to remove the file would not help)")]
     Corrupt { path: PathBuf, offset: u64, what: String },
     /// The files are of another format.
     #[error("{path} has format version {found}; this program reads version {supported}")]

@@ -309,15 +309,24 @@ impl SecretsEncryption {
     }
 
     async fn catch_up(&self) {
-        for attempt in 1.. {
-            let Err(err) = self.reload().await else { break };
-            warn!(error = %err, "cannot follow a change of the encryption of secrets yet");
-            if attempt == RELOADS {
+        let (mut failures, mut waiting) = (0, self.storage.waits_at());
+        while failures < RELOADS {
+            if let Err(err) = self.reload().await {
+                warn!(error = %err, "cannot follow a change of the encryption of secrets yet");
+                failures += 1;
+                self.clock.sleep(RETRY).await;
+                continue;
+            }
+            // What came while the configuration was read may need a newer one. What had come before has its key now, or
+            // none has it.
+            let before = std::mem::replace(&mut waiting, self.storage.waits_at());
+            if waiting.is_none() || waiting == before {
                 break;
             }
-            self.clock.sleep(RETRY).await;
         }
-        if let Err(err) = self.storage.go_on().await {
+        // As long as the configuration cannot be read there is no use in waiting for what else came.
+        let given_up = if failures < RELOADS { waiting.unwrap_or_default() } else { u64::MAX };
+        if let Err(err) = self.storage.go_on(given_up).await {
             warn!(error = %err, "cannot read again what could not be read before");
         }
     }

@@ -71,26 +71,22 @@ impl Hub {
         self.keys.lock().follow = true;
     }
 
-    /// Takes in what was held back, also what still cannot be read.
-    pub(crate) fn release(&self) {
-        let mut keys = self.keys.lock();
-        if let Some(Held { events, progress, .. }) = keys.held.take() {
-            self.take_in(&events);
-            self.advance(progress);
-        }
+    /// The revision of the first change that waits, for its own key or for that of one behind it.
+    pub(crate) fn waits_at(&self) -> Option<u64> {
+        Some(self.keys.lock().held.as_ref()?.events.first()?.revision)
     }
 
-    /// Takes in what was held back up to the first value that no key opens yet.
-    pub(crate) fn release_readable(&self) {
+    /// Takes in what was held back up to the first value that no key opens yet. Up to `given_up` that is not waited for.
+    pub(crate) fn release(&self, given_up: u64) {
         let mut keys = self.keys.lock();
         let Some(mut held) = keys.held.take() else { return };
-        let Some(first) = held.events.iter().position(|event| self.lacks_key(event)) else {
+        let waits = |event: &&Event| event.revision > given_up && self.lacks_key(event);
+        let Some(revision) = held.events.iter().find(waits).map(|event| event.revision) else {
             self.take_in(&held.events);
             self.advance(held.progress);
             return;
         };
         // Those of one revision are not parted.
-        let revision = held.events[first].revision;
         let begin = held.events.partition_point(|event| event.revision < revision);
         let readable: Vec<Event> = held.events.drain(..begin).collect();
         held.bytes -= readable.iter().map(size).sum::<usize>();

@@ -88,11 +88,11 @@ async fn a_value_whose_key_comes_later_is_never_missing() {
     assert!(watcher.try_next().unwrap().is_none());
     hub.key_missing.notified().await;
     // An encryption that does not have the key yet: another server was faster.
-    hub.release_readable();
+    hub.release(0);
     assert_eq!((revision_of(&hub), hub.applied()), (Some(3), 4));
     hub.key_missing.notified().await;
     hub.codec.replace(Arc::new(encryption()), None);
-    hub.release_readable();
+    hub.release(0);
     assert_eq!((revision_of(&hub), hub.applied()), (Some(8), 9));
     for revision in [7, 8] {
         let (kind, event) = watcher.try_next().unwrap().unwrap();
@@ -106,7 +106,7 @@ fn a_value_whose_key_does_not_come_cannot_be_read_and_holds_up_nothing_else() {
     hub.follow_keys();
     hub.fill(&snapshot(4, vec![stored(secret("x"), 3)]));
     hub.committed(&[event(encryption().seal("secrets", KEY, secret("y")).unwrap(), 7)]);
-    hub.release();
+    hub.release(7);
     assert_eq!(hub.applied(), 7);
     let cache = &hub.caches[PREFIX];
     assert!(matches!(cache.get("a/b"), Err(Error::Unreadable { .. })));

@@ -79,7 +79,7 @@ impl Storage {
     /// it covers is only written while that is what the encryption is made of; see [`Source`].
     pub fn set_encryption(&self, encryption: Arc<Encryption>, source: Option<Source>) {
         self.hub.codec.replace(encryption, source);
-        self.hub.release_readable();
+        self.hub.release(0);
     }
 
     /// Says that keys may come from elsewhere: from now on a value that no key opens is not one that cannot be read, but one
@@ -93,12 +93,18 @@ impl Storage {
         self.hub.key_missing.notified().await;
     }
 
-    /// Takes in what waits for a key. A cache with something that could not be read, and now can, is filled anew.
+    /// The revision of the first change that waits for a key.
+    pub fn waits_at(&self) -> Option<u64> {
+        self.hub.waits_at()
+    }
+
+    /// Gives up waiting for keys of values up to a revision. A cache with something that could not be read, and now can, is
+    /// filled anew.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub async fn go_on(&self) -> Result<(), Error> {
-        self.hub.release();
+    pub async fn go_on(&self, given_up: u64) -> Result<(), Error> {
+        self.hub.release(given_up);
         for cache in self.hub.caches.values() {
             if self.hub.has_become_readable(cache) {
                 self.refill(cache).await?;

@@ -181,10 +181,10 @@ async fn secrets_are_sealed_in_the_store_and_open_in_the_cache() {
     assert_eq!(again.readable("", &Matcher::default()).objects.len(), 1);
     // With the key it is there again, and watchers of what was there before list again.
     let mut watcher = again.watch("", Matcher::default(), again.revision()).await.unwrap();
-    storage.go_on().await.unwrap();
+    storage.go_on(0).await.unwrap();
     assert!(watcher.try_next().unwrap().is_none(), "nothing has changed, so nobody need list again");
     storage.set_encryption(Arc::new(aes(&[("k2", 2), ("k1", 1)])), None);
-    storage.go_on().await.unwrap();
+    storage.go_on(0).await.unwrap();
     assert!(again.get("a/plain").unwrap().is_some());
     assert!(matches!(watcher.try_next(), Err(Error::TooOld { .. })));
 }
