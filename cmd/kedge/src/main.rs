@@ -13,6 +13,10 @@ use kedge_agent::host;
 use kedge_cli::{Command, Kedge};
 use kedge_nft::NftCommand;
 
+/// It gives back what is not used any more; its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long threads may linger at the end.
 const LINGER: Duration = Duration::from_millis(200);
 

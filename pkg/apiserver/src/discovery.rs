@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::metrics;
 use crate::negotiate::{self, Format};
 use crate::respond;
 use crate::server::ApiServer;
@@ -31,6 +32,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     match segments.as_slice() {
         [""] => paths(),
         ["version"] => version(),
+        ["metrics"] => Ok(metrics::handle()),
         ["api"] => match aggregated(headers) {
             Some(form) => Ok(form.respond(discovery::aggregated_core())),
             None => json(discovery::api_versions(&server.advertised)),

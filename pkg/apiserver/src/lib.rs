@@ -13,6 +13,7 @@ mod discovery;
 mod health;
 mod kubelet;
 mod limits;
+mod metrics;
 mod negotiate;
 mod request_info;
 mod respond;

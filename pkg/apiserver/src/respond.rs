@@ -32,7 +32,12 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
 
 /// JSON that is already encoded.
 pub(crate) fn json_bytes(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(full(bytes));
+    json(code, full(bytes))
+}
+
+/// JSON that comes as a body.
+pub(crate) fn json(code: StatusCode, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);

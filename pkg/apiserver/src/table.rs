@@ -59,6 +59,36 @@ pub(crate) fn partial_metadata(object: &Value) -> Value {
     })
 }
 
+/// What makes rows of objects of one resource.
+pub(crate) struct Rows {
+    printer: &'static printers::Printer,
+    options: Options,
+    now: jiff::Timestamp,
+}
+
+impl Rows {
+    pub(crate) fn new(resource: &ResourceInfo, options: Options, now: jiff::Timestamp) -> Self {
+        Self { printer: printers::printer(resource.group, resource.plural), options, now }
+    }
+
+    /// The definitions of the columns.
+    pub(crate) fn columns(&self) -> Vec<Value> {
+        let column = |c: &printers::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
+        self.printer.columns.iter().map(column).collect()
+    }
+
+    /// One object.
+    pub(crate) fn row(&self, object: &Value) -> Value {
+        let mut row = json!({ "cells": self.printer.row(object, self.now) });
+        match self.options {
+            Options::None => {}
+            Options::Metadata => row["object"] = partial_metadata(object),
+            Options::Object => row["object"] = object.clone(),
+        }
+        row
+    }
+}
+
 /// Objects as a table.
 pub(crate) fn render(
     resource: &ResourceInfo,
@@ -67,22 +97,12 @@ pub(crate) fn render(
     options: Options,
     now: jiff::Timestamp,
 ) -> Value {
-    let printer = printers::printer(resource.group, resource.plural);
-    let column = |c: &printers::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
-    let row = |object: &Value| {
-        let mut row = json!({ "cells": printer.row(object, now) });
-        match options {
-            Options::None => {}
-            Options::Metadata => row["object"] = partial_metadata(object),
-            Options::Object => row["object"] = object.clone(),
-        }
-        row
-    };
+    let rows = Rows::new(resource, options, now);
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",
         "metadata": meta,
-        "columnDefinitions": printer.columns.iter().map(column).collect::<Vec<_>>(),
-        "rows": objects.iter().map(row).collect::<Vec<_>>(),
+        "columnDefinitions": rows.columns(),
+        "rows": objects.iter().map(|object| rows.row(object)).collect::<Vec<_>>(),
     })
 }

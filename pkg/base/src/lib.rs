@@ -7,8 +7,10 @@
 
 mod backoff;
 mod clock;
+pub mod process;
 pub mod random;
 mod shutdown;
+pub mod sizes;
 mod tasks;
 pub mod time;
 

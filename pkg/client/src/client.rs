@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use kedge_base::BoxFuture;
 use kedge_meta::{Resource, Status};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -141,11 +141,7 @@ impl Client {
         params: &ListParams,
     ) -> Result<List<T>, Error> {
         let limit = params.limit.to_string();
-        let mut query = params.query();
-        if params.limit > 0 {
-            query.push(("limit", &limit));
-        }
-        let uri = with_query(path(r, namespace, "", ""), &query);
+        let uri = with_query(path(r, namespace, "", ""), &params.query_with(&limit));
         let raw: RawList<T> = decode(self.call(Method::GET, &uri, "", Bytes::new()).await?)?;
         Ok(List {
             resource_version: raw.metadata.resource_version,
@@ -248,7 +244,8 @@ impl Client {
         Ok(())
     }
 
-    /// Deletes all objects that match.
+    /// Deletes one page of the objects that match, or all of them without a limit. Returns where the next page begins, which is
+    /// empty after the last one.
     ///
     /// # Errors
     /// As [`Client::get`].
@@ -258,10 +255,11 @@ impl Client {
         namespace: &str,
         params: &ListParams,
         options: &DeleteOptions,
-    ) -> Result<(), Error> {
-        let uri = with_query(path(r, namespace, "", ""), &params.query());
-        self.call(Method::DELETE, &uri, JSON, encode(options)?).await?;
-        Ok(())
+    ) -> Result<String, Error> {
+        let limit = params.limit.to_string();
+        let uri = with_query(path(r, namespace, "", ""), &params.query_with(&limit));
+        let raw: RawList<IgnoredAny> = decode(self.call(Method::DELETE, &uri, JSON, encode(options)?).await?)?;
+        Ok(raw.metadata.continue_)
     }
 
     /// Watches from `resource_version` on.
@@ -392,6 +390,15 @@ impl ListParams {
     /// Only objects with these fields.
     pub fn fields(selector: impl Into<String>) -> Self {
         Self { field_selector: selector.into(), ..Self::default() }
+    }
+
+    /// As [`ListParams::query`], with the limit, which comes as text.
+    fn query_with<'a>(&'a self, limit: &'a str) -> Vec<(&'static str, &'a str)> {
+        let mut query = self.query();
+        if self.limit > 0 {
+            query.push(("limit", limit));
+        }
+        query
     }
 
     fn query(&self) -> Vec<(&'static str, &str)> {

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_base::sizes::{self, Measured, Size};
 use kedge_base::{Backoff, Shutdown, TaskGroup, system_clock};
 use kedge_meta::{ObjectKey, ObjectMeta, Resource};
 use parking_lot::{Mutex, RwLock};
@@ -94,6 +95,7 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
             handlers: Mutex::default(),
             synced: watch::Sender::new(false),
         });
+        sizes::list(format!("informer of {}", resource.group_resource()), &inner);
         let run = follow(client.clone(), inner.clone(), namespace.to_owned(), params, tasks.shutdown().clone());
         tasks.spawn_until_shutdown("informer", run);
         Self { inner }
@@ -156,6 +158,12 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
             handler(&Change { old: None, new: Some(object) });
         }
         handlers.push(Box::new(handler));
+    }
+}
+
+impl<T: Send + Sync> Measured for Inner<T> {
+    fn sizes(&self) -> Vec<(&'static str, Size)> {
+        vec![("objects", Size::entries(self.objects.read().len()))]
     }
 }
 

@@ -159,6 +159,8 @@ impl Server {
 
     /// Compares now and then what is kept beside the store with the store.
     fn watch_the_store(&self, storage: &Arc<Storage>, registry: &Arc<Registry>, clock: &SharedClock) {
+        let tended = storage.clone();
+        self.tasks.spawn_until_shutdown("watch cache", async move { tended.tend().await });
         let (storage, registry, timer) = (storage.clone(), registry.clone(), clock.clone());
         self.tasks.spawn_until_shutdown("store check", async move {
             loop {

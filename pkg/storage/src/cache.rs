@@ -1,34 +1,23 @@
-//! The watch cache of one resource: current objects, and a ring of recent events.
+//! The watch cache of one resource: current objects, and the recent events.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kedge_base::sizes::{Measured, Size};
 use kedge_meta::{fields, labels};
 use parking_lot::RwLock;
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::error::Error;
 use crate::object::Object;
+use crate::recent::{Budget, Ring};
 use crate::store::ResourceConfig;
 use crate::watch::WatchEvent;
 
-/// Events that a ring holds at most, and the bytes that they may keep.
-const RING_EVENTS: usize = 4_096;
-const RING_BYTES: usize = 16 << 20;
-
 /// An object and its key below the resource's prefix.
 pub type Keyed = (Arc<str>, Arc<Object>);
-
-/// Labels and selectable fields of an object.
-#[derive(Debug, Default)]
-pub struct Attributes {
-    pub labels: BTreeMap<String, String>,
-    pub fields: BTreeMap<&'static str, String>,
-}
 
 /// Which objects a list or watch is about.
 #[derive(Debug, Clone, Default)]
@@ -96,12 +85,9 @@ pub(crate) struct State {
     pub(crate) unreadable: BTreeMap<Arc<str>, Unreadable>,
     /// Keys by the value of the indexed field.
     index: HashMap<String, BTreeSet<Arc<str>>>,
-    pub(crate) ring: VecDeque<Arc<WatchEvent>>,
-    /// The number of the first event in the ring; events are numbered from 0.
-    pub(crate) first: u64,
-    ring_bytes: usize,
-    /// Events at or before this revision are not in the ring.
-    pub(crate) oldest: u64,
+    pub(crate) ring: Ring,
+    /// Bytes of keys and objects.
+    bytes: usize,
     /// The newest revision that this resource has an event of.
     pub(crate) newest: u64,
     /// The revision of the state that the cache was last filled with.
@@ -120,18 +106,17 @@ pub(crate) struct Cache {
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
+    budget: Arc<Budget>,
 }
 
 impl Cache {
-    pub(crate) fn new(prefix: &str, config: &ResourceConfig) -> Self {
+    pub(crate) fn new(prefix: &str, config: &ResourceConfig, budget: Arc<Budget>) -> Self {
         let state = State {
             objects: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             index: HashMap::new(),
-            ring: VecDeque::new(),
-            first: 0,
-            ring_bytes: 0,
-            oldest: 0,
+            ring: Ring::default(),
+            bytes: 0,
             newest: 0,
             filled: 0,
         };
@@ -142,6 +127,7 @@ impl Cache {
             indexed: config.indexed,
             state: RwLock::new(state),
             next: watch::Sender::new(0),
+            budget,
         }
     }
 
@@ -173,19 +159,15 @@ impl Cache {
         }
         state.objects = contents.objects.into_iter().collect();
         state.unreadable = contents.unreadable.into_iter().collect();
-        // The number that no event will have tells watchers at the old end that they missed something.
-        let first_time = state.newest == 0;
-        state.first += state.ring.len() as u64 + u64::from(!first_time);
-        state.ring.clear();
-        state.ring_bytes = 0;
-        state.oldest = revision;
+        state.bytes = state.objects.iter().map(|(key, object)| held(key, object)).sum();
+        self.budget.give_back(state.ring.restart(revision, state.newest == 0));
         state.newest = revision;
         state.filled = revision;
-        self.next.send_replace(state.first);
+        self.next.send_replace(state.ring.first);
     }
 
     /// Takes in a committed change. Watchers of what can no longer be read are told that it cannot, never that it is gone.
-    pub(crate) fn apply(&self, key: Arc<str>, content: Content, revision: u64) {
+    pub(crate) fn apply(self: &Arc<Self>, key: Arc<str>, content: Content, revision: u64) {
         let mut state = self.state.write();
         // The cache was filled with a state that has this change already.
         if revision <= state.filled {
@@ -193,6 +175,7 @@ impl Cache {
         }
         let readable = state.objects.remove(&key);
         if let Some(readable) = &readable {
+            state.bytes -= held(&key, readable);
             self.unindex(&mut state, &key, readable);
         }
         let previous = readable.or_else(|| state.unreadable.remove(&key).and_then(|unreadable| unreadable.last));
@@ -203,6 +186,7 @@ impl Cache {
         };
         if let Some(object) = &object {
             self.index(&mut state, &key, object);
+            state.bytes += held(&key, object);
             state.objects.insert(key.clone(), object.clone());
         }
         let what = unreadable.as_ref().map(|unreadable| unreadable.what.clone());
@@ -210,32 +194,30 @@ impl Cache {
             state.unreadable.insert(key.clone(), Unreadable { last: previous.clone(), ..unreadable });
         }
         if object.is_some() || previous.is_some() || what.is_some() {
-            state.push(WatchEvent::new(key, object, previous, what, revision));
-            self.announce(state.first + state.ring.len() as u64);
+            state.newest = revision;
+            let size = state.ring.push(WatchEvent::new(key, object, previous, what, revision));
+            self.next.send_replace(state.ring.next());
+            drop(state);
+            self.budget.count(self, size);
         }
     }
 
     fn index(&self, state: &mut State, key: &Arc<str>, object: &Object) {
         if let Some(field) = self.indexed {
-            let value = object.attributes(self.selectable).fields.get(field).cloned().unwrap_or_default();
+            let value = object.attributes(self.selectable).field(field, self.selectable).to_owned();
             state.index.entry(value).or_default().insert(key.clone());
         }
     }
 
     fn unindex(&self, state: &mut State, key: &Arc<str>, object: &Object) {
-        let Some(value) = self.indexed.and_then(|field| object.attributes(self.selectable).fields.get(field)) else {
-            return;
-        };
+        let Some(field) = self.indexed else { return };
+        let value = object.attributes(self.selectable).field(field, self.selectable);
         if let Some(keys) = state.index.get_mut(value) {
             keys.remove(key);
             if keys.is_empty() {
                 state.index.remove(value);
             }
         }
-    }
-
-    fn announce(&self, next: u64) {
-        self.next.send_replace(next);
     }
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
@@ -310,11 +292,24 @@ impl Cache {
     /// The number of the first event after `revision`.
     pub(crate) fn position_after(&self, revision: u64) -> Result<u64, Error> {
         let state = self.state.read();
-        if revision < state.oldest {
-            return Err(Error::TooOld { requested: revision, oldest: state.oldest });
+        if revision < state.ring.oldest {
+            return Err(Error::TooOld { requested: revision, oldest: state.ring.oldest });
         }
-        let behind = state.ring.partition_point(|event| event.revision <= revision);
-        Ok(state.first + behind as u64)
+        let behind = state.ring.events.partition_point(|event| event.revision <= revision);
+        Ok(state.ring.first + behind as u64)
+    }
+}
+
+/// What an entry takes: its bytes, the structures around them, and its place in the map.
+fn held(key: &str, object: &Object) -> usize {
+    const AROUND: usize = 200;
+    AROUND + key.len() + object.stored().len()
+}
+
+impl Measured for Cache {
+    fn sizes(&self) -> Vec<(&'static str, Size)> {
+        let state = self.state.read();
+        vec![("objects", Size::new(state.objects.len(), state.bytes)), ("events", state.ring.size())]
     }
 }
 
@@ -332,30 +327,6 @@ impl State {
         let keys = self.index.get(value).into_iter().flat_map(move |keys| keys.range::<str, _>(from));
         keys.take_while(move |key| key.starts_with(&scope)).filter_map(|key| self.objects.get_key_value(key))
     }
-
-    fn push(&mut self, event: WatchEvent) {
-        self.newest = event.revision;
-        self.ring_bytes += event.size();
-        self.ring.push_back(Arc::new(event));
-        while self.ring.len() > RING_EVENTS || (self.ring_bytes > RING_BYTES && self.ring.len() > 1) {
-            if let Some(gone) = self.ring.pop_front() {
-                self.first += 1;
-                self.ring_bytes -= gone.size();
-                self.oldest = gone.revision;
-            }
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Labelled {
-    metadata: LabelledMeta,
-}
-
-#[derive(Deserialize)]
-struct LabelledMeta {
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
 }
 
 impl Matcher {
@@ -377,28 +348,7 @@ impl Matcher {
             return true;
         }
         let attributes = object.attributes(selectable);
-        let field = |name: &str| attributes.fields.get(name).cloned().unwrap_or_default();
-        self.labels.matches(&attributes.labels) && self.fields.matches(field)
-    }
-}
-
-/// Works out labels and fields.
-pub(crate) fn attributes(object: &Object, selectable: &'static [&'static str]) -> Attributes {
-    let Ok(value) = serde_json::from_slice::<Value>(object.stored()) else { return Attributes::default() };
-    let labels = serde_json::from_slice::<Labelled>(object.stored()).map(|l| l.metadata.labels).unwrap_or_default();
-    let fields = selectable.iter().map(|path| (*path, text_at(&value, path))).collect();
-    Attributes { labels, fields }
-}
-
-fn text_at(value: &Value, path: &str) -> String {
-    let found = path.split('.').try_fold(value, |value, name| value.get(name));
-    match found {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Bool(b)) => b.to_string(),
-        Some(Value::Number(n)) => n.to_string(),
-        // Absent booleans and counts are selected by their zero value.
-        _ if matches!(path, "spec.unschedulable" | "spec.hostNetwork") => "false".into(),
-        _ if matches!(path, "status.replicas" | "status.successful") => "0".into(),
-        _ => String::new(),
+        let field = |name: &str| attributes.field(name, selectable).to_owned();
+        self.labels.matches_with(|key| attributes.label(key)) && self.fields.matches(field)
     }
 }

@@ -8,9 +8,10 @@
 //!   reading it, a list that covers it and writing over it fail. A stock server fails likewise, and for all of the resource
 //!   at that, since its cache cannot be filled; here only what covers the value does. To leave it out of lists would be
 //!   worse: who lists takes what is missing for gone, and kills the pod or gives out the address again.
-//! - Every resource has one bounded ring of events. Watchers read it at their own pace; one that falls behind the ring is
+//! - Every resource has one ring of recent events, and all of them one budget of bytes. Watchers read it at their own pace; one that falls behind the ring is
 //!   told so and must list again. There are no queues a watcher.
 
+mod attributes;
 mod cache;
 mod check;
 mod codec;
@@ -18,11 +19,12 @@ pub mod encryption;
 mod error;
 mod hub;
 mod object;
+mod recent;
 mod store;
 mod watch;
 mod write;
 
-pub use cache::{Attributes, Keyed, Listing, Matcher};
+pub use cache::{Keyed, Listing, Matcher};
 pub use check::Difference;
 pub use codec::Source;
 pub use encryption::Encryption;

@@ -6,14 +6,22 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::cache::Attributes;
+use crate::attributes::Attributes;
 use crate::error::Error;
 
 const METADATA: &[u8] = b"\"metadata\":{";
 /// What comes before the values of the first two fields, and before the first field of the metadata.
 const HEAD: [&[u8]; 3] = [br#"{"apiVersion":""#, br#"","kind":""#, br#"","metadata":{"#];
+
+#[derive(Deserialize)]
+struct MetadataOnly<'a> {
+    #[serde(borrow)]
+    metadata: &'a RawValue,
+}
 
 /// A stored object at a revision.
 #[derive(Debug)]
@@ -72,12 +80,13 @@ impl Object {
         }
         write_fields(&mut out, object, |name| !matches!(name, "apiVersion" | "kind" | "metadata"))?;
         out.push(b'}');
-        Ok(out.into())
+        // It is kept as long as the object lives: room that was taken ahead for it would be, too.
+        Ok(out.into_boxed_slice().into())
     }
 
     /// Labels and the fields that its kind can be selected by.
     pub(crate) fn attributes(&self, selectable: &'static [&'static str]) -> &Attributes {
-        self.attributes.get_or_init(|| Box::new(crate::cache::attributes(self, selectable)))
+        self.attributes.get_or_init(|| Box::new(Attributes::of(&self.bytes, selectable)))
     }
 
     /// The JSON, without its `resourceVersion`.
@@ -103,6 +112,26 @@ impl Object {
         out.push(b'{');
         out.extend_from_slice(METADATA);
         self.write_version(&self.bytes[self.version_at..], out);
+    }
+
+    /// Appends the metadata alone, with its `resourceVersion`.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] when the store holds broken JSON.
+    pub fn write_metadata(&self, out: &mut Vec<u8>) -> Result<(), Error> {
+        let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON".into() };
+        let whole: MetadataOnly<'_> = serde_json::from_slice(&self.bytes).map_err(unreadable)?;
+        out.push(b'{');
+        // What is before its first field is the brace.
+        self.write_version(&whole.metadata.get().as_bytes()[1..], out);
+        Ok(())
+    }
+
+    /// Bytes that [`Object::write_item`] appends.
+    pub fn item_len(&self) -> usize {
+        let digits = self.revision.checked_ilog10().unwrap_or_default() as usize + 1;
+        let version = b"\"resourceVersion\":\"\",".len() + digits;
+        1 + METADATA.len() + version + self.bytes.len() - self.version_at
     }
 
     fn write_version(&self, tail: &[u8], out: &mut Vec<u8>) {
@@ -178,6 +207,9 @@ mod tests {
         assert_eq!(read, object.to_value().unwrap());
         assert_eq!(read["metadata"]["resourceVersion"], "42");
         assert_eq!(read["data"], value["data"]);
+        let mut metadata = Vec::new();
+        object.write_metadata(&mut metadata).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&metadata).unwrap(), read["metadata"]);
     }
 
     #[test]
@@ -187,6 +219,7 @@ mod tests {
         let object = Object::from_stored("/k", Object::encode(&value).unwrap(), 42).unwrap();
         let mut item = Vec::new();
         object.write_item(&mut item);
+        assert_eq!(item.len(), object.item_len());
         let mut wanted = object.to_value().unwrap();
         wanted.as_object_mut().unwrap().retain(|name, _| !matches!(name.as_str(), "apiVersion" | "kind"));
         assert_eq!(serde_json::from_slice::<Value>(&item).unwrap(), wanted);

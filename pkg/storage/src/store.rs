@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_base::SharedClock;
+use kedge_base::{SharedClock, sizes};
 use kedge_kv::{KeyRange, KeyValue, Kv, Range};
 
 use crate::cache::{Cache, Listing, Matcher};
@@ -12,6 +12,7 @@ use crate::encryption::Encryption;
 use crate::error::Error;
 use crate::hub::Hub;
 use crate::object::Object;
+use crate::recent::Budget;
 use crate::watch::{EventKind, Watcher, frame};
 use crate::write::Leases;
 
@@ -36,6 +37,7 @@ pub struct Storage {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) hub: Arc<Hub>,
     leases: Arc<Leases>,
+    budget: Arc<Budget>,
 }
 
 impl Storage {
@@ -49,9 +51,12 @@ impl Storage {
         encryption: Arc<Encryption>,
         clock: SharedClock,
     ) -> Result<Self, Error> {
+        let budget = Arc::new(Budget::new(clock.clone()));
         let make = |config: &ResourceConfig| {
             let prefix = format!("{ROOT}{}/", config.prefix);
-            (prefix.clone().into_boxed_str(), Arc::new(Cache::new(&prefix, config)))
+            let cache = Arc::new(Cache::new(&prefix, config, budget.clone()));
+            sizes::list(format!("watch cache of {}", config.resource), &cache);
+            (prefix.into_boxed_str(), cache)
         };
         let caches = resources.iter().map(make).collect();
         let hub = Arc::new(Hub::new(caches, Codec::new(encryption), clock.clone()));
@@ -59,7 +64,7 @@ impl Storage {
         let snapshot = kv.observe(ROOT.as_bytes(), starting.clone()).await?;
         starting.begin(&snapshot);
         let leases = Arc::new(Leases::new(kv.clone(), clock));
-        Ok(Self { kv, hub, leases })
+        Ok(Self { kv, hub, leases, budget })
     }
 
     /// The store of one of the resources that were opened.
@@ -73,6 +78,11 @@ impl Storage {
     pub(crate) fn named(&self, resource: &str) -> Option<ResourceStore> {
         let cache = self.hub.caches.values().find(|cache| *cache.resource == *resource)?;
         self.resource(cache.prefix.strip_prefix(ROOT)?.strip_suffix('/')?)
+    }
+
+    /// Lets go of what the watch caches keep of the past when it has come of age; for ever.
+    pub async fn tend(&self) {
+        self.budget.tend().await;
     }
 
     /// Replaces the encryption: from now on values are written with it, and read with what it names. With a `source`, what
@@ -297,7 +307,7 @@ impl ResourceStore {
         }
         let objects = state.range(scope).map(|(_, object)| object);
         let objects = objects.filter(|object| matcher.matches(object, self.cache.selectable)).cloned().collect();
-        let position = state.first + state.ring.len() as u64;
+        let position = state.ring.next();
         let revision = state.newest.max(applied);
         drop(state);
         Ok((objects, Watcher::new(self.cache.clone(), scope, matcher, position, revision)))

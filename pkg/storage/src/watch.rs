@@ -52,8 +52,10 @@ impl WatchEvent {
         Self { key, object, previous, revision, unreadable, frames: Default::default() }
     }
 
+    /// What it keeps: the object, which it often shares with the cache, and its encoding for watchers.
     pub(crate) fn size(&self) -> usize {
-        self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
+        const AROUND: usize = 256;
+        AROUND + 2 * self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
     }
 
     /// The object that a watcher is shown: for a deletion the last state, at the revision of the deletion.
@@ -147,11 +149,12 @@ impl Watcher {
         loop {
             let event = {
                 let state = self.cache.state.read();
-                if self.position < state.first {
-                    return Err(Error::TooOld { requested: self.seen, oldest: state.oldest });
+                let ring = &state.ring;
+                if self.position < ring.first {
+                    return Err(Error::TooOld { requested: self.seen, oldest: ring.oldest });
                 }
-                let at = (self.position - state.first) as usize;
-                let Some(event) = state.ring.get(at) else { return Ok(None) };
+                let at = (self.position - ring.first) as usize;
+                let Some(event) = ring.events.get(at) else { return Ok(None) };
                 event.clone()
             };
             self.position += 1;

@@ -5,13 +5,12 @@ use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
-use serde_json::json;
 
 use super::decode::message;
-use super::{get, list, registry_request};
+use super::{get, items, list, registry_request};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
-use crate::negotiate::{self, Shape};
+use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
 
@@ -44,6 +43,8 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     }
 }
 
+/// Deletes what a list with the same options would show, and answers with that list. Objects are deleted one after the
+/// other: when one is refused, those before it are gone, as upstream.
 pub(crate) async fn collection(
     server: &ApiServer,
     admitted: Admitted,
@@ -53,31 +54,25 @@ pub(crate) async fn collection(
     let bytes = body::read(admitted.request.body().take()).await?;
     let mut options = options(&admitted, &bytes)?;
     options.preconditions = None;
-    let matcher = list::matcher(&admitted.info, served)?;
-    served.store.fresh().await.map_err(verbs::store_failure)?;
-    let listing = served.store.list(&served.scope(&admitted.info.namespace), &matcher, 0);
-    let listing = listing.map_err(verbs::store_failure)?;
-    let mut items = Vec::new();
-    for (key, _) in &listing.objects {
-        let (namespace, name) = key.split_once('/').unwrap_or(("", key));
+    let info = &admitted.info;
+    let (matcher, limit, scope) = (list::matcher(info, served)?, list::limit(info)?, served.scope(&info.namespace));
+    let mut listing = list::select(info, served, &scope, &matcher, limit).await?;
+    let meta = list::list_meta(&listing, &scope, limit, &matcher);
+    let mut kept = Vec::with_capacity(listing.objects.len());
+    // What is listed shares its bytes with the cache, and is all that is held of an object that has gone.
+    for (key, object) in std::mem::take(&mut listing.objects) {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
         let mut request = registry_request(server, &admitted, served)?;
         (request.namespace, request.name) = (namespace, name);
         request.dry_run |= options.dry_run.iter().any(|d| d == "All");
         match verbs::delete(&request, &options).await {
-            Ok(verbs::Deleted::Gone(object) | verbs::Deleted::Marked(object)) => items.push(object),
+            Ok(_) => kept.push((key, object)),
             // Somebody else deleted it first.
             Err(status) if status.code == 404 => {}
             Err(status) => return Err(status),
         }
     }
-    let list = json!({
-        "kind": kedge_schema::list_kind(served.info.kind),
-        "apiVersion": served.info.api_version(),
-        "metadata": { "resourceVersion": listing.revision.to_string() },
-        "items": items,
-    });
-    let format = if accepted.shape == Shape::Object { accepted.format } else { negotiate::Format::Json };
-    respond::object(StatusCode::OK, &list, format)
+    items::respond(info, served, kept, &meta, accepted, server.clock.now()).await
 }
 
 /// The options: from the body, or from the query.

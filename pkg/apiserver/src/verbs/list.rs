@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
+use kedge_registry::Served;
 use kedge_registry::verbs::store_failure;
-use kedge_registry::{Served, convert};
 use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use crate::negotiate::{self, Accepted, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{respond, table};
+
+use super::items;
 
 /// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
 /// from, below what is listed.
@@ -93,29 +95,27 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
     Ok(Matcher { labels, fields })
 }
 
+/// How many objects an answer may have; 0 for all.
+pub(super) fn limit(info: &RequestInfo) -> Result<usize, Status> {
+    match info.param("limit") {
+        "" => Ok(0),
+        // As upstream, a limit below 0 is none.
+        text => match text.parse::<i64>() {
+            Ok(limit) => Ok(usize::try_from(limit).unwrap_or(0)),
+            Err(_) => Err(Status::bad_request(format!("invalid limit {text:?}"))),
+        },
+    }
+}
+
 pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let matcher = matcher(info, served)?;
-    let limit = match info.param("limit") {
-        "" => 0,
-        // As upstream, a limit below 0 is none.
-        text => match text.parse::<i64>() {
-            Ok(limit) => usize::try_from(limit).unwrap_or(0),
-            Err(_) => return Err(Status::bad_request(format!("invalid limit {text:?}"))),
-        },
-    };
+    let limit = limit(info)?;
     let scope = served.scope(&info.namespace);
     let listing = select(info, served, &scope, &matcher, limit).await?;
     let meta = list_meta(&listing, &scope, limit, &matcher);
-    if accepted.shape == Shape::Object && !served.needs_conversion() {
-        return respond::encoded(StatusCode::OK, encode(served, &listing, &meta)?, accepted.format);
-    }
-    let mut items = Vec::with_capacity(listing.objects.len());
-    for (_, object) in &listing.objects {
-        items.push(convert::read(served, object)?);
-    }
-    shaped(server, info, served.info, items, &meta, accepted)
+    items::respond(info, served, listing.objects, &meta, accepted, server.clock.now()).await
 }
 
 /// Objects as a list in the negotiated form.
@@ -148,7 +148,7 @@ pub(crate) fn shaped(
     }
 }
 
-async fn select(
+pub(super) async fn select(
     info: &RequestInfo,
     served: &Served,
     scope: &str,
@@ -282,7 +282,7 @@ fn watch_errors(info: &RequestInfo) -> ErrorList {
     errors
 }
 
-fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
+pub(super) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
@@ -296,31 +296,11 @@ fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) ->
 }
 
 /// The items of a list of a built-in kind do not repeat what they are.
-fn without_type(item: &mut Value) {
+pub(super) fn without_type(item: &mut Value) {
     if let Some(fields) = item.as_object_mut() {
         fields.remove("apiVersion");
         fields.remove("kind");
     }
-}
-
-/// The list as JSON, without building a tree.
-fn encode(served: &Served, listing: &Listing, meta: &table::ListMeta) -> Result<Vec<u8>, Status> {
-    let size: usize = listing.objects.iter().map(|(_, object)| object.size_hint() + 1).sum();
-    let mut out = Vec::with_capacity(size + 256);
-    let kind = kedge_schema::list_kind(served.info.kind);
-    out.extend_from_slice(
-        format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{}\",\"metadata\":", served.info.api_version()).as_bytes(),
-    );
-    serde_json::to_writer(&mut out, meta).map_err(Status::internal)?;
-    out.extend_from_slice(b",\"items\":[");
-    for (i, (_, object)) in listing.objects.iter().enumerate() {
-        if i > 0 {
-            out.push(b',');
-        }
-        object.write_item(&mut out);
-    }
-    out.extend_from_slice(b"]}\n");
-    Ok(out)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ mod create;
 mod decode;
 mod delete;
 pub(crate) mod get;
+mod items;
 pub(crate) mod list;
 mod patch;
 mod update;

@@ -50,7 +50,7 @@ pub fn start(ctx: &Context, notice: Notice) {
         // The sender ends with the process only.
         let _ = synced.await;
     };
-    ctx.work("garbage-collector", &queue, 5, synced, controller, |c, work| async move { c.process(work).await });
+    ctx.work("garbage-collector", &queue, 20, synced, controller, |c, work| async move { c.process(work).await });
 }
 
 /// The group of an `apiVersion`.

@@ -4,6 +4,7 @@
 
 mod conditions;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,8 +151,8 @@ fn note(findings: &mut Findings, resource: &Resource, left: &Left) -> i64 {
     if left.count > 0 {
         findings.remaining.push((*resource, left.count));
     }
-    for finalizer in &left.finalizers {
-        *findings.finalizers.entry(finalizer.clone()).or_default() += 1;
+    for (finalizer, count) in &left.finalizers {
+        *findings.finalizers.entry(finalizer.clone()).or_default() += count;
     }
     left.estimate
 }
@@ -159,7 +160,7 @@ fn note(findings: &mut Findings, resource: &Resource, left: &Left) -> i64 {
 #[derive(Debug, Default)]
 struct Left {
     count: usize,
-    finalizers: Vec<String>,
+    finalizers: BTreeMap<String, usize>,
     estimate: i64,
 }
 
@@ -177,10 +178,32 @@ impl From<Error> for Stuck {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Item {
-    metadata: ObjectMeta,
-    spec: Value,
-    status: Value,
+    metadata: ItemMeta,
+    spec: ItemSpec,
+    status: ItemStatus,
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ItemMeta {
+    name: String,
+    finalizers: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ItemSpec {
+    termination_grace_period_seconds: i64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ItemStatus {
+    phase: String,
+}
+
+/// Objects listed, and deleted, at a time: however many there are, only these are in memory.
+const PAGE: u64 = 500;
 
 /// Deletes all objects of one resource in the namespace; returns what is still there and may need time.
 async fn empty(
@@ -190,22 +213,19 @@ async fn empty(
     collection: bool,
     now: Timestamp,
 ) -> Result<Left, Stuck> {
-    let items = list(client, resource, &namespace.name).await?;
-    if items.is_empty() {
-        return Ok(Left::default());
-    }
+    let pods = resource.group_resource() == resources::PODS.group_resource();
+    let before = if pods || !collection { survey(client, resource, &namespace.name).await? } else { Survey::default() };
+    let grace = if pods { grace_left(before.longest_grace, namespace, now) } else { 0 };
     let options = DeleteOptions { propagation_policy: Some("Background"), ..DeleteOptions::default() };
-    let grace = grace_left(resource, &items, namespace, now);
     if collection {
-        client.delete_collection(resource, &namespace.name, &ListParams::default(), &options).await?;
+        delete_all(client, resource, &namespace.name, &options).await?;
     } else {
-        for item in &items {
-            ignore_not_found(client.delete(resource, &namespace.name, &item.metadata.name, &options).await)?;
+        for name in &before.names {
+            ignore_not_found(client.delete(resource, &namespace.name, name, &options).await)?;
         }
     }
-    let items = list(client, resource, &namespace.name).await?;
-    let finalizers: Vec<String> = items.iter().flat_map(|i| i.metadata.finalizers.clone()).collect();
-    let mut left = Left { count: items.len(), finalizers, estimate: grace };
+    let Survey { count, finalizers, .. } = survey(client, resource, &namespace.name).await?;
+    let mut left = Left { count, finalizers, estimate: grace };
     if left.count == 0 || grace > 0 {
         return Ok(left);
     }
@@ -218,23 +238,88 @@ async fn empty(
     Ok(left)
 }
 
-async fn list(client: &Client, resource: &Resource, namespace: &str) -> Result<Vec<Item>, Error> {
-    match client.list::<Item>(resource, namespace, &ListParams::default()).await {
-        Ok(list) => Ok(list.items),
-        // The resource, such as a custom one, may have gone since it was discovered; or it cannot be listed.
-        Err(err) if err.is_not_found() || err.status().is_some_and(|s| s.code == 405) => Ok(Vec::new()),
-        Err(err) => Err(err),
+/// How often deleting page by page is begun anew in one go.
+const STARTS: usize = 100;
+
+/// Deletes the objects of a resource page by page. What is left after that is for the next round.
+async fn delete_all(
+    client: &Client,
+    resource: &Resource,
+    namespace: &str,
+    options: &DeleteOptions,
+) -> Result<(), Error> {
+    let mut params = ListParams { limit: PAGE, ..ListParams::default() };
+    let mut starts = 1;
+    loop {
+        match client.delete_collection(resource, namespace, &params, options).await {
+            Ok(next) if next.is_empty() => return Ok(()),
+            Ok(next) => params.continue_ = next,
+            // So much was deleted meanwhile that the state which the pages are of has been forgotten. What was deleted is gone.
+            Err(err) if err.is_gone() && !params.continue_.is_empty() && starts < STARTS => {
+                params.continue_.clear();
+                starts += 1;
+            }
+            // The resource, such as a custom one, may have gone since it was discovered; or it cannot be listed.
+            Err(err) if cannot_be_listed(&err) => return Ok(()),
+            Err(err) => return Err(err),
+        }
     }
 }
 
-/// How long, in seconds, pods may still take to end; zero for everything else and when that time is over.
-fn grace_left(resource: &Resource, items: &[Item], namespace: &ObjectMeta, now: Timestamp) -> i64 {
-    if resource.group_resource() != resources::PODS.group_resource() {
-        return 0;
+/// What there is of a resource in a namespace.
+#[derive(Debug, Default)]
+struct Survey {
+    count: usize,
+    /// One for each object that has it, so that they can be counted.
+    finalizers: BTreeMap<String, usize>,
+    /// Where objects have to be deleted one by one, which only few resources want.
+    names: Vec<String>,
+    /// Of the pods that have not ended, in seconds.
+    longest_grace: i64,
+}
+
+impl Survey {
+    fn add(&mut self, item: Item) {
+        self.count += 1;
+        for finalizer in item.metadata.finalizers {
+            *self.finalizers.entry(finalizer).or_default() += 1;
+        }
+        if !matches!(item.status.phase.as_str(), "Succeeded" | "Failed") {
+            self.longest_grace = self.longest_grace.max(item.spec.termination_grace_period_seconds);
+        }
+        self.names.push(item.metadata.name);
     }
-    let ended = |item: &&Item| !matches!(item.status["phase"].as_str(), Some("Succeeded" | "Failed"));
-    let grace = |item: &Item| item.spec["terminationGracePeriodSeconds"].as_i64().unwrap_or_default();
-    let longest = items.iter().filter(ended).map(grace).max().unwrap_or_default();
+}
+
+async fn survey(client: &Client, resource: &Resource, namespace: &str) -> Result<Survey, Error> {
+    let mut params = ListParams { limit: PAGE, ..ListParams::default() };
+    let (mut survey, mut starts) = (Survey::default(), 1);
+    loop {
+        match client.list::<Item>(resource, namespace, &params).await {
+            Ok(page) => {
+                page.items.into_iter().for_each(|item| survey.add(item));
+                if page.continue_.is_empty() {
+                    return Ok(survey);
+                }
+                params.continue_ = page.continue_;
+            }
+            Err(err) if err.is_gone() && !params.continue_.is_empty() && starts < STARTS => {
+                params.continue_.clear();
+                survey = Survey::default();
+                starts += 1;
+            }
+            Err(err) if cannot_be_listed(&err) => return Ok(Survey::default()),
+            Err(err) => return Err(err),
+        }
+    }
+}
+
+fn cannot_be_listed(err: &Error) -> bool {
+    err.is_not_found() || err.status().is_some_and(|s| s.code == 405)
+}
+
+/// How long, in seconds, pods may still take to end; zero when that time is over.
+fn grace_left(longest: i64, namespace: &ObjectMeta, now: Timestamp) -> i64 {
     let since = parse_time(namespace.deletion_timestamp.as_ref()).unwrap_or(now);
     if now.duration_since(since).as_secs() >= longest { 0 } else { longest }
 }
@@ -251,15 +336,17 @@ mod tests {
 
     #[test]
     fn pods_are_waited_for_as_long_as_they_may_take_after_the_deletion() {
-        let pod: Item = serde_json::from_value(json!({
-            "metadata": {"name": "a"}, "spec": {"terminationGracePeriodSeconds": 30}, "status": {"phase": "Running"}
-        }))
-        .unwrap();
+        let mut survey = Survey::default();
+        for (phase, grace, finalizers) in [("Running", 30, json!(["a/b"])), ("Succeeded", 900, json!(["a/b", "c/d"]))] {
+            let pod = json!({"metadata": {"name": "a", "finalizers": finalizers},
+                "spec": {"terminationGracePeriodSeconds": grace}, "status": {"phase": phase}});
+            survey.add(serde_json::from_value(pod).unwrap());
+        }
+        assert_eq!((survey.count, survey.longest_grace), (2, 30));
+        assert_eq!(survey.finalizers, BTreeMap::from([("a/b".to_owned(), 2), ("c/d".to_owned(), 1)]));
         let namespace = ObjectMeta { deletion_timestamp: Some("1970-01-01T00:00:00Z".into()), ..ObjectMeta::default() };
         let at = |s| Timestamp::from_second(s).unwrap();
-        let pods = [pod];
-        assert_eq!(grace_left(&resources::PODS, &pods, &namespace, at(10)), 30);
-        assert_eq!(grace_left(&resources::PODS, &pods, &namespace, at(30)), 0);
-        assert_eq!(grace_left(&resources::SECRETS, &pods, &namespace, at(0)), 0);
+        assert_eq!(grace_left(30, &namespace, at(10)), 30);
+        assert_eq!(grace_left(30, &namespace, at(30)), 0);
     }
 }

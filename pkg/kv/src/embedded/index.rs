@@ -5,6 +5,7 @@ use std::ops::Bound;
 use std::time::Duration;
 
 use bytes::Bytes;
+use kedge_base::sizes::Size;
 
 use super::format::Change;
 use crate::api::{Event, KeyRange, KeyValue, LeaseId, Range, RangeResult};
@@ -65,7 +66,7 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 64 << 20 }
+        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 16 << 20 }
     }
 }
 
@@ -73,6 +74,8 @@ impl Default for History {
 const MARK: Duration = Duration::from_secs(10);
 /// Changes that are forgotten in one go, so that readers do not wait for long.
 const FORGET: usize = 8_192;
+/// What a key costs beside its bytes and those of its value.
+const AROUND: usize = 160;
 /// What a past change costs beside its key and the value that it replaced.
 const PAST: u64 = 160;
 
@@ -117,6 +120,14 @@ impl Index {
 
     pub(super) fn compacted(&self) -> u64 {
         self.compacted
+    }
+
+    /// What the current values and the history take.
+    pub(super) fn sizes(&self) -> Vec<(&'static str, Size)> {
+        let around = self.keys.len() * AROUND;
+        let live = usize::try_from(self.live_bytes).unwrap_or(usize::MAX).saturating_add(around);
+        let past = usize::try_from(self.history_bytes).unwrap_or(usize::MAX);
+        vec![("keys", Size::new(self.keys.len(), live)), ("history", Size::new(self.history.len(), past))]
     }
 
     /// Bytes of all keys and current values.

@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kedge_base::SharedClock;
+use kedge_base::{SharedClock, sizes};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -110,6 +110,12 @@ pub(crate) struct Shared {
     short_of_space: AtomicBool,
 }
 
+impl sizes::Measured for Shared {
+    fn sizes(&self) -> Vec<(&'static str, sizes::Size)> {
+        self.index.read().sizes()
+    }
+}
+
 /// The embedded engine.
 pub struct Embedded {
     shared: Arc<Shared>,
@@ -163,6 +169,7 @@ impl Embedded {
             failed: OnceLock::new(),
             short_of_space: AtomicBool::new(false),
         });
+        sizes::list("store", &shared);
         let (requests, receiver) = mpsc::channel(QUEUE);
         let dir = options.dir.clone();
         let identity = log.as_ref().map_or_else(kedge_base::random::u64, log::Log::identity);

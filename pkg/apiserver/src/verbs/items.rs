@@ -1,0 +1,233 @@
+//! The body of a list: written out piece by piece while it is sent, one object at a time, so that a large list is never in
+//! memory a second time, neither as trees nor as text.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
+use kedge_meta::Status;
+use kedge_registry::{Served, convert};
+use kedge_storage::{Keyed, Object};
+use serde::Serialize;
+
+use crate::body::{Body, BodyError, full};
+use crate::negotiate::{Accepted, Format, Shape};
+use crate::request_info::RequestInfo;
+use crate::respond;
+use crate::table::{self, ListMeta};
+
+/// Bytes that are written out at a time; a smaller list is sent as a whole.
+const PIECE: usize = 64 << 10;
+const END: &[u8] = b"]}\n";
+
+/// How an object becomes an item.
+enum Form {
+    /// As it is stored.
+    Stored,
+    /// In another version.
+    Converted(Served),
+    Metadata,
+    Row(Box<table::Rows>, Served),
+}
+
+impl Form {
+    fn write(&self, object: &Object, out: &mut Vec<u8>) -> Result<(), Status> {
+        match self {
+            Self::Stored => object.write_item(out),
+            Self::Converted(served) => {
+                let mut item = convert::read(served, object)?;
+                super::list::without_type(&mut item);
+                encode(&item, out)?;
+            }
+            Self::Metadata => {
+                out.extend_from_slice(
+                    b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":",
+                );
+                object.write_metadata(out).map_err(Status::internal)?;
+                out.push(b'}');
+            }
+            Self::Row(rows, served) => encode(&rows.row(&convert::read(served, object)?), out)?,
+        }
+        Ok(())
+    }
+}
+
+fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Status> {
+    serde_json::to_writer(out, value).map_err(Status::internal)
+}
+
+/// A list, as far as it has not been written out.
+struct Items {
+    form: Form,
+    objects: std::vec::IntoIter<Keyed>,
+    /// Whether an object was written before the next one.
+    begun: bool,
+    ended: bool,
+}
+
+impl Items {
+    /// Appends the next piece; nothing at the end.
+    fn write(&mut self, out: &mut Vec<u8>) -> Result<(), Status> {
+        while out.len() < PIECE && !self.ended {
+            let Some((_, object)) = self.objects.next() else {
+                out.extend_from_slice(END);
+                self.ended = true;
+                break;
+            };
+            if self.begun {
+                out.push(b',');
+            }
+            self.begun = true;
+            self.form.write(&object, out)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that are still to be written, where that can be told without writing them.
+    fn left(&self) -> Option<u64> {
+        let Form::Stored = self.form else { return None };
+        let items: usize = self.objects.as_slice().iter().map(|(_, object)| object.item_len() + 1).sum();
+        let comma = usize::from(!self.begun && self.objects.len() > 0);
+        Some((items - comma + END.len()) as u64)
+    }
+}
+
+/// A list that is being sent.
+struct Sending {
+    first: Option<Vec<u8>>,
+    items: Items,
+    /// Bytes still to be sent, if known.
+    left: Option<u64>,
+}
+
+impl http_body::Body for Sending {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        let mut piece = self.first.take().unwrap_or_default();
+        if piece.is_empty()
+            && let Err(status) = self.items.write(&mut piece)
+        {
+            // The client has been told that all is well: it must see that the list broke off.
+            self.items.ended = true;
+            return Poll::Ready(Some(Err(BodyError(status.message.into()))));
+        }
+        self.left = self.left.map(|left| left.saturating_sub(piece.len() as u64));
+        Poll::Ready((!piece.is_empty()).then(|| Ok(http_body::Frame::data(piece.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.items.ended
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.left.map_or_else(http_body::SizeHint::new, http_body::SizeHint::with_exact)
+    }
+}
+
+/// A list that begins with `first`.
+fn body(mut first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Status> {
+    let mut items = Items { form, objects: objects.into_iter(), begun: false, ended: false };
+    // What cannot be shown is told so as long as the answer has not begun.
+    items.write(&mut first)?;
+    if items.ended {
+        return Ok(full(first));
+    }
+    let left = items.left().map(|left| left + first.len() as u64);
+    Ok(Sending { first: Some(first), items, left }.boxed_unsync())
+}
+
+/// The answer to a list, in the form that was asked for.
+///
+/// # Errors
+/// 500 when an object cannot be shown, 400 for a wrong option.
+pub(super) async fn respond(
+    info: &RequestInfo,
+    served: &Served,
+    objects: Vec<Keyed>,
+    meta: &ListMeta,
+    accepted: Accepted,
+    now: jiff::Timestamp,
+) -> Result<http::Response<Body>, Status> {
+    let (kind, version) = (kedge_schema::list_kind(served.info.kind), served.info.api_version().to_string());
+    let (head, form) = match accepted.shape {
+        Shape::Object => {
+            let form = if served.needs_conversion() { Form::Converted(served.clone()) } else { Form::Stored };
+            (head(&kind, &version, meta, None)?, form)
+        }
+        Shape::Metadata => (head("PartialObjectMetadataList", "meta.k8s.io/v1", meta, None)?, Form::Metadata),
+        Shape::Table => {
+            let rows = table::Rows::new(served.info, table::Options::from_query(info)?, now);
+            (head("Table", "meta.k8s.io/v1", meta, Some(&rows))?, Form::Row(Box::new(rows), served.clone()))
+        }
+    };
+    let body = body(head, form, objects)?;
+    if accepted.format == Format::Json {
+        return Ok(respond::json(StatusCode::OK, body));
+    }
+    let text = body.collect().await.map_err(Status::internal)?.to_bytes();
+    respond::encoded(StatusCode::OK, text.into(), accepted.format)
+}
+
+/// All of a list before its items.
+fn head(kind: &str, version: &str, meta: &ListMeta, table: Option<&table::Rows>) -> Result<Vec<u8>, Status> {
+    let mut head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":").into_bytes();
+    encode(meta, &mut head)?;
+    match table {
+        Some(rows) => {
+            head.extend_from_slice(b",\"columnDefinitions\":");
+            encode(&rows.columns(), &mut head)?;
+            head.extend_from_slice(b",\"rows\":[");
+        }
+        None => head.extend_from_slice(b",\"items\":["),
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use http_body::Body as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn object(i: u64) -> Keyed {
+        let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{i}")}, "data": "d".repeat(3_000)});
+        let object = Object::from_stored("k", Object::encode(&value).unwrap(), 7 + i * 13).unwrap();
+        (format!("p{i}").into(), Arc::new(object))
+    }
+
+    #[tokio::test]
+    async fn a_list_comes_in_pieces_of_the_length_that_was_announced() {
+        for count in [0, 1, 20, 21, 22, 23, 100] {
+            for (form, known) in [(Form::Stored, true), (Form::Metadata, false)] {
+                let mut body = body(b"{\"items\":[".to_vec(), form, (0..count).map(object).collect()).unwrap();
+                let (announced, whole) = (body.size_hint().exact(), count < 22 || !known);
+                assert_eq!(announced.is_some(), known || whole);
+                let (mut text, mut pieces) = (Vec::new(), 0);
+                while !body.is_end_stream() {
+                    let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();
+                    assert!(piece.len() < PIECE + 4_000);
+                    text.extend_from_slice(&piece);
+                    pieces += 1;
+                }
+                assert_eq!(announced.unwrap_or(text.len() as u64), text.len() as u64);
+                assert_eq!(pieces == 1, whole, "{count} objects in {pieces} pieces");
+                let list: Value = serde_json::from_slice(&text).unwrap();
+                let items = list["items"].as_array().unwrap();
+                let names: Vec<_> = items.iter().map(|i| i["metadata"]["name"].clone()).collect();
+                assert_eq!(names, (0..count).map(|i| json!(format!("p{i}"))).collect::<Vec<_>>());
+                assert!(items.iter().all(|i| i["metadata"]["resourceVersion"].is_string()));
+            }
+        }
+    }
+}

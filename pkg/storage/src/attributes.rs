@@ -1,0 +1,187 @@
+//! Labels and selectable fields of an object, read from its bytes without building a tree, and kept small: every object that
+//! was ever selected has them for as long as it is cached.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// Labels and selectable fields of an object.
+#[derive(Debug, Default)]
+pub(crate) struct Attributes {
+    /// Sorted by key.
+    labels: Box<[(Box<str>, Box<str>)]>,
+    /// In the order of the fields that the kind can be selected by.
+    fields: Box<[Box<str>]>,
+}
+
+#[derive(Deserialize)]
+struct Labelled {
+    metadata: LabelledMeta,
+}
+
+#[derive(Deserialize)]
+struct LabelledMeta {
+    #[serde(default)]
+    labels: Option<BTreeMap<Box<str>, Box<str>>>,
+}
+
+impl Attributes {
+    /// Of an object's JSON. What cannot be read has neither.
+    pub(crate) fn of(json: &[u8], selectable: &'static [&'static str]) -> Self {
+        let labels = serde_json::from_slice::<Labelled>(json).ok().and_then(|object| object.metadata.labels);
+        let mut found: Vec<Option<Box<str>>> = vec![None; selectable.len()];
+        let paths: Vec<(usize, &str)> = selectable.iter().copied().enumerate().collect();
+        let picked =
+            Pick { paths: &paths, found: &mut found }.deserialize(&mut serde_json::Deserializer::from_slice(json));
+        if picked.is_err() {
+            found.fill(None);
+        }
+        let field = |(text, path): (Option<Box<str>>, &&str)| text.unwrap_or_else(|| zero(path).into());
+        Self {
+            labels: labels.unwrap_or_default().into_iter().collect(),
+            fields: found.into_iter().zip(selectable).map(field).collect(),
+        }
+    }
+
+    pub(crate) fn label(&self, key: &str) -> Option<&str> {
+        let at = self.labels.binary_search_by(|(label, _)| (**label).cmp(key)).ok()?;
+        Some(&self.labels[at].1)
+    }
+
+    /// A field by its path, which is one of `selectable`; empty for another.
+    pub(crate) fn field(&self, path: &str, selectable: &'static [&'static str]) -> &str {
+        selectable.iter().position(|field| *field == path).and_then(|at| self.fields.get(at)).map_or("", |text| text)
+    }
+}
+
+/// Absent booleans and counts are selected by their zero value.
+fn zero(path: &str) -> &'static str {
+    match path {
+        "spec.unschedulable" | "spec.hostNetwork" => "false",
+        "status.replicas" | "status.successful" => "0",
+        _ => "",
+    }
+}
+
+/// Picks the values at some paths; all else is skipped.
+struct Pick<'a> {
+    /// Where each goes, and what is left of its path.
+    paths: &'a [(usize, &'a str)],
+    found: &'a mut [Option<Box<str>>],
+}
+
+impl<'de> DeserializeSeed<'de> for Pick<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Pick<'_> {
+    fn put(self, text: &str) {
+        for (slot, _) in self.paths.iter().filter(|(_, rest)| rest.is_empty()) {
+            self.found[*slot] = Some(text.into());
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Pick<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any JSON")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.put(if value { "true" } else { "false" });
+        Ok(())
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
+        self.put(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
+        self.put(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
+        self.put(&value.to_string());
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.put(value);
+        Ok(())
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<std::borrow::Cow<'_, str>>()? {
+            let mut paths: Vec<(usize, &str)> = Vec::new();
+            for (slot, path) in self.paths {
+                let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+                if first == key {
+                    paths.push((*slot, rest));
+                }
+            }
+            if paths.is_empty() {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            map.next_value_seed(Pick { paths: &paths, found: &mut *self.found })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const FIELDS: &[&str] =
+        &["metadata.name", "spec.nodeName", "spec.unschedulable", "status.replicas", "status.podIP", "source.a"];
+
+    #[test]
+    fn fields_and_labels_are_found_wherever_they_stand() {
+        let object = json!({"metadata": {"labels": {"b": "2", "a": "\u{e9}\n"}, "name": "x", "spec": {"nodeName": "no"}},
+            "spec": {"containers": [{"nodeName": "no"}], "nodeName": "n\"1", "unschedulable": true}, "status": {"replicas": 3},
+            "source": "text"});
+        let attributes = Attributes::of(object.to_string().as_bytes(), FIELDS);
+        let fields: Vec<&str> = FIELDS.iter().map(|field| attributes.field(field, FIELDS)).collect();
+        assert_eq!(fields, ["x", "n\"1", "true", "3", "", ""]);
+        assert_eq!(
+            (attributes.label("a"), attributes.label("b"), attributes.label("c")),
+            (Some("\u{e9}\n"), Some("2"), None)
+        );
+    }
+
+    #[test]
+    fn what_is_absent_null_or_unreadable_is_empty_or_zero() {
+        for text in [
+            r#"{"metadata":{"name":"x","labels":null},"spec":null,"status":{}}"#,
+            "{",
+            "[]",
+            r#"{"metadata":{"name":"x"}"#,
+        ] {
+            let attributes = Attributes::of(text.as_bytes(), FIELDS);
+            assert_eq!(attributes.field("spec.unschedulable", FIELDS), "false", "{text}");
+            assert_eq!((attributes.field("status.replicas", FIELDS), attributes.field("other", FIELDS)), ("0", ""));
+            assert_eq!(attributes.label("a"), None);
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The budget over several rings.
+#![allow(clippy::unwrap_used)]
+
+use kedge_base::{Clock as _, VirtualClock};
+
+use super::*;
+use crate::cache::{Content, Matcher};
+use crate::object::Object;
+use crate::store::ResourceConfig;
+use crate::watch::Watcher;
+
+struct Bed {
+    clock: VirtualClock,
+    budget: Arc<Budget>,
+    revision: u64,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let clock = VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
+        let budget = Arc::new(Budget::new(Arc::new(clock.clone())));
+        Self { clock, budget, revision: 0 }
+    }
+
+    fn cache(&self) -> Arc<Cache> {
+        let config = ResourceConfig { prefix: "x", resource: "x".into(), selectable: &[], indexed: None };
+        Arc::new(Cache::new("/registry/x/", &config, self.budget.clone()))
+    }
+
+    fn put(&mut self, cache: &Arc<Cache>, name: &str, bytes: usize) {
+        self.revision += 1;
+        let value =
+            serde_json::json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": name}, "data": "d".repeat(bytes)});
+        let object = Object::from_stored(name, Object::encode(&value).unwrap(), self.revision).unwrap();
+        cache.apply(name.into(), Content::Object(Arc::new(object)), self.revision);
+    }
+
+    fn bytes(&self, caches: &[&Arc<Cache>]) -> usize {
+        caches.iter().map(|cache| cache.state.read().ring.size().bytes as usize).sum()
+    }
+}
+
+fn len(cache: &Cache) -> usize {
+    cache.state.read().ring.events.len()
+}
+
+#[test]
+fn a_busy_resource_leaves_a_quiet_one_its_floor_and_all_together_keep_to_the_budget() {
+    let mut bed = Bed::new();
+    let (busy, quiet) = (bed.cache(), bed.cache());
+    for i in 0..200 {
+        bed.put(&quiet, &format!("q{}", i % 10), 10);
+    }
+    let before = bed.revision;
+    for i in 0..400 {
+        bed.put(&busy, &format!("b{}", i % 7), 100 << 10);
+    }
+    let room = BYTES + 2 * FLOOR_BYTES;
+    assert!(bed.bytes(&[&busy, &quiet]) <= room, "{} of {room}", bed.bytes(&[&busy, &quiet]));
+    let kept = len(&quiet);
+    assert!((50..=FLOOR_EVENTS).contains(&kept), "{kept} events of the quiet one are left");
+    // Whoever has seen the quiet one's last event goes on, however much has happened elsewhere.
+    assert!(quiet.position_after(before).is_ok());
+    assert!(quiet.position_after(before - kept as u64).is_ok());
+    assert!(busy.position_after(before).is_err(), "the busy one's own past is gone");
+}
+
+#[test]
+fn a_watcher_whose_events_were_dropped_for_another_resource_is_told() {
+    let mut bed = Bed::new();
+    let (busy, slow) = (bed.cache(), bed.cache());
+    let mut watcher = Watcher::new(slow.clone(), "", Matcher::default(), 0, 0);
+    for i in 0..300 {
+        bed.put(&slow, &format!("s{i}"), 100);
+    }
+    assert!(watcher.try_next().unwrap().is_some(), "they are all there yet");
+    for _ in 0..300 {
+        bed.put(&busy, "b", 100 << 10);
+    }
+    assert!(matches!(watcher.try_next(), Err(crate::Error::TooOld { .. })));
+}
+
+#[test]
+fn events_of_age_go_down_to_the_floor_and_nothing_is_counted_twice() {
+    let mut bed = Bed::new();
+    let cache = bed.cache();
+    for i in 0..1_000 {
+        bed.put(&cache, &format!("s{}", i % 3), 10);
+    }
+    assert_eq!(len(&cache), 1_000);
+    bed.clock.advance(AGE);
+    while !bed.budget.state.lock().events.is_empty() {
+        bed.budget.sweep(bed.clock.monotonic());
+    }
+    assert_eq!(len(&cache), FLOOR_EVENTS);
+    assert_eq!(bed.budget.state.lock().bytes, 0);
+    // A large one does not stay for being one of the last.
+    bed.put(&cache, "large", FLOOR_BYTES);
+    assert_eq!(len(&cache), FLOOR_EVENTS + 1);
+    bed.clock.advance(AGE);
+    bed.budget.sweep(bed.clock.monotonic());
+    assert_eq!((len(&cache), bed.bytes(&[&cache])), (0, 0));
+    assert!(cache.position_after(bed.revision).is_ok() && cache.position_after(bed.revision - 1).is_err());
+}
+
+#[test]
+fn filling_a_cache_anew_gives_back_what_its_events_counted() {
+    let mut bed = Bed::new();
+    let (cache, other) = (bed.cache(), bed.cache());
+    bed.put(&cache, "a", 100);
+    bed.put(&other, "a", 100);
+    cache.fill(bed.revision, crate::cache::Contents::default());
+    bed.put(&cache, "b", 100);
+    let counted = bed.bytes(&[&cache, &other]);
+    assert_eq!(bed.budget.state.lock().bytes, counted);
+    bed.clock.advance(AGE);
+    bed.budget.sweep(bed.clock.monotonic());
+    assert_eq!(bed.budget.state.lock().bytes, 0);
+}
+
+#[tokio::test]
+async fn tending_waits_for_age_and_ends_with_its_task_only() {
+    let mut bed = Bed::new();
+    let cache = bed.cache();
+    bed.put(&cache, "large", FLOOR_BYTES);
+    let budget = bed.budget.clone();
+    let tending = budget.tend();
+    tokio::pin!(tending);
+    assert!(futures::poll!(tending.as_mut()).is_pending());
+    assert_eq!(len(&cache), 1);
+    bed.clock.advance(AGE + AGE / 4);
+    while len(&cache) > 0 {
+        assert!(futures::poll!(tending.as_mut()).is_pending());
+        bed.clock.advance(AGE / 8);
+    }
+}
