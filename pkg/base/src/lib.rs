@@ -6,13 +6,17 @@
 #![allow(clippy::disallowed_methods)]
 
 mod backoff;
+pub mod blocking;
 mod clock;
+mod panics;
 pub mod random;
 mod shutdown;
 mod tasks;
 pub mod time;
 
 pub use backoff::Backoff;
+pub use blocking::{Blocking, BlockingError, Call};
 pub use clock::{BoxFuture, Clock, SharedClock, VirtualClock, system_clock};
+pub use panics::{Ledger, Panicked, Running, TOO_MANY, TaskReport, Trouble, WINDOW, Weight, task_reports};
 pub use shutdown::Shutdown;
 pub use tasks::TaskGroup;

@@ -23,6 +23,8 @@ use std::time::Duration;
 /// once; the wait is far below what a client can notice.
 const GATHER: Duration = Duration::from_millis(5);
 
+const SYNCER: &str = "proxy-syncer";
+
 /// How the proxy is set up.
 #[derive(Clone)]
 pub struct Config {
@@ -70,12 +72,14 @@ pub async fn run(config: Config, client: Client, nft: Arc<dyn Nft>, tasks: TaskG
     });
     let node_ips: Vec<Ipv4Addr> = node_ips.collect();
     let place = Place { node: config.node_name.clone(), zone: String::new() };
-    let syncer = Syncer::new(nft, shape, Context { place, node_ips });
-    let shutdown = tasks.shutdown().clone();
-    tokio::select! {
-        () = shutdown.requested() => {}
-        () = follow(inputs, syncer, config) => {}
-    }
+    let (inputs, shutdown) = (Arc::new(inputs), tasks.shutdown().clone());
+    tasks.spawn_worker(SYNCER, move || {
+        // What a panic left half planned is planned anew, from all objects, by a syncer that takes nothing for granted.
+        inputs.tracker.everything();
+        let context = Context { place: place.clone(), node_ips: node_ips.clone() };
+        follow(inputs.clone(), Syncer::new(nft.clone(), shape.clone(), context), config.clone())
+    });
+    shutdown.requested().await;
     Ok(())
 }
 
@@ -150,7 +154,7 @@ fn zone_of(node: &Node) -> String {
     node.metadata.labels.get(LABEL_ZONE).cloned().unwrap_or_default()
 }
 
-async fn follow(inputs: Inputs, mut syncer: Syncer, config: Config) {
+async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {
     inputs.services.synced().await;
     inputs.slices.synced().await;
     // The own Node may appear only later; it decides about topology hints, nothing else.
