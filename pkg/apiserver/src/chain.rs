@@ -204,3 +204,7 @@ pub(crate) fn forbidden(request: &kedge_auth::Request<'_>, user: &UserInfo, reas
     );
     Status::forbidden(&GroupResource::new(request.group, request.resource), request.name, &why)
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

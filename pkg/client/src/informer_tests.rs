@@ -6,7 +6,7 @@ use kedge_base::Ledger;
 use kedge_meta::resources;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 struct Object {
     metadata: ObjectMeta,
 }

@@ -198,3 +198,7 @@ async fn allow_localhost_routing() {
         tracing::warn!(path, %error, "node ports will not answer on 127.0.0.1");
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -85,8 +85,11 @@ struct Unfit {
 
 /// Starts informers and the loop.
 pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str) {
+    start_with(Profile::default(), client, clock, tasks, name);
+}
+
+fn start_with(profile: Profile, client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str) {
     let tasks = tasks.child("scheduler");
-    let profile = Profile::default();
     // Finished pods occupy nothing and are most of the pods where jobs run.
     let unfinished = ListParams::fields("status.phase!=Succeeded,status.phase!=Failed");
     let scheduler = Arc::new(Scheduler {
@@ -309,3 +312,7 @@ impl Scheduler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

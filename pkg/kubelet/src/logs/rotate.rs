@@ -129,9 +129,11 @@ mod tests {
         for name in ["0.log", "0.log.20260101-000000", "0.log.20260102-000000", "1.log"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
+        let files = Files::new(kedge_base::system_clock(), &kedge_base::Ledger::process());
         let rotator = Rotator {
             runtime: Arc::new(FakeRuntime::default()),
             clock: Arc::new(kedge_base::VirtualClock::new("2026-01-03T00:00:00Z".parse().unwrap())),
+            files,
             max_size: 1,
             max_files: 3,
         };
