@@ -69,6 +69,8 @@ impl TaskGroup {
         F: Future<Output = ()> + Send + 'static,
     {
         let (ledger, group, running) = (self.ledger.clone(), self.name, self.ledger.running(self.name, task));
+        // Large ones would be copied on the stack by every layer around them.
+        let future = Box::pin(future);
         let supervised = async move {
             // A panic has been counted and logged; nothing else is known about the work here.
             if ledger.catch(group, task, Weight::Single, future).await.is_ok() {
@@ -102,7 +104,7 @@ impl TaskGroup {
     {
         let shutdown = self.shutdown.clone();
         self.spawn_lasting(task, move || {
-            let (shutdown, work) = (shutdown.clone(), make());
+            let (shutdown, work) = (shutdown.clone(), Box::pin(make()));
             async move {
                 tokio::select! {
                     () = shutdown.requested() => {}
@@ -125,7 +127,7 @@ impl TaskGroup {
             loop {
                 let begun = tokio::time::Instant::now();
                 // Making it may panic as well.
-                let once = async { make().await };
+                let once = async { Box::pin(make()).await };
                 if group.catch(task, once).await.is_ok() {
                     return;
                 }

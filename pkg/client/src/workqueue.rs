@@ -334,7 +334,7 @@ mod tests {
                 Ok(())
             }
         });
-        ["early", "late", "never"].map(|key| queue.add(key.to_owned()));
+        ["early", "late", "never"].into_iter().for_each(|key| queue.add(key.to_owned()));
         let mut all = Vec::new();
         while all.len() < 3 {
             all.push(finished.recv().await.unwrap());

@@ -17,7 +17,7 @@ use super::payload::Sources;
 use super::persistent::{bound, claim_name};
 use super::token::Tokens;
 use super::{Directories, Mounter, host_path, ownership};
-use crate::files::Files;
+use crate::files::{Files, SET_GROUP};
 use crate::generate::Machine;
 use crate::objects::{ConfigMap, Objects, Secret};
 use crate::pod::{Amount, PodExt, amount, limit_of};
@@ -125,7 +125,7 @@ impl Volumes {
         let group = pod.security_context().fs_group.and_then(|g| u32::try_from(g).ok());
         if let Some(source) = &volume.host_path {
             let path = PathBuf::from(&source.path);
-            self.check_host_path(pod, &path, source.type_.as_deref().unwrap_or_default()).await?;
+            self.check_host_path(&path, source.type_.as_deref().unwrap_or_default()).await?;
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
         if let Some(source) = &volume.empty_dir {
@@ -156,10 +156,10 @@ impl Volumes {
         }
     }
 
-    async fn check_host_path(&self, pod: &Pod, path: &Path, kind: &str) -> Result<(), Refusal> {
+    async fn check_host_path(&self, path: &Path, kind: &str) -> Result<(), Refusal> {
         let (checked, kind) = (path.to_path_buf(), kind.to_string());
         let check = move || host_path::check(&checked, &kind);
-        Ok(self.files.of_pod(pod.uid(), "stat", path, check).await??)
+        Ok(self.files.of_path("stat", path, check).await??)
     }
 
     async fn claimed(
@@ -172,10 +172,10 @@ impl Volumes {
         let bound = bound(&self.client, pod, volume, claim).await?;
         let path = bound.path.clone();
         match &bound.host_path_type {
-            Some(kind) => self.check_host_path(pod, &path, kind).await?,
+            Some(kind) => self.check_host_path(&path, kind).await?,
             None => {
                 let local = path.clone();
-                if !self.files.of_pod(pod.uid(), "stat", &path, move || local.exists()).await? {
+                if !self.files.of_path("stat", &path, move || local.exists()).await? {
                     return Err(format!("path {:?} does not exist", path.display().to_string()).into());
                 }
             }
@@ -183,7 +183,7 @@ impl Volumes {
         if let (Some(group), None, false) = (group, &bound.host_path_type, bound.read_only) {
             let root = path.clone();
             let own = move || ownership::set_group(&root, group, false);
-            self.files.long_of_pod(pod.uid(), "set the group of", &path, own).await?.map_err(|e| e.to_string())?;
+            self.files.of_path(SET_GROUP, &path, own).await?.map_err(|e| e.to_string())?;
         }
         Ok(MountedVolume { path, read_only: bound.read_only, image: None })
     }
