@@ -80,7 +80,8 @@ impl ApiServer {
 
     /// Whether who asks for the server's health may see single checks and why they fail.
     async fn may_know_reasons(&self, info: &RequestInfo, headers: &HeaderMap, peer: &Peer) -> bool {
-        let shown = peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
+        let shown =
+            peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
         if !shown {
             return false;
         }

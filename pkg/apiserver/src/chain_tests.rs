@@ -65,7 +65,8 @@ async fn setup() -> Setup {
     let registry = Arc::new(Registry::new(storage.clone(), system_clock(), cluster));
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path(), time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()).unwrap();
-    let tokens = TokenSigner::new(&pki.service_account_key, "i", store("serviceaccounts"), store("pods"), store("secrets"));
+    let tokens =
+        TokenSigner::new(&pki.service_account_key, "i", store("serviceaccounts"), store("pods"), store("secrets"));
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
     let roles = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"].map(store);
     let [roles, bindings, cluster_roles, cluster_bindings] = roles;

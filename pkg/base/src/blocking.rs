@@ -25,8 +25,9 @@ pub enum BlockingError {
     /// The call did not come back in time. Its thread goes on waiting.
     #[error("{operation} {path}: no answer within {limit:?}; the file system may hang")]
     Hung { operation: &'static str, path: PathBuf, limit: Duration },
-    /// An earlier call of the same key has not come back.
-    #[error("{operation} {path}: still no answer after {waited:?}; the file system may hang")]
+    /// An earlier call of the same key has not come back. How long it has been is not in the words, so that events that say
+    /// the same are one.
+    #[error("{operation} {path}: still no answer; the file system may hang")]
     StillHung { operation: &'static str, path: PathBuf, waited: Duration },
     /// As many calls run as may.
     #[error("{operation} {path}: too many file system calls are under way ({running})")]
@@ -162,7 +163,12 @@ impl Blocking {
         }
     }
 
-    fn start<T, W>(&self, key: String, job: Arc<Job>, work: W) -> std::io::Result<oneshot::Receiver<Result<T, Panicked>>>
+    fn start<T, W>(
+        &self,
+        key: String,
+        job: Arc<Job>,
+        work: W,
+    ) -> std::io::Result<oneshot::Receiver<Result<T, Panicked>>>
     where
         T: Send + 'static,
         W: FnOnce() -> T + Send + 'static,

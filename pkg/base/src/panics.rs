@@ -103,7 +103,13 @@ impl Ledger {
     }
 
     /// Counts and logs a panic.
-    pub fn panicked(&self, group: &'static str, task: &'static str, weight: Weight, payload: &(dyn Any + Send)) -> Panicked {
+    pub fn panicked(
+        &self,
+        group: &'static str,
+        task: &'static str,
+        weight: Weight,
+        payload: &(dyn Any + Send),
+    ) -> Panicked {
         let mut message = message_of(payload);
         if let Some(place) = LAST_PLACE.with(|place| place.borrow_mut().take()) {
             message = format!("{message} ({place})");

@@ -48,7 +48,8 @@ impl Transport for Api {
             "/api/v1/pods" => json!([pod("a"), pod("b")]),
             _ => json!([]),
         };
-        let answer = json!({"kind": "Status", "status": "Success", "metadata": {"resourceVersion": "1"}, "items": items});
+        let answer =
+            json!({"kind": "Status", "status": "Success", "metadata": {"resourceVersion": "1"}, "items": items});
         let body = Full::new(Bytes::from(answer.to_string())).map_err(|never| -> BoxError { match never {} });
         Ok(Response::new(body.boxed_unsync()))
     }

@@ -138,9 +138,9 @@ impl Server {
         let tls = api::tls(&config, &pki, &clock)?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
-        server.tasks.spawn_lasting("https", move || {
-            serve::serve(api.clone(), listener.clone(), tls.clone(), group.clone())
-        });
+        server
+            .tasks
+            .spawn_lasting("https", move || serve::serve(api.clone(), listener.clone(), tls.clone(), group.clone()));
         server.write_kubeconfig(&clock)?;
         if let Some(endpoint) = &server.config.etcd_listen {
             let Self { config, store, pki, tasks, .. } = &server;

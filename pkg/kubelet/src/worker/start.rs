@@ -14,9 +14,7 @@ use super::duration::go_duration;
 use super::environment::variables;
 use super::kill::kill_container;
 use super::own_files::{Attempt, HOSTS, Hosts, OwnFiles};
-use crate::generate::{
-    ContainerParts, ImageUser, container_config, host_and_domain, verify_run_as_non_root,
-};
+use crate::generate::{ContainerParts, ImageUser, container_config, host_and_domain, verify_run_as_non_root};
 use crate::kubelet::Kubelet;
 use crate::lifecycle::run_hook;
 use crate::logs;

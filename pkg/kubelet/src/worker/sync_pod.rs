@@ -256,7 +256,8 @@ async fn make_group_and_directory(kubelet: &Kubelet, pod: &Pod) -> Result<(), (&
         {
             return Err(("FailedCreatePodContainer", format!("unable to ensure pod container exists: {error}")));
         }
-        std::fs::create_dir_all(&made).map_err(|error| ("Failed", format!("error making pod data directories: {error}")))
+        std::fs::create_dir_all(&made)
+            .map_err(|error| ("Failed", format!("error making pod data directories: {error}")))
     };
     let done = kubelet.files.of_pod(pod.uid(), "make", &directory, make).await;
     done.unwrap_or_else(|error| Err(("FailedMount", error.to_string())))
