@@ -74,8 +74,7 @@ pub async fn run(config: Config, client: Client, nft: Arc<dyn Nft>, tasks: TaskG
     let place = Place { node: config.node_name.clone(), zone: String::new() };
     let (inputs, shutdown) = (Arc::new(inputs), tasks.shutdown().clone());
     tasks.spawn_worker(SYNCER, move || {
-        // What a panic left half planned is planned anew, from all objects, by a syncer that takes nothing for granted.
-        inputs.tracker.everything();
+        // After a panic all is planned anew, by a syncer that takes nothing for granted.
         let context = Context { place: place.clone(), node_ips: node_ips.clone() };
         follow(inputs.clone(), Syncer::new(nft.clone(), shape.clone(), context), config.clone())
     });
@@ -160,8 +159,12 @@ async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {
     // The own Node may appear only later; it decides about topology hints, nothing else.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 20);
     let mut conntrack_missing = false;
+    // What changed was told to a syncer before this one, if there was one.
+    let mut first: BTreeSet<ObjectKey> = inputs.services.list().iter().map(|service| service.metadata.key()).collect();
     loop {
-        inputs.plan(&mut syncer, inputs.tracker.take());
+        let mut keys = inputs.tracker.take();
+        keys.append(&mut first);
+        inputs.plan(&mut syncer, keys);
         let begun = config.clock.monotonic();
         match syncer.sync().await {
             Ok(outcome) => {
