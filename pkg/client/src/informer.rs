@@ -54,9 +54,11 @@ impl<T> Clone for Change<T> {
     }
 }
 
+type Call<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+
 /// One who is told of changes.
 struct Handler<T> {
-    call: Box<dyn Fn(&Change<T>) + Send + Sync>,
+    call: Call<T>,
     /// What it panicked on: it is told again.
     owed: BTreeMap<ObjectKey, Owed<T>>,
 }
