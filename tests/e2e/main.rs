@@ -7,6 +7,7 @@
 mod bad_input;
 mod encryption;
 mod etcd_cluster;
+mod hung_volumes;
 mod kubectl;
 mod mounts;
 mod pod;

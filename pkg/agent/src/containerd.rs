@@ -126,10 +126,14 @@ pub(crate) fn start(config: &AgentConfig, problem: &RuntimeProblem, tasks: &Task
     let pause_image = config.pause_image.clone().unwrap_or_else(|| PAUSE_IMAGE.to_owned());
     std::fs::write(&paths.config, render(&paths, &pause_image, restrict)).map_err(Error::io("write", &paths.config))?;
     if config.pause_image.is_none() {
-        tasks.spawn_until_shutdown("pause image", import_when_up(paths.clone(), config.clock.clone()));
+        let (paths, clock) = (paths.clone(), config.clock.clone());
+        tasks.spawn_worker("pause image", move || import_when_up(paths.clone(), clock.clone()));
     }
-    let work = keep_running(paths.clone(), config.clock.clone(), problem.clone(), tasks.shutdown().clone());
-    tasks.spawn("container runtime", work);
+    let (run, clock, problem, shutdown) =
+        (paths.clone(), config.clock.clone(), problem.clone(), tasks.shutdown().clone());
+    tasks.spawn_lasting("container runtime", move || {
+        keep_running(run.clone(), clock.clone(), problem.clone(), shutdown.clone())
+    });
     Ok(paths)
 }
 
@@ -175,7 +179,7 @@ fn needed_programs() -> Result<PathBuf, Error> {
 async fn import_when_up(paths: Paths, clock: SharedClock) {
     let mut wait = kedge_base::Backoff::new(Duration::from_millis(50), Duration::from_secs(5), 15);
     loop {
-        if paths.socket.exists() {
+        if tokio::fs::try_exists(&paths.socket).await.unwrap_or_default() {
             match import_pause(&paths).await {
                 Ok(()) => return,
                 Err(err) => warn!(error = %err, "sandbox image not imported, trying again"),
@@ -189,15 +193,20 @@ async fn import_pause(paths: &Paths) -> Result<(), Error> {
     if ctr(paths, &["images", "ls", "-q", &format!("name=={PAUSE_IMAGE}")]).await?.contains(PAUSE_IMAGE) {
         return Ok(());
     }
-    let program = pause::program()?;
-    let files = [File::regular("pause", &program, 0o755)];
     let archive = paths.root.join("pause.tar");
-    let image = kedge_oci::image(PAUSE_IMAGE, pause::architecture()?, &files, &["/pause"])
-        .map_err(Error::io("make", &archive))?;
-    std::fs::write(&archive, image).map_err(Error::io("write", &archive))?;
+    let written = archive.clone();
+    let failed = |what: String| Error::Failed { program: "ctr", what };
+    let write = move || -> Result<(), Error> {
+        let program = pause::program()?;
+        let files = [File::regular("pause", &program, 0o755)];
+        let image = kedge_oci::image(PAUSE_IMAGE, pause::architecture()?, &files, &["/pause"])
+            .map_err(Error::io("make", &written))?;
+        std::fs::write(&written, image).map_err(Error::io("write", &written))
+    };
+    kedge_base::blocking::unbounded("pause image", write).await.map_err(|e| failed(e.to_string()))??;
     ctr(paths, &["images", "import", "--no-unpack", &archive.to_string_lossy()]).await?;
     info!(image = PAUSE_IMAGE, "sandbox image imported");
-    std::fs::remove_file(&archive).map_err(Error::io("remove", &archive))
+    tokio::fs::remove_file(&archive).await.map_err(Error::io("remove", &archive))
 }
 
 async fn ctr(paths: &Paths, arguments: &[&str]) -> Result<String, Error> {

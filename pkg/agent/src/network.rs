@@ -1,7 +1,7 @@
 //! The pod network of this node: set up as soon as the node has its range.
 
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use kedge_client::{Informer, Keyed, ListParams};
 use kedge_cni::{Ipv4Net, Settings};
@@ -78,9 +78,10 @@ pub(crate) async fn set_up(
     };
     let failed = |e: &dyn std::fmt::Display| Error::Failed { program: "pod network", what: e.to_string() };
     kedge_cni::ensure_host(&settings, nft).await.map_err(|e| failed(&e))?;
-    link_plugins(&paths.cni_bin)?;
-    let conflist: PathBuf = paths.cni_conf.join("10-kedge.conflist");
-    write_if_changed(&conflist, &kedge_cni::config_list(&settings))?;
+    let (bin, conflist) = (paths.cni_bin.clone(), paths.cni_conf.join("10-kedge.conflist"));
+    let list = kedge_cni::config_list(&settings);
+    let place = move || link_plugins(&bin).and_then(|()| write_if_changed(&conflist, &list));
+    kedge_base::blocking::unbounded("pod network", place).await.map_err(|e| failed(&e))??;
     info!(pod_cidr, "pod network ready");
     Ok(settings.pod_cidr)
 }

@@ -134,8 +134,9 @@ async fn start_network(config: AgentConfig, paths: Paths, nft: Arc<dyn Nft>, tas
     let Some(cidr) = network::pod_cidr(&config, &tasks).await else { return };
     let mut wait = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), 20);
     let range = loop {
-        match network::set_up(&config, &paths, &cidr, &*nft).await {
-            Ok(range) => break range,
+        match tasks.catch("pod network", network::set_up(&config, &paths, &cidr, &*nft)).await {
+            Ok(Ok(range)) => break range,
+            Ok(Err(err)) => warn!(error = %err, "pod network not ready, trying again"),
             Err(err) => warn!(error = %err, "pod network not ready, trying again"),
         }
         config.clock.sleep(wait.next()).await;
@@ -155,7 +156,9 @@ async fn start_network(config: AgentConfig, paths: Paths, nft: Arc<dyn Nft>, tas
         health: health.clone(),
     };
     let (client, clock, node) = (config.node_client.clone(), config.clock.clone(), config.node_name.clone());
-    tasks.spawn_until_shutdown("kube-dns endpoint", dns_slice::publish(client, clock, health, node, gateway, DNS_PORT));
+    tasks.spawn_worker("kube-dns endpoint", move || {
+        dns_slice::publish(client.clone(), clock.clone(), health.clone(), node.clone(), gateway, DNS_PORT)
+    });
     info!(%gateway, "starting cluster DNS");
     if let Err(err) = kedge_dns::run(dns, config.proxy_client.clone(), tasks.clone()).await {
         warn!(error = %err, "cluster DNS does not run");

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kedge_base::{Backoff, SharedClock, Shutdown};
+use kedge_base::{Backoff, Ledger, SharedClock, Shutdown, Weight, blocking};
 use rustix::process::{Pid, Signal, kill_process, set_parent_process_death_signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -38,19 +38,40 @@ pub(crate) async fn run(
     shutdown: &Shutdown,
 ) -> Option<String> {
     let name = program.display();
-    let (pid, mut ended) = match start(program, arguments, log) {
+    let starting = (program.to_path_buf(), arguments.to_vec(), log.to_path_buf());
+    let started = blocking::unbounded("start a program", move || start(&starting.0, &starting.1, &starting.2)).await;
+    let (pid, mut ended) = match started.map_err(std::io::Error::other).and_then(|started| started) {
         Ok(running) => running,
         Err(err) => return Some(format!("{name} cannot be started: {err}")),
     };
     info!(program = %name, pid = pid.as_raw_nonzero().get(), "started");
+    let mut left = Left(Some(pid));
     tokio::select! {
         how = &mut ended => {
+            left.0 = None;
             let how = how.unwrap_or_else(|_| "unknown".into());
-            Some(format!("{name} ended unexpectedly ({how}); its log is {}{}", log.display(), last_line(log)))
+            let log = log.to_path_buf();
+            let words = move || format!("its log is {}{}", log.display(), last_line(&log));
+            let words = blocking::unbounded("read a log", words).await.unwrap_or_default();
+            Some(format!("{name} ended unexpectedly ({how}); {words}"))
         }
         () = shutdown.requested() => {
             stop(pid, ended, clock).await;
+            left.0 = None;
             None
+        }
+    }
+}
+
+/// A program whose supervision ends by a panic is ended as well: the next supervision starts its own.
+struct Left(Option<Pid>);
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if let Some(pid) = self.0
+            && let Err(err) = kill_process(pid, Signal::TERM)
+        {
+            warn!(error = %err, "cannot stop a program that nobody looks after any more");
         }
     }
 }
@@ -102,7 +123,9 @@ fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<
             }
         };
         let _ = send_pid.send(Ok(Pid::from_child(&child)));
-        let how = child.wait().map_or_else(|err| err.to_string(), |status| status.to_string());
+        let wait = || child.wait().map_or_else(|err| err.to_string(), |status| status.to_string());
+        let how = Ledger::process().catch_now("agent", "supervisor", Weight::Vital, wait);
+        let how = how.unwrap_or_else(|panicked| panicked.to_string());
         let _ = send_end.send(how);
     })?;
     let pid = pid.recv().map_err(std::io::Error::other)??;

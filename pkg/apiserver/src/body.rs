@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
+use kedge_base::{Ledger, Weight};
 use kedge_meta::Status;
 use parking_lot::Mutex;
 
@@ -59,6 +60,46 @@ impl<T: Unpin> http_body::Body for Held<T> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
         Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that is made while it is sent; a panic ends it, and it alone.
+pub(crate) struct Guarded {
+    body: Body,
+    ledger: Ledger,
+}
+
+impl Guarded {
+    /// As it is when all of it is there already.
+    pub(crate) fn over(body: Body, ledger: &Ledger) -> Body {
+        if http_body::Body::size_hint(&body).exact().is_some() {
+            return body;
+        }
+        Self { body, ledger: ledger.clone() }.boxed_unsync()
+    }
+}
+
+impl http_body::Body for Guarded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        let Self { body, ledger } = &mut *self;
+        match ledger.catch_now("apiserver", "stream", Weight::Single, || Pin::new(body).poll_frame(cx)) {
+            Ok(polled) => polled,
+            Err(panicked) => Poll::Ready(Some(Err(BodyError(panicked.into())))),
+        }
     }
 
     fn is_end_stream(&self) -> bool {

@@ -5,17 +5,19 @@ use std::time::Duration;
 
 use http::{HeaderMap, Request, Response, header};
 use kedge_auth::{Credentials, Decision, Unauthenticated};
-use kedge_base::random;
+use kedge_base::{Weight, random};
 use kedge_meta::{GroupResource, Status, UserInfo};
 use tracing::{debug, warn};
 
-use crate::body::{Body, Held, RequestBody};
+use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
 use crate::{discovery, health, respond, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Upstream's words.
+const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
 
 /// A request that has passed the chain.
 pub(crate) struct Admitted {
@@ -28,9 +30,12 @@ impl ApiServer {
     /// Serves one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
         let audit_id = random::uuid();
-        let mut response = match self.serve(request, peer).await {
-            Ok(response) => response,
-            Err(status) => respond::failure(&status),
+        // A panic fails the one request; what it held is given back as its stack unwinds.
+        let ledger = self.readiness.ledger();
+        let mut response = match ledger.catch("apiserver", "request", Weight::Single, self.serve(request, peer)).await {
+            Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
+            Ok(Err(status)) => respond::failure(&status),
+            Err(_) => respond::failure(&Status::internal(PANICKED)),
         };
         if let Ok(value) = audit_id.parse() {
             response.headers_mut().insert("audit-id", value);
@@ -42,7 +47,8 @@ impl ApiServer {
         // What is asked for.
         let info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
         if health::is_health_path(&info.path) {
-            return Ok(health::handle(self, &info).await);
+            let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
+            return Ok(health::handle(self, &info, trusted).await);
         }
         // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
         let slot = match &peer.trusted {
@@ -70,6 +76,21 @@ impl ApiServer {
         }
         let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
         kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
+    }
+
+    /// Whether who asks for the server's health may see single checks and why they fail.
+    async fn may_know_reasons(&self, info: &RequestInfo, headers: &HeaderMap, peer: &Peer) -> bool {
+        let shown =
+            peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
+        if !shown {
+            return false;
+        }
+        let endpoint = info.path.trim_matches('/').split('/').next().unwrap_or_default();
+        let single = RequestInfo { path: format!("/{endpoint}/{}", health::TASKS), ..info.clone() };
+        match self.authenticate(headers, peer).await {
+            Ok(user) => self.authorize(&single, &user).is_ok(),
+            Err(_) => false,
+        }
     }
 
     async fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
@@ -184,3 +205,7 @@ pub(crate) fn forbidden(request: &kedge_auth::Request<'_>, user: &UserInfo, reas
     );
     Status::forbidden(&GroupResource::new(request.group, request.resource), request.name, &why)
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

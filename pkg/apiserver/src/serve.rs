@@ -52,7 +52,7 @@ pub fn tls_config(certificate_pem: &str, key_pem: &str) -> Result<ServerConfig, 
 }
 
 /// Serves connections until shutdown; then those that are open get a moment to end.
-pub async fn serve(server: Arc<ApiServer>, listener: TcpListener, tls: SharedTls, tasks: TaskGroup) {
+pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: SharedTls, tasks: TaskGroup) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shutdown = tasks.shutdown().clone();
     loop {

@@ -6,7 +6,9 @@
 #![allow(clippy::disallowed_methods)]
 
 mod backoff;
+pub mod blocking;
 mod clock;
+mod panics;
 pub mod process;
 pub mod random;
 mod shutdown;
@@ -15,6 +17,8 @@ mod tasks;
 pub mod time;
 
 pub use backoff::Backoff;
+pub use blocking::{Blocking, BlockingError, Call};
 pub use clock::{BoxFuture, Clock, SharedClock, VirtualClock, system_clock};
+pub use panics::{Ledger, Panicked, Running, TOO_MANY, TaskReport, Trouble, WINDOW, Weight, task_reports};
 pub use shutdown::Shutdown;
 pub use tasks::TaskGroup;

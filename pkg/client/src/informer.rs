@@ -13,7 +13,7 @@ use kedge_meta::{ObjectKey, ObjectMeta, Resource};
 use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, warn};
 
 use crate::client::{Client, ListParams};
@@ -22,6 +22,7 @@ use crate::watch::WatchEvent;
 
 /// Objects in one page of the first list.
 const PAGE: u64 = 500;
+const HANDLER: &str = "informer handler";
 
 /// An object with metadata.
 pub trait Keyed {
@@ -54,7 +55,22 @@ impl<T> Clone for Change<T> {
     }
 }
 
-type Handler<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+type Call<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
+
+/// One who is told of changes.
+struct Handler<T> {
+    call: Call<T>,
+    /// What it panicked on: it is told again.
+    owed: BTreeMap<ObjectKey, Owed<T>>,
+}
+
+/// An object that a handler has not taken in as it is.
+struct Owed<T> {
+    /// As the handler last took it in.
+    old: Option<Arc<T>>,
+    /// As it was told.
+    last: Arc<T>,
+}
 
 /// A cached view on one resource; clones share it.
 pub struct Informer<T> {
@@ -73,6 +89,9 @@ struct Inner<T> {
     /// Held while changes are made and reported, so that a new handler misses nothing and sees nothing twice.
     handlers: Mutex<Vec<Handler<T>>>,
     synced: watch::Sender<bool>,
+    /// A handler is owed something.
+    owing: Notify,
+    tasks: TaskGroup,
 }
 
 impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
@@ -89,27 +108,28 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
         namespace: &str,
         params: ListParams,
     ) -> Self {
-        let inner = Arc::new(Inner {
-            resource: *resource,
-            objects: RwLock::default(),
-            handlers: Mutex::default(),
-            synced: watch::Sender::new(false),
+        let inner = Arc::new(Inner::new(resource, BTreeMap::new(), false, tasks.clone()));
+        let (client, following, namespace) = (client.clone(), inner.clone(), namespace.to_owned());
+        // What a panic left half taken in is listed again.
+        tasks.spawn_worker("informer", move || {
+            let (client, inner) = (client.clone(), following.clone());
+            let (namespace, params, shutdown) = (namespace.clone(), params.clone(), inner.tasks.shutdown().clone());
+            async move {
+                tokio::select! {
+                    () = follow(client, inner.clone(), namespace, params, shutdown) => {}
+                    () = settle(&inner) => {}
+                }
+            }
         });
         sizes::list(format!("informer of {}", resource.group_resource()), &inner);
-        let run = follow(client.clone(), inner.clone(), namespace.to_owned(), params, tasks.shutdown().clone());
-        tasks.spawn_until_shutdown("informer", run);
         Self { inner }
     }
 
     /// An informer that follows nothing and holds what a test puts in.
     pub fn fixed(resource: &Resource, objects: Vec<T>) -> Self {
-        let inner = Inner {
-            resource: *resource,
-            objects: RwLock::new(objects.into_iter().map(|o| (o.metadata().key(), Arc::new(o))).collect()),
-            handlers: Mutex::default(),
-            synced: watch::Sender::new(true),
-        };
-        Self { inner: Arc::new(inner) }
+        let objects = objects.into_iter().map(|o| (o.metadata().key(), Arc::new(o))).collect();
+        let tasks = TaskGroup::new("fixed", Shutdown::new());
+        Self { inner: Arc::new(Inner::new(resource, objects, true, tasks)) }
     }
 
     /// The object of that name.
@@ -152,12 +172,15 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
     }
 
     /// Calls `handler` for every change from now on, and first for every object that is there. It must not block.
+    ///
+    /// One that panics is told again later, until it takes in what it was told; the other handlers are told at once.
     pub fn on_change(&self, handler: impl Fn(&Change<T>) + Send + Sync + 'static) {
         let mut handlers = self.inner.handlers.lock();
+        let mut handler = Handler { call: Box::new(handler), owed: BTreeMap::new() };
         for object in self.list() {
-            handler(&Change { old: None, new: Some(object) });
+            self.inner.tell(&mut handler, &Change { old: None, new: Some(object) });
         }
-        handlers.push(Box::new(handler));
+        handlers.push(handler);
     }
 }
 
@@ -255,9 +278,35 @@ async fn watch_from<T: Keyed + DeserializeOwned>(
     Ok(version)
 }
 
+/// Tells handlers again what they panicked on, until they have taken it in.
+async fn settle<T: Keyed>(inner: &Inner<T>) {
+    let clock = system_clock();
+    loop {
+        inner.owing.notified().await;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(60), 20);
+        loop {
+            clock.sleep(backoff.next()).await;
+            if inner.settle() {
+                break;
+            }
+        }
+    }
+}
+
 impl<T: Keyed> Inner<T> {
+    fn new(resource: &Resource, objects: BTreeMap<ObjectKey, Arc<T>>, synced: bool, tasks: TaskGroup) -> Self {
+        Self {
+            resource: *resource,
+            objects: RwLock::new(objects),
+            handlers: Mutex::default(),
+            synced: watch::Sender::new(synced),
+            owing: Notify::new(),
+            tasks,
+        }
+    }
+
     fn set(&self, object: T, gone: bool) {
-        let handlers = self.handlers.lock();
+        let mut handlers = self.handlers.lock();
         let key = object.metadata().key();
         let object = Arc::new(object);
         let change = {
@@ -269,11 +318,11 @@ impl<T: Keyed> Inner<T> {
                 Change { old: objects.insert(key, object.clone()), new: Some(object) }
             }
         };
-        handlers.iter().for_each(|handler| handler(&change));
+        handlers.iter_mut().for_each(|handler| self.tell(handler, &change));
     }
 
     fn replace(&self, mut listed: HashMap<ObjectKey, Arc<T>>) {
-        let handlers = self.handlers.lock();
+        let mut handlers = self.handlers.lock();
         let mut changes = Vec::new();
         {
             let mut objects = self.objects.write();
@@ -294,7 +343,40 @@ impl<T: Keyed> Inner<T> {
             }
         }
         for change in &changes {
-            handlers.iter().for_each(|handler| handler(change));
+            handlers.iter_mut().for_each(|handler| self.tell(handler, change));
         }
     }
+
+    /// Tells one handler; what it panics on is owed to it. A change of what is owed already is told as one with it.
+    fn tell(&self, handler: &mut Handler<T>, change: &Change<T>) {
+        let Some(last) = change.object() else { return };
+        let key = last.metadata().key();
+        let change = match handler.owed.remove(&key) {
+            None => change.clone(),
+            // An object that it began to take in and that is gone now is told to be gone: half of it may be there.
+            Some(Owed { old: None, .. }) if change.new.is_none() => change.clone(),
+            Some(Owed { old, .. }) => Change { old, new: change.new.clone() },
+        };
+        if self.tasks.catch_now(HANDLER, || (handler.call)(&change)).is_err() {
+            handler.owed.insert(key, Owed { old: change.old.clone(), last: last.clone() });
+            self.owing.notify_one();
+        }
+    }
+
+    /// Tells again what is owed. Returns whether nothing is any more.
+    fn settle(&self) -> bool {
+        let mut handlers = self.handlers.lock();
+        for handler in handlers.iter_mut() {
+            let owed: Vec<_> = handler.owed.iter().map(|(key, owed)| (key.clone(), owed.last.clone())).collect();
+            for (key, last) in owed {
+                let new = self.objects.read().get(&key).cloned();
+                self.tell(handler, &Change { old: Some(last), new });
+            }
+        }
+        handlers.iter().all(|handler| handler.owed.is_empty())
+    }
 }
+
+#[cfg(test)]
+#[path = "informer_tests.rs"]
+mod tests;

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use kedge_base::{SharedClock, TaskGroup, random, time};
+use kedge_base::{SharedClock, Shutdown, TaskGroup, random, time};
 use kedge_meta::resources;
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -22,6 +22,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// How long the work may take to end before the lease is given back; if it takes longer, the lease is left to run out.
 const STOP: Duration = Duration::from_secs(2);
 const NAMESPACE: &str = "kube-system";
+const TASK: &str = "leader election";
 
 /// One who wants to lead.
 pub struct Candidate {
@@ -63,18 +64,23 @@ impl Candidate {
         let shutdown = tasks.shutdown().clone();
         while !shutdown.is_requested() {
             let acquired = tokio::select! {
-                () = self.acquire() => true,
-                () = shutdown.requested() => false,
+                acquired = tasks.catch(TASK, self.acquire()) => acquired.is_ok(),
+                () = shutdown.requested() => return,
             };
             if !acquired {
-                return;
+                self.pause(&shutdown).await;
+                continue;
             }
             info!(lease = self.lease, identity = self.identity, "leading");
             // Its own group, of which it is known when all has ended.
-            let group = TaskGroup::new(self.lease, shutdown.child());
-            work(&group);
+            let group = tasks.apart(self.lease);
+            let mut panicked = tasks.catch_now(TASK, || work(&group)).is_err();
+            let lead = async {
+                // A panic loses the lease as well: nobody would renew it while its work goes on.
+                panicked = panicked || tasks.catch(TASK, self.keep()).await.is_err();
+            };
             tokio::select! {
-                () = self.keep() => warn!(lease = self.lease, "the lease was lost; its work is stopped"),
+                () = lead => warn!(lease = self.lease, "the lease was lost; its work is stopped"),
                 () = shutdown.requested() => {}
             }
             // While anything of it still works, nobody is to follow: not another one, nor this one again.
@@ -89,6 +95,17 @@ impl Candidate {
                 return;
             }
             group.finished().await;
+            if panicked {
+                self.pause(&shutdown).await;
+            }
+        }
+    }
+
+    /// After a panic, others may be faster.
+    async fn pause(&self, shutdown: &Shutdown) {
+        tokio::select! {
+            () = self.clock.sleep(RETRY) => {}
+            () = shutdown.requested() => {}
         }
     }
 

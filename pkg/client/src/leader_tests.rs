@@ -24,6 +24,8 @@ struct Api {
 struct Link {
     api: Arc<Api>,
     cut: Arc<AtomicBool>,
+    /// Whoever asks panics.
+    broken: Arc<AtomicBool>,
 }
 
 #[async_trait]
@@ -32,6 +34,7 @@ impl Transport for Link {
         if self.cut.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
+        assert!(!self.broken.load(Ordering::SeqCst), "on purpose");
         let mut lease = self.api.lease.lock();
         let body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
         let failure = |code: u16, reason: &str| {
@@ -66,16 +69,19 @@ struct Host {
     leading: Arc<AtomicBool>,
     terms: Arc<AtomicUsize>,
     cut: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
     tasks: TaskGroup,
 }
 
 fn host(name: &str, api: &Arc<Api>, clock: &VirtualClock) -> Host {
     let cut = Arc::new(AtomicBool::new(false));
-    let client = Client::new(Arc::new(Link { api: api.clone(), cut: cut.clone() }));
+    let broken = Arc::new(AtomicBool::new(false));
+    let client = Client::new(Arc::new(Link { api: api.clone(), cut: cut.clone(), broken: broken.clone() }));
     let candidate = Candidate::new(client, Arc::new(clock.clone()), "kube-scheduler", name);
-    let tasks = TaskGroup::new("test", Shutdown::new());
+    let ledger = kedge_base::Ledger::new(Arc::new(clock.clone()));
+    let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger);
     let (leading, terms) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-    let host = Host { leading: leading.clone(), terms: terms.clone(), cut, tasks: tasks.clone() };
+    let host = Host { leading: leading.clone(), terms: terms.clone(), cut, broken, tasks: tasks.clone() };
     let run = candidate.run(tasks.clone(), move |group| {
         leading.store(true, Ordering::SeqCst);
         terms.fetch_add(1, Ordering::SeqCst);
@@ -131,6 +137,23 @@ async fn one_leads_and_another_takes_over_when_it_falls_silent() {
 }
 
 #[tokio::test]
+async fn a_panic_of_the_election_stops_the_work_and_the_candidate_stands_again() {
+    // A candidate that panicked once was gone, and its work went on without a lease.
+    let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let api = Arc::new(Api::default());
+    let a = host("a", &api, &clock);
+    pass(&clock, 5, || {}).await;
+    assert!(a.leads());
+    a.broken.store(true, Ordering::SeqCst);
+    pass(&clock, 5, || {}).await;
+    assert!(!a.leads() && a.tasks.ledger().panics_of(TASK) >= 1);
+    a.broken.store(false, Ordering::SeqCst);
+    pass(&clock, 10, || {}).await;
+    assert!(a.leads());
+    assert_eq!(a.terms.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
 async fn a_lease_that_is_given_back_is_taken_soon() {
     let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
     let api = Arc::new(Api::default());
@@ -147,7 +170,7 @@ async fn a_lease_that_is_given_back_is_taken_soon() {
 async fn nobody_follows_while_the_work_still_ends() {
     let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
     let api = Arc::new(Api::default());
-    let link = Link { api: api.clone(), cut: Arc::default() };
+    let link = Link { api: api.clone(), cut: Arc::default(), broken: Arc::default() };
     let candidate = Candidate::new(Client::new(Arc::new(link)), Arc::new(clock.clone()), "kube-scheduler", "a");
     let tasks = TaskGroup::new("test", Shutdown::new());
     let (working, last_step) = (Arc::new(AtomicBool::new(false)), Arc::new(tokio::sync::Notify::new()));

@@ -71,7 +71,8 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
             clock,
             tasks: tasks.clone(),
         });
-        tasks.spawn_until_shutdown("work queue timer", move_due(inner.clone()));
+        let queue = inner.clone();
+        tasks.spawn_worker("work queue timer", move || move_due(queue.clone()));
         Self { inner }
     }
 
@@ -216,7 +217,20 @@ async fn move_due<K: Hash + Eq + Clone>(queue: Arc<Inner<K>>) {
     }
 }
 
-/// Runs `workers` tasks that reconcile keys from `queue`. A failed key comes back later; a conflict is no news.
+/// A key that is being worked on; it is given back when this goes, however the work ended.
+struct Held<'a, K: Hash + Eq + Clone + Send + Sync + 'static> {
+    queue: &'a WorkQueue<K>,
+    key: K,
+}
+
+impl<K: Hash + Eq + Clone + Send + Sync + 'static> Drop for Held<'_, K> {
+    fn drop(&mut self) {
+        self.queue.done(&self.key);
+    }
+}
+
+/// Runs `workers` tasks that reconcile keys from `queue`. A failed key comes back later, and so does one whose reconciler
+/// panicked; a conflict is no news.
 pub fn run_workers<K, F, Fut>(name: &'static str, queue: &WorkQueue<K>, tasks: &TaskGroup, workers: usize, reconcile: F)
 where
     K: Hash + Eq + Clone + Display + Send + Sync + 'static,
@@ -225,23 +239,36 @@ where
 {
     let reconcile = Arc::new(reconcile);
     for _ in 0..workers {
-        let (queue, reconcile) = (queue.clone(), reconcile.clone());
-        tasks.spawn(name, async move {
-            while let Some(key) = queue.get().await {
-                match reconcile(key.clone()).await {
-                    Ok(()) => queue.forget(&key),
-                    Err(err) => {
-                        if err.is_conflict() || err.is_not_found() {
-                            debug!(controller = name, %key, error = %err, "reconcile raced, trying again");
-                        } else {
-                            warn!(controller = name, %key, error = %err, "reconcile failed, trying again");
-                        }
-                        queue.add_rate_limited(key.clone());
-                    }
+        let (queue, reconcile, group) = (queue.clone(), reconcile.clone(), tasks.clone());
+        tasks.spawn_lasting(name, move || work(name, queue.clone(), group.clone(), reconcile.clone()));
+    }
+}
+
+async fn work<K, F, Fut>(name: &'static str, queue: WorkQueue<K>, tasks: TaskGroup, reconcile: Arc<F>)
+where
+    K: Hash + Eq + Clone + Display + Send + Sync + 'static,
+    F: Fn(K) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    while let Some(key) = queue.get().await {
+        let held = Held { queue: &queue, key };
+        let key = &held.key;
+        // The call itself may panic as well as what it returns.
+        match tasks.catch(name, async { reconcile(key.clone()).await }).await {
+            Ok(Ok(())) => queue.forget(key),
+            Ok(Err(err)) => {
+                if err.is_conflict() || err.is_not_found() {
+                    debug!(controller = name, %key, error = %err, "reconcile raced, trying again");
+                } else {
+                    warn!(controller = name, %key, error = %err, "reconcile failed, trying again");
                 }
-                queue.done(&key);
+                queue.add_rate_limited(key.clone());
             }
-        });
+            Err(panicked) => {
+                warn!(controller = name, %key, error = %panicked, "reconcile panicked, trying again");
+                queue.add_rate_limited(key.clone());
+            }
+        }
     }
 }
 
@@ -282,6 +309,41 @@ mod tests {
         let (queue, tasks) = queue();
         tasks.shutdown().trigger();
         assert!(queue.get().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_key_whose_reconciler_panics_is_free_again_and_comes_back() {
+        // A panic once left its key among those being worked on: nothing was ever done about that object again.
+        let ledger = kedge_base::Ledger::new(system_clock());
+        let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
+        let queue = WorkQueue::new(system_clock(), &tasks);
+        let (done, mut finished) = tokio::sync::mpsc::channel(8);
+        let seen = Arc::new(Mutex::new(HashMap::<String, u32>::new()));
+        run_workers("panicking", &queue, &tasks, 1, move |key: String| {
+            let tries = {
+                let mut seen = seen.lock();
+                let tries = seen.entry(key.clone()).or_default();
+                *tries += 1;
+                *tries
+            };
+            assert!(key != "early" || tries > 1, "before there is a future");
+            let done = done.clone();
+            async move {
+                assert!(key != "late" || tries > 2, "while it works");
+                done.send((key, tries)).await.unwrap();
+                Ok(())
+            }
+        });
+        ["early", "late", "never"].into_iter().for_each(|key| queue.add(key.to_owned()));
+        let mut all = Vec::new();
+        while all.len() < 3 {
+            all.push(finished.recv().await.unwrap());
+        }
+        all.sort();
+        assert_eq!(all, [("early".to_owned(), 2), ("late".to_owned(), 3), ("never".to_owned(), 1)]);
+        assert_eq!(ledger.panics_of("panicking"), 3);
+        assert!(tasks.join(Duration::from_secs(5)).await);
+        assert!(queue.inner.state.lock().running.is_empty(), "every key was given back");
     }
 
     #[test]

@@ -19,6 +19,8 @@ struct State {
     images: BTreeMap<String, v1::Image>,
     calls: Vec<String>,
     fail: HashMap<&'static str, String>,
+    /// Calls whose next one panics.
+    panic: Vec<&'static str>,
 }
 
 /// The test double. Every call is recorded as `Call(object)`.
@@ -44,6 +46,11 @@ impl FakeRuntime {
     /// Lets every later `call` fail with `message`.
     pub fn fail(&self, call: &'static str, message: &str) {
         self.state.lock().fail.insert(call, message.to_string());
+    }
+
+    /// Lets the next `call` panic.
+    pub fn panic_next(&self, call: &'static str) {
+        self.state.lock().panic.push(call);
     }
 
     /// Ends a running container with an exit code.
@@ -79,6 +86,10 @@ impl State {
 
     fn enter(&mut self, call: &'static str, object: &str) -> Result<(), Error> {
         self.calls.push(format!("{call}({object})"));
+        if let Some(at) = self.panic.iter().position(|panics| *panics == call) {
+            self.panic.remove(at);
+            panic!("{call} panics, as the test asked");
+        }
         self.refused(call)
     }
 

@@ -42,7 +42,7 @@ pub async fn open(
             let layout = layout.clone();
             let options = Options::new(layout.store(), clock.clone());
             // Replaying the log takes as long as it takes; it must not hold up other tasks.
-            let opened = tokio::task::spawn_blocking(move || place::open(&layout, options)).await;
+            let opened = kedge_base::blocking::unbounded("open the store", move || place::open(&layout, options)).await;
             Ok(embedded(opened.map_err(|_| Error::Cancelled)??))
         }
         Endpoint::Memory => Ok(embedded(Embedded::memory(clock.clone())?)),

@@ -93,11 +93,12 @@ impl Snapshots {
         let (written, mut told) = watch::channel(0);
         let (snapshots, name) = (self.clone(), name.to_owned());
         // A board has one core for everything; writing a file must not keep it from answering.
-        let mut work = tokio::task::spawn_blocking(move || {
+        let work = kedge_base::blocking::unbounded("snapshot", move || {
             snapshots.write(&state, &name, now, &mut |keys| {
                 written.send_replace(keys);
             })
         });
+        tokio::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return done.map_err(|_| Error::Cancelled)?,

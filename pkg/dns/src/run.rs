@@ -101,8 +101,10 @@ pub async fn run(config: Config, client: Client, tasks: TaskGroup) -> Result<(),
 async fn listen(clock: &SharedClock, address: SocketAddr, server: &Arc<Server>, tasks: &TaskGroup) {
     let udp = Arc::new(bind(clock, address, || UdpSocket::bind(address)).await);
     let tcp = bind(clock, address, || TcpListener::bind(address)).await;
-    tasks.spawn_until_shutdown("dns-udp", server.clone().udp(udp, tasks.clone()));
-    tasks.spawn_until_shutdown("dns-tcp", server.clone().tcp(tcp, tasks.clone()));
+    let (answering, group) = (server.clone(), tasks.clone());
+    tasks.spawn_worker("dns-udp", move || answering.clone().udp(udp.clone(), group.clone()));
+    let (answering, group, tcp) = (server.clone(), tasks.clone(), Arc::new(tcp));
+    tasks.spawn_worker("dns-tcp", move || answering.clone().tcp(tcp.clone(), group.clone()));
 }
 
 /// Binds, again and again until it works: the address may belong to an interface still to come.

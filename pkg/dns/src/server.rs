@@ -10,8 +10,9 @@ use crate::query::{Query, Rcode, Unreadable, code};
 use crate::records::Records;
 use crate::response;
 use crate::zone::{Found, Zone};
-use kedge_base::{TaskGroup, time};
+use kedge_base::{TaskGroup, Weight, time};
 use parking_lot::RwLock;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -77,34 +78,48 @@ impl Server {
                     continue;
                 }
             };
-            let reply = match Query::read(&buffer[..length]) {
-                Ok(query) => {
-                    let limit = udp_limit(&query);
-                    match self.local(&query, limit) {
-                        Local::Ready(bytes) => bytes,
-                        later => match self.waiting.clone().try_acquire_owned() {
-                            Ok(permit) => {
-                                let (server, socket) = (self.clone(), socket.clone());
-                                tasks.spawn_until_shutdown("dns-forward", async move {
-                                    let _permit = permit;
-                                    let bytes = server.remote(&query, later, limit).await;
-                                    send(&socket, &bytes, client).await;
-                                });
-                                continue;
-                            }
-                            Err(_) => self.failure(&query, limit),
-                        },
-                    }
-                }
-                Err(Unreadable::Refuse { id, rcode }) => answer::refusal(id, rcode),
-                Err(Unreadable::Ignore) => continue,
-            };
-            send(&socket, &reply, client).await;
+            // What makes this panic is not answered, and the queries behind it are.
+            let read = || self.reply(&buffer[..length], &socket, client, &tasks);
+            if let Ok(Some(reply)) = tasks.ledger().catch_now("dns", "dns-query", Weight::Single, read) {
+                send(&socket, &reply, client).await;
+            }
         }
     }
 
+    /// The reply to a query over UDP, unless there is none or it takes others to give it.
+    fn reply(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        socket: &Arc<UdpSocket>,
+        client: SocketAddr,
+        tasks: &TaskGroup,
+    ) -> Option<Vec<u8>> {
+        #[cfg(test)]
+        assert!(bytes != tests::POISON, "on purpose");
+        let query = match Query::read(bytes) {
+            Ok(query) => query,
+            Err(Unreadable::Refuse { id, rcode }) => return Some(answer::refusal(id, rcode)),
+            Err(Unreadable::Ignore) => return None,
+        };
+        let limit = udp_limit(&query);
+        let later = match self.local(&query, limit) {
+            Local::Ready(bytes) => return Some(bytes),
+            later => later,
+        };
+        let Ok(permit) = self.waiting.clone().try_acquire_owned() else {
+            return Some(self.failure(&query, limit));
+        };
+        let (server, socket) = (self.clone(), socket.clone());
+        tasks.spawn_until_shutdown("dns-forward", async move {
+            let _permit = permit;
+            let bytes = server.remote(&query, later, limit).await;
+            send(&socket, &bytes, client).await;
+        });
+        None
+    }
+
     /// Serves TCP until the task group shuts down.
-    pub async fn tcp(self: Arc<Self>, listener: TcpListener, tasks: TaskGroup) {
+    pub async fn tcp(self: Arc<Self>, listener: Arc<TcpListener>, tasks: TaskGroup) {
         loop {
             let Ok(permit) = self.connections.clone().acquire_owned().await else { return };
             match listener.accept().await {

@@ -134,7 +134,7 @@ async fn it_serves_udp_and_tcp() {
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
     tasks.spawn_until_shutdown("udp", server.clone().udp(udp, tasks.clone()));
-    tasks.spawn_until_shutdown("tcp", server.tcp(tcp, tasks.clone()));
+    tasks.spawn_until_shutdown("tcp", server.tcp(Arc::new(tcp), tasks.clone()));
 
     let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     client.connect(udp_at).await.unwrap();
@@ -159,6 +159,27 @@ async fn it_serves_udp_and_tcp() {
         stream.read_exact(&mut reply).await.unwrap();
         assert_eq!(Message::from_vec(&reply).unwrap().answers.len(), 100);
     }
+    assert!(tasks.join(Duration::from_secs(5)).await);
+}
+
+/// A query on which the server panics.
+pub(super) const POISON: &[u8] = b"poison";
+
+#[tokio::test]
+async fn a_query_that_panics_is_counted_and_the_next_is_answered() {
+    let ledger = kedge_base::Ledger::new(kedge_base::system_clock());
+    let (server, tasks) = (server(true), TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone()));
+    let udp = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+    let at = udp.local_addr().unwrap();
+    tasks.spawn_until_shutdown("udp", server.udp(udp, tasks.clone()));
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(at).await.unwrap();
+    client.send(POISON).await.unwrap();
+    client.send(&question("web.default.svc.cluster.local.", RecordType::A).to_vec().unwrap()).await.unwrap();
+    let mut buffer = [0; 1500];
+    let length = client.recv(&mut buffer).await.unwrap();
+    assert_eq!(rcode(&Message::from_vec(&buffer[..length]).unwrap()), ResponseCode::NoError);
+    assert_eq!((ledger.panics_of("dns-query"), ledger.panics_of("udp")), (1, 0));
     assert!(tasks.join(Duration::from_secs(5)).await);
 }
 

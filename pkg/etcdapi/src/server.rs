@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use kedge_base::TaskGroup;
+use kedge_base::{TaskGroup, Weight};
 use kedge_etcdpb::etcdserverpb as pb;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -36,7 +36,7 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const PING: Duration = Duration::from_secs(30);
 
 /// Serves until `tasks` shut down.
-pub async fn serve(api: Arc<Api>, listen: Listen, tasks: TaskGroup) {
+pub async fn serve(api: Arc<Api>, listen: Arc<Listen>, tasks: TaskGroup) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let shutdown = tasks.shutdown().clone();
     loop {
@@ -104,7 +104,16 @@ async fn connection(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Send + 
         .max_concurrent_streams(MAX_STREAMS)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
-    let service = service_fn(move |request| dispatch(api.clone(), request));
+    let ledger = tasks.ledger().clone();
+    let service = service_fn(move |request| {
+        let (api, ledger) = (api.clone(), ledger.clone());
+        async move {
+            // A panic fails the one call, not the others on the connection.
+            let call = dispatch(api, request);
+            let caught = ledger.catch("etcd-api", "etcd-api-call", Weight::Single, call).await;
+            caught.unwrap_or_else(|panicked| Ok(tonic::Status::internal(panicked.to_string()).into_http()))
+        }
+    });
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
+use crate::files::Files;
 use crate::generate::{Machine, SlimService};
 use crate::objects::{ConfigMap, Objects, Secret};
 use crate::pod::{PodExt, RawPod};
@@ -37,7 +38,8 @@ pub(crate) struct Kubelet {
     pub(crate) statuses: Arc<StatusManager>,
     pub(crate) config_maps: Arc<Objects<ConfigMap>>,
     pub(crate) secrets: Arc<Objects<Secret>>,
-    pub(crate) volumes: Volumes,
+    pub(crate) files: Files,
+    pub(crate) volumes: Arc<Volumes>,
     pub(crate) directories: Directories,
     /// `None` where groups of pods cannot be made: then containers are in the runtime's own place.
     pub(crate) cgroups: Option<Arc<dyn Cgroups>>,
@@ -63,7 +65,7 @@ impl Kubelet {
     /// # Errors
     /// The runtime's.
     pub(crate) async fn observe(&self, uid: &str) -> Result<PodRuntime, kedge_cri::Error> {
-        observe(self.runtime.as_ref(), &self.health.name(), uid).await
+        observe(self.runtime.as_ref(), &self.health.name(), uid, &self.files).await
     }
 
     /// The node's addresses as text.

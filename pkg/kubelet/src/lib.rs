@@ -5,6 +5,7 @@ mod backoff;
 mod cgroups;
 mod config;
 mod eviction;
+mod files;
 mod generate;
 mod http_get;
 mod kubelet;

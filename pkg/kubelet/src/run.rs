@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::{self, Cgroups};
 use crate::config::{KubeletConfig, KubeletError};
+use crate::files::Files;
 use crate::generate::Machine;
 use crate::kubelet::{Kubelet, Wakeups};
 use crate::logs::Rotator;
@@ -71,6 +72,7 @@ async fn start(
     let rotator = Rotator {
         runtime: kubelet.runtime.clone(),
         clock: kubelet.clock.clone(),
+        files: kubelet.files.clone(),
         max_size: LOG_SIZE,
         max_files: LOG_FILES,
     };
@@ -105,11 +107,13 @@ fn assemble(
     let changed: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |uid: &str| waker.wake(uid));
     let config_maps = Arc::new(Objects::config_maps(client.clone(), tasks, changed.clone()));
     let secrets = Arc::new(Objects::secrets(client.clone(), tasks, changed));
+    let files = Files::new(clock.clone(), tasks.ledger());
     let volumes = Volumes::new(
         client,
         clock.clone(),
         directories.clone(),
         Arc::new(KernelMounter),
+        files.clone(),
         config_maps.clone(),
         secrets.clone(),
         machine.clone(),
@@ -138,7 +142,8 @@ fn assemble(
         statuses,
         config_maps,
         secrets,
-        volumes,
+        files,
+        volumes: Arc::new(volumes),
         directories,
         machine,
         wakeups,
@@ -171,11 +176,13 @@ fn on_probe(statuses: Arc<StatusManager>, wakeups: Arc<Wakeups>) -> Arc<dyn Fn(&
 
 /// When the runtime or its network comes back, all pods are looked at.
 fn follow_health(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
-    let mut changes = kubelet.health.subscribe();
-    let wakeups = kubelet.wakeups.clone();
-    tasks.spawn_until_shutdown("runtime-health-wakeups", async move {
-        while changes.changed().await.is_ok() {
-            wakeups.wake_all();
+    let kubelet = kubelet.clone();
+    tasks.spawn_worker("runtime-health-wakeups", move || {
+        let (mut changes, wakeups) = (kubelet.health.subscribe(), kubelet.wakeups.clone());
+        async move {
+            while changes.changed().await.is_ok() {
+                wakeups.wake_all();
+            }
         }
     });
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use kedge_base::{Shutdown, system_clock, time};
+use kedge_base::{Ledger, Shutdown, system_clock, time};
 use kedge_cri::fake::FakeRuntime;
 use serde_json::{Value, json};
 
@@ -46,11 +46,15 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
 
 impl Cluster {
     async fn new() -> Cluster {
+        Self::counting(&Ledger::process()).await
+    }
+
+    async fn counting(ledger: &Ledger) -> Cluster {
         let (api, runtime) = (FakeApi::new(), Arc::new(FakeRuntime::default()));
         runtime.add_image("i:1");
         runtime.set_time(u64::try_from(system_clock().now().as_second()).unwrap());
         let directory = tempfile::tempdir().unwrap();
-        let tasks = TaskGroup::new("test", Shutdown::new());
+        let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
         let settings = config(&api, directory.path());
         start(settings, runtime.clone(), None, &tasks).await.unwrap();
         Cluster { api, runtime, tasks, directory }
@@ -232,6 +236,31 @@ async fn a_pod_for_another_kind_of_node_is_rejected() {
     let message = "Pod was rejected: Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector";
     assert_eq!(status["message"], message);
     assert!(cluster.runtime.list_pod_sandboxes(Default::default()).await.unwrap().is_empty());
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_of_pods_and_probes_that_panic_are_started_again() {
+    // The slot of a pod whose worker had panicked once stayed taken: the pod neither ran nor ended any more.
+    let ledger = Ledger::new(system_clock());
+    let cluster = Cluster::counting(&ledger).await;
+    cluster.runtime.panic_next("CreateContainer");
+    cluster.runtime.panic_next("ExecSync");
+    let probe = json!({"exec": {"command": ["true"]}, "periodSeconds": 1});
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1", "readinessProbe": probe}]}));
+    cluster.until("running", |pod| state_is(pod, 0, "running")).await;
+    cluster.until("ready", |pod| pod["status"]["containerStatuses"][0]["ready"] == true).await;
+    assert_eq!((ledger.panics_of("pod-worker"), ledger.panics_of("probe")), (1, 1));
+    cluster.runtime.panic_next("StopContainer");
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    assert_eq!(ledger.panics_of("pod-worker"), 2);
+    let clock = system_clock();
+    let running = |task| ledger.snapshot().iter().filter(|r| r.task == task).map(|r| r.running).sum::<usize>();
+    while running("pod-worker") + running("probe") > 0 {
+        clock.sleep(Duration::from_millis(5)).await;
+    }
+    assert!(ledger.troubles().is_empty(), "a panic now and then is no reason to be unready");
     cluster.end().await;
 }
 

@@ -23,6 +23,8 @@ use std::time::Duration;
 /// once; the wait is far below what a client can notice.
 const GATHER: Duration = Duration::from_millis(5);
 
+const SYNCER: &str = "proxy-syncer";
+
 /// How the proxy is set up.
 #[derive(Clone)]
 pub struct Config {
@@ -70,12 +72,13 @@ pub async fn run(config: Config, client: Client, nft: Arc<dyn Nft>, tasks: TaskG
     });
     let node_ips: Vec<Ipv4Addr> = node_ips.collect();
     let place = Place { node: config.node_name.clone(), zone: String::new() };
-    let syncer = Syncer::new(nft, shape, Context { place, node_ips });
-    let shutdown = tasks.shutdown().clone();
-    tokio::select! {
-        () = shutdown.requested() => {}
-        () = follow(inputs, syncer, config) => {}
-    }
+    let (inputs, shutdown) = (Arc::new(inputs), tasks.shutdown().clone());
+    tasks.spawn_worker(SYNCER, move || {
+        // After a panic all is planned anew, by a syncer that takes nothing for granted.
+        let context = Context { place: place.clone(), node_ips: node_ips.clone() };
+        follow(inputs.clone(), Syncer::new(nft.clone(), shape.clone(), context), config.clone())
+    });
+    shutdown.requested().await;
     Ok(())
 }
 
@@ -150,14 +153,18 @@ fn zone_of(node: &Node) -> String {
     node.metadata.labels.get(LABEL_ZONE).cloned().unwrap_or_default()
 }
 
-async fn follow(inputs: Inputs, mut syncer: Syncer, config: Config) {
+async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {
     inputs.services.synced().await;
     inputs.slices.synced().await;
     // The own Node may appear only later; it decides about topology hints, nothing else.
     let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30), 20);
     let mut conntrack_missing = false;
+    // What changed was told to a syncer before this one, if there was one.
+    let mut first: BTreeSet<ObjectKey> = inputs.services.list().iter().map(|service| service.metadata.key()).collect();
     loop {
-        inputs.plan(&mut syncer, inputs.tracker.take());
+        let mut keys = inputs.tracker.take();
+        keys.append(&mut first);
+        inputs.plan(&mut syncer, keys);
         let begun = config.clock.monotonic();
         match syncer.sync().await {
             Ok(outcome) => {
@@ -194,3 +201,7 @@ async fn allow_localhost_routing() {
         tracing::warn!(path, %error, "node ports will not answer on 127.0.0.1");
     }
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

@@ -149,6 +149,16 @@ pub struct Profile {
     plugins: Vec<(Box<dyn Plugin>, i64)>,
 }
 
+#[cfg(test)]
+impl Profile {
+    /// The default profile, and another plugin behind it.
+    pub fn with(plugin: Box<dyn Plugin>) -> Self {
+        let mut profile = Self::default();
+        profile.plugins.push((plugin, 0));
+        profile
+    }
+}
+
 impl Default for Profile {
     /// Upstream's default profile.
     fn default() -> Self {

@@ -4,8 +4,9 @@
 //! the queue is given back or done with on every path.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kedge_base::{SharedClock, TaskGroup, random};
+use kedge_base::{Panicked, SharedClock, TaskGroup, random};
 use kedge_client::{Client, EventRecorder, Informer, ListParams};
 use kedge_meta::resources;
 use parking_lot::Mutex;
@@ -25,6 +26,7 @@ use crate::volumes::{VolumeBinder, VolumeError};
 
 /// Pods that may be written about at the same time: half of the writes that an API server serves at a time by default.
 const WRITES: usize = 100;
+const PASS: &str = "scheduling";
 /// Waits for any event that any plugin waits for.
 const ANY_PLUGIN: PluginSet = PluginSet::MAX;
 
@@ -49,6 +51,8 @@ pub struct Scheduler {
     pods: Informer<Pod>,
     tasks: TaskGroup,
     writes: Arc<Semaphore>,
+    /// Whether the handlers of changes are in place; a loop that is started again finds them.
+    follows: AtomicBool,
 }
 
 /// Where a pod shall go.
@@ -64,6 +68,8 @@ enum BindError {
     Volumes(#[from] VolumeError),
     #[error("running Bind plugin \"DefaultBinder\": {0}")]
     Pod(#[from] kedge_client::Error),
+    #[error("binding {0}")]
+    Panic(#[from] Panicked),
 }
 
 /// Why it cannot go anywhere now, and what is done about it.
@@ -79,8 +85,11 @@ struct Unfit {
 
 /// Starts informers and the loop.
 pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str) {
+    start_with(Profile::default(), client, clock, tasks, name);
+}
+
+fn start_with(profile: Profile, client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str) {
     let tasks = tasks.child("scheduler");
-    let profile = Profile::default();
     // Finished pods occupy nothing and are most of the pods where jobs run.
     let unfinished = ListParams::fields("status.phase!=Succeeded,status.phase!=Failed");
     let scheduler = Arc::new(Scheduler {
@@ -98,9 +107,10 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, name: &str
         pods: Informer::start(client, &tasks, &resources::PODS, unfinished),
         tasks: tasks.clone(),
         writes: Arc::new(Semaphore::new(WRITES)),
+        follows: AtomicBool::new(false),
     });
     let nodes: Informer<Node> = Informer::start(client, &tasks, &resources::NODES, ListParams::default());
-    tasks.spawn_until_shutdown("scheduling", scheduler.run(nodes));
+    tasks.spawn_worker(PASS, move || scheduler.clone().run(nodes.clone()));
 }
 
 impl Scheduler {
@@ -108,16 +118,20 @@ impl Scheduler {
         self.listers.synced().await;
         nodes.synced().await;
         self.pods.synced().await;
-        let this = self.clone();
-        nodes.on_change(move |change| this.node_changed(change));
-        let this = self.clone();
-        self.pods.on_change(move |change| this.pod_changed(change));
-        self.follow_listers();
+        if !self.follows.swap(true, Ordering::SeqCst) {
+            let this = self.clone();
+            nodes.on_change(move |change| this.node_changed(change));
+            let this = self.clone();
+            self.pods.on_change(move |change| this.pod_changed(change));
+            self.follow_listers();
+        }
         info!(nodes = nodes.len(), pods = self.pods.len(), "scheduling");
         loop {
             let Ok(permit) = self.writes.clone().acquire_owned().await else { return };
             let queued = self.queue.pop().await;
-            self.schedule_one(queued, permit);
+            if self.tasks.catch_now(PASS, || self.schedule_one(queued.clone(), permit)).is_err() {
+                self.after_panic(&queued);
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -154,6 +168,19 @@ impl Scheduler {
                     drop(permit);
                 });
             }
+        }
+    }
+
+    /// The pod is tried again later. Trials take pods out of the cache for a moment, in which the panic may have been: its
+    /// sums are made anew.
+    fn after_panic(&self, queued: &Queued) {
+        {
+            let mut state = self.state.lock();
+            state.cache.forget(queued.pod.uid());
+            state.cache = state.cache.rebuilt();
+        }
+        if self.queue.retry(queued, Outcome::Error).is_some() {
+            warn!(pod = %queued.pod.metadata.key(), "scheduling a pod panicked, trying again");
         }
     }
 
@@ -228,7 +255,8 @@ impl Scheduler {
 
     async fn bind(&self, queued: Queued, chosen: Chosen, permit: OwnedSemaphorePermit) {
         let pod = &queued.pod;
-        let result = self.bind_volumes_and_pod(&queued, &chosen, permit).await;
+        let work = self.bind_volumes_and_pod(&queued, &chosen, permit);
+        let result = self.tasks.catch("bind", work).await.unwrap_or_else(|panicked| Err(panicked.into()));
         {
             let mut state = self.state.lock();
             chosen.volumes.bind.iter().for_each(|(_, volume)| state.cache.release_volume(&volume.metadata.name));
@@ -242,7 +270,7 @@ impl Scheduler {
         let ended = match &err {
             BindError::Pod(err) => err.is_not_found(),
             BindError::Volumes(VolumeError::PodGone) => true,
-            BindError::Volumes(_) => false,
+            BindError::Volumes(_) | BindError::Panic(_) => false,
         };
         if !forgotten || ended {
             self.queue.done(pod.uid());
@@ -284,3 +312,7 @@ impl Scheduler {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "scheduler_tests.rs"]
+mod tests;

@@ -209,6 +209,13 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     Ok(write_atomically(path, text.as_bytes(), 0o600)?)
 }
 
+/// As [`write`], where others must not wait for the disk.
+async fn save(path: &Path, text: &str) -> Result<(), Error> {
+    let (path, text) = (path.to_owned(), text.to_owned());
+    let written = kedge_base::blocking::unbounded("encryption", move || write(&path, &text)).await;
+    written.map_err(|panicked| Error::Encryption(panicked.to_string()))?
+}
+
 /// The encryption of a running server.
 pub(crate) struct SecretsEncryption {
     storage: Arc<Storage>,
@@ -283,7 +290,7 @@ impl SecretsEncryption {
         if let Some(text) = identity.encryption {
             let file = parse(&self.path, &text)?;
             if used.file.as_ref() != Some(&file) {
-                write(&self.path, &text)?;
+                save(&self.path, &text).await?;
                 info!(
                     keys = file.keys.len(),
                     encrypted = file.enabled,
@@ -297,7 +304,7 @@ impl SecretsEncryption {
 
     /// Follows the changes of other servers. They make a new key known before they use it, so the configuration that is
     /// read once a value of an unknown key has come has the key of that value.
-    pub(crate) async fn follow(&self, changed: identity::Changes) {
+    pub(crate) async fn follow(&self, changed: &identity::Changes) {
         self.storage.follow_keys();
         loop {
             self.catch_up().await;
@@ -396,7 +403,7 @@ impl SecretsEncryption {
             Some((kv, token)) => share(&**kv, token, base, file).await?,
             None => None,
         };
-        write(&self.path, &text)?;
+        save(&self.path, &text).await?;
         used.replace(file.clone());
         self.apply(&used, revision)
     }
@@ -559,7 +566,7 @@ mod tests {
         let changes = identity::Changes::observe(&*kv).await.unwrap();
         let tasks = kedge_base::TaskGroup::new("test", kedge_base::Shutdown::new());
         let following = two.clone();
-        tasks.spawn_until_shutdown("follow", async move { following.follow(changes).await });
+        tasks.spawn_until_shutdown("follow", async move { following.follow(&changes).await });
         while !matches!(two.status().await.status.as_str(), "Enabled") || secrets.get("a/b").unwrap().is_none() {
             tokio::task::yield_now().await;
         }

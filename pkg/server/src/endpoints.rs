@@ -21,7 +21,7 @@ const TTL: Duration = Duration::from_secs(15);
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a server says of itself.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(crate) struct Advertised {
     pub(crate) address: IpAddr,
     pub(crate) port: u16,

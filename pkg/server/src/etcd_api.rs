@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
-use kedge_base::{SharedClock, TaskGroup, random};
+use kedge_base::{SharedClock, TaskGroup, blocking, random};
 use kedge_certs::Pki;
 use kedge_datastore::{Snapshots, Store};
 use kedge_etcdapi::{Api, Listen, SnapshotStream, TlsFiles, serve};
@@ -47,7 +47,8 @@ pub(crate) async fn start(
         Arc::new(Files { engine: engine.clone(), directory: config.snapshot_dir(), store: config.layout().store() });
     let urls = vec![endpoint.to_owned()];
     let api = Api::new(engine, snapshots, urls, clock.clone(), tasks.shutdown().clone()).await?;
-    tasks.spawn("etcd API", serve(api, listen, tasks.clone()));
+    let (listen, group) = (Arc::new(listen), tasks.clone());
+    tasks.spawn_lasting("etcd API", move || serve(api.clone(), listen.clone(), group.clone()));
     info!(endpoint, "the store is served over etcd's API");
     Ok(())
 }
@@ -64,7 +65,7 @@ impl kedge_etcdapi::Snapshots for Files {
     async fn snapshot(&self) -> Result<SnapshotStream, KvError> {
         let (engine, directory) = (self.engine.clone(), self.directory.clone());
         let name = format!("etcd-api-{}", random::name_suffix(10));
-        let written = tokio::task::spawn_blocking(move || directory.anonymous(&engine, &name)).await;
+        let written = blocking::unbounded("snapshot", move || directory.anonymous(&engine, &name)).await;
         let failed = |what: String| KvError::Closed(format!("a snapshot could not be made: {what}"));
         let (file, size) = written.map_err(|e| failed(e.to_string()))?.map_err(|e| failed(e.to_string()))?;
         // The checksum at its end is left to the API, which sends it apart.

@@ -140,7 +140,7 @@ pub(crate) async fn store(
 
 /// Deriving a key takes a board's core for a good part of a second; other tasks must not wait for that.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
-    let done = tokio::task::spawn_blocking(work).await;
+    let done = kedge_base::blocking::unbounded("derive a key", work).await;
     done.map_err(|e| Error::Identity(format!("its key could not be derived: {e}")))?
 }
 

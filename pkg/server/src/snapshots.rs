@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use kedge_base::{SharedClock, Shutdown};
+use kedge_base::{SharedClock, Shutdown, blocking};
 use kedge_controllers::Schedule;
 use kedge_datastore::{Endpoint, Error, ON_DEMAND, Progress, SCHEDULED, Saved, Snapshots, Store};
 use std::path::PathBuf;
@@ -70,15 +70,17 @@ impl SnapshotService {
                 () = shutdown.requested() => return,
             }
             match self.save_to(&self.snapshots, Some(SCHEDULED), &mut |_, _, _| {}).await {
-                Ok(_) => self.prune(retention),
+                Ok(_) => self.prune(retention).await,
                 Err(err) => error!(error = %err, "snapshot on schedule not saved"),
             }
         }
     }
 
-    fn prune(&self, retention: usize) {
-        match self.snapshots.prune(SCHEDULED, retention) {
-            Ok(gone) => gone.iter().for_each(|old| info!(name = old.name, "old snapshot removed")),
+    async fn prune(&self, retention: usize) {
+        let snapshots = self.snapshots.clone();
+        match blocking::unbounded("prune snapshots", move || snapshots.prune(SCHEDULED, retention)).await {
+            Ok(Ok(gone)) => gone.iter().for_each(|old| info!(name = old.name, "old snapshot removed")),
+            Ok(Err(err)) => error!(error = %err, "old snapshots not removed"),
             Err(err) => error!(error = %err, "old snapshots not removed"),
         }
     }

@@ -137,7 +137,10 @@ impl Server {
         })?;
         let tls = api::tls(&config, &pki, &clock)?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
-        server.tasks.spawn("https", serve::serve(server.api.clone(), listener, tls, server.tasks.clone()));
+        let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
+        server
+            .tasks
+            .spawn_lasting("https", move || serve::serve(api.clone(), listener.clone(), tls.clone(), group.clone()));
         server.write_kubeconfig(&clock)?;
         if let Some(endpoint) = &server.config.etcd_listen {
             let Self { config, store, pki, tasks, .. } = &server;
@@ -149,7 +152,10 @@ impl Server {
         server.tend_secrets(encryption).await?;
         if let Some(schedule) = schedule {
             let (retention, shutdown) = (server.config.snapshots.retention, server.tasks.shutdown().clone());
-            server.tasks.spawn("snapshots", async move { snapshots.run(schedule, retention, shutdown).await });
+            server.tasks.spawn_lasting("snapshots", move || {
+                let (snapshots, schedule, shutdown) = (snapshots.clone(), schedule.clone(), shutdown.clone());
+                async move { snapshots.run(schedule, retention, shutdown).await }
+            });
         }
         server.start_controllers(&clock);
         server.readiness.set("poststarthook/bootstrap", true);
@@ -162,22 +168,14 @@ impl Server {
         let tended = storage.clone();
         self.tasks.spawn_until_shutdown("watch cache", async move { tended.tend().await });
         let (storage, registry, timer) = (storage.clone(), registry.clone(), clock.clone());
-        self.tasks.spawn_until_shutdown("store check", async move {
-            loop {
-                timer.sleep(CHECK).await;
-                if let Err(err) = storage.check().await {
-                    warn!(error = %err, "cannot compare the watch caches with the store");
-                }
-                if let Err(err) = registry.repair_claims().await {
-                    warn!(error = %err, "cannot repair the claims on service addresses and node ports");
-                }
-            }
-        });
+        self.tasks.spawn_worker("store check", move || check(storage.clone(), registry.clone(), timer.clone()));
         if self.store.is_shared() && !self.config.advertise_address.is_loopback() {
             let own = Advertised { address: self.config.advertise_address, port: self.config.https_port };
             let shutdown = self.tasks.shutdown().clone();
-            let keep = endpoints::keep(self.store.kv.clone(), self.admin_client(), own, clock.clone(), shutdown);
-            self.tasks.spawn("endpoints", keep);
+            let (kv, client, clock) = (self.store.kv.clone(), self.admin_client(), clock.clone());
+            self.tasks.spawn_lasting("endpoints", move || {
+                endpoints::keep(kv.clone(), client.clone(), own, clock.clone(), shutdown.clone())
+            });
         }
     }
 
@@ -185,10 +183,16 @@ impl Server {
     async fn tend_secrets(&self, encryption: Arc<SecretsEncryption>) -> Result<(), Error> {
         if self.store.is_shared() && self.config.encryption_config.is_none() {
             let changed = identity::Changes::observe(&*self.store.kv).await?;
-            let following = encryption.clone();
-            self.tasks.spawn_until_shutdown("encryption", async move { following.follow(changed).await });
+            let (following, changed) = (encryption.clone(), Arc::new(changed));
+            self.tasks.spawn_worker("encryption", move || {
+                let (following, changed) = (following.clone(), changed.clone());
+                async move { following.follow(&changed).await }
+            });
         }
-        self.tasks.spawn_until_shutdown("encryption", async move { encryption.resume().await });
+        self.tasks.spawn_worker("encryption", move || {
+            let encryption = encryption.clone();
+            async move { encryption.resume().await }
+        });
         Ok(())
     }
 
@@ -273,6 +277,19 @@ impl Server {
         kubeconfig.write(&self.config.kubeconfig, self.config.kubeconfig_mode)?;
         info!(path = %self.config.kubeconfig.display(), "kubeconfig written");
         Ok(())
+    }
+}
+
+/// Compares caches and claims with the store until the task is ended.
+async fn check(storage: Arc<Storage>, registry: Arc<Registry>, clock: SharedClock) {
+    loop {
+        clock.sleep(CHECK).await;
+        if let Err(err) = storage.check().await {
+            warn!(error = %err, "cannot compare the watch caches with the store");
+        }
+        if let Err(err) = registry.repair_claims().await {
+            warn!(error = %err, "cannot repair the claims on service addresses and node ports");
+        }
     }
 }
 

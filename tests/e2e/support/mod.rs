@@ -1,6 +1,7 @@
 //! A cluster for a test.
 
 pub mod etcd;
+pub mod fuse;
 pub mod images;
 mod node;
 mod terminal;
@@ -229,6 +230,11 @@ impl TestCluster {
     /// Where the cluster keeps its data.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
+    }
+
+    /// The server's process.
+    pub fn pid(&self) -> u32 {
+        self.process.as_ref().unwrap().id()
     }
 
     /// The port of the API.

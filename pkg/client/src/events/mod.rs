@@ -30,6 +30,7 @@ const MAX_MESSAGE: usize = 1_024;
 /// How often an event is sent when no answer comes, and how long after each other.
 const TRIES: u32 = 12;
 const BETWEEN_TRIES: Duration = Duration::from_secs(10);
+const TASK: &str = "event recorder";
 
 /// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +66,7 @@ impl EventRecorder {
         });
         let lane = |_| {
             let (queue, receiver) = mpsc::channel(QUEUE);
-            tasks.spawn_until_shutdown("event recorder", writer.clone().run(receiver));
+            tasks.spawn_until_shutdown(TASK, writer.clone().run(receiver, tasks.clone()));
             queue
         };
         Self { lanes: (0..LANES).map(lane).collect() }
@@ -98,21 +99,26 @@ struct Writer {
 }
 
 impl Writer {
-    async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Occurrence>) {
+    async fn run(self: Arc<Self>, mut queue: mpsc::Receiver<Occurrence>, tasks: TaskGroup) {
         while let Some(occurrence) = queue.recv().await {
-            let reason = occurrence.reason.clone();
-            let observed = self.correlator.lock().correlate(occurrence, self.clock.now());
-            let Some(observed) = observed else {
-                debug!(reason, "event dropped: too many for this object");
-                continue;
-            };
-            if let Err(err) = self.deliver(&observed).await {
-                // Events about objects of a namespace that is going away are refused, which is no news.
-                if err.is_not_found() || err.is_forbidden() || err.is_already_exists() {
-                    debug!(reason, error = %err, "event refused");
-                } else {
-                    warn!(reason, error = %err, "event not written");
-                }
+            // An event that makes this panic would do so again: it is dropped, and the ones behind it are written.
+            let _counted = tasks.catch(TASK, self.record(occurrence)).await;
+        }
+    }
+
+    async fn record(&self, occurrence: Occurrence) {
+        let reason = occurrence.reason.clone();
+        let observed = self.correlator.lock().correlate(occurrence, self.clock.now());
+        let Some(observed) = observed else {
+            debug!(reason, "event dropped: too many for this object");
+            return;
+        };
+        if let Err(err) = self.deliver(&observed).await {
+            // Events about objects of a namespace that is going away are refused, which is no news.
+            if err.is_not_found() || err.is_forbidden() || err.is_already_exists() {
+                debug!(reason, error = %err, "event refused");
+            } else {
+                warn!(reason, error = %err, "event not written");
             }
         }
     }

@@ -44,8 +44,8 @@ pub fn start(ctx: &Context, notice: Notice) {
         notice,
     });
     let (first, synced) = tokio::sync::oneshot::channel();
-    let run = monitors::run(controller.clone(), first);
-    ctx.tasks.spawn_until_shutdown("garbage collector discovery", run);
+    let (discovering, first) = (controller.clone(), Arc::new(Mutex::new(Some(first))));
+    ctx.tasks.spawn_worker("garbage collector discovery", move || monitors::run(discovering.clone(), first.clone()));
     let synced = async move {
         // The sender ends with the process only.
         let _ = synced.await;

@@ -47,8 +47,7 @@ fn is_followed(d: &Discovered) -> bool {
 }
 
 /// Discovers until shutdown. `first` is told when everything that was found at first is in the graph.
-pub(super) async fn run(c: Arc<Controller>, first: oneshot::Sender<()>) {
-    let mut first = Some(first);
+pub(super) async fn run(c: Arc<Controller>, first: Arc<Mutex<Option<oneshot::Sender<()>>>>) {
     loop {
         let found = match discover(&c.ctx.client).await {
             Ok(found) => found,
@@ -60,7 +59,8 @@ pub(super) async fn run(c: Arc<Controller>, first: oneshot::Sender<()>) {
         };
         let complete = found.failures.is_empty();
         let informers = follow(&c, &found.resources, complete);
-        if let Some(first) = first.take() {
+        let waiting = first.lock().take();
+        if let Some(first) = waiting {
             let all = async {
                 for informer in &informers {
                     informer.synced().await;

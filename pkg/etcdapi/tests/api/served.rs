@@ -87,7 +87,7 @@ impl Served {
             Api::new(kv.clone(), Arc::new(Fixed(endless.clone())), urls, system_clock(), tasks.shutdown().clone())
                 .await
                 .unwrap();
-        tasks.spawn("serve", serve(api, listen, tasks.clone()));
+        tasks.spawn("serve", serve(api, Arc::new(listen), tasks.clone()));
         Self { dir, kv, endpoint, tasks, endless }
     }
 

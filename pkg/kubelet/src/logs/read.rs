@@ -64,7 +64,7 @@ pub(crate) async fn follow_log(
     let mut reader = BufReader::new(file);
     let mut writer = Writer { options, out, left: options.limit_bytes };
     let watch = match (options.follow, path.parent()) {
-        (true, Some(directory)) => Some(DirWatch::new(directory)?),
+        (true, Some(directory)) => Some(DirWatch::open(directory).await?),
         _ => None,
     };
     let mut line = Vec::new();

@@ -10,12 +10,15 @@ use kedge_base::{SharedClock, TaskGroup};
 use kedge_cri::{Runtime, v1};
 use tracing::warn;
 
+use crate::files::Files;
+
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Rotates the logs of running containers.
 pub(crate) struct Rotator {
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) clock: SharedClock,
+    pub(crate) files: Files,
     /// Upstream's `containerLogMaxSize`, in bytes.
     pub(crate) max_size: u64,
     /// Upstream's `containerLogMaxFiles`, the current one included.
@@ -25,11 +28,15 @@ pub(crate) struct Rotator {
 impl Rotator {
     /// Looks at all logs every ten seconds until shutdown.
     pub(crate) fn start(self, tasks: &TaskGroup) {
-        tasks.spawn_until_shutdown("log-rotation", async move {
-            loop {
-                self.clock.sleep(PERIOD).await;
-                if let Err(error) = self.round().await {
-                    warn!(%error, "cannot list containers to rotate their logs");
+        let rotator = Arc::new(self);
+        tasks.spawn_worker("log-rotation", move || {
+            let rotator = rotator.clone();
+            async move {
+                loop {
+                    rotator.clock.sleep(PERIOD).await;
+                    if let Err(error) = rotator.round().await {
+                        warn!(%error, "cannot list containers to rotate their logs");
+                    }
                 }
             }
         });
@@ -45,24 +52,39 @@ impl Rotator {
                 Err(error) => return Err(error),
             };
             let path = PathBuf::from(&status.log_path);
-            let size = std::fs::metadata(&path).map(|m| m.len()).unwrap_or_default();
-            if size < self.max_size {
-                continue;
-            }
-            if let Err(error) = self.rotate(&container.id, &path).await {
+            if let Err(error) = self.look_at(&container.id, &path).await {
                 warn!(container = container.id, path = %path.display(), %error, "log rotation failed");
             }
         }
         Ok(())
     }
 
+    async fn look_at(&self, id: &str, path: &Path) -> io::Result<()> {
+        let measured = path.to_path_buf();
+        let size = move || std::fs::metadata(measured).map(|m| m.len()).unwrap_or_default();
+        if self.call("stat", path, size).await? < self.max_size {
+            return Ok(());
+        }
+        self.rotate(id, path).await
+    }
+
+    async fn call<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
+        self.files.of_node("log-rotation", operation, path, work).await.map_err(io::Error::other)
+    }
+
     async fn rotate(&self, id: &str, path: &Path) -> io::Result<()> {
-        prune(path, self.max_files.saturating_sub(2))?;
-        let rotated = rotated_name(path, self.clock.now());
-        std::fs::rename(path, &rotated)?;
+        let (keep, rotated) = (self.max_files.saturating_sub(2), rotated_name(path, self.clock.now()));
+        let (from, to) = (path.to_path_buf(), rotated.clone());
+        self.call("rename", path, move || prune(&from, keep).and_then(|()| std::fs::rename(&from, &to))).await??;
         if let Err(error) = self.runtime.reopen_container_log(id).await {
             // Without a new file the container would write on into the old one, which nobody reads.
-            std::fs::rename(&rotated, path)?;
+            let back = path.to_path_buf();
+            self.call("rename", path, move || std::fs::rename(&rotated, back)).await??;
             return Err(io::Error::other(error));
         }
         Ok(())
@@ -107,9 +129,11 @@ mod tests {
         for name in ["0.log", "0.log.20260101-000000", "0.log.20260102-000000", "1.log"] {
             std::fs::write(dir.path().join(name), "x").unwrap();
         }
+        let files = Files::new(kedge_base::system_clock(), &kedge_base::Ledger::process());
         let rotator = Rotator {
             runtime: Arc::new(FakeRuntime::default()),
             clock: Arc::new(kedge_base::VirtualClock::new("2026-01-03T00:00:00Z".parse().unwrap())),
+            files,
             max_size: 1,
             max_files: 3,
         };

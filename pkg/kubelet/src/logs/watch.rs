@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+use kedge_base::blocking;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
@@ -15,10 +16,15 @@ pub(super) struct DirWatch {
 
 impl DirWatch {
     /// Starts to watch.
-    pub(super) fn new(directory: &Path) -> io::Result<DirWatch> {
-        let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-        let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
-        inotify::add_watch(&fd, directory, what)?;
+    pub(super) async fn open(directory: &Path) -> io::Result<DirWatch> {
+        let directory = directory.to_path_buf();
+        let watch = move || -> io::Result<OwnedFd> {
+            let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
+            let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+            inotify::add_watch(&fd, directory, what)?;
+            Ok(fd)
+        };
+        let fd = blocking::unbounded("watch logs", watch).await.map_err(io::Error::other)??;
         // An `OwnedFd` names the same descriptor as long as it lives, which is all that the deprecation is about.
         #[allow(deprecated)]
         let fd = AsyncFd::new(fd)?;

@@ -23,7 +23,7 @@ use crate::eviction::Thresholds;
 use crate::generate::Machine;
 use crate::kubelet::Kubelet;
 use machine::MachineInfo;
-use pressure::PressureGauge;
+use pressure::{Pressure, PressureGauge, measure};
 
 /// Upstream's `nodeStatusUpdateFrequency`: how often the status is looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -51,17 +51,21 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
         kubelet: kubelet.clone(),
         info: Arc::new(MachineInfo::detect(&kubelet.config.root_dir, &kubelet.config.args.eviction_hard)),
         pressure: PressureGauge::new(&kubelet.config.args),
+        measured: Pressure::default(),
         reported: None,
         seen: HashMap::new(),
     };
-    tasks.spawn_until_shutdown("node-status", keeper.run());
-    tasks.spawn_until_shutdown("node-lease", lease::run(kubelet.clone()));
+    tasks.spawn_worker("node-status", move || keeper.clone().run());
+    let kubelet = kubelet.clone();
+    tasks.spawn_worker("node-lease", move || lease::run(kubelet.clone()));
 }
 
+#[derive(Clone)]
 struct Keeper {
     kubelet: Arc<Kubelet>,
     info: Arc<MachineInfo>,
     pressure: PressureGauge,
+    measured: Pressure,
     /// When the status was last written, on the monotonic clock.
     reported: Option<Duration>,
     /// The conditions' last states, for events about changes.
@@ -106,7 +110,7 @@ impl Keeper {
     async fn inputs(&mut self) -> object::Inputs {
         let kubelet = self.kubelet.clone();
         let images_dir = self.images_dir().await;
-        let pressure = self.pressure.read(&kubelet.config.root_dir, &images_dir, kubelet.clock.monotonic());
+        let pressure = self.pressure(images_dir).await;
         let images = match kubelet.runtime.list_images().await {
             Ok(images) => images,
             Err(error) => {
@@ -126,6 +130,18 @@ impl Keeper {
             runtime,
             now: kubelet.clock.now(),
         }
+    }
+
+    /// What was measured last stands for what cannot be measured: the status is told all the same.
+    async fn pressure(&mut self, images: PathBuf) -> Pressure {
+        let kubelet = &self.kubelet;
+        let (thresholds, root, path) = (self.pressure.thresholds(), kubelet.config.root_dir.clone(), images.clone());
+        let measure = move || measure(&thresholds, &root, &images);
+        match kubelet.files.of_node("node-status", "measure", &path, measure).await {
+            Ok(seen) => self.measured = seen,
+            Err(error) => warn!(%error, "cannot measure how much of the disks is left"),
+        }
+        self.pressure.count(self.measured, kubelet.clock.monotonic())
     }
 
     /// Where the runtime keeps images; while it does not answer, the disk of pods stands for it.

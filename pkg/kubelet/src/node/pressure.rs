@@ -16,7 +16,7 @@ pub(super) struct Pressure {
 }
 
 /// Remembers when a shortage was last seen, so that a node does not flap.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PressureGauge {
     thresholds: Thresholds,
     /// A shortage counts for so long after it was last seen.
@@ -32,12 +32,13 @@ impl PressureGauge {
         Self { thresholds, transition, memory: None, disk: None, pids: None }
     }
 
-    /// Measures now; `root` is on the file system of pods, `images` on that of images.
-    pub(super) fn read(&mut self, root: &Path, images: &Path, now: Duration) -> Pressure {
-        self.count(measure(&self.thresholds, root, images), now)
+    /// What is measured against; to be taken where it may block.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        self.thresholds.clone()
     }
 
-    fn count(&mut self, seen: Pressure, now: Duration) -> Pressure {
+    /// Takes in what was measured.
+    pub(super) fn count(&mut self, seen: Pressure, now: Duration) -> Pressure {
         let transition = self.transition;
         let short = |last: &mut Option<Duration>, seen: bool| {
             if seen {
@@ -58,7 +59,8 @@ fn below(left: i64, total: i64, limit: Option<Limit>) -> bool {
     limit.is_some_and(|limit| total > 0 && left < limit.of(total))
 }
 
-fn measure(thresholds: &Thresholds, root: &Path, images: &Path) -> Pressure {
+/// Measures now; `root` is on the file system of pods, `images` on that of images. Blocks.
+pub(super) fn measure(thresholds: &Thresholds, root: &Path, images: &Path) -> Pressure {
     let meminfo = read("/proc/meminfo");
     let (total, left) = (kilobytes(&meminfo, "MemTotal"), kilobytes(&meminfo, "MemAvailable"));
     Pressure {

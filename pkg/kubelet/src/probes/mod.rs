@@ -140,14 +140,19 @@ impl Probes {
         let now = Arc::new(Notify::new());
         running.insert(key.clone(), Running { tasks: tasks.clone(), now: now.clone() });
         drop(running);
-        let mut worker = Worker::new(self.context.clone(), self.results.clone(), pod, container, kind, probe);
+        let worker = Worker::new(self.context.clone(), self.results.clone(), pod, container, kind, probe);
         let (registry, started_at) = (self.running.clone(), self.started_at);
         let shutdown = tasks.shutdown().clone();
-        tasks.spawn_until_shutdown("probe", async move {
-            worker.run(started_at, &now).await;
-            // One that was stopped is no longer in the list, and another may be there in its place.
-            if !shutdown.is_requested() {
-                registry.lock().remove(&key);
+        // After a panic the probe begins to count anew; its last verdict stands until there is another.
+        tasks.spawn_worker("probe", move || {
+            let (mut worker, now, key) = (worker.clone(), now.clone(), key.clone());
+            let (registry, shutdown) = (registry.clone(), shutdown.clone());
+            async move {
+                worker.run(started_at, &now).await;
+                // One that was stopped is no longer in the list, and another may be there in its place.
+                if !shutdown.is_requested() {
+                    registry.lock().remove(&key);
+                }
             }
         });
     }

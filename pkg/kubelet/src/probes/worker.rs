@@ -48,6 +48,7 @@ enum Step {
 }
 
 /// The task of one probe.
+#[derive(Clone)]
 pub(super) struct Worker {
     context: Arc<ProbeContext>,
     results: Arc<Results>,

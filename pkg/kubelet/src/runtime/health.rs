@@ -124,23 +124,25 @@ impl RuntimeHealth {
     /// Asks until shutdown.
     pub(crate) fn start(self: &Arc<Self>, tasks: &TaskGroup) {
         let health = self.clone();
-        tasks.spawn_until_shutdown("runtime-health", async move {
-            let mut retry = Backoff::new(RETRY, PERIOD, 20);
-            let mut problem = health.problem.subscribe();
-            loop {
-                health.check().await;
-                let wait = if health.get().error().is_none() {
-                    retry.reset();
-                    PERIOD
-                } else {
-                    retry.next()
-                };
-                tokio::select! {
-                    () = health.clock.sleep(wait) => {}
-                    Ok(()) = problem.changed() => retry.reset(),
-                }
+        tasks.spawn_worker("runtime-health", move || health.clone().check_always());
+    }
+
+    async fn check_always(self: Arc<Self>) {
+        let mut retry = Backoff::new(RETRY, PERIOD, 20);
+        let mut problem = self.problem.subscribe();
+        loop {
+            self.check().await;
+            let wait = if self.get().error().is_none() {
+                retry.reset();
+                PERIOD
+            } else {
+                retry.next()
+            };
+            tokio::select! {
+                () = self.clock.sleep(wait) => {}
+                Ok(()) = problem.changed() => retry.reset(),
             }
-        });
+        }
     }
 }
 

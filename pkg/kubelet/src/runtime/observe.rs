@@ -1,7 +1,7 @@
 //! Reads one pod's sandboxes and containers out of the runtime.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use kedge_cri::v1;
@@ -9,6 +9,7 @@ use kedge_cri::{Error, Runtime};
 
 use super::labels;
 use super::{ContainerRun, PodRuntime, Sandbox, State};
+use crate::files::Files;
 use crate::logs;
 
 /// Upstream's limit for a termination message file, in bytes.
@@ -32,7 +33,12 @@ pub(crate) async fn list_pod(
 ///
 /// # Errors
 /// The runtime's. Objects that vanish between listing and reading are left out.
-pub(crate) async fn observe(runtime: &dyn Runtime, runtime_name: &str, uid: &str) -> Result<PodRuntime, Error> {
+pub(crate) async fn observe(
+    runtime: &dyn Runtime,
+    runtime_name: &str,
+    uid: &str,
+    files: &Files,
+) -> Result<PodRuntime, Error> {
     let (sandboxes, containers) = list_pod(runtime, uid).await?;
     let mut pod = PodRuntime::default();
     for sandbox in sandboxes {
@@ -45,8 +51,9 @@ pub(crate) async fn observe(runtime: &dyn Runtime, runtime_name: &str, uid: &str
     for container in containers {
         match runtime.container_status(&container.id, false).await {
             Ok(answer) => {
-                let run = |status| run_of(status, &container.pod_sandbox_id, runtime_name);
-                pod.containers.extend(answer.status.map(run));
+                let Some(status) = answer.status else { continue };
+                let message = message_of(&status, uid, files).await;
+                pod.containers.push(run_of(status, &container.pod_sandbox_id, runtime_name, message));
             }
             Err(error) if error.is_not_found() => {}
             Err(error) => return Err(error),
@@ -90,14 +97,10 @@ fn state_of(state: i32) -> State {
     }
 }
 
-fn run_of(status: v1::ContainerStatus, sandbox_id: &str, runtime_name: &str) -> ContainerRun {
+fn run_of(status: v1::ContainerStatus, sandbox_id: &str, runtime_name: &str, message: String) -> ContainerRun {
     let state = state_of(status.state);
     let exited = state == State::Exited;
     let annotation = |key: &str| status.annotations.get(key).cloned().unwrap_or_default();
-    let message = match state {
-        State::Exited | State::Unknown => message_of(&status),
-        State::Created | State::Running => String::new(),
-    };
     let signal = v1::Signal::try_from(status.stop_signal).unwrap_or(v1::Signal::RuntimeDefault);
     let stop_signal =
         (signal != v1::Signal::RuntimeDefault).then(|| signal.as_str_name().replace("PLUS", "+").replace("MINUS", "-"));
@@ -124,17 +127,18 @@ fn run_of(status: v1::ContainerStatus, sandbox_id: &str, runtime_name: &str) -> 
 
 /// The runtime's message, and behind it what the container left in its termination message file or, where the policy
 /// says so and the file is empty, the end of its log.
-fn message_of(status: &v1::ContainerStatus) -> String {
-    let annotation = |key: &str| status.annotations.get(key).map(String::as_str).unwrap_or_default();
-    let fallback = annotation(labels::TERMINATION_POLICY) == "FallbackToLogsOnError"
-        && status.exit_code != 0
-        && status.reason != "ContainerCannotRun";
-    let mut left = termination_file(status, annotation(labels::TERMINATION_PATH));
-    if left.is_empty() && fallback {
-        let path = Path::new(&status.log_path);
-        left = logs::tail_text(path, MAX_LOG_MESSAGE_LINES, MAX_LOG_MESSAGE)
-            .unwrap_or_else(|error| format!("Error reading termination message from logs: {error}"));
+async fn message_of(status: &v1::ContainerStatus, uid: &str, files: &Files) -> String {
+    if matches!(state_of(status.state), State::Created | State::Running) {
+        return String::new();
     }
+    let left = match Left::of(status) {
+        // The file may be on a volume of the pod's own.
+        Some(left) => match files.of_pod(uid, "read", &left.path().to_path_buf(), move || left.read()).await {
+            Ok(text) => text,
+            Err(error) => format!("Error on reading termination message: {error}"),
+        },
+        None => String::new(),
+    };
     match (status.message.is_empty(), left.is_empty()) {
         (false, false) => format!("{}: {left}", status.message),
         (true, _) => left,
@@ -142,18 +146,46 @@ fn message_of(status: &v1::ContainerStatus) -> String {
     }
 }
 
-fn termination_file(status: &v1::ContainerStatus, path: &str) -> String {
-    if path.is_empty() {
-        return String::new();
+/// Where a container that has ended may have left a message.
+#[derive(Clone, Debug, Default)]
+struct Left {
+    file: Option<PathBuf>,
+    log: Option<PathBuf>,
+}
+
+impl Left {
+    fn of(status: &v1::ContainerStatus) -> Option<Left> {
+        let annotation = |key: &str| status.annotations.get(key).map(String::as_str).unwrap_or_default();
+        let fallback = annotation(labels::TERMINATION_POLICY) == "FallbackToLogsOnError"
+            && status.exit_code != 0
+            && status.reason != "ContainerCannotRun";
+        let path = annotation(labels::TERMINATION_PATH);
+        let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
+        let mount = status.mounts.iter().find(|m| path != "/" && m.container_path == path);
+        let (file, log) = (mount.map(|m| m.host_path.clone().into()), fallback.then(|| status.log_path.clone().into()));
+        (file.is_some() || log.is_some()).then_some(Left { file, log })
     }
-    let path = if path.starts_with('/') { path.to_string() } else { format!("/{path}") };
-    let Some(mount) = status.mounts.iter().find(|m| m.container_path == path) else {
-        return String::new();
-    };
-    match logs::read_tail(Path::new(&mount.host_path), MAX_TERMINATION_MESSAGE) {
+
+    fn path(&self) -> &Path {
+        self.file.as_deref().or(self.log.as_deref()).unwrap_or(Path::new(""))
+    }
+
+    /// Blocks.
+    fn read(&self) -> String {
+        let text = self.file.as_deref().map(termination_file).unwrap_or_default();
+        match &self.log {
+            Some(log) if text.is_empty() => logs::tail_text(log, MAX_LOG_MESSAGE_LINES, MAX_LOG_MESSAGE)
+                .unwrap_or_else(|error| format!("Error reading termination message from logs: {error}")),
+            _ => text,
+        }
+    }
+}
+
+fn termination_file(path: &Path) -> String {
+    match logs::read_tail(path, MAX_TERMINATION_MESSAGE) {
         Ok(data) => String::from_utf8_lossy(&data).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(error) => format!("Error on reading termination log {}: {error}", mount.host_path),
+        Err(error) => format!("Error on reading termination log {}: {error}", path.display()),
     }
 }
 
@@ -161,6 +193,7 @@ fn termination_file(status: &v1::ContainerStatus, path: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use kedge_base::{Ledger, system_clock};
 
     fn exited(dir: &Path, policy: &str) -> v1::ContainerStatus {
         let file = dir.join("message");
@@ -183,16 +216,22 @@ mod tests {
         }
     }
 
-    #[test]
-    fn message_comes_from_the_file_then_from_the_log() {
+    async fn seen(status: v1::ContainerStatus) -> ContainerRun {
+        let files = Files::new(system_clock(), &Ledger::process());
+        let message = message_of(&status, "u", &files).await;
+        run_of(status, "s", "containerd", message)
+    }
+
+    #[tokio::test]
+    async fn message_comes_from_the_file_then_from_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let log = "2026-01-02T03:04:05.000000000Z stderr F boom\n";
         std::fs::write(dir.path().join("0.log"), log).unwrap();
-        assert_eq!(run_of(exited(dir.path(), "File"), "s", "containerd").message, "");
-        let run = run_of(exited(dir.path(), "FallbackToLogsOnError"), "s", "containerd");
+        assert_eq!(seen(exited(dir.path(), "File")).await.message, "");
+        let run = seen(exited(dir.path(), "FallbackToLogsOnError")).await;
         assert_eq!((run.message.as_str(), run.restart_count), ("boom\n", 3));
         std::fs::write(dir.path().join("message"), "bye").unwrap();
-        let run = run_of(exited(dir.path(), "FallbackToLogsOnError"), "s", "containerd");
+        let run = seen(exited(dir.path(), "FallbackToLogsOnError")).await;
         assert_eq!(run.message, "bye");
     }
 }

@@ -96,22 +96,25 @@ impl Pleg {
 
     /// Starts the two tasks: one that listens, one that relists and calls `changed` with each uid.
     pub(crate) fn start(self: &Arc<Self>, tasks: &TaskGroup, changed: impl Fn(&str) + Send + Sync + 'static) {
-        tasks.spawn_until_shutdown("runtime-events", listen(self.clone()));
         let pleg = self.clone();
-        tasks.spawn_until_shutdown("pleg", async move {
-            loop {
-                match pleg.relist().await {
-                    Ok(uids) => uids.iter().for_each(|uid| changed(uid)),
-                    Err(error) => debug!(%error, "relist failed"),
-                }
-                let seen = pleg.events_seen.load(Ordering::Relaxed);
-                let period = if seen { WITH_EVENTS } else { WITHOUT_EVENTS };
-                tokio::select! {
-                    () = pleg.clock.sleep(period) => {}
-                    () = pleg.wake.notified() => pleg.clock.sleep(COALESCE).await,
-                }
-            }
-        });
+        tasks.spawn_worker("runtime-events", move || listen(pleg.clone()));
+        let (pleg, changed) = (self.clone(), Arc::new(changed));
+        tasks.spawn_worker("pleg", move || relist_always(pleg.clone(), changed.clone()));
+    }
+}
+
+async fn relist_always(pleg: Arc<Pleg>, changed: Arc<impl Fn(&str) + Send + Sync>) {
+    loop {
+        match pleg.relist().await {
+            Ok(uids) => uids.iter().for_each(|uid| changed(uid)),
+            Err(error) => debug!(%error, "relist failed"),
+        }
+        let seen = pleg.events_seen.load(Ordering::Relaxed);
+        let period = if seen { WITH_EVENTS } else { WITHOUT_EVENTS };
+        tokio::select! {
+            () = pleg.clock.sleep(period) => {}
+            () = pleg.wake.notified() => pleg.clock.sleep(COALESCE).await,
+        }
     }
 }
 

@@ -45,7 +45,7 @@ async fn open(server: &Server, place: &Place, query: &Query) -> Result<mpsc::Rec
     let id = container_id(&place.pod, &status, &place.container, query.flag("previous"))
         .map_err(|message| (StatusCode::BAD_REQUEST, message))?;
     let path = log_path(server, &id).await?;
-    if !path.exists() {
+    if !tokio::fs::try_exists(&path).await.unwrap_or_default() {
         let message =
             format!("failed to try resolving symlinks in path {:?}: no such file", path.display().to_string());
         return Err((StatusCode::INTERNAL_SERVER_ERROR, message));

@@ -15,11 +15,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use kedge_base::{TaskGroup, time};
+use kedge_base::{TaskGroup, Weight, time};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
@@ -32,6 +33,7 @@ use tracing::{debug, info, warn};
 use crate::config::{KubeletError, ServingConfig};
 use crate::kubelet::Kubelet;
 use access::Identity;
+use reply::Reply;
 
 /// Connections at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 1024;
@@ -61,7 +63,8 @@ pub(crate) async fn start(
     let listener = TcpListener::bind(address).await.map_err(|source| KubeletError::Listen { address, source })?;
     info!(%address, "kubelet is listening");
     let server = Arc::new(Server { kubelet, tasks: tasks.clone() });
-    tasks.spawn_until_shutdown("kubelet-server", accept(server, listener, TlsAcceptor::from(Arc::new(tls))));
+    let (listener, tls) = (Arc::new(listener), TlsAcceptor::from(Arc::new(tls)));
+    tasks.spawn_worker("kubelet-server", move || accept(server.clone(), listener.clone(), tls.clone()));
     Ok(())
 }
 
@@ -84,7 +87,7 @@ fn tls_config(config: &ServingConfig) -> Result<ServerConfig, BoxError> {
     Ok(tls)
 }
 
-async fn accept(server: Arc<Server>, listener: TcpListener, tls: TlsAcceptor) {
+async fn accept(server: Arc<Server>, listener: Arc<TcpListener>, tls: TlsAcceptor) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -108,6 +111,13 @@ async fn accept(server: Arc<Server>, listener: TcpListener, tls: TlsAcceptor) {
     }
 }
 
+/// A panic fails the one request, not the others on the connection.
+async fn answer(server: &Server, identity: Option<&Identity>, request: http::Request<Incoming>) -> Reply {
+    let handled = router::handle(server, identity, request);
+    let caught = server.tasks.ledger().catch("kubelet", "kubelet-request", Weight::Single, handled).await;
+    caught.unwrap_or_else(|_| reply::text(StatusCode::INTERNAL_SERVER_ERROR, "the request made the kubelet panic"))
+}
+
 async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
     let stream = time::timeout(HANDSHAKE, tls.accept(stream)).await??;
@@ -115,7 +125,7 @@ async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) ->
     let identity = Arc::new(leaf.and_then(|der| Identity::of_certificate(der)));
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, identity) = (server.clone(), identity.clone());
-        async move { Ok::<_, Infallible>(router::handle(&server, identity.as_ref().as_ref(), request).await) }
+        async move { Ok::<_, Infallible>(answer(&server, identity.as_ref().as_ref(), request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kedge_base::{Ledger, Weight};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -21,8 +22,10 @@ pub(super) async fn dial(path: Option<PathBuf>, port: u16) -> io::Result<tokio::
     let (sender, receiver) = oneshot::channel();
     // A thread that has entered a network never leaves it, so that it serves for this one connection only.
     std::thread::Builder::new().name("netns-dial".into()).spawn(move || {
+        let dial = || connect(path.as_deref(), port);
+        let dialed = Ledger::process().catch_now("kubelet", "netns-dial", Weight::Single, dial);
         // The receiver is gone when the client gave up meanwhile.
-        let _ = sender.send(connect(path.as_deref(), port));
+        let _ = sender.send(dialed.unwrap_or_else(|panicked| Err(io::Error::other(panicked))));
     })?;
     let stream = receiver.await.map_err(|_| io::Error::other("the dialing thread ended"))??;
     stream.set_nonblocking(true)?;

@@ -1,6 +1,7 @@
 //! `/stats/summary`: what node, pods and containers use, for the metrics API.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use http::StatusCode;
 use kedge_base::time;
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Server;
 use super::reply::{self, Reply};
-use crate::cgroups::{self, KUBEPODS};
+use crate::cgroups::{self, Cgroups, KUBEPODS};
 use crate::runtime::labels;
 
 /// The summary, with CPU and memory.
@@ -33,16 +34,17 @@ pub(super) async fn summary(server: &Server) -> Reply {
         let name = label(labels::CONTAINER_NAME).unwrap_or_default();
         pods.entry(uid).or_insert_with(|| (reference, Vec::new())).1.push(container(&name, one, &now));
     }
-    let groups: BTreeMap<String, String> = match &kubelet.cgroups {
-        Some(cgroups) => cgroups::pods(cgroups.as_ref()).into_iter().collect(),
-        None => BTreeMap::new(),
+    let groups = kubelet.cgroups.clone();
+    let read = move || groups.map(|groups| Usage::read(groups.as_ref())).unwrap_or_default();
+    let used = match kubelet.files.of_node("stats", "read", Path::new(KUBEPODS), read).await {
+        Ok(used) => used,
+        Err(error) => return reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     };
-    let usage = |path: &str| kubelet.cgroups.as_ref().and_then(|c| c.usage(path));
     let pods: Vec<Value> = pods
         .into_iter()
         .map(|(uid, (reference, containers))| {
             let mut pod = json!({"podRef": reference, "startTime": now, "containers": containers});
-            if let Some((memory, cpu)) = groups.get(&uid).and_then(|path| usage(path)) {
+            if let Some((memory, cpu)) = used.pods.get(&uid) {
                 pod["cpu"] = json!({"time": now, "usageCoreNanoSeconds": cpu});
                 pod["memory"] = json!({"time": now, "workingSetBytes": memory});
             }
@@ -50,11 +52,27 @@ pub(super) async fn summary(server: &Server) -> Reply {
         })
         .collect();
     let mut node = json!({"nodeName": kubelet.config.node_name, "startTime": now});
-    if let Some((memory, cpu)) = usage("/").or_else(|| usage(KUBEPODS)) {
+    if let Some((memory, cpu)) = used.node {
         node["cpu"] = json!({"time": now, "usageCoreNanoSeconds": cpu});
         node["memory"] = json!({"time": now, "workingSetBytes": memory});
     }
     reply::json(json!({"node": node, "pods": pods}).to_string())
+}
+
+/// What groups use: (memory, CPU time).
+#[derive(Default)]
+struct Usage {
+    /// By the pod's uid.
+    pods: BTreeMap<String, (u64, u64)>,
+    node: Option<(u64, u64)>,
+}
+
+impl Usage {
+    fn read(cgroups: &dyn Cgroups) -> Usage {
+        let pods = cgroups::pods(cgroups);
+        let pods = pods.into_iter().filter_map(|(uid, path)| Some((uid, cgroups.usage(&path)?))).collect();
+        Usage { pods, node: cgroups.usage("/").or_else(|| cgroups.usage(KUBEPODS)) }
+    }
 }
 
 fn container(name: &str, stats: &v1::ContainerStats, now: &str) -> Value {

@@ -12,6 +12,7 @@ use kedge_client::{Body, BoxError, Client, Transport};
 use serde_json::{Value, json};
 
 use super::{Directories, KernelMounter, MountPlan, Mounter, Volumes, container_mounts, referenced_objects};
+use crate::files::Files;
 use crate::generate::Machine;
 use crate::objects::Objects;
 use crate::pod::PodExt;
@@ -53,6 +54,7 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
         system_clock(),
         Directories::new(root),
         Arc::new(KernelMounter),
+        Files::new(system_clock(), tasks.ledger()),
         Arc::new(Objects::config_maps(client.clone(), tasks, nothing.clone())),
         Arc::new(Objects::secrets(client, tasks, nothing)),
         Arc::new(Machine { memory: 1 << 30, ..Machine::default() }),
@@ -100,10 +102,14 @@ async fn kernel_a_pods_volumes_come_and_go() {
         volumes: &mounted,
         env: &[],
         directories: &directories,
-        mounter: volumes.mounter().as_ref(),
     };
-    let before = container_mounts(&plan()).unwrap();
-    assert_eq!(container_mounts(&plan()).unwrap(), before, "preparing again changes nothing");
+    let prepared = || {
+        let (mounts, sub_paths) = container_mounts(&plan()).unwrap();
+        sub_paths.iter().for_each(|sub| sub.prepare(volumes.mounter().as_ref()).unwrap());
+        mounts
+    };
+    let before = prepared();
+    assert_eq!(prepared(), before, "preparing again changes nothing");
     fs::write(Path::new(&before[0].host_path).join("f"), "x").unwrap();
     assert_eq!(fs::read_to_string(mounted["d"].path.join("a/b/f")).unwrap(), "x");
     assert_eq!(fs::read_to_string(&before[1].host_path).unwrap(), "plain");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
-use kedge_base::SharedClock;
+use kedge_base::{BlockingError, SharedClock};
 use kedge_client::Client;
 use kedge_cri::v1;
 
@@ -17,6 +17,7 @@ use super::payload::Sources;
 use super::persistent::{bound, claim_name};
 use super::token::Tokens;
 use super::{Directories, Mounter, host_path, ownership};
+use crate::files::{Files, SET_GROUP};
 use crate::generate::Machine;
 use crate::objects::{ConfigMap, Objects, Secret};
 use crate::pod::{Amount, PodExt, amount, limit_of};
@@ -38,12 +39,34 @@ pub(crate) struct VolumeError {
     message: String,
 }
 
+/// Why one volume is not ready.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    message: String,
+    /// A call for it has not come back: what follows of this pod would fail in the same way.
+    stuck: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(message: String) -> Refusal {
+        Refusal { message, stuck: false }
+    }
+}
+
+impl From<BlockingError> for Refusal {
+    fn from(error: BlockingError) -> Refusal {
+        let stuck = matches!(error, BlockingError::Hung { .. } | BlockingError::StillHung { .. });
+        Refusal { message: error.to_string(), stuck }
+    }
+}
+
 /// The volumes of this node's pods.
 pub(crate) struct Volumes {
     client: Client,
     clock: SharedClock,
     directories: Directories,
     mounter: Arc<dyn Mounter>,
+    files: Files,
     config_maps: Arc<Objects<ConfigMap>>,
     secrets: Arc<Objects<Secret>>,
     tokens: Tokens,
@@ -56,12 +79,13 @@ impl Volumes {
         clock: SharedClock,
         directories: Directories,
         mounter: Arc<dyn Mounter>,
+        files: Files,
         config_maps: Arc<Objects<ConfigMap>>,
         secrets: Arc<Objects<Secret>>,
         machine: Arc<Machine>,
     ) -> Volumes {
         let tokens = Tokens::new(client.clone(), clock.clone());
-        Volumes { client, clock, directories, mounter, config_maps, secrets, tokens, machine }
+        Volumes { client, clock, directories, mounter, files, config_maps, secrets, tokens, machine }
     }
 
     pub(crate) fn mounter(&self) -> &Arc<dyn Mounter> {
@@ -77,7 +101,7 @@ impl Volumes {
     /// Makes all volumes of a pod, or brings them up to date.
     ///
     /// # Errors
-    /// One for each volume that is not ready; the others are.
+    /// One for each volume that is not ready; the others are, unless a call for one hangs, which ends the round.
     pub(crate) async fn set_up(&self, pod: &Pod) -> Result<HashMap<String, MountedVolume>, Vec<VolumeError>> {
         let mut mounted = HashMap::new();
         let mut errors = Vec::new();
@@ -86,23 +110,30 @@ impl Volumes {
                 Ok(place) => {
                     mounted.insert(volume.name.clone(), place);
                 }
-                Err(message) => errors.push(VolumeError { volume: volume.name.clone(), message }),
+                Err(Refusal { message, stuck }) => {
+                    errors.push(VolumeError { volume: volume.name.clone(), message });
+                    if stuck {
+                        break;
+                    }
+                }
             }
         }
         if errors.is_empty() { Ok(mounted) } else { Err(errors) }
     }
 
-    async fn one(&self, pod: &Pod, volume: &Volume) -> Result<MountedVolume, String> {
+    async fn one(&self, pod: &Pod, volume: &Volume) -> Result<MountedVolume, Refusal> {
         let group = pod.security_context().fs_group.and_then(|g| u32::try_from(g).ok());
         if let Some(source) = &volume.host_path {
             let path = PathBuf::from(&source.path);
-            host_path::check(&path, source.type_.as_deref().unwrap_or_default())?;
+            self.check_host_path(&path, source.type_.as_deref().unwrap_or_default()).await?;
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
         if let Some(source) = &volume.empty_dir {
             let path = self.directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
             let memory = memory_size(pod, volume, source, self.machine.memory)?;
-            empty_dir(&path, memory, group, self.mounter.as_ref()).map_err(|e| e.to_string())?;
+            let (target, mounter) = (path.clone(), self.mounter.clone());
+            let make = move || empty_dir(&target, memory, group, mounter.as_ref());
+            self.files.of_pod(pod.uid(), "make", &path, make).await?.map_err(|e| e.to_string())?;
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
         if let Some(source) = &volume.image {
@@ -110,12 +141,7 @@ impl Volumes {
             return Ok(MountedVolume { read_only: true, image: Some(image), path: PathBuf::new() });
         }
         if let Some(claim) = claim_name(pod, volume) {
-            let bound = bound(&self.client, pod, volume, claim).await?;
-            if let (Some(group), true, false) = (group, bound.owned, bound.read_only) {
-                ownership::set_group(&bound.path, group, false).map_err(|e| e.to_string())?;
-            }
-            let MountedVolume { image, .. } = MountedVolume::default();
-            return Ok(MountedVolume { path: bound.path, read_only: bound.read_only, image });
+            return self.claimed(pod, volume, claim, group).await;
         }
         let sources = Sources {
             pod,
@@ -125,18 +151,50 @@ impl Volumes {
             machine: &self.machine,
         };
         match sources.payload(volume).await? {
-            Some(payload) => self.project(pod, volume, &payload, group),
-            None => Err("no volume plugin matched".to_string()),
+            Some(payload) => self.project(pod, volume, payload, group).await,
+            None => Err("no volume plugin matched".to_string().into()),
         }
     }
 
-    fn project(
+    async fn check_host_path(&self, path: &Path, kind: &str) -> Result<(), Refusal> {
+        let (checked, kind) = (path.to_path_buf(), kind.to_string());
+        let check = move || host_path::check(&checked, &kind);
+        Ok(self.files.of_path("stat", path, check).await??)
+    }
+
+    async fn claimed(
         &self,
         pod: &Pod,
         volume: &Volume,
-        payload: &Payload,
+        claim: (String, bool),
         group: Option<u32>,
-    ) -> Result<MountedVolume, String> {
+    ) -> Result<MountedVolume, Refusal> {
+        let bound = bound(&self.client, pod, volume, claim).await?;
+        let path = bound.path.clone();
+        match &bound.host_path_type {
+            Some(kind) => self.check_host_path(&path, kind).await?,
+            None => {
+                let local = path.clone();
+                if !self.files.of_path("stat", &path, move || local.exists()).await? {
+                    return Err(format!("path {:?} does not exist", path.display().to_string()).into());
+                }
+            }
+        }
+        if let (Some(group), None, false) = (group, &bound.host_path_type, bound.read_only) {
+            let root = path.clone();
+            let own = move || ownership::set_group(&root, group, false);
+            self.files.of_path(SET_GROUP, &path, own).await?.map_err(|e| e.to_string())?;
+        }
+        Ok(MountedVolume { path, read_only: bound.read_only, image: None })
+    }
+
+    async fn project(
+        &self,
+        pod: &Pod,
+        volume: &Volume,
+        payload: Payload,
+        group: Option<u32>,
+    ) -> Result<MountedVolume, Refusal> {
         // Secrets and tokens are kept in memory, so that they never reach a disk.
         let (plugin, in_memory) = if volume.config_map.is_some() {
             ("kubernetes.io~configmap", false)
@@ -148,22 +206,24 @@ impl Volumes {
             ("kubernetes.io~projected", true)
         };
         let path = self.directories.volume(pod.uid(), plugin, &volume.name);
-        let write = || -> io::Result<()> {
+        let (target, mounter, now) = (path.clone(), self.mounter.clone(), self.clock.now());
+        let write = move || -> io::Result<()> {
             let memory = in_memory.then_some(0);
-            empty_dir(&path, memory, None, self.mounter.as_ref())?;
+            empty_dir(&target, memory, None, mounter.as_ref())?;
             let prepare = |fresh: &Path| match group {
                 Some(group) => ownership::set_group(fresh, group, true),
                 None => Ok(()),
             };
-            atomic::write(&path, payload, self.clock.now(), &prepare)?;
+            atomic::write(&target, &payload, now, &prepare)?;
             Ok(())
         };
-        write().map_err(|error| error.to_string())?;
+        self.files.of_pod(pod.uid(), "write", &path, write).await?.map_err(|error| error.to_string())?;
         // Whatever the pod says: what a container wrote here would be lost with the next change of the source.
         Ok(MountedVolume { path, read_only: true, image: None })
     }
 
     /// Unmounts everything below a pod's directory and removes it. What is not ours to remove stays behind its mount.
+    /// Blocks: to be called where that may be.
     ///
     /// # Errors
     /// When a mount stays; then nothing is removed.
@@ -182,7 +242,7 @@ impl Volumes {
         fs::remove_dir_all(&directory)
     }
 
-    /// The uids of the pods that have a directory.
+    /// The uids of the pods that have a directory. Blocks.
     pub(crate) fn known_pods(&self) -> Vec<String> {
         let entries = fs::read_dir(self.directories.pods()).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()

@@ -16,7 +16,7 @@ mod token;
 pub(crate) use directories::Directories;
 pub(crate) use manager::{MountedVolume, Volumes, referenced_objects};
 pub(crate) use mounter::{KernelMounter, Mounter};
-pub(crate) use subpath::{MountPlan, container_mounts};
+pub(crate) use subpath::{MountPlan, SubPath, container_mounts};
 
 #[cfg(test)]
 mod kernel_tests;

@@ -7,7 +7,6 @@ use kedge_client::{Client, Error};
 use kedge_meta::{ObjectMeta, resources};
 use serde::Deserialize;
 
-use super::host_path;
 use crate::pod::PodExt;
 
 #[derive(Deserialize)]
@@ -64,8 +63,8 @@ struct PathSource {
 pub(super) struct Bound {
     pub(super) path: PathBuf,
     pub(super) read_only: bool,
-    /// Whether it is to be given to the pod's group; a `hostPath` belongs to the node.
-    pub(super) owned: bool,
+    /// The type to check of a `hostPath`, which belongs to the node; none for a volume that is given to the pod's group.
+    pub(super) host_path_type: Option<String>,
 }
 
 /// The name of a volume's claim; one of its own is named after pod and volume.
@@ -76,7 +75,7 @@ pub(super) fn claim_name(pod: &Pod, volume: &Volume) -> Option<(String, bool)> {
     volume.ephemeral.as_ref().map(|_| (format!("{}-{}", pod.name(), volume.name), false))
 }
 
-/// Looks up a claim and its volume.
+/// Looks up a claim and its volume. What is on the node is not looked at.
 ///
 /// # Errors
 /// The message for the pod's events.
@@ -122,15 +121,11 @@ pub(super) async fn bound(
     }
     if let Some(source) = found.spec.host_path {
         let path = PathBuf::from(source.path);
-        host_path::check(&path, &source.kind)?;
-        return Ok(Bound { path, read_only, owned: false });
+        return Ok(Bound { path, read_only, host_path_type: Some(source.kind) });
     }
     if let Some(source) = found.spec.local {
         let path = PathBuf::from(source.path);
-        if !path.exists() {
-            return Err(format!("path {:?} does not exist", path.display().to_string()));
-        }
-        return Ok(Bound { path, read_only, owned: true });
+        return Ok(Bound { path, read_only, host_path_type: None });
     }
     Err(format!("no volume plugin matched for PV {name:?}"))
 }

@@ -23,19 +23,46 @@ pub(crate) struct MountPlan<'a> {
     pub(crate) volumes: &'a HashMap<String, MountedVolume>,
     pub(crate) env: &'a [(String, String)],
     pub(crate) directories: &'a Directories,
-    pub(crate) mounter: &'a dyn Mounter,
 }
 
-/// The container's volume mounts as the runtime takes them.
+/// A sub-path that is to be there before the container is made.
+#[derive(Clone, Debug)]
+pub(crate) struct SubPath {
+    pub(crate) volume: PathBuf,
+    sub: String,
+    target: PathBuf,
+    /// What it is for, in an error.
+    what: String,
+}
+
+impl SubPath {
+    /// Makes it. Blocks, for as long as the volume does.
+    ///
+    /// # Errors
+    /// The message for the container's waiting state.
+    pub(crate) fn prepare(&self, mounter: &dyn Mounter) -> Result<(), String> {
+        prepare(&self.volume, &self.sub, &self.target, mounter)
+            .map_err(|error| format!("failed to prepare subPath for {}: {error}", self.what))
+    }
+}
+
+/// The container's volume mounts as the runtime takes them, and the sub-paths among them. Nothing is touched.
 ///
 /// # Errors
 /// The message for the container's waiting state.
-pub(crate) fn container_mounts(plan: &MountPlan<'_>) -> Result<Vec<v1::Mount>, String> {
+pub(crate) fn container_mounts(plan: &MountPlan<'_>) -> Result<(Vec<v1::Mount>, Vec<SubPath>), String> {
+    let mut sub_paths = Vec::new();
     let mounts = plan.container.volume_mounts.iter().flatten().enumerate();
-    mounts.map(|(index, mount)| one(plan, index, mount)).collect()
+    let mounts = mounts.map(|(index, mount)| one(plan, index, mount, &mut sub_paths)).collect::<Result<_, String>>()?;
+    Ok((mounts, sub_paths))
 }
 
-fn one(plan: &MountPlan<'_>, index: usize, mount: &VolumeMount) -> Result<v1::Mount, String> {
+fn one(
+    plan: &MountPlan<'_>,
+    index: usize,
+    mount: &VolumeMount,
+    sub_paths: &mut Vec<SubPath>,
+) -> Result<v1::Mount, String> {
     let volume = plan.volumes.get(&mount.name).ok_or_else(|| {
         format!("cannot find volume {:?} to mount into container {:?}", mount.name, plan.container.name)
     })?;
@@ -46,12 +73,9 @@ fn one(plan: &MountPlan<'_>, index: usize, mount: &VolumeMount) -> Result<v1::Mo
     let host_path = match &sub_path {
         Some(sub) if volume.image.is_none() => {
             let target = plan.directories.subpath(plan.pod.uid(), &mount.name, &plan.container.name, index);
-            prepare(&volume.path, sub, &target, plan.mounter).map_err(|error| {
-                format!(
-                    "failed to prepare subPath for volumeMount {:?} of container {:?}: {error}",
-                    mount.name, plan.container.name
-                )
-            })?;
+            let what = format!("volumeMount {:?} of container {:?}", mount.name, plan.container.name);
+            let (volume, sub) = (volume.path.clone(), sub.clone());
+            sub_paths.push(SubPath { volume, sub, target: target.clone(), what });
             target
         }
         _ => volume.path.clone(),

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::io;
 use std::path::Path;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
+use kedge_base::BlockingError;
 use kedge_cri::{Error, v1};
 use kedge_meta::ObjectKey;
 use tracing::{info, warn};
@@ -24,11 +26,16 @@ use crate::runtime::list_pod;
 pub(super) async fn forget(kubelet: &Kubelet, pod: &Pod) -> Result<(), String> {
     remove_from_runtime(kubelet, pod.uid()).await.map_err(|error| error.to_string())?;
     let directory = logs::pod_log_dir(&kubelet.config.pod_log_dir, pod.namespace(), pod.name(), pod.uid());
-    remove_directory(&directory).map_err(|error| format!("cannot remove {}: {error}", directory.display()))?;
-    if let Some(links) = &kubelet.config.container_log_dir {
-        remove_dangling(links);
-    }
-    Ok(())
+    let (removed, links) = (directory.clone(), kubelet.config.container_log_dir.clone());
+    let remove = move || {
+        let gone = remove_directory(&removed).map_err(|error| format!("cannot remove {}: {error}", removed.display()));
+        if let (Ok(()), Some(links)) = (&gone, links) {
+            remove_dangling(&links);
+        }
+        gone
+    };
+    let done = kubelet.files.of_pod(pod.uid(), "remove", &directory, remove).await;
+    done.map_err(|error| error.to_string())?
 }
 
 async fn remove_from_runtime(kubelet: &Kubelet, uid: &str) -> Result<(), Error> {
@@ -77,8 +84,13 @@ pub(super) fn remove_dangling(directory: &Path) {
 /// once the pods of the API and of the runtime are known.
 ///
 /// What is ours shows by our own directories and our runtime: groups and logs may be those of another kubelet.
-pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) {
-    let mut ours: HashSet<String> = kubelet.volumes.known_pods().into_iter().collect();
+///
+/// # Errors
+/// When it cannot be told what there is; what hangs of one pod does not hold up the others.
+pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) -> Result<(), BlockingError> {
+    let volumes = kubelet.volumes.clone();
+    let known = kubelet.files.of_node("gc", "list", &kubelet.directories.pods(), move || volumes.known_pods()).await?;
+    let mut ours: HashSet<String> = known.into_iter().collect();
     for (uid, listed) in kubelet.pleg.pods() {
         if workers.has(&uid) {
             continue;
@@ -95,25 +107,38 @@ pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) {
     }
     ours.retain(|uid| !workers.has(uid));
     if ours.is_empty() {
-        return;
+        return Ok(());
     }
-    for uid in &ours {
-        if let Err(error) = kubelet.volumes.tear_down(uid) {
-            warn!(uid, %error, "cannot take down the volumes of a pod that is gone");
-        }
-    }
-    if let Some(cgroups) = &kubelet.cgroups {
-        for (uid, path) in cgroups::pods(cgroups.as_ref()).into_iter().filter(|(uid, _)| ours.contains(uid)) {
-            if let Err(error) = cgroups.remove(&path) {
-                warn!(uid, path, %error, "cannot remove the cgroup of a pod that is gone");
-            }
-        }
-    }
-    remove_logs(kubelet, &ours);
+    let groups = kubelet.cgroups.clone();
+    let list = move || groups.map(|groups| cgroups::pods(groups.as_ref())).unwrap_or_default();
+    let groups = kubelet.files.of_node("gc", "list", Path::new(cgroups::KUBEPODS), list).await?;
+    join_all(ours.iter().map(|uid| clear(kubelet, uid, &groups))).await;
+    let (logs, links) = (kubelet.config.pod_log_dir.clone(), kubelet.config.container_log_dir.clone());
+    let remove = move || remove_logs(&logs, links.as_deref(), &ours);
+    kubelet.files.of_node("gc", "remove from", &kubelet.config.pod_log_dir, remove).await
 }
 
-fn remove_logs(kubelet: &Kubelet, uids: &HashSet<String>) {
-    for entry in std::fs::read_dir(&kubelet.config.pod_log_dir).into_iter().flatten().flatten() {
+/// Takes down the volumes and the group of a pod without a worker.
+async fn clear(kubelet: &Kubelet, uid: &str, groups: &[(String, String)]) {
+    let group = groups.iter().find(|(of, _)| of == uid).map(|(_, path)| path.clone());
+    let (volumes, cgroups, of) = (kubelet.volumes.clone(), kubelet.cgroups.clone(), uid.to_string());
+    let work = move || {
+        if let Err(error) = volumes.tear_down(&of) {
+            warn!(uid = of, %error, "cannot take down the volumes of a pod that is gone");
+        }
+        if let (Some(cgroups), Some(path)) = (cgroups, group)
+            && let Err(error) = cgroups.remove(&path)
+        {
+            warn!(uid = of, path, %error, "cannot remove the cgroup of a pod that is gone");
+        }
+    };
+    if let Err(error) = kubelet.files.of_pod(uid, "take down", &kubelet.directories.pod(uid), work).await {
+        warn!(uid, %error, "cannot clear away a pod that is gone");
+    }
+}
+
+fn remove_logs(directory: &Path, links: Option<&Path>, uids: &HashSet<String>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
         let Ok(name) = entry.file_name().into_string() else { continue };
         // `<namespace>_<name>_<uid>`; anything else is not ours.
         let uid = name.splitn(3, '_').nth(2).unwrap_or_default();
@@ -123,7 +148,7 @@ fn remove_logs(kubelet: &Kubelet, uids: &HashSet<String>) {
             warn!(uid, directory = name, %error, "cannot remove the logs of a pod that is gone");
         }
     }
-    if let Some(links) = &kubelet.config.container_log_dir {
+    if let Some(links) = links {
         remove_dangling(links);
     }
 }

@@ -23,19 +23,23 @@ const KEEP: usize = 1;
 
 /// Starts to collect, once the pods of the API and of the runtime are known.
 pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGroup) {
-    tasks.spawn_until_shutdown("pod-gc", async move {
-        kubelet.pods.synced().await;
-        while kubelet.pleg.age().is_none() {
-            kubelet.clock.sleep(WAIT).await;
+    tasks.spawn_worker("pod-gc", move || run(kubelet.clone(), workers.clone()));
+}
+
+async fn run(kubelet: Arc<Kubelet>, workers: Arc<Workers>) {
+    kubelet.pods.synced().await;
+    while kubelet.pleg.age().is_none() {
+        kubelet.clock.sleep(WAIT).await;
+    }
+    loop {
+        if let Err(error) = clean_up(&kubelet, &workers).await {
+            warn!(%error, "cannot clear away what is left of pods");
         }
-        loop {
-            clean_up(&kubelet, &workers).await;
-            if let Err(error) = collect(&kubelet).await {
-                warn!(%error, "cannot collect dead containers");
-            }
-            kubelet.clock.sleep(PERIOD).await;
+        if let Err(error) = collect(&kubelet).await {
+            warn!(%error, "cannot collect dead containers");
         }
-    });
+        kubelet.clock.sleep(PERIOD).await;
+    }
 }
 
 async fn collect(kubelet: &Kubelet) -> Result<(), Error> {

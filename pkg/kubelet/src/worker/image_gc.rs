@@ -1,6 +1,7 @@
 //! Removes images that nobody uses when their disk is nearly full.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,12 +31,15 @@ pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) {
     if kubelet.config.args.image_gc_high >= 100 {
         return;
     }
-    tasks.spawn_until_shutdown("image-gc", async move {
-        let mut seen = HashMap::new();
-        loop {
-            kubelet.clock.sleep(PERIOD).await;
-            if let Err(error) = round(&kubelet, &mut seen).await {
-                warn!(%error, "cannot look after unused images");
+    tasks.spawn_worker("image-gc", move || {
+        let kubelet = kubelet.clone();
+        async move {
+            let mut seen = HashMap::new();
+            loop {
+                kubelet.clock.sleep(PERIOD).await;
+                if let Err(error) = round(&kubelet, &mut seen).await {
+                    warn!(%error, "cannot look after unused images");
+                }
             }
         }
     });
@@ -50,7 +54,14 @@ async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<()
     remember(seen, &images, &used, now);
     let info = kubelet.runtime.image_fs_info().await?;
     let path = info.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|id| id.mountpoint.clone());
-    let Some((capacity, available)) = path.as_deref().and_then(space) else { return Ok(()) };
+    let Some(path) = path else { return Ok(()) };
+    let measured = path.clone();
+    let space = kubelet.files.of_node("image-gc", "measure", Path::new(&path), move || space(&measured)).await;
+    let space = space.unwrap_or_else(|error| {
+        warn!(%error, "cannot measure how much of the disk of images is left");
+        None
+    });
+    let Some((capacity, available)) = space else { return Ok(()) };
     let (high, low) = (u64::from(kubelet.config.args.image_gc_high), u64::from(kubelet.config.args.image_gc_low));
     if capacity == 0 || used_percent(capacity, available) < high {
         return Ok(());

@@ -15,6 +15,7 @@ mod image_name;
 mod images;
 mod kill;
 mod ordering;
+mod own_files;
 mod pod_worker;
 mod resize;
 mod sandbox;
@@ -164,10 +165,15 @@ impl Workers {
     fn spawn(self: &Arc<Self>, slot: Arc<Slot>) {
         self.kubelet.wakeups.add(&slot.uid, slot.wake.clone());
         let workers = self.clone();
-        self.tasks.spawn_until_shutdown("pod-worker", async move {
-            pod_worker::run(workers.kubelet.clone(), slot.clone()).await;
-            workers.kubelet.wakeups.remove(&slot.uid);
-            workers.slots.lock().remove(&slot.uid);
+        // After a panic the pod is looked at anew: whether it is to run or to end is in the slot and in the API, how far
+        // it has come is in the runtime. The slot stays taken, so that there never are two workers.
+        self.tasks.spawn_worker("pod-worker", move || {
+            let (workers, slot) = (workers.clone(), slot.clone());
+            async move {
+                pod_worker::run(workers.kubelet.clone(), slot.clone()).await;
+                workers.kubelet.wakeups.remove(&slot.uid);
+                workers.slots.lock().remove(&slot.uid);
+            }
         });
     }
 }

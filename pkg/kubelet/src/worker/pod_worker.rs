@@ -173,15 +173,21 @@ impl Worker {
         kubelet.restarts.forget_prefix(&uid);
         kubelet.images.forget(&uid);
         let path = cgroups::pod_path(pod);
-        // Unmounting may take its time, which must not hold up other pods.
-        let done = tokio::task::spawn_blocking(move || {
-            kubelet.volumes.tear_down(&uid).map_err(|e| format!("cannot take down volumes: {e}"))?;
-            match &kubelet.cgroups {
+        let (volumes, cgroups) = (kubelet.volumes.clone(), kubelet.cgroups.clone());
+        let directory = kubelet.directories.pod(&uid);
+        let of = uid.clone();
+        let take_down = move || {
+            volumes.tear_down(&of).map_err(|e| format!("cannot take down volumes: {e}"))?;
+            match cgroups {
                 Some(cgroups) => cgroups.remove(&path).map_err(|e| format!("cannot remove cgroup {path}: {e}")),
                 None => Ok(()),
             }
-        });
-        done.await.map_err(|error| error.to_string())?
+        };
+        kubelet.files.of_pod(&uid, "take down", &directory, take_down).await.unwrap_or_else(|hung| {
+            let message = format!("the pod's volumes cannot be taken down: {hung}");
+            kubelet.pod_warning(pod, "FailedUnMount", &message);
+            Err(message)
+        })
     }
 
     async fn wait_until_gone(&self) {

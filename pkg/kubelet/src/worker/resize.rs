@@ -1,5 +1,7 @@
 //! Changes of resources of running containers: applied in place, or by a restart where the container asks for that.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kedge_client::EventType;
@@ -74,9 +76,12 @@ pub(super) async fn apply(
         kubelet.pod_warning(pod, "ResizeError", message(pod, "error", Some(&error)));
         error
     };
-    if let Some(cgroups) = &kubelet.cgroups {
-        let ensured = cgroups.ensure(&cgroups::pod_path(pod), &cgroups::pod_limits(pod));
-        ensured.map_err(|error| failed(error.to_string()))?;
+    if let Some(cgroups) = kubelet.cgroups.clone() {
+        let (path, limits) = (cgroups::pod_path(pod), cgroups::pod_limits(pod));
+        let group = path.clone();
+        let ensure = move || cgroups.ensure(&group, &limits);
+        let ensured = kubelet.files.of_pod(pod.uid(), "limit", Path::new(&path), ensure).await;
+        ensured.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
     }
     let mut kills = Vec::new();
     for Change { container, id, restart } in changes {

@@ -1,5 +1,7 @@
 //! The sandbox of a pod: the one that is there, or a new one.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::core::v1::Pod;
 use kedge_client::EventType;
 use kedge_cri::v1;
@@ -35,14 +37,19 @@ pub(super) async fn ensure(
         kubelet.pod_warning(pod, "FailedCreatePodSandBox", format!("Failed to create pod sandbox: {error}"));
         error
     };
-    let config = config(kubelet, pod, actions.attempt).map_err(failed)?;
+    let config = config(kubelet, pod, actions.attempt).await.map_err(failed)?;
     let existing = actions.sandbox_id.clone().filter(|_| !actions.create_sandbox);
     if let Some(id) = existing {
         return Ok((id, config, addresses(kubelet, pod, runtime.ips())));
     }
     let handler = runtime_handler(kubelet, pod).await.map_err(failed)?;
-    if let Err(error) = std::fs::create_dir_all(&config.log_directory) {
-        return Err(failed(format!("create pod log directory: {error}")));
+    let directory = PathBuf::from(&config.log_directory);
+    let made = directory.clone();
+    let made = kubelet.files.of_pod(pod.uid(), "make", &directory, move || std::fs::create_dir_all(made)).await;
+    match made.map(|made| made.map_err(|error| format!("create pod log directory: {error}"))) {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return Err(failed(error)),
+        Err(error) => return Err(failed(error.to_string())),
     }
     let id = match kubelet.runtime.run_pod_sandbox(config.clone(), &handler).await {
         Ok(id) => id,
@@ -65,11 +72,14 @@ fn addresses(kubelet: &Kubelet, pod: &Pod, own: Vec<String>) -> Vec<String> {
     if pod.host_network() { kubelet.host_ips() } else { own }
 }
 
-fn config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
+async fn config(kubelet: &Kubelet, pod: &Pod, attempt: u32) -> Result<v1::PodSandboxConfig, String> {
     let settings = &kubelet.config;
     let (host, domain) = host_and_domain(pod, &settings.cluster_domain)?;
     let hostname = if pod.host_network() { String::new() } else { kernel_hostname(pod, &host, &domain)? };
-    let text = std::fs::read_to_string(&settings.resolv_conf)
+    let path = settings.resolv_conf.clone();
+    let read = kubelet.files.of_pod(pod.uid(), "read", &settings.resolv_conf, || std::fs::read_to_string(path)).await;
+    let text = read
+        .map_err(|error| error.to_string())?
         .map_err(|error| format!("cannot read {}: {error}", settings.resolv_conf.display()))?;
     let servers: Vec<String> = settings.cluster_dns.iter().map(ToString::to_string).collect();
     let (dns, warning) = pod_dns(pod, &servers, &settings.cluster_domain, &HostDns::parse(&text));

@@ -1,8 +1,6 @@
 //! Starting one container: back-off, image, configuration, the runtime's two calls, and the hook behind them.
 
 use std::collections::HashMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -15,18 +13,15 @@ use tracing::{info, warn};
 use super::duration::go_duration;
 use super::environment::variables;
 use super::kill::kill_container;
-use crate::generate::{
-    ContainerParts, ImageUser, container_config, host_and_domain, hosts_file, verify_run_as_non_root,
-};
+use super::own_files::{Attempt, HOSTS, Hosts, OwnFiles};
+use crate::generate::{ContainerParts, ImageUser, container_config, host_and_domain, verify_run_as_non_root};
 use crate::kubelet::Kubelet;
 use crate::lifecycle::run_hook;
 use crate::logs;
 use crate::pod::PodExt;
 use crate::runtime::{PodRuntime, State};
 use crate::sync::{Kill, KillReason};
-use crate::volumes::{MountPlan, MountedVolume, container_mounts};
-
-const HOSTS: &str = "/etc/hosts";
+use crate::volumes::{MountPlan, MountedVolume, SubPath, container_mounts};
 
 /// Why a container was not started: its waiting state.
 #[derive(Debug)]
@@ -88,7 +83,7 @@ impl Starter<'_> {
         }
         self.event(container, EventType::Normal, "Started", "Container started");
         info!(pod = pod.display(), container = container.name, id, "container started");
-        self.link_log(container, &id, &log);
+        self.link_log(container, &id, &log).await;
         self.post_start(container, &id).await
     }
 
@@ -129,17 +124,19 @@ impl Starter<'_> {
         let image_user = self.image_user(&image).await?;
         verify_run_as_non_root(pod, container, &image_user)?;
         let env = variables(kubelet, pod, container, self.ips).await?;
-        let mut mounts = container_mounts(&MountPlan {
+        let (mut mounts, sub_paths) = container_mounts(&MountPlan {
             pod,
             container,
             volumes: self.volumes,
             env: &env,
             directories: &kubelet.directories,
-            mounter: kubelet.volumes.mounter().as_ref(),
         })?;
-        self.own_mounts(container, &mut mounts)?;
+        self.prepare_sub_paths(sub_paths).await?;
+        let own = self.own_files(container, &mounts)?;
+        mounts.extend(own.mounts());
+        let restart_count = self.write(own).await?;
         let parts = ContainerParts {
-            restart_count: self.restart_count(container),
+            restart_count,
             image_ref: image,
             image_user,
             env,
@@ -161,73 +158,66 @@ impl Starter<'_> {
         Ok(ImageUser { uid, name: found.username })
     }
 
+    async fn prepare_sub_paths(&self, sub_paths: Vec<SubPath>) -> Result<(), String> {
+        let Some(volume) = sub_paths.first().map(|first| first.volume.clone()) else { return Ok(()) };
+        let mounter = self.kubelet.volumes.mounter().clone();
+        let prepare = move || sub_paths.iter().try_for_each(|sub| sub.prepare(mounter.as_ref()));
+        let prepared = self.kubelet.files.of_pod(self.pod.uid(), "open the sub-paths of", &volume, prepare).await;
+        prepared
+            .inspect_err(|error| self.kubelet.pod_warning(self.pod, "FailedMount", error.to_string()))
+            .map_err(|error| error.to_string())?
+    }
+
     /// The files that the kubelet gives to every container: the hosts file and the termination message.
-    fn own_mounts(&self, container: &Container, mounts: &mut Vec<v1::Mount>) -> Result<(), String> {
+    fn own_files(&self, container: &Container, mounts: &[v1::Mount]) -> Result<OwnFiles, String> {
         let (kubelet, pod) = (self.kubelet, self.pod);
         let taken = mounts.iter().any(|m| m.container_path == HOSTS);
-        if !taken && (pod.host_network() || !self.ips.is_empty()) {
+        let hosts = if !taken && (pod.host_network() || !self.ips.is_empty()) {
+            let (host, domain) = host_and_domain(pod, &kubelet.config.cluster_domain)?;
+            let aliases = PodExt::spec(pod).host_aliases.clone().unwrap_or_default();
             let path = kubelet.directories.hosts_file(pod.uid());
-            self.write_hosts(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))?;
-            mounts.push(v1::Mount {
-                container_path: HOSTS.into(),
-                host_path: path.display().to_string(),
-                ..Default::default()
-            });
-        }
-        let Some(path) = container.termination_message_path.as_deref().filter(|p| !p.is_empty()) else { return Ok(()) };
-        let directory = kubelet.directories.container(pod.uid(), &container.name);
-        // A name of its own for each attempt, so that the message of the one before can still be read.
-        let file = directory.join(format!("{:08x}", random::u64() >> 32));
-        let make = || -> std::io::Result<()> {
-            fs::create_dir_all(&directory)?;
-            fs::File::create(&file)?;
-            fs::set_permissions(&file, fs::Permissions::from_mode(0o666))
+            Some(Hosts { path, ips: self.ips.to_vec(), host, domain, aliases, of_node: pod.host_network() })
+        } else {
+            None
         };
-        make().map_err(|error| format!("error on creating termination-log file {}: {error}", file.display()))?;
-        mounts.push(v1::Mount {
-            container_path: if path.starts_with('/') { path.to_string() } else { format!("/{path}") },
-            host_path: file.display().to_string(),
-            ..Default::default()
+        let path = container.termination_message_path.as_deref().filter(|p| !p.is_empty());
+        let termination = path.map(|path| {
+            let directory = kubelet.directories.container(pod.uid(), &container.name);
+            // A name of its own for each attempt, so that the message of the one before can still be read.
+            let file = directory.join(format!("{:08x}", random::u64() >> 32));
+            (if path.starts_with('/') { path.to_string() } else { format!("/{path}") }, file)
         });
-        Ok(())
+        // One more than that of the last attempt; after the runtime lost everything, one more than the last log's.
+        let restart_count = match self.runtime.latest(&container.name) {
+            Some(run) => Attempt::Known(run.restart_count.saturating_add(1)),
+            None => {
+                let logs = logs::container_log_dir(Path::new(&self.sandbox.log_directory), &container.name);
+                Attempt::AfterLogsIn(logs)
+            }
+        };
+        Ok(OwnFiles { hosts, termination, restart_count })
     }
 
-    fn write_hosts(&self, path: &Path) -> Result<(), String> {
-        let (host, domain) = host_and_domain(self.pod, &self.kubelet.config.cluster_domain)?;
-        let text = |error: std::io::Error| error.to_string();
-        let node = match self.pod.host_network() {
-            true => Some(fs::read_to_string(HOSTS).map_err(text)?),
-            false => None,
-        };
-        let aliases = PodExt::spec(self.pod).host_aliases.as_deref().unwrap_or_default();
-        fs::write(path, hosts_file(self.ips, &host, &domain, aliases, node.as_deref())).map_err(text)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).map_err(text)
-    }
-
-    /// One more than that of the last attempt; after the runtime lost everything, one more than the last log's.
-    fn restart_count(&self, container: &Container) -> i32 {
-        if let Some(run) = self.runtime.latest(&container.name) {
-            return run.restart_count.saturating_add(1);
-        }
-        let directory = logs::container_log_dir(Path::new(&self.sandbox.log_directory), &container.name);
-        let names = fs::read_dir(directory).into_iter().flatten().flatten();
-        let counts = names.filter_map(|e| {
-            let name = e.file_name().into_string().ok()?;
-            let (count, _) = name.split_once(".log")?;
-            count.parse::<i32>().ok()
-        });
-        counts.max().map_or(0, |count| count.saturating_add(1))
+    /// Writes them, and says which attempt the container is.
+    async fn write(&self, own: OwnFiles) -> Result<i32, String> {
+        let path = self.kubelet.directories.pod(self.pod.uid());
+        let written = self.kubelet.files.of_pod(self.pod.uid(), "write to", &path, move || own.write()).await;
+        written.map_err(|error| error.to_string())?
     }
 
     /// Log collectors look for containers by these names.
-    fn link_log(&self, container: &Container, id: &str, log: &Path) {
+    async fn link_log(&self, container: &Container, id: &str, log: &Path) {
         let Some(directory) = &self.kubelet.config.container_log_dir else { return };
         let pod = self.pod;
         let link = logs::legacy_symlink(directory, pod.name(), pod.namespace(), &container.name, id);
-        if log.exists()
-            && let Err(error) = std::os::unix::fs::symlink(log, &link)
-        {
-            warn!(pod = pod.display(), link = %link.display(), %error, "cannot link the container's log");
+        let (log, made) = (log.to_path_buf(), link.clone());
+        let make = move || if log.exists() { std::os::unix::fs::symlink(&log, &made) } else { Ok(()) };
+        let linked = match self.kubelet.files.of_pod(pod.uid(), "link", &link, make).await {
+            Ok(linked) => linked.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = linked {
+            warn!(pod = pod.display(), link = %link.display(), error, "cannot link the container's log");
         }
     }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Pod, Volume};
-use kedge_base::TaskGroup;
-use tracing::{info, warn};
+use kedge_base::{Blocking, BlockingError, Call, TaskGroup};
+use tracing::{debug, info, warn};
 
 use super::Workers;
 use super::admit::Failure;
@@ -22,33 +22,52 @@ const PERIOD: Duration = Duration::from_secs(10);
 const MAX_FILES: usize = 1_000_000;
 const MAX_DEPTH: usize = 128;
 
+/// How long one pod is waited for; counting goes on after that, and evicts all the same.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Pods that are measured at a time, and threads at most: of volumes that hang, one each.
+const ACTIVE: usize = 4;
+const MOST: usize = 512;
+
 /// Starts to look at limited volumes.
 pub(crate) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGroup) {
-    tasks.spawn_until_shutdown("storage-limits", async move {
-        loop {
-            kubelet.clock.sleep(PERIOD).await;
-            let limited: Vec<Pod> = kubelet
-                .pods
-                .list()
-                .iter()
-                .filter(|raw| may_be_limited(raw))
-                .filter_map(|raw| raw.decode().ok())
-                .filter(is_limited)
-                .collect();
-            for pod in limited {
-                let directories = kubelet.directories.clone();
-                let (uid, name) = (pod.uid().to_string(), pod.display());
-                match tokio::task::spawn_blocking(move || over_limit(&pod, &directories)).await {
-                    Ok(Some(message)) => {
-                        info!(pod = name, message, "evicting a pod");
-                        workers.evict(&uid, Failure { reason: "Evicted".into(), message });
-                    }
-                    Ok(None) => {}
-                    Err(error) => warn!(pod = name, %error, "cannot measure the pod's volumes"),
-                }
+    let threads = Blocking::new("storage-limits", kubelet.clock.clone(), tasks.ledger(), ACTIVE, MOST);
+    tasks.spawn_worker("storage-limits", move || {
+        let (kubelet, workers, threads) = (kubelet.clone(), workers.clone(), threads.clone());
+        async move {
+            loop {
+                kubelet.clock.sleep(PERIOD).await;
+                round(&kubelet, &workers, &threads).await;
             }
         }
     });
+}
+
+async fn round(kubelet: &Kubelet, workers: &Arc<Workers>, threads: &Blocking) {
+    let pods = kubelet.pods.list();
+    let decoded = pods.iter().filter(|raw| may_be_limited(raw)).filter_map(|raw| raw.decode().ok());
+    // One that hangs does not keep the others from being measured.
+    let measured = decoded.filter(is_limited).map(|pod| async move {
+        let (uid, name) = (pod.uid().to_string(), pod.display());
+        let (directories, workers) = (kubelet.directories.clone(), workers.clone());
+        let path = directories.volumes(&uid);
+        let measure = {
+            let (uid, name) = (uid.clone(), name.clone());
+            move || {
+                if let Some(message) = over_limit(&pod, &directories) {
+                    info!(pod = name, message, "evicting a pod");
+                    workers.evict(&uid, Failure { reason: "Evicted".into(), message });
+                }
+            }
+        };
+        let call = Call { operation: "measure", path: &path, limit: LIMIT };
+        match threads.run(&uid, call, measure).await {
+            Ok(()) => {}
+            // Said when it began to hang.
+            Err(error @ BlockingError::StillHung { .. }) => debug!(pod = name, %error, "not measured"),
+            Err(error) => warn!(pod = name, %error, "the pod's volumes are not measured"),
+        }
+    });
+    futures::future::join_all(measured).await;
 }
 
 /// Decoding every pod each time would be most of what an idle kubelet does.

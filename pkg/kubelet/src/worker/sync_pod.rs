@@ -146,20 +146,8 @@ impl Sync {
         let (maps, secrets) = referenced_objects(pod);
         kubelet.config_maps.register(pod.uid(), pod.namespace(), &maps);
         kubelet.secrets.register(pod.uid(), pod.namespace(), &secrets);
-        if let Some(cgroups) = &kubelet.cgroups {
-            let path = cgroups::pod_path(pod);
-            if !cgroups.exists(&path)
-                && let Err(error) = cgroups.ensure(&path, &cgroups::pod_limits(pod))
-            {
-                let message = format!("unable to ensure pod container exists: {error}");
-                kubelet.pod_warning(pod, "FailedCreatePodContainer", &message);
-                return Err(Stop(message));
-            }
-        }
-        let directory = kubelet.directories.volumes(pod.uid());
-        if let Err(error) = std::fs::create_dir_all(&directory) {
-            let message = format!("error making pod data directories: {error}");
-            kubelet.pod_warning(pod, "Failed", &message);
+        if let Err((reason, message)) = make_group_and_directory(kubelet, pod).await {
+            kubelet.pod_warning(pod, reason, &message);
             return Err(Stop(message));
         }
         match kubelet.volumes.set_up(pod).await {
@@ -254,6 +242,25 @@ impl Sync {
             }
         }
     }
+}
+
+/// The group and the directory that all of a pod is in; a failure is told as (reason, message).
+async fn make_group_and_directory(kubelet: &Kubelet, pod: &Pod) -> Result<(), (&'static str, String)> {
+    let directory = kubelet.directories.volumes(pod.uid());
+    let (groups, group, limits) = (kubelet.cgroups.clone(), cgroups::pod_path(pod), cgroups::pod_limits(pod));
+    let made = directory.clone();
+    let make = move || {
+        if let Some(groups) = groups
+            && !groups.exists(&group)
+            && let Err(error) = groups.ensure(&group, &limits)
+        {
+            return Err(("FailedCreatePodContainer", format!("unable to ensure pod container exists: {error}")));
+        }
+        std::fs::create_dir_all(&made)
+            .map_err(|error| ("Failed", format!("error making pod data directories: {error}")))
+    };
+    let done = kubelet.files.of_pod(pod.uid(), "make", &directory, make).await;
+    done.unwrap_or_else(|error| Err(("FailedMount", error.to_string())))
 }
 
 /// A container that is killed for its new resources is started again in the same round.

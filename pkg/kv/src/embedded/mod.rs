@@ -35,7 +35,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use kedge_base::{SharedClock, sizes};
+use kedge_base::{Ledger, SharedClock, Weight, sizes};
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
@@ -178,7 +178,11 @@ impl Embedded {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(cannot_start)?;
         let thread = std::thread::Builder::new()
             .name("kv-writer".into())
-            .spawn(move || writer.run(&runtime, receiver))
+            .spawn(move || {
+                // The end of the writer is the end of all writes; who waits for one is told so, and so is the health.
+                let run = || writer.run(&runtime, receiver);
+                let _counted = Ledger::process().catch_now("kv", "kv-writer", Weight::Vital, run);
+            })
             .map_err(cannot_start)?;
         let (requests, thread) = (Mutex::new(Some(requests)), Mutex::new(Some(thread)));
         Ok(Self { shared, clock, identity, requests, thread })
@@ -300,8 +304,8 @@ impl Kv for Embedded {
 
     async fn close(&self) {
         if let Some(thread) = self.stop() {
-            // Joining may wait for the disk; a panic of the writer has been logged by the panic hook.
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+            // Joining may wait for the disk; a panic of the writer has been counted and logged.
+            let _ = kedge_base::blocking::unbounded("close the store", move || thread.join()).await;
         }
     }
 }

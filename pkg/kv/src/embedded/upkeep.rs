@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use kedge_base::{Ledger, Weight};
 use tracing::{info, warn};
 
 use super::Shared;
@@ -52,9 +53,11 @@ impl Upkeep {
         log.uncovered = 0;
         let (shared, called_off) = (self.shared.clone(), self.called_off.clone());
         let work = move || {
-            match checkpointer.write(&shared, &leases, &called_off) {
-                Ok(Some(keys)) => info!(revision, keys, "checkpoint written"),
-                Ok(None) => info!(revision, "checkpoint called off; the log is kept"),
+            let write = || checkpointer.write(&shared, &leases, &called_off);
+            match Ledger::process().catch_now("kv", "kv-checkpoint", Weight::Vital, write) {
+                Ok(Ok(Some(keys))) => info!(revision, keys, "checkpoint written"),
+                Ok(Ok(None)) => info!(revision, "checkpoint called off; the log is kept"),
+                Ok(Err(err)) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
                 Err(err) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
             }
             shared.index.write().unpin(revision);
@@ -73,7 +76,7 @@ impl Upkeep {
     pub(super) fn stop(&mut self) {
         self.called_off.store(true, Ordering::Relaxed);
         if let Some(running) = self.running.take() {
-            // A panic has been logged by the panic hook; the log is kept then.
+            // A panic has been counted and logged; the log is kept then.
             let _ = running.join();
         }
     }

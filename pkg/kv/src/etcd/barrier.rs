@@ -52,7 +52,8 @@ impl Shared {
         };
         if lead {
             // A task of its own, so that callers who give up do not take the round with them.
-            self.spawn("etcd-barrier", run_rounds(self.clone()));
+            let shared = self.clone();
+            self.spawn("etcd-barrier", move || run_rounds(shared.clone()));
         }
         answered.await.map_err(|_| closed())?
     }

@@ -89,19 +89,26 @@ impl Etcd {
         shared.check_versions().await?;
         shared.newest(shared.caller.total_timeout()).await?;
         if let Some(interval) = options.compact_interval {
-            shared.spawn("etcd-compaction", shared.clone().compact_always(interval));
+            let compacting = shared.clone();
+            shared.spawn("etcd-compaction", move || compacting.clone().compact_always(interval));
         }
         Ok(Self { shared, ended: tokio::sync::Mutex::new(ended) })
     }
 }
 
 impl Shared {
-    /// Runs a task that [`Etcd::close`] waits for.
-    fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+    /// Runs a task that [`Etcd::close`] waits for; after a panic it is made again.
+    fn spawn<F>(&self, name: &'static str, mut make: impl FnMut() -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let Some(running) = self.running.lock().clone() else { return };
-        self.tasks.spawn(name, async move {
-            future.await;
-            drop(running);
+        self.tasks.spawn_lasting(name, move || {
+            let (running, work) = (running.clone(), make());
+            async move {
+                work.await;
+                drop(running);
+            }
         });
     }
 
@@ -179,7 +186,10 @@ impl Kv for Etcd {
         let state = self.shared.range(Range::prefix(prefix)).await?;
         let observation = Arc::new(Observation::new(prefix, observer, state.revision));
         self.shared.observations.lock().push(observation.clone());
-        self.shared.spawn("etcd-observer", self.shared.clone().keep_told(observation));
+        let (shared, mut again) = (self.shared.clone(), false);
+        self.shared.spawn("etcd-observer", move || {
+            shared.clone().keep_told(observation.clone(), std::mem::replace(&mut again, true))
+        });
         Ok(Snapshot { revision: state.revision, kvs: state.kvs })
     }
 

@@ -82,12 +82,14 @@ fn request(union: RequestUnion) -> pb::WatchRequest {
 }
 
 impl Shared {
-    /// Keeps an observer told until the store is closed.
-    pub(super) async fn keep_told(self: Arc<Self>, observation: Arc<Observation>) {
+    /// Keeps an observer told until the store is closed. `again`: it panicked, and what it had taken in of the last changes
+    /// is not known, so that it is given the state as a whole.
+    pub(super) async fn keep_told(self: Arc<Self>, observation: Arc<Observation>, mut again: bool) {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(2), 20);
         loop {
             let (index, before) = (self.caller.current(), observation.seen());
-            let end = match self.follow(index, &observation).await {
+            let ended = if again { End::Compacted } else { self.follow(index, &observation).await };
+            let end = match ended {
                 End::Closed => return,
                 End::Compacted => self.start_over(&observation).await,
                 End::Lost(what) => Err(Error::Unavailable { what, unknown: false }),
@@ -95,7 +97,10 @@ impl Shared {
             if observation.seen() > before {
                 backoff.reset();
             }
-            let Err(error) = end else { continue };
+            let Err(error) = end else {
+                again = false;
+                continue;
+            };
             debug!(endpoint = self.caller.name(index), %error, "a watch ended; resuming it");
             self.caller.leave(index);
             tokio::select! {

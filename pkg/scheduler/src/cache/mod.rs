@@ -46,13 +46,28 @@ struct Placed {
     assumed: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Nominated {
     pod: Arc<Pod>,
     node: String,
 }
 
 impl Cache {
+    /// The same nodes and pods with sums that are made anew, for when it is not known whether those here are right.
+    pub fn rebuilt(&self) -> Self {
+        let mut new = Self { nominated: self.nominated.clone(), reserved: self.reserved.clone(), ..Self::default() };
+        self.infos.iter().filter(|info| info.exists).for_each(|info| new.set_node(info.node.clone()));
+        for Placed { pod, node, assumed } in self.pods.values() {
+            if *assumed {
+                let node = new.slot(self.infos[*node].node.name());
+                new.assume(pod.clone(), node);
+            } else {
+                new.set_pod(pod.clone());
+            }
+        }
+        new
+    }
+
     /// The existing nodes in the order in which they are tried.
     pub fn order(&self) -> &[usize] {
         &self.order

@@ -370,3 +370,41 @@ async fn an_observer_sees_everything_before_the_writer_is_answered() {
     assert_eq!(kv.barrier().await.unwrap(), elsewhere);
     assert_eq!(*recorder.progress.lock(), elsewhere);
 }
+
+/// One whose code is broken.
+struct Panicking;
+
+impl Observer for Panicking {
+    fn committed(&self, _: &[Event]) {
+        panic!("on purpose");
+    }
+
+    fn reset(&self, _: Snapshot) {}
+}
+
+#[tokio::test]
+async fn a_writer_that_panics_fails_writes_and_the_health_and_nobody_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let kv = Arc::new(open(dir.path()).unwrap());
+    commit(&kv, "/a", "1").await;
+    kv.health().await.unwrap();
+    kv.observe(b"/", Arc::new(Panicking)).await.unwrap();
+    let before = kedge_base::Ledger::process().panics_of("kv-writer");
+    let mut writes = tokio::task::JoinSet::new();
+    for n in 0..16 {
+        let kv = kv.clone();
+        writes.spawn(async move { kv.txn(txn(vec![put(&format!("/b{n}"), "1")])).await });
+    }
+    let outcomes = writes.join_all();
+    for outcome in tokio::time::timeout(Duration::from_secs(120), outcomes).await.unwrap() {
+        assert!(outcome.unwrap_err().is_outcome_unknown());
+    }
+    assert!(matches!(kv.txn(txn(vec![put("/c", "1")])).await, Err(Error::Closed(_))));
+    assert!(matches!(kv.health().await, Err(Error::Closed(why)) if why.contains("ended unexpectedly")));
+    assert_eq!(kedge_base::Ledger::process().panics_of("kv-writer"), before + 1);
+    kv.close().await;
+    drop(kv);
+    // What was acknowledged is there when the server is started again.
+    let kv = open(dir.path()).unwrap();
+    assert_eq!(value(&kv, "/a").await.unwrap(), "1");
+}

@@ -1,0 +1,147 @@
+//! Requests that panic, and what the server's health says of panics.
+#![allow(clippy::unwrap_used)]
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use http_body_util::BodyExt as _;
+use kedge_auth::{Authenticator, CertificateAuthenticator, MASTERS, RbacAuthorizer, TokenSigner};
+use kedge_base::{Ledger, Shutdown, TOO_MANY, VirtualClock, WINDOW, system_clock};
+use kedge_certs::Pki;
+use kedge_registry::{ClusterConfig, NoAdmission, Registry};
+use kedge_storage::Storage;
+
+use super::*;
+use crate::body::{BodyError, full};
+use crate::health::Readiness;
+use crate::server::{Config, OwnPaths};
+
+/// The way of a request that panics: before its answer, or within it.
+struct Panicking;
+
+#[async_trait]
+impl OwnPaths for Panicking {
+    fn prefix(&self) -> &str {
+        "/test/"
+    }
+
+    async fn handle(&self, _: &Method, path: &str, _: Bytes) -> Result<Response<Body>, Status> {
+        assert!(path != "/test/panic", "on purpose");
+        Ok(Response::new(Broken.boxed_unsync()))
+    }
+}
+
+struct Broken;
+
+impl http_body::Body for Broken {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        panic!("on purpose")
+    }
+}
+
+struct Setup {
+    server: Arc<ApiServer>,
+    ledger: Ledger,
+    clock: VirtualClock,
+}
+
+async fn setup() -> Setup {
+    let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
+    let ledger = Ledger::new(Arc::new(clock.clone()));
+    let kv = Arc::new(kedge_kv::Embedded::memory(system_clock()).unwrap());
+    let configs = Registry::storage_configs();
+    let storage = Arc::new(Storage::open(kv, &configs, Arc::default(), system_clock()).await.unwrap());
+    let store = |prefix: &str| storage.resource(prefix).unwrap();
+    let cluster = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+    let registry = Arc::new(Registry::new(storage.clone(), system_clock(), cluster));
+    let dir = tempfile::tempdir().unwrap();
+    let pki = Pki::open(dir.path(), time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()).unwrap();
+    let tokens =
+        TokenSigner::new(&pki.service_account_key, "i", store("serviceaccounts"), store("pods"), store("secrets"));
+    let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
+    let roles = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"].map(store);
+    let [roles, bindings, cluster_roles, cluster_bindings] = roles;
+    let rbac = Arc::new(RbacAuthorizer::new(roles, bindings, cluster_roles, cluster_bindings));
+    let server = ApiServer::new(Config {
+        registry,
+        admission: Arc::new(NoAdmission),
+        authenticator: Authenticator::new(certificates, Arc::new(tokens.unwrap())),
+        authorizer: Arc::new(kedge_auth::Union::new(vec![rbac.clone()])),
+        rbac,
+        kubelets: None,
+        clock: system_clock(),
+        shutdown: Shutdown::new(),
+        readiness: Readiness::over(ledger.clone()),
+        advertised: String::new(),
+        own: Some(Arc::new(Panicking)),
+    });
+    Setup { server, ledger, clock }
+}
+
+fn admin() -> Peer {
+    Peer { trusted: Some(Arc::new(UserInfo::new("admin", &[MASTERS]))), ..Peer::default() }
+}
+
+async fn get(server: &Arc<ApiServer>, path: &str, peer: &Peer) -> (StatusCode, String) {
+    let request = Request::builder().uri(path).body(full(Bytes::new())).unwrap();
+    let response = server.handle(request, peer).await;
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned())
+}
+
+#[tokio::test]
+async fn a_request_that_panics_fails_alone_and_gives_back_what_it_held() {
+    let Setup { server, ledger, .. } = setup().await;
+    // More often than there are slots for requests.
+    for _ in 0..300 {
+        let (code, body) = get(&server, "/test/panic", &admin()).await;
+        let status: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((code.as_u16(), status["kind"].as_str(), status["code"].as_u64()), (500, Some("Status"), Some(500)));
+        let message = status["message"].as_str().unwrap();
+        assert!(message.contains("This request caused apiserver to panic. Look in the logs for details."), "{message}");
+    }
+    assert_eq!(ledger.panics_of("request"), 300);
+    assert_eq!(get(&server, "/api/v1/namespaces", &admin()).await.0, StatusCode::OK);
+    // One client's request that always panics is no reason to send all others away.
+    assert_eq!(get(&server, "/readyz", &admin()).await, (StatusCode::OK, "ok".into()));
+}
+
+#[tokio::test]
+async fn an_answer_that_panics_while_it_is_sent_breaks_off() {
+    let Setup { server, ledger, .. } = setup().await;
+    let request = Request::builder().uri("/test/stream").body(full(Bytes::new())).unwrap();
+    let response = server.handle(request, &admin()).await;
+    assert!(response.into_body().frame().await.unwrap().is_err());
+    assert_eq!(ledger.panics_of("stream"), 1);
+}
+
+#[tokio::test]
+async fn tasks_that_panic_again_and_again_make_the_server_unready_until_they_are_quiet() {
+    let Setup { server, ledger, clock } = setup().await;
+    for _ in 0..TOO_MANY {
+        assert_eq!(get(&server, "/readyz", &Peer::default()).await, (StatusCode::OK, "ok".into()));
+        drop(ledger.catch_now("controllers", "deployment", Weight::Vital, || panic!("of {}", "foo")));
+    }
+    let (code, report) = get(&server, "/readyz", &Peer::default()).await;
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(report.contains("[-]tasks failed: reason withheld\n") && report.contains("[+]etcd ok\n"), "{report}");
+    let (_, report) = get(&server, "/readyz?verbose", &admin()).await;
+    let wanted = format!("[-]tasks failed: controllers/deployment panicked {TOO_MANY} times of late: of foo");
+    assert!(report.contains(&wanted), "{report}");
+    let (code, report) = get(&server, "/readyz/tasks", &admin()).await;
+    assert!(code == StatusCode::INTERNAL_SERVER_ERROR && report.contains("of foo"), "{report}");
+    // It lives, and need not be restarted.
+    assert_eq!(get(&server, "/livez", &Peer::default()).await.0, StatusCode::OK);
+    clock.advance(WINDOW);
+    assert_eq!(get(&server, "/readyz", &Peer::default()).await, (StatusCode::OK, "ok".into()));
+}
