@@ -15,14 +15,10 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
-    let name = body.object["metadata"]["name"].as_str().unwrap_or_default();
-    if name != admitted.info.name {
-        let message =
-            format!("the name of the object ({name}) does not match the name on the URL ({})", admitted.info.name);
-        return Err(Status::bad_request(message));
-    }
+    verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
-    let options = verbs::UpdateOptions { create: served.strategy.allow_create_on_update() };
+    let create = served.strategy.allow_create_on_update();
+    let options = verbs::UpdateOptions { create, meant_by_uid: true };
     let wanted = body.object;
     let transform = move |_: Option<&Value>| Ok(wanted.clone());
     let written = verbs::update(&request, &transform, options).await?;

@@ -5,7 +5,8 @@ mod delete;
 mod update;
 
 pub use create::create;
-pub use delete::{DeleteOptions, Deleted, delete};
+pub use crate::metadata::check_name;
+pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
 pub use update::{Transform, UpdateOptions, update};
 
 use std::time::Duration;
