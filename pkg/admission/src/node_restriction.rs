@@ -160,7 +160,9 @@ fn check_own_node(node: &str, attributes: &Attributes<'_>) -> Result<(), Status>
         (Operation::Update, Some(old)) => {
             let source = |object: &Value| object.at(&["spec", "configSource"]).cloned().filter(|s| !s.is_null());
             if source(new).is_some() && source(new) != source(old) {
-                return forbid(format!("node {node:?} is not allowed to update configSource to a new non-nil configSource"));
+                return forbid(format!(
+                    "node {node:?} is not allowed to update configSource to a new non-nil configSource"
+                ));
             }
             if new.list(&["spec", "taints"]) != old.list(&["spec", "taints"]) {
                 return forbid(format!("node {node:?} is not allowed to modify taints"));
@@ -228,7 +230,9 @@ fn check_pod(node: &str, subresource: &str, registry: &Registry, attributes: &At
         }
         ("status", Operation::Update) => {
             let Some(old) = attributes.old.filter(|old| bound(old)) else {
-                return forbid(format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"));
+                return forbid(format!(
+                    "node {node:?} can only update pod status for pods with spec.nodeName set to itself"
+                ));
             };
             let same = |path: &[&str]| {
                 let of = |pod: &Value| pod.at(path).cloned().filter(|value| !value.is_null());
@@ -366,7 +370,8 @@ mod tests {
         let free = json!({"a": "1", "example.org/b": "1", "kubernetes.io/os": "linux", "node.kubernetes.io/x": "1",
             "x.kubelet.kubernetes.io/y": "1"});
         assert!(forbidden_labels(&node(free), None).is_empty());
-        let bound = json!({"node-restriction.kubernetes.io/a": "1", "node-role.kubernetes.io/master": "", "k8s.io/a": "1"});
+        let bound =
+            json!({"node-restriction.kubernetes.io/a": "1", "node-role.kubernetes.io/master": "", "k8s.io/a": "1"});
         let names = ["k8s.io/a", "node-restriction.kubernetes.io/a", "node-role.kubernetes.io/master"];
         assert_eq!(forbidden_labels(&node(bound.clone()), None), names);
         assert!(forbidden_labels(&node(bound.clone()), Some(&node(bound.clone()))).is_empty(), "they may stay");

@@ -201,7 +201,10 @@ mod tests {
         assert!(!includes(&narrow, &rule(&["get"], "", &["pods"])), "one name is not all names");
         let admin = everything();
         assert!(everything().iter().flat_map(single).all(|wanted| admin.iter().any(|own| includes(own, &wanted))));
-        assert!(!everything().iter().flat_map(single).all(|wanted| includes(&admin[0], &wanted)), "paths are no resources");
+        assert!(
+            !everything().iter().flat_map(single).all(|wanted| includes(&admin[0], &wanted)),
+            "paths are no resources"
+        );
     }
 
     /// A label on a role that grants more than one has is a change like another.

@@ -54,7 +54,9 @@ pub(crate) fn impersonate(
         };
     }
     if parts > MAX_PARTS {
-        return Err(Status::bad_request(format!("more than {MAX_PARTS} groups and extra values cannot be impersonated")));
+        return Err(Status::bad_request(format!(
+            "more than {MAX_PARTS} groups and extra values cannot be impersonated"
+        )));
     }
     let mut refusal = None;
     for mode in Mode::of(&wanted, &user, bare) {
@@ -222,9 +224,10 @@ impl Check<'_> {
                 return Ok(());
             }
         }
-        extra.iter().flat_map(|(key, values)| values.iter().map(move |value| (key, value))).try_for_each(
-            |(key, value)| self.ask(Request { subresource: key, name: value, ..question.clone() }),
-        )
+        extra
+            .iter()
+            .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
+            .try_for_each(|(key, value)| self.ask(Request { subresource: key, name: value, ..question.clone() }))
     }
 
     fn question(&self) -> Request<'_> {
@@ -295,7 +298,8 @@ fn go_text(user: &UserInfo) -> String {
         }
     };
     let bare = |values: &[String]| list(values).replacen("[]string", "", 1);
-    let entries: Vec<String> = user.extra.iter().map(|(key, values)| format!("{key:?}:[]string{}", bare(values))).collect();
+    let entries: Vec<String> =
+        user.extra.iter().map(|(key, values)| format!("{key:?}:[]string{}", bare(values))).collect();
     let extra = if entries.is_empty() { "(nil)".to_owned() } else { format!("{{{}}}", entries.join(", ")) };
     format!(
         "&user.DefaultInfo{{Name:{:?}, UID:{:?}, Groups:{}, Extra:map[string][]string{extra}}}",

@@ -13,7 +13,11 @@ impl Authorizer for Rules {
         let place = if request.namespace.is_empty() { String::new() } else { format!("{}/", request.namespace) };
         let asked = format!("{} {}{sub}{group} {place}{}", request.verb, request.resource, request.name);
         let all = self.0.contains(&"*");
-        if all || self.0.contains(&asked.as_str()) { Decision::Allow(String::new()) } else { Decision::NoOpinion(asked) }
+        if all || self.0.contains(&asked.as_str()) {
+            Decision::Allow(String::new())
+        } else {
+            Decision::NoOpinion(asked)
+        }
     }
 }
 
@@ -85,12 +89,14 @@ fn each_part_of_an_identity_is_asked_about() {
 
 #[test]
 fn constrained_impersonation_is_by_request_and_by_kind_of_user() {
-    let user: &[&str] = &["impersonate-on:user-info:list pods a/", "impersonate:user-info users.authentication.k8s.io x"];
+    let user: &[&str] =
+        &["impersonate-on:user-info:list pods a/", "impersonate:user-info users.authentication.k8s.io x"];
     assert_eq!(taken(user, &[(USER, "x")]).unwrap().name, "x");
     let refused = taken(user, &[(USER, "y")]).unwrap_err();
     let wanted = "users.authentication.k8s.io \"y\" is forbidden: User \"me\" cannot impersonate:user-info resource \"users\" in API group \"authentication.k8s.io\" at the cluster scope";
     assert!(refused.message.starts_with(wanted), "{}", refused.message);
-    let refused = taken(&["impersonate-on:user-info:list pods a/"], &[(USER, "system:serviceaccount:a:b")]).unwrap_err();
+    let refused =
+        taken(&["impersonate-on:user-info:list pods a/"], &[(USER, "system:serviceaccount:a:b")]).unwrap_err();
     let wanted = "pods is forbidden: User \"me\" cannot impersonate-on:serviceaccount:list resource \"pods\" in API group \"\" in the namespace \"a\"";
     assert!(refused.message.starts_with(wanted), "{}", refused.message);
     let masters: &[&str] = &[
@@ -104,10 +110,8 @@ fn constrained_impersonation_is_by_request_and_by_kind_of_user() {
 
 #[test]
 fn a_service_account_may_be_allowed_to_be_its_own_node() {
-    let rules: &[&str] = &[
-        "impersonate-on:associated-node:list pods a/",
-        "impersonate:associated-node nodes.authentication.k8s.io *",
-    ];
+    let rules: &[&str] =
+        &["impersonate-on:associated-node:list pods a/", "impersonate:associated-node nodes.authentication.k8s.io *"];
     let mut account = UserInfo::new("system:serviceaccount:a:agent", &[]);
     account.extra.insert(NODE_NAME.into(), vec!["n1".into()]);
     assert_eq!(groups(taken_as(account.clone(), rules, &[(USER, "system:node:n1")])), [NODES, AUTHENTICATED]);

@@ -249,7 +249,8 @@ mod tests {
     #[test]
     fn a_selected_name_is_authorized_as_one_where_nothing_is_deleted() {
         let name = |method, name: &str| {
-            parse(method, &format!("/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3D{name}")).authorized_name()
+            parse(method, &format!("/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3D{name}"))
+                .authorized_name()
         };
         assert_eq!(name(Method::GET, "s"), "s");
         assert_eq!(name(Method::DELETE, "s"), "", "upstream wants the right to delete all");

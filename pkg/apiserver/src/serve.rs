@@ -102,9 +102,7 @@ async fn connection(
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
         let request = drain.watch(request.map(|body| body.map_err(BodyError::from).boxed_unsync()));
-        async move {
-            Ok::<_, Infallible>(server.handle(request, &peer).await)
-        }
+        async move { Ok::<_, Infallible>(server.handle(request, &peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));

@@ -119,12 +119,7 @@ impl TokenSigner {
     ///
     /// # Errors
     /// When the key cannot be used.
-    pub fn new(
-        key_pem: &str,
-        issuer: &str,
-        accounts: ResourceStore,
-        bound: BoundStores,
-    ) -> Result<Self, TokenError> {
+    pub fn new(key_pem: &str, issuer: &str, accounts: ResourceStore, bound: BoundStores) -> Result<Self, TokenError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| TokenError::Key(e.to_string()))?;
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &SystemRandom::new())

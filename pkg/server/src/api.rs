@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use kedge_admission::Chain;
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
-use kedge_auth::{Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
+use kedge_auth::{
+    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+};
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_certs::{LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;

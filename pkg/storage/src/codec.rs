@@ -239,3 +239,7 @@ fn split(api_version: &str) -> (&str, &str) {
 fn is_stored_definition(api_version: &str, kind: &str) -> bool {
     api_version == definition::STORED_VERSION && kind == "CustomResourceDefinition"
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

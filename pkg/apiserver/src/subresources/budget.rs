@@ -56,7 +56,8 @@ pub(super) fn of(server: &ApiServer, pod: &Value) -> Result<Option<Value>, Statu
         }
         if found.is_some() {
             // Upstream puts this into an answer whose head says 201; its body says 500.
-            let message = "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
+            let message =
+                "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.";
             return Err(Status::failure(500, Reason::Unknown, message));
         }
         found = Some(budget);
@@ -166,11 +167,8 @@ pub(super) fn not_now(name: &str) -> Status {
 fn refused(why: &str, retry_after_seconds: i32) -> Status {
     let cause = StatusCause { reason: "DisruptionBudget".into(), message: why.to_owned(), ..StatusCause::default() };
     let mut status = Status::too_many_requests(REFUSAL, retry_after_seconds);
-    status.details = Some(Box::new(StatusDetails {
-        retry_after_seconds,
-        causes: vec![cause],
-        ..StatusDetails::default()
-    }));
+    status.details =
+        Some(Box::new(StatusDetails { retry_after_seconds, causes: vec![cause], ..StatusDetails::default() }));
     status
 }
 
@@ -200,22 +198,44 @@ mod tests {
 
     #[test]
     fn a_disruption_is_taken_once_and_noted() {
-        let one = budget(json!({"observedGeneration": 2, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1}));
+        let one =
+            budget(json!({"observedGeneration": 2, "disruptionsAllowed": 1, "currentHealthy": 2, "desiredHealthy": 1}));
         let taken = decremented(one, "p", "2026-01-01T00:00:00Z").unwrap();
         let status = &taken["status"];
-        assert_eq!((&status["disruptionsAllowed"], &status["disruptedPods"]), (&json!(0), &json!({"p": "2026-01-01T00:00:00Z"})));
-        assert_eq!((&status["conditions"][0]["status"], &status["conditions"][0]["reason"]), (&json!("False"), &json!("InsufficientPods")));
+        assert_eq!(
+            (&status["disruptionsAllowed"], &status["disruptedPods"]),
+            (&json!(0), &json!({"p": "2026-01-01T00:00:00Z"}))
+        );
+        assert_eq!(
+            (&status["conditions"][0]["status"], &status["conditions"][0]["reason"]),
+            (&json!("False"), &json!("InsufficientPods"))
+        );
         assert_eq!(decremented(taken, "q", "").unwrap_err().code, 429);
     }
 
     #[test]
     fn refusals_say_why_and_when_to_come_back() {
         for (status, retry, said) in [
-            (json!({"observedGeneration": 1, "disruptionsAllowed": 1}), 10, "The disruption budget b is still being processed by the server."),
-            (json!({"observedGeneration": 2, "currentHealthy": 2, "desiredHealthy": 2}), 0, "The disruption budget b needs 2 healthy pods and has 2 currently"),
-            (json!({"observedGeneration": 2, "currentHealthy": 3, "desiredHealthy": 2}), 0, "The disruption budget b does not allow evicting pods currently"),
-            (json!({"observedGeneration": 2, "conditions": [{"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "m"}]}),
-                0, "The disruption budget b does not allow evicting pods currently because it failed sync: m"),
+            (
+                json!({"observedGeneration": 1, "disruptionsAllowed": 1}),
+                10,
+                "The disruption budget b is still being processed by the server.",
+            ),
+            (
+                json!({"observedGeneration": 2, "currentHealthy": 2, "desiredHealthy": 2}),
+                0,
+                "The disruption budget b needs 2 healthy pods and has 2 currently",
+            ),
+            (
+                json!({"observedGeneration": 2, "currentHealthy": 3, "desiredHealthy": 2}),
+                0,
+                "The disruption budget b does not allow evicting pods currently",
+            ),
+            (
+                json!({"observedGeneration": 2, "conditions": [{"type": "DisruptionAllowed", "status": "False", "reason": "SyncFailed", "message": "m"}]}),
+                0,
+                "The disruption budget b does not allow evicting pods currently because it failed sync: m",
+            ),
         ] {
             let refused = decremented(budget(status), "p", "").unwrap_err();
             assert_eq!((refused.code, refused.message.as_str()), (429, REFUSAL));
@@ -223,13 +243,15 @@ mod tests {
             assert_eq!((details.retry_after_seconds, details.causes[0].reason.as_str()), (retry, "DisruptionBudget"));
             assert_eq!(details.causes[0].message, said);
         }
-        let negative = decremented(budget(json!({"observedGeneration": 2, "disruptionsAllowed": -1})), "p", "").unwrap_err();
+        let negative =
+            decremented(budget(json!({"observedGeneration": 2, "disruptionsAllowed": -1})), "p", "").unwrap_err();
         assert_eq!(negative.code, 403);
     }
 
     #[test]
     fn a_pod_that_is_not_ready_does_not_count() {
-        let pod = |ready: &str| json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}});
+        let pod =
+            |ready: &str| json!({"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": ready}]}});
         let met = budget(json!({"currentHealthy": 2, "desiredHealthy": 2}));
         let unmet = budget(json!({"currentHealthy": 1, "desiredHealthy": 2}));
         assert_eq!(guard(&met, &pod("True")), Guard::Stands);

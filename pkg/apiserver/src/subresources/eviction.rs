@@ -54,10 +54,8 @@ fn delete_options(eviction: &Value, name: &str, dry_run: bool) -> Result<DeleteO
         .map_err(|e| Status::bad_request(format!("error decoding DeleteOptions: {e}")))?;
     verbs::check_options(&options)?;
     if dry_run && options.dry_run.len() > 1 {
-        let message = format!(
-            "Non-matching dry-run options in request and content: [All] and [{}]",
-            options.dry_run.join(" ")
-        );
+        let message =
+            format!("Non-matching dry-run options in request and content: [All] and [{}]", options.dry_run.join(" "));
         return Err(Status::failure(500, Reason::Unknown, message));
     }
     if dry_run {
@@ -209,9 +207,13 @@ mod tests {
     fn a_dry_run_is_one_wherever_it_is_asked_for() {
         let eviction = |options: Value| json!({"metadata": {"name": "p"}, "deleteOptions": options});
         let all = json!({"dryRun": ["All"]});
-        for (options, query, dry) in
-            [(Value::Null, false, 0), (Value::Null, true, 1), (all.clone(), false, 1), (all, true, 1), (json!({}), true, 1)]
-        {
+        for (options, query, dry) in [
+            (Value::Null, false, 0),
+            (Value::Null, true, 1),
+            (all.clone(), false, 1),
+            (all, true, 1),
+            (json!({}), true, 1),
+        ] {
             assert_eq!(delete_options(&eviction(options), "p", query).unwrap().dry_run.len(), dry);
         }
         assert_eq!(delete_options(&eviction(json!({"dryRun": ["Some"]})), "p", false).unwrap_err().code, 422);

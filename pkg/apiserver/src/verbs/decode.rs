@@ -117,7 +117,8 @@ impl Wanted<'_> {
 
 /// Whether that is a kind, now or formerly.
 fn is_known(group: &str, version: &str, kind: &str) -> bool {
-    kedge_schema::kind(group, version, kind).is_some() || kedge_schema::former::successor(group, version, kind).is_some()
+    kedge_schema::kind(group, version, kind).is_some()
+        || kedge_schema::former::successor(group, version, kind).is_some()
 }
 
 /// Why an object of one kind is not taken for one of another, as upstream's decoder says it: with the names that the types

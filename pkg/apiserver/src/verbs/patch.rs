@@ -186,10 +186,9 @@ fn unknown_members(patch: &Value) -> Result<Vec<String>, String> {
     let Value::Array(operations) = patch else {
         return match patch {
             Value::Null => Ok(Vec::new()),
-            other => Err(format!(
-                "cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
-                json::json_kind(other)
-            )),
+            other => {
+                Err(format!("cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", json::json_kind(other)))
+            }
         };
     };
     let mut unknown = Vec::new();
@@ -210,7 +209,9 @@ fn unknown_members(patch: &Value) -> Result<Vec<String>, String> {
                         "cannot unmarshal {kind} into Go struct field jsonPatchOp.{name} of type string"
                     ));
                 }
-                name if !MEMBERS.contains(&name) => unknown.push(format!("unknown field {:?}", format!("[{i}].{name}"))),
+                name if !MEMBERS.contains(&name) => {
+                    unknown.push(format!("unknown field {:?}", format!("[{i}].{name}")))
+                }
                 _ => {}
             }
         }
@@ -249,7 +250,9 @@ fn decode(mut new: Value, target: &Target, strict: &mut Vec<kedge_schema::Strict
     let same = |resource: &ResourceInfo| kedge_schema::resource(group, version, resource.plural);
     let other = target.resource.and_then(|resource| Some((resource, same(resource)?)));
     let other = other.filter(|(resource, other)| other.kind == kind && other.storage_prefix == resource.storage_prefix);
-    let Some((resource, other)) = other else { return Err(misfit((group, version, &kind), (target.group, target.kind))) };
+    let Some((resource, other)) = other else {
+        return Err(misfit((group, version, &kind), (target.group, target.kind)));
+    };
     conform(other.type_id(), &mut new, strict)?;
     kedge_schema::defaults::apply(other.group, other.version, other.kind, &mut new);
     convert::to_storage(other, &mut new);

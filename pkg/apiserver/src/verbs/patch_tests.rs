@@ -106,18 +106,55 @@ async fn unknown_and_duplicate_fields_are_errors_or_warnings() {
 async fn patches_that_are_none_and_those_that_do_not_fit() {
     let many = format!("[{}]", vec![r#"{"op":"test","path":"/x","value":null}"#; 10_001].join(","));
     for (form, patch, code, said) in [
-        ("json-patch", many.as_str(), 413, "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001"),
-        ("json-patch", "{}", 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
-        ("json-patch", "[{\"op\":1}]", 400, "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string"),
-        ("merge-patch", "[]", 400, "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
-        ("json-patch", r#"[{"op":"test","path":"/data/a","value":"z"}]"#, 422, "the server rejected our request due to an error in our request"),
-        ("json-patch", r#"[{"op":"remove","path":"nonsense"}]"#, 422, "the server rejected our request due to an error in our request"),
-        ("json-patch", r#"[{"op":"hop","path":"/data"}]"#, 422, "the server rejected our request due to an error in our request"),
+        (
+            "json-patch",
+            many.as_str(),
+            413,
+            "Request entity too large: The allowed maximum operations in a JSON patch is 10000, got 10001",
+        ),
+        (
+            "json-patch",
+            "{}",
+            400,
+            "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp",
+        ),
+        (
+            "json-patch",
+            "[{\"op\":1}]",
+            400,
+            "error decoding patch: json: cannot unmarshal number into Go struct field jsonPatchOp.op of type string",
+        ),
+        (
+            "merge-patch",
+            "[]",
+            400,
+            "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
+        (
+            "json-patch",
+            r#"[{"op":"test","path":"/data/a","value":"z"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            "json-patch",
+            r#"[{"op":"remove","path":"nonsense"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
+        (
+            "json-patch",
+            r#"[{"op":"hop","path":"/data"}]"#,
+            422,
+            "the server rejected our request due to an error in our request",
+        ),
     ] {
         let refused = patched(form, patch, "").await.unwrap_err();
         assert_eq!((refused.code, refused.message.as_str()), (code, said), "{form} {}", &patch[..patch.len().min(80)]);
     }
-    for (form, nothing) in [("json-patch", "null"), ("json-patch", "[]"), ("strategic-merge-patch", "null"), ("merge-patch", "{}")] {
+    for (form, nothing) in
+        [("json-patch", "null"), ("json-patch", "[]"), ("strategic-merge-patch", "null"), ("merge-patch", "{}")]
+    {
         assert_eq!(patched(form, nothing, "").await.unwrap()["data"]["a"], "b", "{form} {nothing}");
     }
     assert_eq!(patched("merge-patch", r#"{"data":{"a":1}}"#, "").await.unwrap_err().code, 422);

@@ -77,7 +77,9 @@ async fn nothing_is_stored_by_what_is_no_write_of_an_object() {
     let cluster = Cluster::new().await;
     let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    cluster.ok(&format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
+    cluster
+        .ok(&format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}}))
+        .await;
     cluster.ok(&pods, pod).await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     dry(&cluster, Method::POST, &format!("{pods}/p/binding"), JSON, &binding).await;

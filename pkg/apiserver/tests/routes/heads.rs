@@ -13,9 +13,16 @@ async fn no_resource_serves_head() {
     }
     let (code, _) = cluster.ask(Method::HEAD, "/api/v1/namespaces/test", JSON, "").await;
     assert_eq!(code, StatusCode::METHOD_NOT_ALLOWED);
-    for (path, code) in
-        [("/version", 405), ("/api", 405), ("/api/v1", 405), ("/apis/apps/v1", 405), ("/apis", 200), ("/", 200), ("/healthz", 200), ("/nowhere", 404)]
-    {
+    for (path, code) in [
+        ("/version", 405),
+        ("/api", 405),
+        ("/api/v1", 405),
+        ("/apis/apps/v1", 405),
+        ("/apis", 200),
+        ("/", 200),
+        ("/healthz", 200),
+        ("/nowhere", 404),
+    ] {
         let (got, body) = cluster.ask(Method::HEAD, path, JSON, "").await;
         assert_eq!((got.as_u16(), body.is_null()), (code, true), "{path}");
     }

@@ -40,7 +40,12 @@ async fn no_patch_changes_what_an_object_is() {
         let name = created["metadata"]["name"].as_str().unwrap();
         for (field, value, code, said) in [
             ("uid", json!("other"), 422, "metadata.uid: Invalid value: \"other\": field is immutable".to_owned()),
-            ("name", json!("other"), 400, format!("the name of the object (other) does not match the name on the URL ({name})")),
+            (
+                "name",
+                json!("other"),
+                400,
+                format!("the name of the object (other) does not match the name on the URL ({name})"),
+            ),
             (
                 "deletionTimestamp",
                 json!("2026-01-01T00:00:00Z"),
@@ -68,7 +73,8 @@ async fn no_patch_changes_what_an_object_is() {
         let wanted = if info.namespaced { StatusCode::BAD_REQUEST } else { StatusCode::OK };
         assert_eq!(code, wanted, "{at}: {answer}");
         // The time of creation is put back without a word.
-        let (code, answer) = cluster.patch(&at, MERGE, &json!({"metadata": {"creationTimestamp": "2000-01-01T00:00:00Z"}})).await;
+        let (code, answer) =
+            cluster.patch(&at, MERGE, &json!({"metadata": {"creationTimestamp": "2000-01-01T00:00:00Z"}})).await;
         assert_eq!(code, StatusCode::OK, "{answer}");
         assert_eq!(cluster.get(&at).await, created, "nothing has changed");
         let mut other = created.clone();
@@ -83,11 +89,26 @@ async fn a_body_of_another_kind_is_refused_in_upstreams_words() {
     let cluster = Cluster::new().await;
     let maps = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
     for (body, said) in [
-        (r#"{"kind":"Node"}"#, "Node in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Node) to (core.ConfigMap): unknown conversion"),
-        (r#"{"kind":"X"}"#, "X in version \"v1\" cannot be handled as a ConfigMap: no kind \"X\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""),
-        (r#"{"apiVersion":"v2"}"#, "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\""),
-        ("", "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)"),
-        ("nonsense", "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: "),
+        (
+            r#"{"kind":"Node"}"#,
+            "Node in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Node) to (core.ConfigMap): unknown conversion",
+        ),
+        (
+            r#"{"kind":"X"}"#,
+            "X in version \"v1\" cannot be handled as a ConfigMap: no kind \"X\" is registered for version \"v1\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            r#"{"apiVersion":"v2"}"#,
+            "ConfigMap in version \"v2\" cannot be handled as a ConfigMap: no kind \"ConfigMap\" is registered for version \"v2\" in scheme \"pkg/api/legacyscheme/scheme.go:30\"",
+        ),
+        (
+            "",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
+        ),
+        (
+            "nonsense",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: ",
+        ),
     ] {
         let (code, answer) = cluster.ask(Method::POST, &maps, JSON, body).await;
         assert_eq!(code, StatusCode::BAD_REQUEST, "{body}: {answer}");

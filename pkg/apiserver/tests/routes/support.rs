@@ -29,7 +29,6 @@ pub const NAMESPACE: &str = "test";
 pub struct Cluster {
     pub server: Arc<ApiServer>,
     pub registry: Arc<Registry>,
-    pub signer: Arc<TokenSigner>,
     admin: UserInfo,
     _dir: tempfile::TempDir,
 }
@@ -59,7 +58,7 @@ impl Cluster {
         let server = ApiServer::new(Config {
             admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
             registry: registry.clone(),
-            authenticator: Authenticator::new(certificates, signer.clone()),
+            authenticator: Authenticator::new(certificates, signer),
             authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
             rbac,
             kubelets: None,
@@ -69,8 +68,7 @@ impl Cluster {
             advertised: "127.0.0.1:6443".into(),
             own: None,
         });
-        let cluster =
-            Self { server, registry, signer, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
+        let cluster = Self { server, registry, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
         cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
         cluster
     }

@@ -4,8 +4,8 @@ mod create;
 mod delete;
 mod update;
 
-pub use create::create;
 pub use crate::metadata::check_name;
+pub use create::create;
 pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
 pub use update::{Transform, UpdateOptions, update};
 
