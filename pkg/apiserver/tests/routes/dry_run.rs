@@ -77,9 +77,6 @@ async fn nothing_is_stored_by_what_is_no_write_of_an_object() {
     let cluster = Cluster::new().await;
     let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
     let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
-    cluster
-        .ok(&format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts"), json!({"metadata": {"name": "default"}}))
-        .await;
     cluster.ok(&pods, pod).await;
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     dry(&cluster, Method::POST, &format!("{pods}/p/binding"), JSON, &binding).await;
@@ -123,4 +120,26 @@ async fn a_put_that_would_create_does_not() {
         tried += usize::from(code == StatusCode::CREATED);
     }
     assert!(tried > 3, "kinds that a PUT creates: {tried}");
+}
+
+/// Who may only change what is there makes nothing by changing what is not.
+#[tokio::test]
+async fn a_put_that_creates_needs_the_right_to_create() {
+    let cluster = Cluster::new().await;
+    let rules = json!([{"apiGroups": [""], "resources": ["services"], "verbs": ["update"]}]);
+    let role = json!({"metadata": {"name": "r"}, "rules": rules});
+    cluster.ok("/apis/rbac.authorization.k8s.io/v1/clusterroles", role).await;
+    let binding = json!({"metadata": {"name": "r"}, "subjects": [{"kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": "u"}],
+        "roleRef": {"kind": "ClusterRole", "apiGroup": "rbac.authorization.k8s.io", "name": "r"}});
+    cluster.ok("/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", binding).await;
+    let user = kedge_meta::UserInfo::new("u", &[]);
+    let service = json!({"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}});
+    let services = format!("/api/v1/namespaces/{NAMESPACE}/services");
+    let put = || cluster.ask_as(&user, Method::PUT, "/api/v1/namespaces/test/services/s", JSON, service.to_string());
+    let (code, answer) = put().await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("cannot create resource \"services\""), "{answer}");
+    cluster.ok(&services, service.clone()).await;
+    let (code, answer) = put().await;
+    assert_eq!(code, StatusCode::OK, "{answer}");
 }

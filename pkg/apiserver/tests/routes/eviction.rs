@@ -13,12 +13,6 @@ fn budgets(rest: &str) -> String {
     format!("/apis/policy/v1/namespaces/{NAMESPACE}/poddisruptionbudgets{rest}")
 }
 
-async fn cluster() -> Cluster {
-    let cluster = Cluster::new().await;
-    cluster.ok(&at("serviceaccounts"), json!({"metadata": {"name": "default"}})).await;
-    cluster
-}
-
 /// A pod that runs, and is ready or not.
 async fn pod(cluster: &Cluster, name: &str, ready: bool) {
     let spec = json!({"containers": [{"name": "c", "image": "i"}]});
@@ -53,7 +47,7 @@ async fn is_there(cluster: &Cluster, name: &str) -> bool {
 
 #[tokio::test]
 async fn an_eviction_is_counted_and_the_next_is_refused() {
-    let cluster = cluster().await;
+    let cluster = Cluster::new().await;
     pod(&cluster, "one", true).await;
     pod(&cluster, "two", true).await;
     budget(&cluster, "b", [1, 2, 1]).await;
@@ -80,7 +74,7 @@ async fn an_eviction_is_counted_and_the_next_is_refused() {
 
 #[tokio::test]
 async fn a_budget_that_has_not_been_looked_at_allows_nothing_yet() {
-    let cluster = cluster().await;
+    let cluster = Cluster::new().await;
     pod(&cluster, "p", true).await;
     budget(&cluster, "b", [1, 2, 1]).await;
     let (code, answer) = cluster.patch(&budgets("/b"), MERGE, &json!({"spec": {"minAvailable": 2}})).await;
@@ -91,7 +85,7 @@ async fn a_budget_that_has_not_been_looked_at_allows_nothing_yet() {
 
 #[tokio::test]
 async fn pods_that_are_not_ready_go_as_the_policy_says() {
-    let cluster = cluster().await;
+    let cluster = Cluster::new().await;
     budget(&cluster, "b", [0, 1, 2]).await;
     pod(&cluster, "p", false).await;
     assert_eq!(evict(&cluster, "p", json!({})).await.0, StatusCode::TOO_MANY_REQUESTS, "the budget is not met");
@@ -110,7 +104,7 @@ async fn pods_that_are_not_ready_go_as_the_policy_says() {
 
 #[tokio::test]
 async fn what_has_not_begun_or_has_ended_goes_without_a_budget() {
-    let cluster = cluster().await;
+    let cluster = Cluster::new().await;
     budget(&cluster, "b", [0, 1, 2]).await;
     for phase in ["Pending", "Succeeded", "Failed"] {
         pod(&cluster, "p", true).await;
@@ -122,7 +116,7 @@ async fn what_has_not_begun_or_has_ended_goes_without_a_budget() {
 
 #[tokio::test]
 async fn what_an_eviction_may_not_say() {
-    let cluster = cluster().await;
+    let cluster = Cluster::new().await;
     pod(&cluster, "p", true).await;
     let uid = json!({"preconditions": {"uid": "11111111-2222-3333-4444-555555555555"}});
     let (code, answer) = evict(&cluster, "p", uid).await;

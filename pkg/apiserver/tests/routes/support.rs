@@ -70,6 +70,8 @@ impl Cluster {
         });
         let cluster = Self { server, registry, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
         cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
+        let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
+        cluster.ok(&accounts, json!({"metadata": {"name": "default"}})).await;
         cluster
     }
 

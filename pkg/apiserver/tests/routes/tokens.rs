@@ -12,9 +12,7 @@ fn at(rest: &str) -> String {
 
 async fn cluster() -> Cluster {
     let cluster = Cluster::new().await;
-    for name in ["default", "other"] {
-        cluster.ok(&at("serviceaccounts"), json!({"metadata": {"name": name}})).await;
-    }
+    cluster.ok(&at("serviceaccounts"), json!({"metadata": {"name": "other"}})).await;
     cluster.ok("/api/v1/nodes", json!({"metadata": {"name": "n1"}})).await;
     for (name, node) in [("p", "n1"), ("q", "n2")] {
         let spec = json!({"nodeName": node, "containers": [{"name": "c", "image": "i"}]});
