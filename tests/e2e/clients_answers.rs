@@ -23,6 +23,7 @@ fn head_is_no_way_to_get_a_resource() {
         ] {
             let answer = http.ask(version, path, &["--head"]);
             assert_eq!((answer.code, answer.error.as_str()), (code, ""), "{version} {path}: {answer:?}");
+            assert!(version.ends_with(&answer.version), "that was meant: {version} {answer:?}");
         }
     }
 }

@@ -30,6 +30,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
+    negotiate::body_format(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
     let kind = resource_kind(&admitted);
     let info = &admitted.info;

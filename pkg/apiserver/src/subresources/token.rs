@@ -28,6 +28,7 @@ const KIND: &str = "TokenRequest";
 /// Issues a token. A dry run gets one as well, as upstream: nothing is stored for it.
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
+    negotiate::body_format(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
     let info = &admitted.info;
     let dry_run = WriteOptions::of(info)?.dry_run;
