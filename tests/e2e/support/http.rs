@@ -47,7 +47,9 @@ impl Http {
     /// Sends a request; `version` is one of curl's options, such as `--http2`.
     pub fn ask(&self, version: &str, path: &str, arguments: &[&str]) -> Answer {
         let [_, certificate, key] = self.files.each_ref().map(|file| file.to_string_lossy());
-        self.ask_as_nobody(version, path, &[&["--cert", &certificate, "--key", &key], arguments].concat())
+        let mut all = vec!["--cert", &*certificate, "--key", &*key];
+        all.extend(arguments);
+        self.ask_as_nobody(version, path, &all)
     }
 
     /// The same without a certificate.

@@ -50,6 +50,10 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
     };
     let served = served.clone();
     options::check_numbers(info)?;
+    if info.verb == "deletecollection" {
+        // Also where there is nothing to delete.
+        WriteOptions::of(info)?;
+    }
     if !info.subresource.is_empty() {
         // What a subresource reads is what everybody has been acknowledged.
         served.store.fresh().await.map_err(verbs::store_failure)?;
