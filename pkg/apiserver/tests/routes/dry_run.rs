@@ -3,7 +3,7 @@
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, NAMESPACE, STRATEGIC, collection, objects, path};
+use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, NAMESPACE, STRATEGIC, collection, objects, path, with_each};
 
 const ALL: &str = "dryRun=All";
 
@@ -27,7 +27,7 @@ async fn dry(cluster: &Cluster, method: Method, path: &str, kind: &str, body: &V
 async fn no_write_of_an_object_is_stored() {
     let cluster = Cluster::new().await;
     let mut seen = std::collections::BTreeSet::new();
-    for (info, object) in objects() {
+    with_each(async |info, object| {
         dry(&cluster, Method::POST, &collection(info), JSON, &object).await;
         let created = cluster.ok(&collection(info), object.clone()).await;
         let at = path(info, &created);
@@ -65,7 +65,8 @@ async fn no_write_of_an_object_is_stored() {
         if info.verbs.contains(&"deletecollection") {
             dry(&cluster, Method::DELETE, &collection(info), JSON, &Value::Null).await;
         }
-    }
+    })
+    .await;
     // The table has no approvals and finalizations among its objects.
     for sub in ["status", "ephemeralcontainers", "resize", "scale"] {
         assert!(seen.contains(sub), "{sub} was not tried: {seen:?}");

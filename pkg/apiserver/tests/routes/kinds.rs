@@ -3,13 +3,13 @@
 use http::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, NAMESPACE, STRATEGIC, collection, objects, path};
+use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, NAMESPACE, STRATEGIC, collection, path, with_each};
 
 /// Once any patch could make a node of anything, and everybody who watched was shown one.
 #[tokio::test]
 async fn no_patch_stores_another_kind() {
     let cluster = Cluster::new().await;
-    for (info, object) in objects() {
+    with_each(async |info, object| {
         let created = cluster.ok(&collection(info), object).await;
         let at = path(info, &created);
         let merge = json!({"kind": "Namespace", "apiVersion": "v1"});
@@ -27,14 +27,15 @@ async fn no_patch_stores_another_kind() {
             assert_eq!(code, StatusCode::OK, "{at}{sub}: {answer}");
         }
         assert_eq!(cluster.get(&at).await, created, "nothing has changed");
-    }
+    })
+    .await;
 }
 
 /// The rules of metadata hold for each kind and form of patch.
 #[tokio::test]
 async fn no_patch_changes_what_an_object_is() {
     let cluster = Cluster::new().await;
-    for (info, object) in objects() {
+    with_each(async |info, object| {
         let created = cluster.ok(&collection(info), object).await;
         let at = path(info, &created);
         let name = created["metadata"]["name"].as_str().unwrap();
@@ -81,7 +82,8 @@ async fn no_patch_changes_what_an_object_is() {
         other["metadata"]["uid"] = "other".into();
         let (code, answer) = cluster.ask(Method::PUT, &at, JSON, other.to_string()).await;
         assert_eq!(code, StatusCode::CONFLICT, "{at}: a PUT is meant for one life of an object: {answer}");
-    }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kedge_admission::Chain;
@@ -72,6 +73,8 @@ impl Cluster {
         cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
         let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
         cluster.ok(&accounts, json!({"metadata": {"name": "default"}})).await;
+        let class = json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
+        cluster.ok("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
         cluster
     }
 
@@ -147,4 +150,15 @@ pub fn collection(info: &ResourceInfo) -> String {
 /// The path of an object.
 pub fn path(info: &ResourceInfo, object: &Value) -> String {
     format!("{}/{}", collection(info), object["metadata"]["name"].as_str().unwrap())
+}
+
+/// Tries something with every object, and fails when it failed with any; each says why.
+pub async fn with_each(mut attempt: impl AsyncFnMut(&'static ResourceInfo, Value)) {
+    let mut failed = Vec::new();
+    for (info, object) in objects() {
+        let title = format!("{} {}", info.kind, object["metadata"]["name"]);
+        let outcome = std::panic::AssertUnwindSafe(attempt(info, object)).catch_unwind().await;
+        failed.extend(outcome.err().map(|_| title));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
 }
