@@ -35,7 +35,11 @@ fn what_cannot_be_read_is_a_bad_request() {
         (PODS, "{\"kind\": \"Pod\",", vec!["json parse error"]),
         (PODS, "[]", vec!["Pod"]),
         (PODS, "{\"kind\":\"Nonsense\",\"apiVersion\":\"v1\"}", vec!["no kind \\\"Nonsense\\\"", "Nonsense"]),
-        (PODS, "{\"kind\":\"Pod\",\"apiVersion\":\"v2\"}", vec!["(v2) does not match the expected API version (v1)"]),
+        (
+            PODS,
+            "{\"kind\":\"Pod\",\"apiVersion\":\"v2\"}",
+            vec!["no kind \\\"Pod\\\" is registered for version \\\"v2\\\""],
+        ),
         (
             "/apis/apps/v1/namespaces/default/deployments",
             "{\"kind\":\"Deployment\",\"apiVersion\":\"apps/v1\",\"spec\":{\"replicas\":\"three\"}}",

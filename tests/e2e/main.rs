@@ -5,6 +5,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod bad_input;
+mod clients_answers;
+mod clients_identity;
+mod clients_patches;
+mod clients_queries;
+mod clients_writes;
 mod encryption;
 mod etcd_cluster;
 mod hung_volumes;

@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail, ensure};
 /// Programs that a node needs, and their Debian packages.
 const NODE: &[(&str, &str)] =
     &[("containerd", "containerd"), ("runc", "runc"), ("nft", "nftables"), ("ip", "iproute2")];
-/// Programs that the tests need on top: the content of their images.
-const TESTS: &[(&str, &str)] = &[("/bin/busybox", "busybox-static"), ("conntrack", "conntrack")];
+/// Programs that the tests need on top: the content of their images, and clients.
+const TESTS: &[(&str, &str)] = &[("/bin/busybox", "busybox-static"), ("conntrack", "conntrack"), ("curl", "curl")];
 /// Where kubectl of this version and etcd are packaged.
 const UNSTABLE_SOURCE: &str = "deb http://deb.debian.org/debian sid main\n";
 const KUBECTL_VERSION: &str = "v1.36.";

@@ -28,7 +28,7 @@ impl Chain {
         let plugins: Vec<Box<dyn Plugin>> = vec![
             Box::new(NamespaceLifecycle),
             Box::new(ServiceAccount),
-            Box::new(NodeRestriction),
+            Box::new(NodeRestriction::new(rbac.clone())),
             Box::new(TaintNodesByCondition),
             Box::new(Priority),
             Box::new(DefaultTolerationSeconds),

@@ -30,8 +30,14 @@ fn class_of(registry: &Registry, name: &str) -> Result<Option<Value>, Status> {
 
 impl Plugin for Priority {
     fn admit(&self, registry: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        if !is(attributes, "", "pods") || attributes.operation != Operation::Create {
-            return Ok(());
+        match attributes.operation {
+            _ if !is(attributes, "", "pods") => return Ok(()),
+            Operation::Create => {}
+            Operation::Update => {
+                keep(attributes);
+                return Ok(());
+            }
+            Operation::Delete | Operation::Connect => return Ok(()),
         }
         let name = attributes.object.text(&["spec", "priorityClassName"]).to_owned();
         let class = class_of(registry, &name)?;
@@ -49,6 +55,13 @@ impl Plugin for Priority {
             );
             return Err(forbidden(attributes, &why));
         }
+        let wanted = attributes.object.text(&["spec", "preemptionPolicy"]);
+        if !wanted.is_empty() && wanted != policy && class.is_some() {
+            let why = format!(
+                "the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
+            );
+            return Err(forbidden(attributes, &why));
+        }
         let spec = attributes.object.entry("spec");
         if let Some(class) = class.filter(|_| name.is_empty()) {
             spec.insert("priorityClassName".into(), class.name().into());
@@ -56,5 +69,35 @@ impl Plugin for Priority {
         spec.insert("priority".into(), value.into());
         spec.entry("preemptionPolicy").or_insert_with(|| policy.into());
         Ok(())
+    }
+
+    /// There is one default at most.
+    fn validate(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
+        if !is(attributes, "scheduling.k8s.io", "priorityclasses") || !writes {
+            return Ok(());
+        }
+        if attributes.object.flag(&["globalDefault"]) != Some(true) {
+            return Ok(());
+        }
+        match class_of(registry, "")? {
+            Some(other) if attributes.operation == Operation::Create || other.name() != attributes.object.name() => {
+                let name = other.name();
+                let why = format!("PriorityClass {name} is already marked as default. Only one default can exist");
+                Err(forbidden(attributes, &why))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An update that leaves out what was worked out at creation keeps it. Whatever else it says is for validation to refuse.
+fn keep(attributes: &mut Attributes<'_>) {
+    let Some(old) = attributes.old else { return };
+    for field in ["priority", "preemptionPolicy"] {
+        let left_out = attributes.object.at(&["spec", field]).is_none_or(Value::is_null);
+        if let (true, Some(was)) = (left_out, old.at(&["spec", field])) {
+            attributes.object.entry("spec").insert(field.into(), was.clone());
+        }
     }
 }

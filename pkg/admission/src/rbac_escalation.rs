@@ -95,6 +95,30 @@ fn includes(own: &PolicyRule, wanted: &PolicyRule) -> bool {
     has(&own.api_groups, &wanted.api_groups) && resources && names
 }
 
+/// Whether a change touches only what lets the garbage collector delete the object in the end.
+fn differs_only_for_deletion(new: &Value, old: &Value) -> bool {
+    let rest = |object: &Value| {
+        let mut object = object.clone();
+        for field in ["ownerReferences", "finalizers", "managedFields", "resourceVersion"] {
+            object.entry("metadata").remove(field);
+        }
+        object
+    };
+    rest(new) == rest(old)
+}
+
+/// Whether the rules of a role are gathered from others.
+fn aggregates(role: &Value) -> bool {
+    !role.list(&["aggregationRule", "clusterRoleSelectors"]).is_empty()
+}
+
+/// What only an administrator of the cluster has.
+fn everything() -> [PolicyRule; 2] {
+    let all = || vec!["*".to_owned()];
+    let resources = PolicyRule { verbs: all(), api_groups: all(), resources: all(), ..PolicyRule::default() };
+    [resources, PolicyRule { verbs: all(), non_resource_urls: all(), ..PolicyRule::default() }]
+}
+
 fn rules(role: &Value) -> Vec<PolicyRule> {
     role.get("rules").cloned().and_then(|r| serde_json::from_value(r).ok()).unwrap_or_default()
 }
@@ -105,12 +129,20 @@ impl Plugin for RbacEscalation {
         if attributes.resource.group != GROUP || !writes || attributes.user.in_group(MASTERS) {
             return Ok(());
         }
+        if attributes.old.is_some_and(|old| differs_only_for_deletion(&attributes.object, old)) {
+            return Ok(());
+        }
         let name = attributes.object.name();
-        let same = |field: &str| attributes.old.is_some_and(|old| old.get(field) == attributes.object.get(field));
         let wanted = match attributes.resource.plural {
             "roles" | "clusterroles" => {
-                if same("rules") || self.may(attributes, "escalate", attributes.resource.plural, name) {
+                if self.may(attributes, "escalate", attributes.resource.plural, name) {
                     return Ok(());
+                }
+                // What a role gathers from others may be anything, and grows later.
+                let gathers = aggregates(&attributes.object) || attributes.old.is_some_and(aggregates);
+                if gathers && !self.covers(attributes, &everything()) {
+                    let why = "must have cluster-admin privileges to use the aggregationRule";
+                    return Err(forbidden(attributes, why));
                 }
                 rules(&attributes.object)
             }
@@ -118,7 +150,7 @@ impl Plugin for RbacEscalation {
                 let (kind, role) =
                     (attributes.object.text(&["roleRef", "kind"]), attributes.object.text(&["roleRef", "name"]));
                 let plural = if kind == "Role" { "roles" } else { "clusterroles" };
-                if (same("roleRef") && same("subjects")) || self.may(attributes, "bind", plural, role) {
+                if self.may(attributes, "bind", plural, role) {
                     return Ok(());
                 }
                 let key = if kind == "Role" { format!("{}/{role}", attributes.namespace) } else { role.to_owned() };
@@ -167,5 +199,22 @@ mod tests {
         let mut narrow = held.clone();
         narrow.resource_names = vec!["one".into()];
         assert!(!includes(&narrow, &rule(&["get"], "", &["pods"])), "one name is not all names");
+        let admin = everything();
+        assert!(everything().iter().flat_map(single).all(|wanted| admin.iter().any(|own| includes(own, &wanted))));
+        assert!(
+            !everything().iter().flat_map(single).all(|wanted| includes(&admin[0], &wanted)),
+            "paths are no resources"
+        );
+    }
+
+    /// A label on a role that grants more than one has is a change like another.
+    #[test]
+    fn only_what_leads_to_deletion_is_let_through() {
+        use serde_json::json;
+        let old = json!({"metadata": {"name": "r", "finalizers": ["a/b"], "resourceVersion": "1"}, "rules": []});
+        let without = json!({"metadata": {"name": "r", "resourceVersion": "2"}, "rules": []});
+        assert!(differs_only_for_deletion(&without, &old));
+        let labelled = json!({"metadata": {"name": "r", "labels": {"a": "b"}}, "rules": []});
+        assert!(!differs_only_for_deletion(&labelled, &old));
     }
 }

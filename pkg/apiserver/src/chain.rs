@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 use kedge_auth::{Credentials, Decision, Unauthenticated};
 use kedge_base::{Weight, random};
 use kedge_meta::{GroupResource, Status, UserInfo};
@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
-use crate::{discovery, health, respond, verbs};
+use crate::{discovery, health, impersonation, respond, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,6 +30,7 @@ impl ApiServer {
     /// Serves one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
         let audit_id = random::uuid();
+        let head = *request.method() == Method::HEAD;
         // A panic fails the one request; what it held is given back as its stack unwinds.
         let ledger = self.readiness.ledger();
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, self.serve(request, peer)).await {
@@ -40,7 +41,7 @@ impl ApiServer {
         if let Ok(value) = audit_id.parse() {
             response.headers_mut().insert("audit-id", value);
         }
-        response
+        if head { respond::head_only(response) } else { response }
     }
 
     async fn serve(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Result<Response<Body>, Status> {
@@ -57,7 +58,7 @@ impl ApiServer {
         };
         // Who asks.
         let user = self.authenticate(request.headers(), peer).await?;
-        let user = self.impersonate(request.headers(), user)?;
+        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
         // Whether that is allowed.
         self.authorize(&info, &user)?;
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
@@ -116,65 +117,9 @@ impl ApiServer {
         }
     }
 
-    /// Takes on another identity, if the user may.
-    fn impersonate(&self, headers: &HeaderMap, user: UserInfo) -> Result<UserInfo, Status> {
-        let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let name = text("impersonate-user");
-        let groups: Vec<&str> = headers.get_all("impersonate-group").iter().filter_map(|v| v.to_str().ok()).collect();
-        let extra = headers.keys().any(|k| k.as_str().starts_with("impersonate-extra-"));
-        if name.is_empty() {
-            if !groups.is_empty() || extra || !text("impersonate-uid").is_empty() {
-                return Err(Status::bad_request("requested impersonation without impersonating a user"));
-            }
-            return Ok(user);
-        }
-        if extra || !text("impersonate-uid").is_empty() {
-            return Err(Status::bad_request("impersonating a uid or extra fields is not supported"));
-        }
-        let account = name.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
-        let (resource, namespace, target) = match account {
-            Some((namespace, account)) => ("serviceaccounts", namespace, account),
-            None => ("users", "", name),
-        };
-        let mut checks = vec![(resource, namespace, target)];
-        checks.extend(groups.iter().map(|group| ("groups", "", *group)));
-        for (resource, namespace, target) in checks {
-            let request = kedge_auth::Request {
-                user: Some(&user),
-                verb: "impersonate",
-                version: "v1",
-                resource,
-                namespace,
-                name: target,
-                is_resource: true,
-                ..Default::default()
-            };
-            if !matches!(self.authorizer.authorize(&request), Decision::Allow(_)) {
-                return Err(forbidden(&request, &user, ""));
-            }
-        }
-        let mut implied = groups;
-        let namespace_group = format!("system:serviceaccounts:{namespace}");
-        if account.is_some() && implied.is_empty() {
-            implied.extend(["system:serviceaccounts", namespace_group.as_str()]);
-        }
-        Ok(UserInfo::new(name, &implied))
-    }
-
     fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
         let name = info.authorized_name();
-        let request = kedge_auth::Request {
-            user: Some(user),
-            verb: &info.verb,
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &name,
-            path: &info.path,
-            is_resource: info.is_resource,
-        };
+        let request = info.authorization(user, &name);
         match self.authorizer.authorize(&request) {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&request, user, &reason)),

@@ -27,6 +27,11 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     }
     let path = admitted.info.path.trim_matches('/').to_owned();
     let segments: Vec<&str> = path.split('/').collect();
+    // Upstream routes these for GET alone; the others are served whatever the method.
+    let routed = matches!(segments.as_slice(), ["version" | "api" | ".well-known" | "openid", ..] | ["apis", _, _]);
+    if routed && *admitted.request.method() == Method::HEAD {
+        return Err(Status::method_not_allowed());
+    }
     let headers = admitted.request.headers();
     let json = |bytes: Vec<u8>| Ok(respond::json_bytes(StatusCode::OK, bytes));
     match segments.as_slice() {

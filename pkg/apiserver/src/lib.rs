@@ -7,10 +7,13 @@
 //! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
 //! versions copy stored bytes and build no trees.
 
+mod admit;
 mod body;
 mod chain;
 mod discovery;
+mod drain;
 mod health;
+mod impersonation;
 mod kubelet;
 mod limits;
 mod metrics;

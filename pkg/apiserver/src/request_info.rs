@@ -1,6 +1,9 @@
 //! What a request is about, from its method and path.
 
+use std::num::IntErrorKind;
+
 use http::Method;
+use kedge_meta::{Status, UserInfo};
 
 /// A path has at most this many bytes.
 const MAX_PATH: usize = 8 << 10;
@@ -48,17 +51,18 @@ impl RequestInfo {
             _ => return Some(info),
         };
         info.is_resource = true;
-        info.resource_parts(rest);
-        info.resource_verb(method);
+        let watched = info.resource_parts(rest);
+        info.resource_verb(method, watched);
         Some(info)
     }
 
-    fn resource_parts(&mut self, mut parts: &[&str]) {
-        // The old form `/api/v1/watch/pods` of a watch.
+    /// Returns whether that is the old form `/api/v1/watch/pods` of a watch, which may also name one object.
+    fn resource_parts(&mut self, mut parts: &[&str]) -> bool {
+        let mut watched = false;
         if let ["watch", rest @ ..] = parts
             && !rest.is_empty()
         {
-            self.query.push(("watch".into(), "true".into()));
+            watched = true;
             parts = rest;
         }
         if let ["namespaces", namespace, rest @ ..] = parts {
@@ -74,13 +78,14 @@ impl RequestInfo {
         self.name = next();
         self.subresource = next();
         self.rest = parts.copied().collect::<Vec<_>>().join("/");
+        watched
     }
 
-    fn resource_verb(&mut self, method: &Method) {
-        let watching = matches!(self.param("watch"), "true" | "1");
+    fn resource_verb(&mut self, method: &Method, watched: bool) {
         let verb = match method.as_str() {
             "POST" => "create",
-            "GET" | "HEAD" if watching && self.subresource.is_empty() => "watch",
+            "GET" | "HEAD" if watched => "watch",
+            "GET" | "HEAD" if self.name.is_empty() && self.flag("watch") => "watch",
             "GET" | "HEAD" if self.name.is_empty() => "list",
             "GET" | "HEAD" => "get",
             "PUT" => "update",
@@ -97,7 +102,13 @@ impl RequestInfo {
         self.query.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str()).unwrap_or_default()
     }
 
-    /// A query parameter as a boolean, as Go reads them in queries: anything but `false` and `0` is true.
+    /// All values of a query parameter.
+    pub fn params<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.query.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// A query parameter as a boolean, as upstream reads them in queries: where it is, anything but `false` and `0` is
+    /// true, also nothing.
     pub fn flag(&self, name: &str) -> bool {
         self.optional_flag(name).unwrap_or_default()
     }
@@ -105,17 +116,49 @@ impl RequestInfo {
     /// The same, if it is there at all.
     pub fn optional_flag(&self, name: &str) -> Option<bool> {
         let (_, value) = self.query.iter().find(|(k, _)| k == name)?;
-        Some(!matches!(value.to_lowercase().as_str(), "false" | "0"))
+        Some(!(value == "0" || value.eq_ignore_ascii_case("false")))
     }
 
-    /// The name that authorizers are asked about: that of the path, or the one name that a list, watch or deletion of a
-    /// collection is restricted to.
+    /// A query parameter as a number, if it is there at all.
+    ///
+    /// # Errors
+    /// 400 in the words of Go's parser.
+    pub fn number(&self, name: &str) -> Result<Option<i64>, Status> {
+        let Some(text) = self.params(name).next() else { return Ok(None) };
+        text.parse().map(Some).map_err(|err: std::num::ParseIntError| {
+            let why = match err.kind() {
+                IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+                _ => "invalid syntax",
+            };
+            Status::bad_request(format!("strconv.ParseInt: parsing {text:?}: {why}"))
+        })
+    }
+
+    /// The name that authorizers are asked about: that of the path, or the one name that a list or watch is restricted to.
     pub fn authorized_name(&self) -> String {
-        if !self.name.is_empty() || !matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") {
+        if !self.name.is_empty() || !matches!(self.verb.as_str(), "list" | "watch") {
             return self.name.clone();
         }
         let selector = kedge_meta::fields::Selector::parse(self.param("fieldSelector")).unwrap_or_default();
-        selector.requires("metadata.name").unwrap_or_default().to_owned()
+        let name = selector.requires("metadata.name").unwrap_or_default();
+        let is_segment = !matches!(name, "." | "..") && !name.contains(['/', '%']);
+        if is_segment { name.to_owned() } else { String::new() }
+    }
+
+    /// What authorizers are asked about the request of a user; `name` is [`Self::authorized_name`].
+    pub(crate) fn authorization<'a>(&'a self, user: &'a UserInfo, name: &'a str) -> kedge_auth::Request<'a> {
+        kedge_auth::Request {
+            user: Some(user),
+            verb: &self.verb,
+            group: &self.group,
+            version: &self.version,
+            resource: &self.resource,
+            subresource: &self.subresource,
+            namespace: &self.namespace,
+            name,
+            path: &self.path,
+            is_resource: self.is_resource,
+        }
     }
 
     /// Whether the request may take as long as the client likes.
@@ -164,5 +207,53 @@ mod tests {
         assert_eq!((&*info.subresource, &*info.rest), ("proxy", "x/y"));
         let info = parse(Method::GET, "/api/v1/namespaces/a/secrets?watch=1&fieldSelector=metadata.name%3Ds");
         assert_eq!((&*info.name, &*info.authorized_name()), ("", "s"));
+    }
+    /// Whatever a client of Go, Java or Python writes for "yes" is one.
+    #[test]
+    fn booleans_are_read_by_one_rule() {
+        for yes in ["watch", "watch=", "watch=1", "watch=true", "watch=True", "watch=TRUE", "watch=yes", "watch=t"] {
+            assert_eq!(parse(Method::GET, &format!("/api/v1/pods?{yes}")).verb, "watch", "{yes}");
+        }
+        for no in ["", "watch=0", "watch=false", "watch=False", "watch=FALSE", "watch=false&watch=true", "other=1"] {
+            assert_eq!(parse(Method::GET, &format!("/api/v1/pods?{no}")).verb, "list", "{no}");
+        }
+        assert_eq!(parse(Method::GET, "/api/v1/pods?a=0").optional_flag("b"), None);
+        assert_eq!(parse(Method::GET, "/api/v1/pods?b").optional_flag("b"), Some(true));
+    }
+
+    /// One object is watched through the list, or by the old form of the path.
+    #[test]
+    fn an_object_is_got_whatever_the_query_says() {
+        assert_eq!(parse(Method::GET, "/api/v1/namespaces/a/pods/p?watch=1").verb, "get");
+        let info = parse(Method::GET, "/api/v1/watch/namespaces/a/pods/p");
+        assert_eq!((&*info.verb, &*info.name), ("watch", "p"));
+        assert_eq!(parse(Method::GET, "/api/v1/watch/pods?watch=0").verb, "watch");
+    }
+
+    #[test]
+    fn numbers_are_refused_in_the_words_of_gos_parser() {
+        let number = |query: &str| parse(Method::GET, &format!("/api/v1/pods?{query}")).number("limit");
+        assert_eq!(number("a=1").unwrap(), None);
+        assert_eq!((number("limit=5").unwrap(), number("limit=-5&limit=x").unwrap()), (Some(5), Some(-5)));
+        for (query, said) in [
+            ("limit=x", "parsing \"x\": invalid syntax"),
+            ("limit", "parsing \"\": invalid syntax"),
+            ("limit=1.5", "parsing \"1.5\": invalid syntax"),
+            ("limit=9223372036854775808", "parsing \"9223372036854775808\": value out of range"),
+        ] {
+            let refused = number(query).unwrap_err();
+            assert_eq!((refused.code, refused.message), (400, format!("strconv.ParseInt: {said}")));
+        }
+    }
+
+    #[test]
+    fn a_selected_name_is_authorized_as_one_where_nothing_is_deleted() {
+        let name = |method, name: &str| {
+            parse(method, &format!("/api/v1/namespaces/a/secrets?fieldSelector=metadata.name%3D{name}"))
+                .authorized_name()
+        };
+        assert_eq!(name(Method::GET, "s"), "s");
+        assert_eq!(name(Method::DELETE, "s"), "", "upstream wants the right to delete all");
+        assert_eq!(name(Method::GET, ".."), "");
     }
 }

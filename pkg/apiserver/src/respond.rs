@@ -75,6 +75,13 @@ pub(crate) fn encoded(code: StatusCode, json: Vec<u8>, format: Format) -> Result
     }
 }
 
+/// 204.
+pub(crate) fn no_content() -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
 /// Plain text.
 pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let mut response = Response::new(full(text));
@@ -83,6 +90,16 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+/// The answer to a HEAD: the head of another, which says how long its body is. Over HTTP/2 a body would be an error of the
+/// protocol.
+pub(crate) fn head_only(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Response::from_parts(head, full(Bytes::new()))
 }
 
 /// Adds `Warning` headers.

@@ -15,7 +15,7 @@ use crate::negotiate::{self, Accepted};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::table::ListMeta;
-use crate::verbs::{get, list, message};
+use crate::verbs::{get, list, posted};
 
 /// Whether a resource is a review, or another one that is only answered.
 pub(crate) fn serves(resource: &ResourceInfo) -> bool {
@@ -30,13 +30,16 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
+    negotiate::body_format(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
     let kind = resource_kind(&admitted);
-    let mut review = message(admitted.request.headers(), &bytes, (&admitted.info.group, &admitted.info.version, kind))?;
+    let info = &admitted.info;
+    let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, kind))?;
+    let mut review = body.object;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
-        "tokenreviews" => token_review(server, &review),
+        "tokenreviews" => token_review(server, &review)?,
         "selfsubjectrulesreviews" => rules_review(server, user, &review),
         "selfsubjectaccessreviews" => access_review(server, user, &review)?,
         "localsubjectaccessreviews" => {
@@ -56,7 +59,9 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         review.set("metadata", json!({ "creationTimestamp": null }));
     }
     review.set("status", status);
-    respond::object(StatusCode::CREATED, &review, accepted.format)
+    let mut response = respond::object(StatusCode::CREATED, &review, accepted.format)?;
+    respond::warn(&mut response, &body.warnings);
+    Ok(response)
 }
 
 fn resource_kind(admitted: &Admitted) -> &'static str {
@@ -135,18 +140,20 @@ fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
     json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": false })
 }
 
-fn token_review(server: &ApiServer, review: &Value) -> Value {
+fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {
     let token = review.text(&["spec", "token"]);
+    if token.is_empty() {
+        return Err(Status::bad_request("token is required for TokenReview in authentication"));
+    }
     let audiences: Vec<String> =
         review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let signer = server.authenticator.tokens();
-    match signer.authenticate(token, &audiences, server.now()) {
-        Ok(user) => {
-            let audiences = if audiences.is_empty() { signer.default_audiences().to_vec() } else { audiences };
-            json!({ "authenticated": true, "user": user_json(&user), "audiences": audiences })
+    Ok(match server.authenticator.tokens().authenticate(token, &audiences, server.now()) {
+        // Those of the audiences asked for that the token is for; the others must not take it.
+        Ok(found) => {
+            json!({ "authenticated": true, "user": user_json(&found.user), "audiences": found.audiences })
         }
         Err(err) => json!({ "user": {}, "error": format!("[invalid bearer token, {err}]") }),
-    }
+    })
 }
 
 /// All parts of the control plane are this process, which answers: they are healthy.

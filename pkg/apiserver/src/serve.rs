@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, warn};
 
 use crate::body::{BodyError, BoxError};
+use crate::drain::Drain;
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,6 +55,7 @@ pub fn tls_config(certificate_pem: &str, key_pem: &str) -> Result<ServerConfig, 
 /// Serves connections until shutdown; then those that are open get a moment to end.
 pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: SharedTls, tasks: TaskGroup) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let drain = Drain::new(tasks.clone());
     let shutdown = tasks.shutdown().clone();
     loop {
         let Ok(slot) = slots.clone().acquire_owned().await else { return };
@@ -72,9 +74,9 @@ pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: Shar
         };
         let config = tls.read().clone();
         let server = server.clone();
-        let shutdown = shutdown.clone();
+        let (shutdown, drain) = (shutdown.clone(), drain.clone());
         tasks.spawn("connection", async move {
-            let ended = connection(server, stream, address, config, shutdown).await;
+            let ended = connection(server, stream, address, config, drain, shutdown).await;
             if let Err(err) = ended {
                 debug!(%address, error = %err, "connection ended");
             }
@@ -88,6 +90,7 @@ async fn connection(
     stream: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
+    drain: Drain,
     shutdown: kedge_base::Shutdown,
 ) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
@@ -98,10 +101,8 @@ async fn connection(
     let peer = Arc::new(Peer { certificates: Arc::new(certificates), trusted: None, address: Some(address) });
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
-        async move {
-            let request = request.map(|body| body.map_err(BodyError::from).boxed_unsync());
-            Ok::<_, Infallible>(server.handle(request, &peer).await)
-        }
+        let request = drain.watch(request.map(|body| body.map_err(BodyError::from).boxed_unsync()));
+        async move { Ok::<_, Infallible>(server.handle(request, &peer).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));

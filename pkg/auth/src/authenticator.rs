@@ -56,7 +56,7 @@ impl Authenticator {
         }
         if let Some(token) = credentials.bearer {
             return match self.tokens.authenticate(token, &[], now) {
-                Ok(user) => Ok(Some(user)),
+                Ok(found) => Ok(Some(found.user)),
                 Err(err @ TokenError::Unbound(_)) => Err(Unauthenticated::Unbound(err.to_string())),
                 Err(err) => Err(Unauthenticated::Token(err.to_string())),
             };

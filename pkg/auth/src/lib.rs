@@ -14,7 +14,7 @@ pub use authenticator::{Authenticator, Credentials, Unauthenticated};
 pub use authorizer::{Authorizer, Decision, Request, Union};
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
-pub use tokens::{Bindings, BoundObject, Claims, TokenError, TokenSigner};
+pub use tokens::{Authenticated, Bindings, BoundObject, BoundStores, Claims, TokenError, TokenSigner};
 pub use x509::{AnyClientCertificate, CertificateAuthenticator};
 
 /// The group of those who may do everything.

@@ -96,8 +96,22 @@ pub struct TokenSigner {
     /// What tokens are for when nobody says: the API server.
     audiences: Vec<String>,
     accounts: ResourceStore,
-    pods: ResourceStore,
-    secrets: ResourceStore,
+    bound: BoundStores,
+}
+
+/// What tokens can be bound to.
+pub struct BoundStores {
+    pub pods: ResourceStore,
+    pub secrets: ResourceStore,
+    pub nodes: ResourceStore,
+}
+
+/// A token that was found valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authenticated {
+    pub user: UserInfo,
+    /// Those that the token is for and that were asked for.
+    pub audiences: Vec<String>,
 }
 
 impl TokenSigner {
@@ -105,20 +119,14 @@ impl TokenSigner {
     ///
     /// # Errors
     /// When the key cannot be used.
-    pub fn new(
-        key_pem: &str,
-        issuer: &str,
-        accounts: ResourceStore,
-        pods: ResourceStore,
-        secrets: ResourceStore,
-    ) -> Result<Self, TokenError> {
+    pub fn new(key_pem: &str, issuer: &str, accounts: ResourceStore, bound: BoundStores) -> Result<Self, TokenError> {
         let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| TokenError::Key(e.to_string()))?;
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &SystemRandom::new())
                 .map_err(|e| TokenError::Key(e.to_string()))?;
         let key_id = key_id(key.public_key().as_ref());
         let audiences = vec![issuer.to_owned(), "kedge".to_owned()];
-        Ok(Self { key, key_id, issuer: issuer.to_owned(), audiences, accounts, pods, secrets })
+        Ok(Self { key, key_id, issuer: issuer.to_owned(), audiences, accounts, bound })
     }
 
     /// What tokens are for when nobody says.
@@ -200,23 +208,33 @@ impl TokenSigner {
         if now < claims.nbf {
             return Err(TokenError::NotYet);
         }
-        let wanted = if audiences.is_empty() { &self.audiences } else { audiences };
+        let wanted = self.wanted(audiences);
         if !claims.aud.iter().any(|a| wanted.contains(a)) {
             return Err(TokenError::Audience);
         }
-        self.check_bindings(&claims.bindings)?;
+        self.check_bindings(&claims.bindings, now)?;
         Ok(claims)
     }
 
-    fn check_bindings(&self, bindings: &Bindings) -> Result<(), TokenError> {
+    /// The audiences that a question is about.
+    fn wanted<'a>(&'a self, asked: &'a [String]) -> &'a [String] {
+        if asked.is_empty() { &self.audiences } else { asked }
+    }
+
+    fn check_bindings(&self, bindings: &Bindings, now: i64) -> Result<(), TokenError> {
+        let namespaced = |bound: &BoundObject| format!("{}/{}", bindings.namespace, bound.name);
+        // A token for a pod also says on which node that is, and is not bound to it.
+        let node = bindings.node.as_ref().filter(|_| bindings.pod.is_none());
         let checks = [
             (&self.accounts, "service account", Some(&bindings.serviceaccount)),
-            (&self.pods, "pod", bindings.pod.as_ref()),
-            (&self.secrets, "secret", bindings.secret.as_ref()),
+            (&self.bound.pods, "pod", bindings.pod.as_ref()),
+            (&self.bound.secrets, "secret", bindings.secret.as_ref()),
+            (&self.bound.nodes, "node", node),
         ];
         for (store, what, bound) in checks {
             let Some(bound) = bound else { continue };
-            if !exists(store, &bindings.namespace, bound) {
+            let key = if what == "node" { bound.name.clone() } else { namespaced(bound) };
+            if !exists(store, &key, &bound.uid, now) {
                 return Err(TokenError::Unbound(what));
             }
         }
@@ -227,9 +245,11 @@ impl TokenSigner {
     ///
     /// # Errors
     /// As [`TokenSigner::verify`].
-    pub fn authenticate(&self, token: &str, audiences: &[String], now: i64) -> Result<UserInfo, TokenError> {
+    pub fn authenticate(&self, token: &str, audiences: &[String], now: i64) -> Result<Authenticated, TokenError> {
         let claims = self.verify(token, audiences, now)?;
-        Ok(user_of(&claims))
+        let wanted = self.wanted(audiences);
+        let audiences = claims.aud.iter().filter(|audience| wanted.contains(audience)).cloned().collect();
+        Ok(Authenticated { user: user_of(&claims), audiences })
     }
 }
 
@@ -245,29 +265,39 @@ pub(crate) fn user_of(claims: &Claims) -> UserInfo {
     for (kind, bound) in [("pod", &bindings.pod), ("node", &bindings.node)] {
         if let Some(bound) = bound {
             extra(&format!("{kind}-name"), bound.name.clone());
-            extra(&format!("{kind}-uid"), bound.uid.clone());
+            if !bound.uid.is_empty() {
+                extra(&format!("{kind}-uid"), bound.uid.clone());
+            }
         }
     }
     user
 }
 
 #[derive(Deserialize)]
-struct WithUid {
-    metadata: Uid,
+struct Head {
+    metadata: Life,
 }
 
 #[derive(Deserialize)]
-struct Uid {
+#[serde(rename_all = "camelCase")]
+struct Life {
     #[serde(default)]
     uid: String,
+    deletion_timestamp: Option<String>,
 }
 
-fn exists(store: &ResourceStore, namespace: &str, bound: &BoundObject) -> bool {
+/// Whether that life of an object goes on. What was to be gone a while ago is so, whatever holds it up.
+fn exists(store: &ResourceStore, key: &str, uid: &str, now: i64) -> bool {
     // What cannot be read vouches for nothing.
-    let object = store.get(&format!("{namespace}/{}", bound.name)).ok();
-    let uid = object.flatten().and_then(|o| serde_json::from_slice::<WithUid>(o.stored()).ok()).map(|o| o.metadata.uid);
-    uid.is_some_and(|uid| uid == bound.uid)
+    let object = store.get(key).ok().flatten();
+    let Some(head) = object.and_then(|o| serde_json::from_slice::<Head>(o.stored()).ok()) else { return false };
+    let Life { uid: is, deletion_timestamp } = head.metadata;
+    let gone = deletion_timestamp.and_then(|at| kedge_base::time::parse(&at).ok());
+    is == uid && gone.is_none_or(|at| at.as_second() >= now - LEEWAY)
 }
+
+/// Seconds that clocks may differ by.
+const LEEWAY: i64 = 60;
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,7 @@ impl PatchError {
 }
 
 /// Prints a tree as Go's `%v` does.
-pub(crate) fn go_text(value: &Value) -> String {
+pub fn go_text(value: &Value) -> String {
     match value {
         Value::Null => "<nil>".into(),
         Value::String(text) => text.clone(),

@@ -36,7 +36,8 @@ pub fn apply(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     Ok(document)
 }
 
-fn json_kind(value: &Value) -> &'static str {
+/// What Go's decoder calls a kind of value.
+pub fn json_kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "bool",

@@ -44,43 +44,48 @@ pub(crate) fn generate_name(metadata: &mut Map<String, Value>) {
     metadata.insert("name".into(), format!("{base}{}", random::name_suffix(5)).into());
 }
 
-/// The namespace in the object must be that of the request, or absent.
+/// The namespace in the object must be that of the request, or absent. Where there are none it is dropped.
 pub(crate) fn check_namespace(metadata: &mut Map<String, Value>, namespace: &str) -> Result<(), Status> {
-    let written = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
-    if !written.is_empty() && written != namespace {
-        let message = if namespace.is_empty() {
-            "namespace may not be set on a cluster-scoped object"
-        } else {
-            "the namespace of the provided object does not match the namespace sent on the request"
-        };
-        return Err(Status::bad_request(message));
-    }
     if namespace.is_empty() {
         metadata.remove("namespace");
-    } else {
-        metadata.insert("namespace".into(), namespace.into());
+        return Ok(());
     }
+    let written = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default();
+    if !written.is_empty() && written != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    metadata.insert("namespace".into(), namespace.into());
     Ok(())
 }
 
-/// Puts back what an update may not change, and drops what it may not set.
+/// The name in an object that is written must be that of the request.
+///
+/// # Errors
+/// 400 when it is another, or none.
+pub fn check_name(object: &Value, name: &str) -> Result<(), Status> {
+    let message = match object.name() {
+        is if is == name => return Ok(()),
+        "" => format!("the name of the object ({name} based on URL) was undeterminable: name must be provided"),
+        is => format!("the name of the object ({is}) does not match the name on the URL ({name})"),
+    };
+    Err(Status::bad_request(message))
+}
+
+/// Puts back what an update may not change. What it may not set is left, so that validation names it.
 pub(crate) fn carry_over(new: &mut Value, old: &Value) {
     let metadata = new.entry("metadata");
-    for field in
-        ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "generateName"]
-    {
-        let was = old.at(&["metadata", field]).cloned();
+    metadata.remove("generation");
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"] {
+        let Some(was) = old.at(&["metadata", field]).filter(|was| !was.is_null()) else { continue };
         let unset = metadata.get(field).is_none_or(|v| v.is_null() || v == "");
-        // A different value is left, so that validation can name it; these are filled in or never the writer's.
-        let silently = unset || matches!(field, "generation" | "generateName");
-        match was {
-            Some(was) if silently => {
-                metadata.insert(field.into(), was);
-            }
-            None if matches!(field, "generation" | "deletionTimestamp" | "deletionGracePeriodSeconds") => {
-                metadata.remove(field);
-            }
-            _ => {}
+        if unset || matches!(field, "creationTimestamp" | "deletionTimestamp") {
+            metadata.insert(field.into(), was.clone());
+        }
+    }
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        if metadata.get(field).is_some_and(Value::is_null) {
+            metadata.remove(field);
         }
     }
     metadata.remove("selfLink");
@@ -242,6 +247,9 @@ mod tests {
         assert!(validate(&object, &Plain).is_empty());
         let other = fill(&mut json!({"metadata": {"namespace": "b"}}), "a", Timestamp::UNIX_EPOCH).unwrap_err();
         assert_eq!(other.code, 400);
+        let mut node = json!({"metadata": {"name": "n", "namespace": "b"}});
+        fill(&mut node, "", Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(node["metadata"].get("namespace"), None, "where there are no namespaces one is dropped");
     }
 
     #[test]
@@ -255,5 +263,26 @@ mod tests {
             validate_update(&other, &old)[0].to_string(),
             "metadata.uid: Invalid value: \"2\": field is immutable"
         );
+        assert_eq!(check_name(&other, "b").unwrap_err().code, 400);
+        let unnamed = check_name(&json!({"metadata": {}}), "b").unwrap_err();
+        assert!(unnamed.message.ends_with("was undeterminable: name must be provided"), "{}", unnamed.message);
+    }
+
+    #[test]
+    fn an_update_cannot_begin_a_deletion() {
+        let old = json!({"metadata": {"name": "a", "uid": "1", "creationTimestamp": "2026-01-01T00:00:00Z"}});
+        let marks = json!({"deletionTimestamp": "2026-02-02T00:00:00Z", "deletionGracePeriodSeconds": 5});
+        for (field, mark) in marks.as_object().unwrap() {
+            let mut new = json!({"metadata": {"name": "a", "creationTimestamp": "2000-01-01T00:00:00Z", field: mark}});
+            carry_over(&mut new, &old);
+            let errors = validate_update(&new, &old);
+            assert_eq!(errors.len(), 1, "{errors:?}");
+            assert_eq!(errors[0].to_string(), format!("metadata.{field}: Invalid value: {mark}: field is immutable"));
+        }
+        let mut deleted = old.clone();
+        deleted["metadata"]["deletionTimestamp"] = "2026-02-02T00:00:00Z".into();
+        let mut new = json!({"metadata": {"name": "a", "deletionTimestamp": "2027-01-01T00:00:00Z"}});
+        carry_over(&mut new, &deleted);
+        assert_eq!(new, deleted, "nor move one");
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use kedge_admission::Chain;
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
-use kedge_auth::{Authenticator, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union};
+use kedge_auth::{
+    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+};
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_certs::{LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;
@@ -44,11 +46,14 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     ));
     let nodes = Arc::new(NodeAuthorizer::new(store(storage, "pods")?));
     let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
-    let (accounts, pods, secrets) =
-        (store(storage, "serviceaccounts")?, store(storage, "pods")?, store(storage, "secrets")?);
+    let accounts = store(storage, "serviceaccounts")?;
+    let bound = BoundStores {
+        pods: store(storage, "pods")?,
+        secrets: store(storage, "secrets")?,
+        nodes: store(storage, "minions")?,
+    };
     let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
-    let signer =
-        TokenSigner::new(&pki.service_account_key, &issuer, accounts, pods, secrets).map_err(|e| failed(&e))?;
+    let signer = TokenSigner::new(&pki.service_account_key, &issuer, accounts, bound).map_err(|e| failed(&e))?;
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
     let identity =
         pki.client("client-kube-apiserver", "system:kube-apiserver", Some(kedge_auth::MASTERS), now(clock))?;

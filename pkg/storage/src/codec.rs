@@ -2,9 +2,11 @@
 //!
 //! A stored value may be plain JSON, sealed, or protobuf that a stock API server wrote.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
+use kedge_meta::{GroupResource, GroupVersion};
 use kedge_schema::{ResourceInfo, TypeId, definition, former, protobuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -99,7 +101,7 @@ impl Codec {
                 // It is copied to clients as it is, so it has to be whole.
                 let whole = serde_json::from_slice::<Head>(&value);
                 whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
-                value
+                of_its_kind(resource, key, value)?
             }
             value => from_json(key, &value)?,
         };
@@ -122,6 +124,38 @@ impl Codec {
 
 fn unreadable(key: &str, err: &OpenError) -> Error {
     Error::Unreadable { key: key.to_owned(), what: err.to_string() }
+}
+
+/// What is stored under a resource is of that resource's kind. Patches could once write another kind, or a version that
+/// does not exist, into an object: that is read as what it was before.
+fn of_its_kind(resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
+    /// For each resource what its objects begin with, and what they are.
+    static KINDS: LazyLock<HashMap<String, (Vec<u8>, &'static ResourceInfo)>> = LazyLock::new(|| {
+        let stored = kedge_schema::resources().iter().filter(|r| r.is_stored());
+        let of = |r: &'static ResourceInfo| {
+            let version = GroupVersion::new(r.storage_group, r.storage_version);
+            let head = format!("{{\"apiVersion\":\"{version}\",\"kind\":\"{}\",", r.kind);
+            (GroupResource::new(r.storage_group, r.plural).to_string(), (head.into_bytes(), r))
+        };
+        stored.map(of).collect()
+    });
+    let Some((head, info)) = KINDS.get(resource) else { return Ok(json) };
+    if json.starts_with(head) {
+        return Ok(json);
+    }
+    let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
+    let mut value: Value = serde_json::from_slice(&json).map_err(|e| fail(e.to_string()))?;
+    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
+    let (group, version) = split(text("apiVersion"));
+    let versions = || kedge_schema::resources().iter().filter(|r| (r.group, r.kind) == (group, info.kind));
+    let former = former::successor(group, version, info.kind).is_some();
+    let known = former || versions().any(|r| version == r.version || version == r.storage_version);
+    if text("kind") == info.kind && known {
+        return Ok(json);
+    }
+    value["apiVersion"] = GroupVersion::new(info.storage_group, info.storage_version).to_string().into();
+    value["kind"] = info.kind.into();
+    Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers store built-in kinds as protobuf, with every zero value written out.
@@ -205,3 +239,7 @@ fn split(api_version: &str) -> (&str, &str) {
 fn is_stored_definition(api_version: &str, kind: &str) -> bool {
     api_version == definition::STORED_VERSION && kind == "CustomResourceDefinition"
 }
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

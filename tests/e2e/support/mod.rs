@@ -2,6 +2,7 @@
 
 pub mod etcd;
 pub mod fuse;
+pub mod http;
 pub mod images;
 mod node;
 mod terminal;
@@ -312,6 +313,11 @@ impl TestCluster {
             let stderr = String::from_utf8_lossy(&out.stderr);
             if got == wanted { Ok(()) } else { Err(format!("{got:?} {stderr}")) }
         });
+    }
+
+    /// Waits for the account that pods of the default namespace run as.
+    pub fn wait_for_account(&self) {
+        self.wait_for("default", &["get", "serviceaccount", "default", "-o", "jsonpath={.metadata.name}"]);
     }
 
     /// Waits until the node can run pods.

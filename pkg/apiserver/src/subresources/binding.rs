@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 use kedge_base::time;
+use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{Reason, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, UpdateOptions};
@@ -9,33 +10,34 @@ use serde_json::{Value, json};
 
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::negotiate::{self, Format};
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, registry_request};
+use crate::verbs::{posted, registry_request};
 
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
+    negotiate::body_format(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
-    let binding = message(admitted.request.headers(), &bytes, ("", "v1", "Binding"))?;
+    let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Binding"))?;
+    let mut binding = body.object;
+    super::check_namespace(&mut binding, &admitted.info.namespace)?;
     let pod = binding.name().to_owned();
     if admitted.info.resource == "bindings" {
         admitted.info.resource = "pods".into();
         admitted.info.name.clone_from(&pod);
         admitted.info.subresource = "binding".into();
     }
-    if !pod.is_empty() && pod != admitted.info.name {
-        let message = format!("name in URL does not match name in Binding object: {} {pod}", admitted.info.name);
-        return Err(Status::bad_request(message));
+    if pod.is_empty() || pod != admitted.info.name {
+        return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
     let node = binding.text(&["target", "name"]).to_owned();
-    let kind = binding.text(&["target", "kind"]);
-    if node.is_empty() || !matches!(kind, "" | "Node") {
-        return Err(Status::bad_request("target: Invalid value: a binding needs a node as its target"));
-    }
+    check_target(&binding)?;
     let served = server.registry.get("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
     let request = registry_request(server, &admitted, &served)?;
     let now = time::rfc3339(server.clock.now());
-    let uid = binding.text(&["metadata", "uid"]).to_owned();
+    let meant = |field: &str| binding.text(&["metadata", field]).to_owned();
+    let (uid, version) = (meant("uid"), meant("resourceVersion"));
     let conflict = |why: &str| {
         Status::failure(
             409,
@@ -51,12 +53,21 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
                 "Precondition failed: UID in precondition: {uid}, UID in object meta: {is}"
             )));
         }
+        if !version.is_empty() && version != pod.text(&["metadata", "resourceVersion"]) {
+            let is = pod.text(&["metadata", "resourceVersion"]);
+            return Err(conflict(&format!(
+                "Precondition failed: ResourceVersion in precondition: {version}, ResourceVersion in object meta: {is}"
+            )));
+        }
         if !pod.text(&["metadata", "deletionTimestamp"]).is_empty() {
             return Err(conflict(&format!("pod {} is being deleted, cannot be assigned to a host", pod.name())));
         }
         let bound = pod.text(&["spec", "nodeName"]);
         if !bound.is_empty() {
             return Err(conflict(&format!("pod {} is already assigned to node {bound:?}", pod.name())));
+        }
+        if !pod.list(&["spec", "schedulingGates"]).is_empty() {
+            return Err(conflict(&format!("pod {} has non-empty .spec.schedulingGates", pod.name())));
         }
         pod.entry("spec").insert("nodeName".into(), node.clone().into());
         for field in ["labels", "annotations"] {
@@ -68,9 +79,30 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
         set_scheduled(&mut pod, &now);
         Ok(pod)
     };
-    verbs::update(&request, &transform, UpdateOptions::default()).await?;
+    let written = verbs::update(&request, &transform, UpdateOptions::default()).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    respond::object(StatusCode::CREATED, &success, crate::negotiate::Format::Json)
+    let mut response = respond::object(StatusCode::CREATED, &success, Format::Json)?;
+    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
+    Ok(response)
+}
+
+/// A binding needs a node. What is wrong with one is no Status in upstream, and so becomes a 500.
+fn check_target(binding: &Value) -> Result<(), Status> {
+    let mut errors = Vec::new();
+    let target = Path::new("target");
+    let kind = binding.text(&["target", "kind"]);
+    if !matches!(kind, "" | "Node") {
+        errors.push(FieldError::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+    }
+    if binding.text(&["target", "name"]).is_empty() {
+        errors.push(FieldError::required(&target.child("name"), ""));
+    }
+    let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    match texts.as_slice() {
+        [] => Ok(()),
+        [one] => Err(Status::failure(500, Reason::Unknown, one)),
+        many => Err(Status::failure(500, Reason::Unknown, format!("[{}]", many.join(", ")))),
+    }
 }
 
 fn set_scheduled(pod: &mut Value, now: &str) {

@@ -11,16 +11,15 @@ use crate::chain::Admitted;
 use crate::negotiate::Format;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, registry_request};
+use crate::verbs::{posted, registry_request};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let bytes = body::read(admitted.request.body().take()).await?;
-    let wanted = message(admitted.request.headers(), &bytes, ("", "v1", "Namespace"))?;
-    if wanted.name() != admitted.info.name {
-        return Err(Status::bad_request("the name of the object does not match the name on the URL"));
-    }
+    let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Namespace"))?;
+    let wanted = body.object;
+    verbs::check_name(&wanted, &admitted.info.name)?;
     let finalizers = wanted.at(&["spec", "finalizers"]).cloned();
-    let version = wanted.at(&["metadata", "resourceVersion"]).cloned();
+    let meant = ["uid", "resourceVersion"].map(|field| (field, wanted.at(&["metadata", field]).cloned()));
     let request = registry_request(server, &admitted, served)?;
     let transform = |old: Option<&Value>| {
         let mut namespace = old.cloned().unwrap_or_default();
@@ -28,11 +27,16 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
             Some(list) => namespace.entry("spec").insert("finalizers".into(), list.clone()),
             None => namespace.entry("spec").remove("finalizers"),
         };
-        if let Some(version) = &version {
-            namespace["metadata"].set("resourceVersion", version.clone());
+        for (field, value) in &meant {
+            if let Some(value) = value {
+                namespace["metadata"].set(field, value.clone());
+            }
         }
         Ok(namespace)
     };
-    let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
-    respond::object(StatusCode::OK, &written.object, Format::Json)
+    let options = verbs::UpdateOptions { meant_by_uid: true, ..verbs::UpdateOptions::default() };
+    let written = verbs::update(&request, &transform, options).await?;
+    let mut response = respond::object(StatusCode::OK, &written.object, Format::Json)?;
+    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
+    Ok(response)
 }

@@ -1,8 +1,10 @@
 //! Subresources with a behaviour of their own, one a file.
 
 pub(crate) mod binding;
+mod budget;
 mod eviction;
 mod finalize;
+mod log_options;
 mod proxy;
 mod scale;
 mod token;
@@ -12,6 +14,8 @@ use std::sync::Arc;
 use http::Response;
 use kedge_meta::Status;
 use kedge_registry::Served;
+use kedge_registry::value::ValueExt as _;
+use serde_json::Value;
 
 use crate::body::Body;
 use crate::chain::Admitted;
@@ -43,6 +47,16 @@ pub(crate) async fn dispatch(
         (_, _, "patch") => verbs::patch_object(server, admitted, &served).await,
         _ => Err(Status::method_not_allowed()),
     }
+}
+
+/// The namespace of what is created under a subresource must be that of the request, or absent.
+pub(crate) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(), Status> {
+    if !object.namespace().is_empty() && object.namespace() != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    object.entry("metadata").insert("namespace".into(), namespace.into());
+    Ok(())
 }
 
 /// 501 that names what is missing.

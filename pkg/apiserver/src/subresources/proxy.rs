@@ -10,9 +10,10 @@ use kedge_registry::{Served, convert};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::unsupported;
+use super::{log_options, unsupported};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::stored;
 
@@ -34,27 +35,29 @@ pub(crate) async fn handle(
     if info.subresource == "proxy" {
         return Err(unsupported(served, "proxying to pods is not supported yet"));
     }
+    let logs = info.subresource == "log";
+    let options = if logs { log_options::kubelet_query(info)? } else { String::new() };
     let object = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let pod = convert::read(served, &object)?;
     let node = pod.text(&["spec", "nodeName"]);
-    if node.is_empty() {
-        if info.subresource == "log" {
-            return Err(Status::bad_request(format!(
-                "container is not running: pod {} is not assigned to a node",
-                info.name
-            )));
-        }
-        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
-    }
     let pod_path = format!("{}/{}", encode(&info.namespace), encode(&info.name));
     let path = match info.subresource.as_str() {
         "log" => format!("/containerLogs/{pod_path}/{}", encode(&container(&pod, info.param("container"), true)?)),
         "portforward" => format!("/portForward/{pod_path}"),
         sub => format!("/{sub}/{pod_path}/{}", encode(&container(&pod, info.param("container"), false)?)),
     };
+    if node.is_empty() && logs {
+        // As upstream: what runs nowhere has not said anything yet.
+        return Ok(respond::no_content());
+    }
+    if node.is_empty() {
+        return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
+    }
     let address = node_address(server, node)?;
-    let target = kubelet_query(&path, &admitted)?;
-    let logs = info.subresource == "log";
+    let target = match logs {
+        true => format!("{path}?{options}").parse().map_err(|_| Status::bad_request("the path cannot be forwarded"))?,
+        false => kubelet_query(&path, &admitted)?,
+    };
     let response = forward(server, admitted, &address, target).await?;
     if logs && !response.status().is_success() { Err(kubelet_failure(response).await) } else { Ok(response) }
 }

@@ -2,7 +2,7 @@
 
 use http::{Response, StatusCode};
 use kedge_meta::field::{Error, Path};
-use kedge_meta::{GroupKind, Status, labels};
+use kedge_meta::{GroupKind, GroupResource, Status, labels};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert, verbs};
 use serde_json::{Value, json};
@@ -12,7 +12,7 @@ use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, patch_body, registry_request, stored};
+use crate::verbs::{Patch, Target, posted, registry_request, stored};
 
 fn scale_of(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
@@ -40,38 +40,78 @@ fn scale_of(object: &Value) -> Value {
     })
 }
 
+const GROUP: &str = "autoscaling";
+
+/// The scale that a request asks for.
+enum Wanted {
+    Scale(Value),
+    Patched(Patch),
+}
+
+impl Wanted {
+    async fn read(admitted: &Admitted) -> Result<(Self, Vec<String>), Status> {
+        if admitted.info.verb == "patch" {
+            return Ok((Self::Patched(Patch::read(&admitted.request, &admitted.info).await?), Vec::new()));
+        }
+        let bytes = body::read(admitted.request.body().take()).await?;
+        let body = posted(admitted.request.headers(), &bytes, &admitted.info, (GROUP, "v1", "Scale"))?;
+        Ok((Self::Scale(body.object), body.warnings))
+    }
+
+    /// What it is, given what it is now.
+    fn of(&self, current: &Value) -> Result<Value, Status> {
+        match self {
+            Self::Scale(scale) => Ok(scale.clone()),
+            Self::Patched(patch) => {
+                let ty = kedge_schema::kind(GROUP, "v1", "Scale");
+                patch.transform(current, &Target { group: GROUP, version: "v1", kind: "Scale", ty, resource: None })
+            }
+        }
+    }
+}
+
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let (namespace, name) = (&admitted.info.namespace, &admitted.info.name);
-    let current = stored(served, &served.key(namespace, name), name)?;
-    let current = scale_of(&convert::read(served, &current)?);
     if admitted.info.verb == "get" {
+        let current = stored(served, &served.key(namespace, name), name)?;
+        let current = scale_of(&convert::read(served, &current)?);
         return respond::object(StatusCode::OK, &current, accepted.format);
     }
-    let bytes = body::read(admitted.request.body().take()).await?;
-    let scale_type = kedge_schema::kind("autoscaling", "v1", "Scale");
-    let wanted = match admitted.info.verb.as_str() {
-        "patch" => patch_body(admitted.request.headers(), &bytes)?.0.apply(&current, scale_type)?,
-        _ => message(admitted.request.headers(), &bytes, ("autoscaling", "v1", "Scale"))?,
-    };
-    if !wanted.name().is_empty() && wanted.name() != admitted.info.name {
-        return Err(Status::bad_request("the name of the object does not match the name on the URL"));
-    }
-    let replicas = replicas(&wanted, &admitted.info.name)?;
-    let version = match admitted.info.verb.as_str() {
-        "patch" if wanted.at(&["metadata", "resourceVersion"]) == current.at(&["metadata", "resourceVersion"]) => None,
-        _ => wanted.at(&["metadata", "resourceVersion"]).cloned(),
-    };
+    let (wanted, mut warnings) = Wanted::read(&admitted).await?;
     let mut request = registry_request(server, &admitted, served)?;
     request.subresource = "scale";
     let transform = |old: Option<&Value>| {
         let mut object = old.cloned().unwrap_or_default();
-        object.entry("spec").insert("replicas".into(), replicas.into());
-        object["metadata"].set_or_remove("resourceVersion", version.clone());
+        let scale = wanted.of(&scale_of(&object))?;
+        if !scale.namespace().is_empty() && scale.namespace() != namespace {
+            let message = "the namespace of the provided object does not match the namespace sent on the request";
+            return Err(Status::bad_request(message));
+        }
+        verbs::check_name(&scale, name)?;
+        object.entry("spec").insert("replicas".into(), replicas(&scale, name)?.into());
+        check_uid(served, &scale, &object)?;
+        object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
         Ok(object)
     };
     let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
-    respond::object(StatusCode::OK, &scale_of(&written.object), accepted.format)
+    if let Wanted::Patched(patch) = &wanted {
+        warnings = patch.warnings();
+    }
+    let mut response = respond::object(StatusCode::OK, &scale_of(&written.object), accepted.format)?;
+    respond::warn(&mut response, &[warnings, written.warnings].concat());
+    Ok(response)
+}
+
+/// A scale that is meant for one life of an object must not hit another.
+fn check_uid(served: &Served, scale: &Value, object: &Value) -> Result<(), Status> {
+    let (wanted, is) = (scale.text(&["metadata", "uid"]), object.text(&["metadata", "uid"]));
+    if wanted.is_empty() || wanted == is {
+        return Ok(());
+    }
+    let resource = GroupResource::new(served.info.group, format!("{}/scale", served.info.plural));
+    let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
+    Err(Status::conflict(&resource, object.name(), &why))
 }
 
 fn replicas(scale: &Value, name: &str) -> Result<i64, Status> {

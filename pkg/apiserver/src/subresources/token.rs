@@ -3,96 +3,180 @@
 use http::{Response, StatusCode};
 use kedge_auth::{Bindings, BoundObject};
 use kedge_base::time;
-use kedge_meta::field::{Error, Path};
+use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::{GroupKind, GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use serde_json::{Value, json};
 
+use crate::admit;
 use crate::body::{self, Body};
 use crate::chain::Admitted;
-use crate::negotiate::Format;
+use crate::negotiate;
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{message, stored};
+use crate::verbs::{WriteOptions, posted, stored};
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
 
+const GROUP: &str = "authentication.k8s.io";
+const KIND: &str = "TokenRequest";
+
+/// Issues a token. A dry run gets one as well, as upstream: nothing is stored for it.
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers())?;
+    negotiate::body_format(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
-    let mut review = message(admitted.request.headers(), &bytes, ("authentication.k8s.io", "v1", "TokenRequest"))?;
     let info = &admitted.info;
+    let dry_run = WriteOptions::of(info)?.dry_run;
+    let body = posted(admitted.request.headers(), &bytes, info, (GROUP, "v1", KIND))?;
+    let mut review = body.object;
+    let warnings = admit::create(server, &admitted, served.info, review.clone(), dry_run).await?;
+    check_identity(&review, &info.namespace, &info.name)?;
     let account = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let account = convert::read(served, &account)?;
-    let seconds = match review.int(&["spec", "expirationSeconds"]) {
-        None => DEFAULT_SECONDS,
-        Some(n) if (MIN_SECONDS..=MAX_SECONDS).contains(&n) => n,
-        Some(n) => {
-            let path = Path::new("spec").child("expirationSeconds");
-            let detail = if n < MIN_SECONDS {
-                "may not specify a duration less than 10 minutes"
-            } else {
-                "may not specify a duration larger than 2^32 seconds"
-            };
-            let error = Error::invalid(&path, n, detail);
-            return Err(Status::invalid(&GroupKind::new("authentication.k8s.io", "TokenRequest"), "", &vec![error]));
-        }
-    };
+    check_account(&review, &account)?;
     let signer = server.authenticator.tokens();
-    let audiences: Vec<String> =
-        review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let audiences = if audiences.is_empty() { signer.default_audiences().to_vec() } else { audiences };
-    let bound = |value: &Value| BoundObject { name: value.name().into(), uid: value.text(&["metadata", "uid"]).into() };
-    let mut bindings =
-        Bindings { namespace: info.namespace.clone(), serviceaccount: bound(&account), ..Bindings::default() };
-    bind(server, info.namespace.as_str(), &review, &mut bindings)?;
     let now = server.now();
-    let token = signer.issue(bindings, audiences.clone(), now, seconds).map_err(Status::internal)?;
+    complete(&mut review, &account, signer.default_audiences(), server.clock.now());
+    let seconds = seconds(&review)?;
+    let bindings = bind(server, &review, &account)?;
+    let audiences = review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
+    let token = signer.issue(bindings, audiences, now, seconds).map_err(Status::internal)?;
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
-    review.entry("spec").insert("audiences".into(), audiences.into());
-    review.entry("spec").insert("expirationSeconds".into(), seconds.into());
-    review.set("kind", "TokenRequest");
-    review.set("apiVersion", "authentication.k8s.io/v1");
-    review.set("metadata", json!({ "name": info.name, "namespace": info.namespace, "creationTimestamp": time::rfc3339(server.clock.now()) }));
     review.set("status", json!({ "token": token, "expirationTimestamp": time::rfc3339(expires) }));
-    respond::object(StatusCode::CREATED, &review, Format::Json)
+    let mut response = respond::object(StatusCode::CREATED, &review, accepted.format)?;
+    respond::warn(&mut response, &[body.warnings, warnings].concat());
+    Ok(response)
 }
 
-fn bind(server: &ApiServer, namespace: &str, review: &Value, bindings: &mut Bindings) -> Result<(), Status> {
-    let Some(reference) = review.at(&["spec", "boundObjectRef"]).filter(|r| !r.is_null()) else { return Ok(()) };
+/// What a request says of the account that it is for must be true.
+fn check_identity(review: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let metadata = Path::new("metadata");
+    for (field, is, what) in [("name", name, "name"), ("namespace", namespace, "namespace")] {
+        let written = review.text(&["metadata", field]);
+        if !written.is_empty() && written != is {
+            let why = format!("must match the service account {what} if specified");
+            let errors = vec![Error::invalid(&metadata.child(field), written, why)];
+            return Err(Status::invalid(&GroupKind::new(GROUP, KIND), name, &errors));
+        }
+    }
+    Ok(())
+}
+
+fn check_account(review: &Value, account: &Value) -> Result<(), Status> {
+    let (written, is) = (review.text(&["metadata", "uid"]), account.text(&["metadata", "uid"]));
+    if written.is_empty() || written == is {
+        return Ok(());
+    }
+    let why = format!("the UID in the token request ({written}) does not match the UID of the service account ({is})");
+    Err(Status::conflict(&GroupResource::new(GROUP, KIND), account.name(), &why))
+}
+
+/// Fills in what the request leaves open.
+fn complete(review: &mut Value, account: &Value, audiences: &[String], now: jiff::Timestamp) {
+    let metadata = review.entry("metadata");
+    for field in ["name", "namespace", "uid"] {
+        metadata.insert(field.into(), account.text(&["metadata", field]).into());
+    }
+    metadata.insert("creationTimestamp".into(), time::rfc3339(now).into());
+    if review.list(&["spec", "audiences"]).is_empty() {
+        review.entry("spec").insert("audiences".into(), audiences.to_vec().into());
+    }
+    if review.int(&["spec", "expirationSeconds"]).is_none() {
+        review.entry("spec").insert("expirationSeconds".into(), DEFAULT_SECONDS.into());
+    }
+}
+
+/// How long the token is to be valid.
+fn seconds(review: &Value) -> Result<i64, Status> {
+    let seconds = review.int(&["spec", "expirationSeconds"]).unwrap_or(DEFAULT_SECONDS);
+    let path = Path::new("spec").child("expirationSeconds");
+    let mut errors = ErrorList::new();
+    if seconds < MIN_SECONDS {
+        errors.push(Error::invalid(&path, seconds, "may not specify a duration less than 10 minutes"));
+    }
+    if seconds > MAX_SECONDS {
+        errors.push(Error::invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds"));
+    }
+    if errors.is_empty() { Ok(seconds) } else { Err(Status::invalid(&GroupKind::new(GROUP, KIND), "", &errors)) }
+}
+
+/// What the token says of its account, and of the object that it dies with.
+fn bind(server: &ApiServer, review: &Value, account: &Value) -> Result<Bindings, Status> {
+    let life = |value: &Value| BoundObject { name: value.name().into(), uid: value.text(&["metadata", "uid"]).into() };
+    let namespace = account.namespace();
+    let mut bindings = Bindings { namespace: namespace.into(), serviceaccount: life(account), ..Bindings::default() };
+    let Some(reference) = review.at(&["spec", "boundObjectRef"]).filter(|r| !r.is_null()) else { return Ok(bindings) };
     let (kind, name, uid) = (reference.text(&["kind"]), reference.text(&["name"]), reference.text(&["uid"]));
-    let plural = match kind {
-        "Pod" => "pods",
-        "Secret" => "secrets",
-        "Node" => "nodes",
-        other => return Err(Status::bad_request(format!("cannot bind token for serviceaccount to type {other}"))),
+    let (group, version) =
+        reference.text(&["apiVersion"]).split_once('/').unwrap_or(("", reference.text(&["apiVersion"])));
+    let plural = match (group, kind) {
+        ("", "Pod") => "pods",
+        ("", "Secret") => "secrets",
+        ("", "Node") => "nodes",
+        _ => {
+            let message = format!("cannot bind token to object of type {group}/{version}, Kind={kind}");
+            return Err(Status::bad_request(message));
+        }
     };
     let served = server.registry.get("", "v1", plural).ok_or_else(Status::unknown_path)?;
-    let resource = GroupResource::new("", plural);
-    let object = stored(served, &served.key(namespace, name), name)?;
-    let object = convert::read(served, &object)?;
-    let is = object.text(&["metadata", "uid"]);
-    if !uid.is_empty() && uid != is {
+    let object = convert::read(served, &*stored(served, &served.key(namespace, name), name)?)?;
+    let bound = life(&object);
+    if plural == "pods" && object.text(&["spec", "serviceAccountName"]) != account.name() {
+        return Err(Status::bad_request(format!(
+            "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+            account.name()
+        )));
+    }
+    if !uid.is_empty() && uid != bound.uid {
         let why = format!(
             "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been deleted and then recreated"
         );
-        return Err(Status::conflict(&resource, name, &why));
+        return Err(Status::conflict(&GroupResource::new(group, kind), name, &why));
     }
-    let bound = BoundObject { name: name.to_owned(), uid: is.to_owned() };
-    match kind {
-        "Pod" => {
-            let node = object.text(&["spec", "nodeName"]);
-            let nodes = server.registry.get("", "v1", "nodes");
-            let node_object = nodes.map(|nodes| nodes.store.get(node)).transpose().map_err(store_failure)?.flatten();
-            let node_uid = node_object.and_then(|o| o.to_value().ok()).map(|n| n.text(&["metadata", "uid"]).to_owned());
-            bindings.node = node_uid.map(|uid| BoundObject { name: node.to_owned(), uid });
+    match plural {
+        "pods" => {
+            bindings.node = node_of(server, object.text(&["spec", "nodeName"]))?;
             bindings.pod = Some(bound);
         }
-        "Secret" => bindings.secret = Some(bound),
+        "secrets" => bindings.secret = Some(bound),
         _ => bindings.node = Some(bound),
     }
-    Ok(())
+    Ok(bindings)
+}
+
+/// The node of a pod. One that is gone is still named.
+fn node_of(server: &ApiServer, name: &str) -> Result<Option<BoundObject>, Status> {
+    let Some(nodes) = server.registry.get("", "v1", "nodes").filter(|_| !name.is_empty()) else { return Ok(None) };
+    let node = nodes.store.get(name).map_err(store_failure)?.map(|object| convert::read(nodes, &object)).transpose()?;
+    let uid = node.map(|node| node.text(&["metadata", "uid"]).to_owned()).unwrap_or_default();
+    Ok(Some(BoundObject { name: name.to_owned(), uid }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_is_for_the_account_of_the_path_and_for_a_sensible_time() {
+        let account = json!({"metadata": {"name": "a", "namespace": "n", "uid": "1"}});
+        let mut review = json!({"metadata": {"name": "a"}});
+        check_identity(&review, "n", "a").unwrap();
+        complete(&mut review, &account, &["api".to_owned()], jiff::Timestamp::UNIX_EPOCH);
+        assert_eq!((&review["metadata"]["uid"], &review["spec"]["audiences"]), (&json!("1"), &json!(["api"])));
+        assert_eq!(seconds(&review).unwrap(), 3600);
+        for (field, code) in [("name", 422), ("namespace", 422)] {
+            assert_eq!(check_identity(&json!({"metadata": {field: "x"}}), "n", "a").unwrap_err().code, code);
+        }
+        assert_eq!(check_account(&json!({"metadata": {"uid": "2"}}), &account).unwrap_err().code, 409);
+        for wrong in [0, 599, MAX_SECONDS + 1] {
+            let refused = seconds(&json!({"spec": {"expirationSeconds": wrong}})).unwrap_err();
+            assert_eq!((refused.code, refused.details.unwrap().causes.len()), (422, 1));
+        }
+    }
 }

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
-use kedge_meta::{GroupKind, Status, field};
-use kedge_schema::decode::{self, DecodeError, Decoded, Format, Limits, StrictError};
+use kedge_meta::Status;
+use kedge_schema::decode::{self, DecodeError, Decoded, Format, Limits};
 use kedge_schema::{ResourceInfo, TypeId, protobuf};
 use serde_json::Value;
 
+use super::options::{Validation, WriteOptions};
 use crate::negotiate::{self, BodyFormat};
 use crate::request_info::RequestInfo;
 
@@ -25,14 +26,28 @@ pub(crate) fn object(
     ty: Option<TypeId>,
 ) -> Result<Body, Status> {
     let wanted = Wanted { group: resource.group, version: resource.version, kind: resource.kind, ty };
-    let decoded = typed(negotiate::body_format(headers)?, bytes, &wanted)?;
-    let warnings = check_strict(info, resource.kind, resource.version, &decoded.strict, true)?;
-    let mut object = decoded.value;
-    kedge_schema::defaults::apply(resource.group, resource.version, resource.kind, &mut object);
-    Ok(Body { object, warnings })
+    let mut body = strictly(headers, bytes, info, &wanted)?;
+    kedge_schema::defaults::apply(resource.group, resource.version, resource.kind, &mut body.object);
+    Ok(body)
 }
 
-/// Reads a body of a kind that is not that of the resource: options, reviews, bindings, scales. An empty body is null.
+/// Reads a body of a kind that is not that of the resource: reviews, bindings, evictions, scales.
+///
+/// # Errors
+/// As for objects.
+pub(crate) fn posted(
+    headers: &HeaderMap,
+    bytes: &Bytes,
+    info: &RequestInfo,
+    (group, version, kind): (&str, &str, &str),
+) -> Result<Body, Status> {
+    let ty = kedge_schema::kind(group, version, kind);
+    let mut body = strictly(headers, bytes, info, &Wanted { group, version, kind, ty })?;
+    kedge_schema::defaults::apply(group, version, kind, &mut body.object);
+    Ok(body)
+}
+
+/// Reads a body whose unknown fields nobody asks about: options. An empty body is null.
 ///
 /// # Errors
 /// As for objects.
@@ -46,6 +61,25 @@ pub(crate) fn message(
     }
     let ty = kedge_schema::kind(group, version, kind);
     Ok(typed(negotiate::body_format(headers)?, bytes, &Wanted { group, version, kind, ty })?.value)
+}
+
+/// Reads a body, and does with unknown and duplicate fields what the client asks for.
+fn strictly(headers: &HeaderMap, bytes: &Bytes, info: &RequestInfo, wanted: &Wanted<'_>) -> Result<Body, Status> {
+    let format = negotiate::body_format(headers)?;
+    let validation = WriteOptions::of(info)?.validation;
+    let decoded = typed(format, bytes, wanted)?;
+    let warnings = match validation {
+        Validation::Strict if !decoded.strict.is_empty() => {
+            let (kind, version) = (wanted.kind, wanted.version);
+            let message = decode::strict_message(&decoded.strict);
+            return Err(Status::bad_request(format!(
+                "{kind} in version {version:?} cannot be handled as a {kind}: {message}"
+            )));
+        }
+        Validation::Warn => decoded.strict.iter().map(ToString::to_string).collect(),
+        Validation::Strict | Validation::Ignore => Vec::new(),
+    };
+    Ok(Body { object: decoded.value, warnings })
 }
 
 /// What a body has to be.
@@ -64,23 +98,54 @@ impl Wanted<'_> {
     /// Kind and version are looked at first: an object of another kind has other fields.
     fn check(&self, api_version: &str, kind: &str) -> Result<(), Status> {
         let wanted = self.api_version();
-        if !kind.is_empty() && kind != self.kind {
-            return Err(wrong_kind(kind, if api_version.is_empty() { &wanted } else { api_version }, self.kind));
-        }
+        let api_version = if api_version.is_empty() { &wanted } else { api_version };
+        let kind = if kind.is_empty() { self.kind } else { kind };
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         // Options come under the version of whatever they are for.
-        if !api_version.is_empty() && api_version != wanted && self.kind != "DeleteOptions" {
+        if kind == self.kind && (api_version == wanted || kind == "DeleteOptions") {
+            return Ok(());
+        }
+        if kind == self.kind && is_known(group, version, kind) {
             return Err(Status::bad_request(format!(
                 "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
             )));
         }
-        Ok(())
+        let why = misfit((group, version, kind), (self.group, self.kind));
+        Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", self.kind)))
+    }
+}
+
+/// Whether that is a kind, now or formerly.
+fn is_known(group: &str, version: &str, kind: &str) -> bool {
+    kedge_schema::kind(group, version, kind).is_some()
+        || kedge_schema::former::successor(group, version, kind).is_some()
+}
+
+/// Why an object of one kind is not taken for one of another, as upstream's decoder says it: with the names that the types
+/// have in Go.
+pub(super) fn misfit((group, version, kind): (&str, &str, &str), (wanted_group, wanted): (&str, &str)) -> String {
+    if is_known(group, version, kind) {
+        return format!(
+            "converting ({version}.{kind}) to ({}.{wanted}): unknown conversion",
+            package(wanted_group, wanted)
+        );
+    }
+    let version = kedge_meta::GroupVersion::new(group, version).to_string();
+    format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
+}
+
+/// The Go package of upstream's internal types of a group.
+fn package<'a>(group: &'a str, kind: &str) -> &'a str {
+    match group {
+        "" | "events.k8s.io" => "core",
+        "internal.apiserver.k8s.io" => "apiserverinternal",
+        "autoscaling" | "policy" | "apps" | "batch" => group,
+        _ if kind == "DeleteOptions" => "v1",
+        other => other.split('.').next().unwrap_or_default(),
     }
 }
 
 fn typed(format: BodyFormat, bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> {
-    if bytes.is_empty() {
-        return Err(Status::bad_request("EOF"));
-    }
     let mut decoded = match format {
         BodyFormat::Protobuf => from_protobuf(bytes, wanted)?,
         BodyFormat::Json => from_text(Format::Json, bytes, wanted)?,
@@ -98,10 +163,11 @@ fn from_text(format: Format, bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decod
         Format::Json => kedge_schema::decode_json(bytes, &Limits::default()),
         Format::Yaml => kedge_schema::decode_yaml(bytes, &Limits::default()),
     };
-    let raw = raw.map_err(|e| undecodable(&e, wanted, format))?;
+    let raw = raw.map_err(|e| undecodable(&e, wanted, format, bytes))?;
     let text = |field: &str| raw.value.get(field).and_then(Value::as_str).unwrap_or_default();
     wanted.check(text("apiVersion"), text("kind"))?;
-    decode::decode_object(format, bytes, wanted.ty, &Limits::default()).map_err(|e| undecodable(&e, wanted, format))
+    decode::decode_object(format, bytes, wanted.ty, &Limits::default())
+        .map_err(|e| undecodable(&e, wanted, format, bytes))
 }
 
 fn from_protobuf(bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> {
@@ -109,7 +175,7 @@ fn from_protobuf(bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> 
     let bad = |e: &dyn std::fmt::Display| {
         Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {e}"))
     };
-    let envelope = protobuf::envelope(bytes).map_err(|e| Status::bad_request(e.to_string()))?;
+    let envelope = protobuf::envelope(bytes).map_err(|e| unrecognized(wanted, &e, bytes))?;
     wanted.check(&envelope.api_version, &envelope.kind)?;
     let Some(ty) = wanted.ty else {
         return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
@@ -120,56 +186,39 @@ fn from_protobuf(bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> 
     Ok(Decoded { value, strict })
 }
 
-fn wrong_kind(kind: &str, api_version: &str, wanted: &str) -> Status {
-    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-    let why = if kedge_schema::kind(group, version, kind).is_some() {
-        format!("converting ({api_version}.{kind}) to {wanted}: unknown conversion")
-    } else {
-        format!("no kind {kind:?} is registered for version {api_version:?}")
-    };
-    Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {wanted}: {why}"))
-}
-
-fn undecodable(err: &DecodeError, wanted: &Wanted<'_>, format: Format) -> Status {
+fn undecodable(err: &DecodeError, wanted: &Wanted<'_>, format: Format, bytes: &Bytes) -> Status {
     let (kind, version) = (wanted.kind, wanted.version);
     match err {
         DecodeError::TooLarge { limit } => Status::too_large(format!("Request entity too large: limit is {limit}")),
         DecodeError::Json(text) if format == Format::Json => {
-            Status::bad_request(format!("couldn't get version/kind; json parse error: {text}"))
+            unrecognized(wanted, &format_args!("couldn't get version/kind; json parse error: {text}"), bytes)
         }
+        DecodeError::Yaml(_) | DecodeError::SeveralDocuments => unrecognized(wanted, err, bytes),
         other => Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {other}")),
     }
 }
 
-/// Reads JSON that is of no kind: patches.
-pub(crate) fn decode_untyped(bytes: &Bytes, what: &str) -> Result<Decoded, Status> {
-    kedge_schema::decode_json(bytes, &Limits::default())
-        .map_err(|e| Status::bad_request(format!("error decoding {what}: {e}")))
+/// 400 for a body of which not even the kind can be read; it begins with what was sent.
+fn unrecognized(wanted: &Wanted<'_>, why: &dyn std::fmt::Display, bytes: &Bytes) -> Status {
+    let kind = wanted.kind;
+    let begin = &bytes[..bytes.len().min(MAX_QUOTED)];
+    let dots = if bytes.len() > begin.len() { " ..." } else { "" };
+    let quoted = match begin {
+        [] => "<empty>".to_owned(),
+        [b'{', ..] => String::from_utf8_lossy(begin).into_owned(),
+        other => other.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({quoted}{dots})"))
 }
 
-/// What the client asked to happen with unknown and duplicate fields: an error, warnings, or nothing.
-pub(crate) fn check_strict(
-    info: &RequestInfo,
-    kind: &str,
-    version: &str,
-    errors: &[StrictError],
-    from_body: bool,
-) -> Result<Vec<String>, Status> {
-    match info.param("fieldValidation") {
-        "Strict" if !errors.is_empty() => {
-            let message = decode::strict_message(errors);
-            Err(Status::bad_request(if from_body {
-                format!("{kind} in version {version:?} cannot be handled as a {kind}: {message}")
-            } else {
-                message
-            }))
-        }
-        "Ignore" | "Strict" => Ok(Vec::new()),
-        "" | "Warn" => Ok(errors.iter().map(ToString::to_string).collect()),
-        other => {
-            let path = field::Path::new("fieldValidation");
-            let error = field::Error::not_supported(&path, other, &["", "Ignore", "Strict", "Warn"]);
-            Err(Status::invalid(&GroupKind::new("meta.k8s.io", "CreateOptions"), "", &vec![error]))
-        }
-    }
+/// Bytes of a body that an answer quotes.
+const MAX_QUOTED: usize = 30;
+
+/// Reads JSON that is of no kind: patches. Strategic ones are decoded elsewhere in upstream, and the error says less.
+pub(super) fn decode_untyped(bytes: &Bytes, strategic: bool) -> Result<Decoded, Status> {
+    kedge_schema::decode_json(bytes, &Limits::default()).map_err(|err| match err {
+        DecodeError::TooLarge { limit } => Status::too_large(format!("Request entity too large: limit is {limit}")),
+        err if strategic => Status::bad_request(err.to_string()),
+        err => Status::bad_request(format!("error decoding patch: {err}")),
+    })
 }

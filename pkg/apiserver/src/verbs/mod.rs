@@ -6,13 +6,14 @@ mod delete;
 pub(crate) mod get;
 mod items;
 pub(crate) mod list;
+mod options;
 mod patch;
 mod update;
 mod watch;
 
 use std::sync::Arc;
 
-use http::Response;
+use http::{Method, Response};
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::{Served, verbs};
 
@@ -21,9 +22,10 @@ use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
-pub(crate) use decode::message;
+pub(crate) use decode::posted;
 pub(crate) use get::stored;
-pub(crate) use patch::patch_body;
+pub(crate) use options::WriteOptions;
+pub(crate) use patch::{Patch, Target};
 
 /// Serves a request on a resource.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
@@ -33,6 +35,10 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
     };
     if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
         return Err(Status::unknown_path());
+    }
+    // Upstream routes GET alone; what is proxied may take any method.
+    if *admitted.request.method() == Method::HEAD && info.subresource != "proxy" {
+        return Err(Status::method_not_allowed());
     }
     if reviews::serves(resource) {
         return reviews::handle(server, admitted).await;
@@ -44,6 +50,11 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
         return Err(Status::unknown_path());
     };
     let served = served.clone();
+    options::check_numbers(info)?;
+    if info.verb == "deletecollection" {
+        // Also where there is nothing to delete.
+        WriteOptions::of(info)?;
+    }
     if !info.subresource.is_empty() {
         // What a subresource reads is what everybody has been acknowledged.
         served.store.fresh().await.map_err(verbs::store_failure)?;
@@ -96,27 +107,8 @@ pub(crate) fn registry_request<'a>(
         namespace: if served.info.namespaced { &admitted.info.namespace } else { "" },
         name: &admitted.info.name,
         subresource: &admitted.info.subresource,
-        dry_run: dry_run(admitted)?,
+        dry_run: WriteOptions::of(&admitted.info)?.dry_run,
     })
-}
-
-/// Whether nothing is to be stored.
-pub(crate) fn dry_run(admitted: &Admitted) -> Result<bool, Status> {
-    let mut all = false;
-    for (name, value) in &admitted.info.query {
-        match (name.as_str(), value.as_str()) {
-            ("dryRun", "All") => all = true,
-            ("dryRun", "") => {}
-            ("dryRun", other) => {
-                let path = kedge_meta::field::Path::new("dryRun");
-                let error = kedge_meta::field::Error::not_supported(&path, [other], &["All"]);
-                let kind = kedge_meta::GroupKind::new("meta.k8s.io", "CreateOptions");
-                return Err(Status::invalid(&kind, "", &vec![error]));
-            }
-            _ => {}
-        }
-    }
-    Ok(all)
 }
 
 /// Group and plural of a request, for messages.

@@ -1,107 +1,285 @@
 //! PATCH: JSON patch, merge patch, strategic merge patch.
 
-use std::sync::Mutex;
-
 use http::{HeaderMap, Response, StatusCode};
-use kedge_meta::Status;
-use kedge_patch as patch;
-use kedge_registry::{Served, verbs};
-use kedge_schema::{StrictError, TypeId};
+use kedge_meta::field::{Error as FieldError, Path};
+use kedge_meta::{GroupKind, Reason, Status, StatusDetails};
+use kedge_patch::{PatchError, go_text, json, merge, strategic};
+use kedge_registry::{Served, convert, verbs};
+use kedge_schema::{ResourceInfo, TypeId};
+use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::decode::{check_strict, decode_untyped};
+use super::decode::{decode_untyped, misfit};
+use super::options::{Validation, WriteOptions};
 use super::{get, registry_request};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{negotiate, respond};
 
 const TYPES: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
 
-/// A decoded patch.
-pub(crate) enum PatchBody {
-    Json(Value),
-    Merge(Value),
-    Strategic(Value),
+/// What an operation of a JSON patch consists of.
+const MEMBERS: [&str; 4] = ["op", "path", "from", "value"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Json,
+    Merge,
+    Strategic,
 }
 
-/// Reads a patch of the kind that the content type names.
-pub(crate) fn patch_body(headers: &HeaderMap, bytes: &bytes::Bytes) -> Result<(PatchBody, Vec<StrictError>), Status> {
-    let kind = match negotiate::content_type(headers) {
-        "application/json-patch+json" => PatchBody::Json,
-        "application/merge-patch+json" => PatchBody::Merge,
-        "application/strategic-merge-patch+json" => PatchBody::Strategic,
-        "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-            let mut status = Status::unsupported_media_type(&TYPES);
-            status.message =
-                format!("server-side apply is not supported yet - accepted media types include: {}", TYPES.join(", "));
-            return Err(status);
-        }
-        _ => return Err(Status::unsupported_media_type(&TYPES)),
-    };
-    let decoded = decode_untyped(bytes, "patch")?;
-    Ok((kind(decoded.value), decoded.strict))
+/// What is patched: objects of this kind, or a subresource's own kind.
+pub(crate) struct Target {
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub ty: Option<TypeId>,
+    /// The resource, where it is served in other versions as well.
+    pub resource: Option<&'static ResourceInfo>,
 }
 
-impl PatchBody {
-    /// Applies the patch to an object of a type.
+impl Target {
+    fn of(served: &Served) -> Self {
+        let info = served.info;
+        let (group, version, kind) = (info.group, info.version, info.kind);
+        Self { group, version, kind, ty: served.type_id(), resource: Some(info) }
+    }
+
+    fn api_version(&self) -> String {
+        kedge_meta::GroupVersion::new(self.group, self.version).to_string()
+    }
+}
+
+/// A patch that has been read. What strict validation says about patch and result is an error or a warning, as the client
+/// asked.
+pub(crate) struct Patch {
+    form: Form,
+    value: Value,
+    validation: Validation,
+    strict: Vec<String>,
+    warnings: Mutex<Vec<String>>,
+}
+
+impl Patch {
+    /// Which form of patch a request brings.
     ///
     /// # Errors
-    /// 400 for a patch that makes no sense, 422 for one that does not fit the object.
-    pub(crate) fn apply(&self, current: &Value, ty: Option<TypeId>) -> Result<Value, Status> {
-        let refused = |e: patch::PatchError| {
-            let reason = match e.status_code() {
-                400 => kedge_meta::Reason::BadRequest,
-                413 => kedge_meta::Reason::RequestEntityTooLarge,
-                422 => kedge_meta::Reason::Invalid,
-                _ => kedge_meta::Reason::InternalError,
-            };
-            Status::failure(e.status_code(), reason, e.to_string())
-        };
-        match (self, ty) {
-            (Self::Json(ops), _) => patch::json::apply(current, ops).map_err(refused),
-            (Self::Merge(merge), _) => patch::merge::apply(current, merge).map_err(refused),
-            (Self::Strategic(merge), Some(ty)) => patch::strategic::apply(current, merge, ty).map_err(refused),
-            (Self::Strategic(_), None) => Err(Status::unsupported_media_type(&TYPES[..2])),
+    /// 415 for one that is not understood.
+    fn form(headers: &HeaderMap) -> Result<Form, Status> {
+        match negotiate::content_type(headers) {
+            "application/json-patch+json" => Ok(Form::Json),
+            "application/merge-patch+json" => Ok(Form::Merge),
+            "application/strategic-merge-patch+json" => Ok(Form::Strategic),
+            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
+                let mut status = Status::unsupported_media_type(&TYPES);
+                let types = TYPES.join(", ");
+                status.message =
+                    format!("server-side apply is not supported yet - accepted media types include: {types}");
+                Err(status)
+            }
+            _ => Err(Status::unsupported_media_type(&TYPES)),
         }
     }
+
+    /// Reads the patch of a request.
+    ///
+    /// # Errors
+    /// 415 for a form that is not understood, 413 and 400 for a body that is none, 422 for options.
+    pub(crate) async fn read(request: &http::Request<body::RequestBody>, info: &RequestInfo) -> Result<Self, Status> {
+        let form = Self::form(request.headers())?;
+        let bytes = body::read(request.body().take()).await?;
+        let validation = WriteOptions::of(info)?.validation;
+        let decoded = decode_untyped(&bytes, form == Form::Strategic)?;
+        let mut strict: Vec<String> = decoded.strict.iter().map(ToString::to_string).collect();
+        if validation == Validation::Ignore {
+            strict.clear();
+        } else {
+            let unmarshal = |text: String| Status::bad_request(format!("error decoding patch: json: {text}"));
+            match form {
+                Form::Json => {
+                    strict.extend(unknown_members(&decoded.value).map_err(unmarshal)?);
+                    strict = strict.into_iter().map(|error| format!("json patch {error}")).collect();
+                }
+                Form::Merge if !decoded.value.is_object() && !decoded.value.is_null() => {
+                    let kind = json::json_kind(&decoded.value);
+                    return Err(unmarshal(format!(
+                        "cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+                    )));
+                }
+                Form::Merge | Form::Strategic => {}
+            }
+        }
+        Ok(Self { form, value: decoded.value, validation, strict, warnings: Mutex::default() })
+    }
+
+    /// The object that the patch makes of `current`, decoded and defaulted.
+    ///
+    /// # Errors
+    /// 400 for a patch that makes no sense, 422 for one that does not fit the object, or makes something of it that is no
+    /// object of its kind.
+    pub(crate) fn transform(&self, current: &Value, target: &Target) -> Result<Value, Status> {
+        let mut new = self.apply(current, target.ty)?;
+        // The object as upstream would show it in an answer: what the patch made, before it is decoded.
+        let shown = match self.form {
+            Form::Strategic => go_text(&self.value),
+            Form::Json | Form::Merge => new.to_string(),
+        };
+        let refused = |why: String| {
+            let error = FieldError::invalid(&Path::new("patch"), &shown, why);
+            Status::invalid(&GroupKind::new("", ""), "", &vec![error])
+        };
+        if self.form == Form::Strategic {
+            if !new.is_object() {
+                return Err(refused(format!("unrecognized type: {}", json::json_kind(&new))));
+            }
+            // The object is of its resource's kind, whatever is written into it.
+            new["apiVersion"] = target.api_version().into();
+            new["kind"] = target.kind.into();
+        }
+        let mut strict = Vec::new();
+        let decoded = decode(new, target, &mut strict).map_err(refused)?;
+        let all = || self.strict.iter().cloned().chain(strict.iter().map(ToString::to_string)).collect::<Vec<_>>();
+        match self.validation {
+            Validation::Strict if !self.strict.is_empty() || !strict.is_empty() => {
+                return Err(refused(format!("strict decoding error: {}", all().join(", "))));
+            }
+            Validation::Warn => *self.warnings.lock() = all(),
+            Validation::Strict | Validation::Ignore => {}
+        }
+        Ok(decoded)
+    }
+
+    /// What the client is to be warned of, after the patch has been applied.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        self.warnings.lock().clone()
+    }
+
+    fn apply(&self, current: &Value, ty: Option<TypeId>) -> Result<Value, Status> {
+        let applied = match (self.form, &self.value, ty) {
+            // Upstream's decoders take null for no operations, and for a map without fields.
+            (Form::Json | Form::Strategic, Value::Null, _) => Ok(current.clone()),
+            (Form::Json, operations, _) => json::apply(current, operations),
+            (Form::Merge, merge, _) => merge::apply(current, merge),
+            (Form::Strategic, merge, Some(ty)) => strategic::apply(current, merge, ty),
+            (Form::Strategic, _, None) => return Err(Status::unsupported_media_type(&TYPES[..2])),
+        };
+        applied.map_err(|err| match err {
+            PatchError::Malformed(text) => Status::bad_request(text),
+            err @ PatchError::TooManyOperations { .. } => Status::too_large(format!("Request entity too large: {err}")),
+            // Upstream keeps the reason to itself.
+            PatchError::DoesNotApply(_) => {
+                let message = "the server rejected our request due to an error in our request";
+                let mut status = Status::failure(422, Reason::Invalid, message);
+                status.details = Some(Box::new(StatusDetails::default()));
+                status
+            }
+            err @ PatchError::Inconsistent(_) => Status::failure(500, Reason::Unknown, err.to_string()),
+        })
+    }
+}
+
+/// The members of a JSON patch's operations that have no meaning, as strict errors.
+fn unknown_members(patch: &Value) -> Result<Vec<String>, String> {
+    let Value::Array(operations) = patch else {
+        return match patch {
+            Value::Null => Ok(Vec::new()),
+            other => {
+                Err(format!("cannot unmarshal {} into Go value of type []handlers.jsonPatchOp", json::json_kind(other)))
+            }
+        };
+    };
+    let mut unknown = Vec::new();
+    for (i, operation) in operations.iter().enumerate() {
+        let members = match operation {
+            Value::Object(members) => members,
+            Value::Null => continue,
+            other => {
+                let kind = json::json_kind(other);
+                return Err(format!("cannot unmarshal {kind} into Go value of type handlers.jsonPatchOp"));
+            }
+        };
+        for (name, value) in members {
+            match name.as_str() {
+                "op" | "path" | "from" if !value.is_string() && !value.is_null() => {
+                    let kind = json::json_kind(value);
+                    return Err(format!(
+                        "cannot unmarshal {kind} into Go struct field jsonPatchOp.{name} of type string"
+                    ));
+                }
+                name if !MEMBERS.contains(&name) => {
+                    unknown.push(format!("unknown field {:?}", format!("[{i}].{name}")))
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(unknown)
+}
+
+/// Takes what a patch made for an object of the target's kind. One that now calls itself something else is refused, unless
+/// that is another version of the same resource, as which it then is read.
+fn decode(mut new: Value, target: &Target, strict: &mut Vec<kedge_schema::StrictError>) -> Result<Value, String> {
+    let Value::Object(map) = &mut new else {
+        let kind = json::json_kind(&new);
+        return Err(format!("json: cannot unmarshal {kind} into Go value of type {}", target.kind));
+    };
+    for field in ["apiVersion", "kind"] {
+        if let Some(other) = map.get(field).filter(|value| !value.is_string() && !value.is_null()) {
+            let kind = json::json_kind(other);
+            return Err(format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {kind} into Go struct field .{field} of type string"
+            ));
+        }
+    }
+    let text = |field: &str, default: &str| match map.get(field).and_then(Value::as_str) {
+        None | Some("") => default.to_owned(),
+        Some(text) => text.to_owned(),
+    };
+    let (api_version, kind) = (text("apiVersion", &target.api_version()), text("kind", target.kind));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    map.insert("apiVersion".into(), target.api_version().into());
+    map.insert("kind".into(), target.kind.into());
+    if (group, version, &*kind) == (target.group, target.version, target.kind) {
+        conform(target.ty, &mut new, strict)?;
+        kedge_schema::defaults::apply(target.group, target.version, target.kind, &mut new);
+        return Ok(new);
+    }
+    let same = |resource: &ResourceInfo| kedge_schema::resource(group, version, resource.plural);
+    let other = target.resource.and_then(|resource| Some((resource, same(resource)?)));
+    let other = other.filter(|(resource, other)| other.kind == kind && other.storage_prefix == resource.storage_prefix);
+    let Some((resource, other)) = other else {
+        return Err(misfit((group, version, &kind), (target.group, target.kind)));
+    };
+    conform(other.type_id(), &mut new, strict)?;
+    kedge_schema::defaults::apply(other.group, other.version, other.kind, &mut new);
+    convert::to_storage(other, &mut new);
+    convert::from_storage(resource, &mut new);
+    Ok(new)
+}
+
+fn conform(ty: Option<TypeId>, new: &mut Value, strict: &mut Vec<kedge_schema::StrictError>) -> Result<(), String> {
+    ty.map_or(Ok(()), |ty| kedge_schema::conform(ty, new, strict).map_err(|err| err.to_string()))
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    Patch::form(admitted.request.headers())?;
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
-    let (patch, mut strict) = patch_body(admitted.request.headers(), &bytes)?;
-    let info = served.info;
-    let found: Mutex<Vec<StrictError>> = Mutex::default();
+    let patch = Patch::read(&admitted.request, &admitted.info).await?;
+    let target = Target::of(served);
     let transform = |old: Option<&Value>| {
         let old = old.ok_or_else(|| Status::not_found(&served.group_resource(), &admitted.info.name))?;
-        let mut new = patch.apply(old, served.type_id())?;
-        let mut errors = Vec::new();
-        if let Some(ty) = served.type_id() {
-            kedge_schema::conform(ty, &mut new, &mut errors).map_err(|e| {
-                Status::bad_request(format!(
-                    "{} in version {:?} cannot be handled as a {}: {e}",
-                    info.kind, info.version, info.kind
-                ))
-            })?;
-        }
-        kedge_schema::defaults::apply(info.group, info.version, info.kind, &mut new);
-        if let Ok(mut found) = found.lock() {
-            *found = errors;
-        }
-        Ok(new)
+        patch.transform(old, &target)
     };
     let request = registry_request(server, &admitted, served)?;
-    // A strict client is refused before anything is stored.
-    let current = served.store.current(&served.key(request.namespace, request.name)).await;
-    if let Some(current) = current.map_err(verbs::store_failure)? {
-        transform(Some(&kedge_registry::convert::read(served, &current)?))?;
-        strict.extend(found.lock().map(|mut f| std::mem::take(&mut *f)).unwrap_or_default());
-    }
-    let warnings = check_strict(&admitted.info, info.kind, info.version, &strict, false)?;
     let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
     let mut response = get::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)?;
-    respond::warn(&mut response, &[warnings, written.warnings].concat());
+    respond::warn(&mut response, &[patch.warnings(), written.warnings].concat());
     Ok(response)
 }
+
+#[cfg(test)]
+#[path = "patch_tests.rs"]
+mod tests;

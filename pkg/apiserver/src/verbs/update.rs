@@ -1,30 +1,42 @@
 //! PUT of a whole object, or of its status.
 
 use http::{Response, StatusCode};
+use kedge_auth::{Decision, Request};
 use kedge_meta::Status;
 use kedge_registry::{Served, verbs};
 use serde_json::Value;
 
 use super::{decode, get, registry_request};
 use crate::body::{self, Body};
-use crate::chain::Admitted;
+use crate::chain::{Admitted, forbidden};
 use crate::server::ApiServer;
 use crate::{negotiate, respond};
+
+/// Who may change what is there may not therefore make what is not.
+fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
+    let info = &admitted.info;
+    let asked = Request { verb: "create", ..info.authorization(&admitted.user, &info.name) };
+    match server.authorizer.authorize(&asked) {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&asked, &admitted.user, &reason)),
+    }
+}
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let bytes = body::read(admitted.request.body().take()).await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
-    let name = body.object["metadata"]["name"].as_str().unwrap_or_default();
-    if name != admitted.info.name {
-        let message =
-            format!("the name of the object ({name}) does not match the name on the URL ({})", admitted.info.name);
-        return Err(Status::bad_request(message));
-    }
+    verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
-    let options = verbs::UpdateOptions { create: served.strategy.allow_create_on_update() };
+    let create = served.strategy.allow_create_on_update();
+    let options = verbs::UpdateOptions { create, meant_by_uid: true };
     let wanted = body.object;
-    let transform = move |_: Option<&Value>| Ok(wanted.clone());
+    let transform = |old: Option<&Value>| {
+        if old.is_none() {
+            may_create(server, &admitted)?;
+        }
+        Ok(wanted.clone())
+    };
     let written = verbs::update(&request, &transform, options).await?;
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
     let mut response = get::show_value(server, &admitted, served, &written.object, code, accepted)?;

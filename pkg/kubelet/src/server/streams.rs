@@ -46,9 +46,13 @@ fn running<'a>(runtime: &'a PodRuntime, container: &str) -> Option<&'a Container
 
 /// The streams that a query asks for.
 fn wanted(query: &Query) -> Result<Streams, Box<Reply>> {
-    let tty = query.flag("tty");
-    let streams =
-        Streams { stdin: query.flag("input"), stdout: query.flag("output"), stderr: query.flag("error") && !tty, tty };
+    let tty = query.is_one("tty");
+    let streams = Streams {
+        stdin: query.is_one("input"),
+        stdout: query.is_one("output"),
+        stderr: query.is_one("error") && !tty,
+        tty,
+    };
     if !(streams.stdin || streams.stdout || streams.stderr) {
         let message = "you must specify at least 1 of stdin, stdout, stderr";
         return Err(Box::new(reply::text(StatusCode::BAD_REQUEST, message)));

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use kedge_base::time;
-use kedge_meta::Status;
+use kedge_meta::field::{Error as FieldError, ErrorList, Path};
+use kedge_meta::{GroupKind, Status};
 use kedge_storage::{Error as StorageError, Object};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -63,25 +64,29 @@ pub async fn delete(request: &Request<'_>, options: &DeleteOptions) -> Result<De
     Err(Status::stale(&request.group_resource(), request.name))
 }
 
-fn check_options(options: &DeleteOptions) -> Result<(), Status> {
-    let bad = |field: &str, value: &str, detail: &str| {
-        let error = kedge_meta::field::Error::invalid(&kedge_meta::field::Path::new(field), value, detail);
-        Err(Status::invalid(&kedge_meta::GroupKind::new("", "DeleteOptions"), "", &vec![error]))
-    };
-    match options.propagation_policy.as_deref() {
-        None | Some("Orphan" | "Background" | "Foreground") => {}
-        Some(other) => {
-            let detail = "supported values: \"Background\", \"Foreground\", \"Orphan\"";
-            return bad("propagationPolicy", other, detail);
+/// What is wrong with the options, whatever object they are for.
+///
+/// # Errors
+/// 422 with a cause for each.
+pub fn check_options(options: &DeleteOptions) -> Result<(), Status> {
+    let mut errors = ErrorList::new();
+    let policy = options.propagation_policy.as_deref();
+    if let Some(policy) = policy {
+        let path = Path::new("propagationPolicy");
+        if options.orphan_dependents.is_some() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            errors.push(FieldError::invalid(&path, policy, why));
+        }
+        if !matches!(policy, "Orphan" | "Background" | "Foreground") {
+            let valid = ["Foreground", "Background", "Orphan", "nil"];
+            errors.push(FieldError::not_supported(&path, policy, &valid));
         }
     }
-    if options.propagation_policy.is_some() && options.orphan_dependents.is_some() {
-        return bad("propagationPolicy", "", "orphanDependents and deletionPropagation cannot be both set");
+    if options.dry_run.iter().any(|value| value != "All") {
+        errors.push(FieldError::not_supported(&Path::new("dryRun"), &options.dry_run, &["All"]));
     }
-    if options.grace_period_seconds.is_some_and(|s| s < 0) {
-        return bad("gracePeriodSeconds", "-1", "must be greater than or equal to 0");
-    }
-    Ok(())
+    let kind = GroupKind::new("meta.k8s.io", "DeleteOptions");
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(&kind, "", &errors)) }
 }
 
 enum Outcome {
@@ -153,7 +158,9 @@ fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptio
 fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> bool {
     let marked = !object.text(&["metadata", "deletionTimestamp"]).is_empty();
     set_propagation(request, object, options);
-    let grace = request.served.strategy.grace_period(object, options.grace_period_seconds);
+    // Less than nothing is a second, as upstream.
+    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    let grace = request.served.strategy.grace_period(object, asked);
     let pending = object.int(&["metadata", "deletionGracePeriodSeconds"]);
     let grace = match (grace, pending) {
         // A second delete may shorten the time that is left, not lengthen it.

@@ -4,8 +4,9 @@ mod create;
 mod delete;
 mod update;
 
+pub use crate::metadata::check_name;
 pub use create::create;
-pub use delete::{DeleteOptions, Deleted, delete};
+pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
 pub use update::{Transform, UpdateOptions, update};
 
 use std::time::Duration;

@@ -22,6 +22,9 @@ pub type Transform<'a> = dyn Fn(Option<&Value>) -> Result<Value, Status> + Send 
 pub struct UpdateOptions {
     /// Whether an object that does not exist is created (PUT of some kinds, apply).
     pub create: bool,
+    /// Whether the UID that `transform` leaves names the life of the object that is meant (PUT). In a patch it is a field
+    /// like others, that cannot be changed.
+    pub meant_by_uid: bool,
 }
 
 /// Replaces the object by what `transform` makes of it.
@@ -43,7 +46,7 @@ pub async fn update(
             }
             return create(request, transform(None)?).await;
         };
-        match attempt(request, &key, &object, transform).await? {
+        match attempt(request, &key, &object, transform, options).await? {
             Outcome::Done(written) => return Ok(*written),
             Outcome::Lost(newer) => current = newer,
         }
@@ -62,12 +65,16 @@ async fn attempt(
     key: &str,
     object: &Arc<Object>,
     transform: &Transform<'_>,
+    options: UpdateOptions,
 ) -> Result<Outcome, Status> {
     let old = convert::read(request.served, object)?;
     let mut new = transform(Some(&old))?;
-    check_version(request, &new, object.revision)?;
-    check_identity(request, &new, &old)?;
     metadata::check_namespace(new.entry("metadata"), request.namespace)?;
+    metadata::check_name(&new, request.name)?;
+    if options.meant_by_uid {
+        check_uid(request, &new, &old)?;
+    }
+    check_version(request, &new, object.revision)?;
     let ctx = request.context();
     prepare(request, &ctx, &mut new, &old);
     let mut attributes = Attributes {
@@ -122,7 +129,8 @@ fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<(),
         }
         let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
         let error = kedge_meta::field::Error::invalid(&path, 0, "must be specified for an update");
-        let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+        // Upstream names the resource where the kind belongs.
+        let kind = GroupKind::new(request.served.info.group, request.served.info.plural);
         return Err(Status::invalid(&kind, request.name, &vec![error]));
     }
     let Ok(version) = written.parse::<u64>() else {
@@ -137,18 +145,14 @@ fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<(),
     Ok(())
 }
 
-fn check_identity(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Status> {
+/// A write that is meant for one life of an object must not hit another.
+fn check_uid(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Status> {
     let (written, is) = (new.text(&["metadata", "uid"]), old.text(&["metadata", "uid"]));
-    if !written.is_empty() && written != is {
-        let why = format!("Precondition failed: UID in precondition: {written}, UID in object meta: {is}");
-        return Err(Status::conflict(&request.group_resource(), request.name, &why));
+    if written.is_empty() || written == is {
+        return Ok(());
     }
-    if new.name() != request.name {
-        let message =
-            format!("the name of the object ({}) does not match the name on the URL ({})", new.name(), request.name);
-        return Err(Status::bad_request(message));
-    }
-    Ok(())
+    let why = format!("Precondition failed: UID in precondition: {written}, UID in object meta: {is}");
+    Err(Status::conflict(&request.group_resource(), request.name, &why))
 }
 
 fn prepare(request: &Request<'_>, ctx: &Context<'_>, new: &mut Value, old: &Value) {

@@ -24,6 +24,13 @@ impl Strategy for PersistentVolumeClaim {
         copy_data_source(claim);
     }
 
+    fn prepare_for_update(&self, ctx: &Context<'_>, new: &mut Value, _old: &Value) {
+        // A client that knows one name only leaves out what was filled in.
+        if ctx.subresource.is_empty() {
+            copy_data_source(new);
+        }
+    }
+
     fn validate(&self, _ctx: &Context<'_>, claim: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         spec(&At::field(claim, "spec"), &mut errors);

@@ -1,0 +1,164 @@
+//! An API server over a store in memory, without anybody else who writes to it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use kedge_admission::Chain;
+use kedge_apiserver::{ApiServer, Body, Config, Peer, Readiness};
+use kedge_auth::{
+    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+};
+use kedge_base::Shutdown;
+use kedge_kv::Embedded;
+use kedge_meta::UserInfo;
+use kedge_registry::{ClusterConfig, Registry};
+use kedge_schema::ResourceInfo;
+use kedge_storage::Storage;
+use serde_json::{Value, json};
+
+pub const MERGE: &str = "application/merge-patch+json";
+pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
+pub const JSON_PATCH: &str = "application/json-patch+json";
+pub const JSON: &str = "application/json";
+
+/// Where objects with a namespace are.
+pub const NAMESPACE: &str = "test";
+
+pub struct Cluster {
+    pub server: Arc<ApiServer>,
+    pub registry: Arc<Registry>,
+    admin: UserInfo,
+    _dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    pub async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = kedge_base::system_clock();
+        let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
+        let storage =
+            Arc::new(Storage::open(kv, &Registry::storage_configs(), Arc::default(), clock.clone()).await.unwrap());
+        let store = |prefix: &str| storage.resource(prefix).unwrap();
+        let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+        let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config));
+        let pki = kedge_certs::Pki::open(dir.path(), time::OffsetDateTime::now_utc()).unwrap();
+        let bound = BoundStores { pods: store("pods"), secrets: store("secrets"), nodes: store("minions") };
+        let signer =
+            Arc::new(TokenSigner::new(&pki.service_account_key, "issuer", store("serviceaccounts"), bound).unwrap());
+        let rbac = Arc::new(RbacAuthorizer::new(
+            store("roles"),
+            store("rolebindings"),
+            store("clusterroles"),
+            store("clusterrolebindings"),
+        ));
+        let nodes = Arc::new(NodeAuthorizer::new(store("pods")));
+        let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
+        let server = ApiServer::new(Config {
+            admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+            registry: registry.clone(),
+            authenticator: Authenticator::new(certificates, signer),
+            authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+            rbac,
+            kubelets: None,
+            clock,
+            shutdown: Shutdown::new(),
+            readiness: Readiness::default(),
+            advertised: "127.0.0.1:6443".into(),
+            own: None,
+        });
+        let cluster = Self { server, registry, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
+        cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
+        let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
+        cluster.ok(&accounts, json!({"metadata": {"name": "default"}})).await;
+        let class = json!({"metadata": {"name": "system-node-critical"}, "value": 2_000_001_000});
+        cluster.ok("/apis/scheduling.k8s.io/v1/priorityclasses", class).await;
+        cluster
+    }
+
+    /// A request of the administrator.
+    pub async fn ask(&self, method: Method, path: &str, kind: &str, body: impl Into<Bytes>) -> (StatusCode, Value) {
+        self.ask_as(&self.admin, method, path, kind, body).await
+    }
+
+    pub async fn ask_as(
+        &self,
+        user: &UserInfo,
+        method: Method,
+        path: &str,
+        kind: &str,
+        body: impl Into<Bytes>,
+    ) -> (StatusCode, Value) {
+        let request = Request::builder().method(method).uri(path).header("content-type", kind);
+        let body: Body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+        let peer = Peer { trusted: Some(Arc::new(user.clone())), ..Peer::default() };
+        let response = self.server.handle(request.body(body).unwrap(), &peer).await;
+        let code = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    pub async fn get(&self, path: &str) -> Value {
+        let (code, value) = self.ask(Method::GET, path, JSON, "").await;
+        assert_eq!(code, StatusCode::OK, "{path}: {value}");
+        value
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+        self.ask(Method::POST, path, JSON, body.to_string()).await
+    }
+
+    pub async fn patch(&self, path: &str, kind: &str, body: &Value) -> (StatusCode, Value) {
+        self.ask(Method::PATCH, path, kind, body.to_string()).await
+    }
+
+    /// Creates an object that must be accepted.
+    pub async fn ok(&self, path: &str, body: Value) -> Value {
+        let (code, value) = self.post(path, &body).await;
+        assert_eq!(code, StatusCode::CREATED, "{path}: {value}");
+        value
+    }
+
+    pub fn revision(&self) -> u64 {
+        self.registry.revision()
+    }
+}
+
+/// Ordinary objects of all kinds, in an order in which they can be created.
+pub fn objects() -> Vec<(&'static ResourceInfo, Value)> {
+    let all = include_str!("../../../registry/tests/objects.yaml");
+    let parsed = all.split("\n---\n").map(|document| serde_yaml::from_str::<Value>(document).unwrap());
+    let kinds = kedge_schema::resources();
+    parsed
+        .map(|object| {
+            let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
+            let info = kinds.iter().find(|r| r.api_version() == version && r.kind == kind && r.is_stored()).unwrap();
+            (info, object)
+        })
+        .collect()
+}
+
+/// The path of a resource's objects.
+pub fn collection(info: &ResourceInfo) -> String {
+    let group = if info.group.is_empty() { "/api".to_owned() } else { format!("/apis/{}", info.group) };
+    let place = if info.namespaced { format!("/namespaces/{NAMESPACE}") } else { String::new() };
+    format!("{group}/{}{place}/{}", info.version, info.plural)
+}
+
+/// The path of an object.
+pub fn path(info: &ResourceInfo, object: &Value) -> String {
+    format!("{}/{}", collection(info), object["metadata"]["name"].as_str().unwrap())
+}
+
+/// Tries something with every object, and fails when it failed with any; each says why.
+pub async fn with_each(mut attempt: impl AsyncFnMut(&'static ResourceInfo, Value)) {
+    let mut failed = Vec::new();
+    for (info, object) in objects() {
+        let title = format!("{} {}", info.kind, object["metadata"]["name"]);
+        let outcome = std::panic::AssertUnwindSafe(attempt(info, object)).catch_unwind().await;
+        failed.extend(outcome.err().map(|_| title));
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
