@@ -15,6 +15,7 @@ mod interrupt;
 mod memory;
 mod process;
 mod server;
+mod soak;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +33,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     match what {
         "store" => store(rest),
         "memory" => memory::run(rest),
+        "soak" => soak::run(rest),
         _ => figures::run(args),
     }
 }

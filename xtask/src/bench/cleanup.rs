@@ -21,7 +21,6 @@ pub struct Host {
     _lock: File,
     /// What was there before.
     namespaces: BTreeSet<PathBuf>,
-    groups: BTreeSet<PathBuf>,
 }
 
 impl Host {
@@ -32,7 +31,7 @@ impl Host {
             eprintln!("waiting for another node on this host to end");
             lock.lock()?;
         }
-        Ok(Self { _lock: lock, namespaces: network_namespaces(), groups: pod_groups() })
+        Ok(Self { _lock: lock, namespaces: network_namespaces() })
     }
 
     /// Takes back all that is new since, and says what stays.
@@ -43,7 +42,10 @@ impl Host {
                 left.push(format!("{err:#}"));
             }
         };
-        let groups: Vec<PathBuf> = pod_groups().difference(&self.groups).cloned().collect();
+        let pods = pods_of(data_dir);
+        // Those of other nodes are left alone.
+        let of_ours = |group: &PathBuf| pods.iter().any(|uid| group.to_string_lossy().contains(uid));
+        let groups: Vec<PathBuf> = pod_groups().into_iter().filter(of_ours).collect();
         for group in &groups {
             kill_group(group);
         }
@@ -81,8 +83,14 @@ pub fn network_namespaces() -> BTreeSet<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
+/// The pods that still have something on this node.
+fn pods_of(data_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(data_dir.join("agent/kubelet/pods")).into_iter().flatten();
+    entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect()
+}
+
 /// The control groups of pods and what is above and below them, in every hierarchy.
-fn pod_groups() -> BTreeSet<PathBuf> {
+pub fn pod_groups() -> BTreeSet<PathBuf> {
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let mut found = BTreeSet::new();
