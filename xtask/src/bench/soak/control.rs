@@ -47,17 +47,18 @@ async fn watches(tools: Tools, turn: u64) -> anyhow::Result<()> {
     let resource = ["pods", "configmaps", "events", "services"][(turn % 4) as usize];
     let uri = format!("/api/v1/{resource}?watch=true&allowWatchBookmarks=true");
     let mut ends = tools.api.open(Method::GET, &format!("{uri}&timeoutSeconds=2"), &Value::Null).await?;
-    let mut dropped = Vec::new();
-    for _ in 0..10 {
-        dropped.push(tools.api.open(Method::GET, &uri, &Value::Null).await?);
-    }
-    // A connection of its own, which goes without a word while the watch is open.
+    // On a connection of their own, whose window they fill, for nobody reads them; it goes without a word.
     let lonely = tools.connect()?;
-    let lost = lonely.open(Method::GET, &uri, &Value::Null).await?;
+    let mut unread = Vec::new();
+    for _ in 0..10 {
+        unread.push(lonely.open(Method::GET, &uri, &Value::Null).await?);
+    }
     while let Some(frame) = ends.frame().await {
         frame.map_err(|err| anyhow::anyhow!("a watch with a time limit: {err}"))?;
     }
-    drop((dropped, lonely, lost));
+    // Half of them one by one, the others with their connection.
+    unread.truncate(5);
+    drop((lonely, unread));
     let killed = ["get", resource, "-A", "--watch"];
     tools.cut_off(&killed, Duration::from_millis(800)).await?;
     // Too old: the answer, or the first event, says 410.
