@@ -16,7 +16,13 @@ cargo xtask up [-- FLAGS]     build, install what is missing, and run one node i
 cargo xtask test              all tests; as root also the end-to-end ones
 cargo xtask tidy              layers, file headers, file sizes, bans
 cargo xtask bench             figures of one node
+                              [--no-node] [--binary PATH] [--no-build], as for those below
 cargo xtask bench store [DIR] figures of the embedded store, beside a real etcd
+cargo xtask bench memory      what a load leaves in memory, each scenario on a server of its own
+                              [--only churn,config-maps,collection,lists,watches] [--events 50000] [--pods 15000]
+                              [--settle SECONDS] [--cgroup MIB: survive within so much]
+cargo xtask bench soak        a mixed load for a while, and whether anything grows meanwhile or stays afterwards
+                              --minutes N [--bursts: also streams and watches cut off by the hundred]
 cargo xtask tools             install what the tests need, and say where it is
 cargo xtask codegen           write the generated tables; see --help there";
 
