@@ -39,6 +39,7 @@ impl Exposition {
 pub(crate) fn handle() -> Response<Body> {
     let mut out = Exposition::default();
     memory(&mut out);
+    tasks(&mut out);
     process_figures(&mut out);
     let mut response = respond::text(StatusCode::OK, out.0);
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
@@ -54,6 +55,18 @@ fn memory(out: &mut Exposition) {
     out.family("kedge_memory_bytes", "gauge", "Estimated bytes of a cache, queue or map, where they are counted. Bytes of objects are shared by store, watch caches and events.");
     for ((owner, part), size) in all.iter().filter(|(_, size)| size.bytes > 0 || size.entries == 0) {
         out.sample("kedge_memory_bytes", &[("owner", owner), ("part", part)], size.bytes as f64);
+    }
+}
+
+fn tasks(out: &mut Exposition) {
+    let reports = kedge_base::task_reports();
+    out.family("kedge_tasks", "gauge", "Tasks that have not ended, by group and name.");
+    for report in &reports {
+        out.sample("kedge_tasks", &[("group", report.group), ("task", report.task)], report.running as f64);
+    }
+    out.family("kedge_panics_total", "counter", "Panics of tasks since the process started.");
+    for report in reports.iter().filter(|report| report.panics > 0) {
+        out.sample("kedge_panics_total", &[("group", report.group), ("task", report.task)], report.panics as f64);
     }
 }
 

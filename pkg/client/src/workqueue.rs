@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_base::{SharedClock, TaskGroup};
+use kedge_base::{Room as _, SharedClock, TaskGroup};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
@@ -122,7 +122,9 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
 
     /// Forgets the failures of a key.
     pub fn forget(&self, key: &K) {
-        self.inner.state.lock().failures.remove(key);
+        let mut state = self.inner.state.lock();
+        state.failures.remove(key);
+        state.failures.tighten();
     }
 
     /// The next key to work on; `None` on shutdown. Each key must be given back with [`WorkQueue::done`].
@@ -180,6 +182,8 @@ impl<K: Hash + Eq + Clone> State<K> {
     fn take(&mut self) -> Option<K> {
         let key = self.ready.pop_front()?;
         self.queued.remove(&key);
+        self.ready.tighten();
+        self.queued.tighten();
         self.running.insert(key.clone());
         Some(key)
     }
@@ -200,6 +204,7 @@ async fn move_due<K: Hash + Eq + Clone>(queue: Arc<Inner<K>>) {
                     }
                     let key = entry.remove();
                     state.due.remove(&key);
+                    state.due.tighten();
                     woken += usize::from(state.add(key));
                 }
                 drop(state);

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_base::SharedClock;
+use kedge_base::{Room as _, SharedClock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -241,6 +241,7 @@ impl Inner {
 
     fn take(&mut self, uid: &str) -> Option<Entry> {
         let entry = self.entries.remove(uid)?;
+        self.entries.tighten();
         let uid = uid.to_owned();
         match entry.place {
             Place::Active => self.active.remove(&(Reverse(entry.pod.priority), entry.since, entry.number, uid)),

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use kedge_base::Room as _;
 use kedge_meta::{ObjectMeta, OwnerReference, Resource};
 use serde::{Deserialize, Deserializer};
 
@@ -118,6 +119,7 @@ impl Graph {
     fn remove(&mut self, old: &Tracked, work: &mut Vec<Work>) {
         let uid = &old.metadata.uid;
         let Some(node) = self.nodes.remove(uid) else { return };
+        self.nodes.tighten();
         for owner in &node.object.metadata.owner_references {
             self.unlink(&owner.uid, uid);
             self.recheck_owner(&owner.uid, work);
@@ -130,6 +132,7 @@ impl Graph {
             dependents.remove(dependent);
             if dependents.is_empty() {
                 self.dependents.remove(owner);
+                self.dependents.tighten();
             }
         }
     }

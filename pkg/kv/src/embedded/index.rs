@@ -62,14 +62,18 @@ pub struct History {
     pub age: Duration,
     /// Memory for what was replaced.
     pub bytes: u64,
+    /// Memory for what was replaced longer ago than a minute: what a burst leaves goes soon after it.
+    pub settled_bytes: u64,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 16 << 20 }
+        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 16 << 20, settled_bytes: 4 << 20 }
     }
 }
 
+/// After this time the smaller bound on memory holds.
+const SETTLED: Duration = Duration::from_secs(60);
 /// The age of changes is known to this precision.
 const MARK: Duration = Duration::from_secs(10);
 /// Changes that are forgotten in one go, so that readers do not wait for long.
@@ -241,23 +245,38 @@ impl Index {
             until = until.max(revision);
         }
         // While somebody reads in slices nothing would be gained by compacting for the sake of memory.
-        if self.history_bytes > keep.bytes && self.pins.is_empty() {
-            let mut excess = self.history_bytes - keep.bytes;
-            for past in &self.history {
-                until = until.max(past.revision);
-                excess = excess.saturating_sub(past.bytes);
-                if excess == 0 {
-                    break;
-                }
+        if self.pins.is_empty() {
+            until = until.max(self.excess(keep.bytes, self.revision));
+            let settled = self.marks.iter().take_while(|(began, _)| *began + MARK + SETTLED <= now).last();
+            if let Some((_, revision)) = settled {
+                until = until.max(self.excess(keep.settled_bytes, *revision));
             }
         }
         self.compact(until);
     }
 
+    /// The revision until which the history, up to `last`, is to be forgotten so that all of it keeps to `bytes`.
+    fn excess(&self, bytes: u64, last: u64) -> u64 {
+        let mut excess = self.history_bytes.saturating_sub(bytes);
+        let mut until = 0;
+        for past in self.history.iter().take_while(|past| past.revision <= last) {
+            if excess == 0 {
+                break;
+            }
+            until = past.revision;
+            excess = excess.saturating_sub(past.bytes);
+        }
+        until
+    }
+
     /// When the oldest part of the history is to be forgotten for its age.
     pub(super) fn trim_due(&self, keep: &History) -> Option<Duration> {
-        self.history.front()?;
-        self.marks.front().map(|(began, _)| *began + MARK + keep.age)
+        let oldest = self.history.front()?;
+        let age = self.marks.front().map(|(began, _)| *began + MARK + keep.age);
+        // What is older than its span's last revision has been looked at with the spans before it.
+        let unsettled = self.marks.iter().find(|(_, revision)| oldest.revision <= *revision);
+        let settled = unsettled.map(|(began, _)| *began + MARK + SETTLED);
+        if self.history_bytes > keep.settled_bytes && self.pins.is_empty() { settled.min(age).or(age) } else { age }
     }
 
     /// Keeps all that is needed to read the state of now in slices, until [`Index::unpin`]. Returns its revision.

@@ -165,7 +165,7 @@ async fn the_revision_of_a_lost_relaxed_write_is_not_given_out_again() {
 async fn history_has_a_length_an_age_and_a_size() {
     let clock = virtual_clock();
     let mut options = Options::new(PathBuf::new(), Arc::new(clock.clone()));
-    options.history = History { revisions: 10, age: Duration::from_secs(300), bytes: 1 << 20 };
+    options.history = History { revisions: 10, age: Duration::from_secs(300), bytes: 1 << 20, settled_bytes: 1 << 20 };
     let kv = Embedded::start(options, None, Index::at(1, 0), Leases::default(), 0).unwrap();
     let at = |revision| Range { revision: Some(revision), ..Range::prefix(b"/") };
     for i in 0..20 {
