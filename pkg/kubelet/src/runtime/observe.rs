@@ -132,11 +132,14 @@ async fn message_of(status: &v1::ContainerStatus, uid: &str, files: &Files) -> S
         return String::new();
     }
     let left = match Left::of(status) {
-        // The file may be on a volume of the pod's own.
-        Some(left) => match files.of_pod(uid, "read", &left.path().to_path_buf(), move || left.read()).await {
-            Ok(text) => text,
-            Err(error) => format!("Error on reading termination message: {error}"),
-        },
+        Some(left) => {
+            let path = left.path().to_path_buf();
+            // The file may be on a volume of the pod's own.
+            match files.of_pod(uid, "read", &path, move || left.read()).await {
+                Ok(text) => text,
+                Err(error) => format!("Error on reading termination message: {error}"),
+            }
+        }
         None => String::new(),
     };
     match (status.message.is_empty(), left.is_empty()) {

@@ -74,6 +74,7 @@ pub(crate) struct Volumes {
 }
 
 impl Volumes {
+    #[allow(clippy::too_many_arguments)] // Called once, where the kubelet is put together.
     pub(crate) fn new(
         client: Client,
         clock: SharedClock,
