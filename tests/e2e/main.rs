@@ -14,6 +14,7 @@ mod encryption;
 mod etcd_cluster;
 mod hung_volumes;
 mod kubectl;
+mod memory;
 mod mounts;
 mod pod;
 mod port_forward;

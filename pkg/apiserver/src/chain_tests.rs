@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
-use kedge_auth::{Authenticator, CertificateAuthenticator, MASTERS, RbacAuthorizer, TokenSigner};
+use kedge_auth::{Authenticator, BoundStores, CertificateAuthenticator, MASTERS, RbacAuthorizer, TokenSigner};
 use kedge_base::{Ledger, Shutdown, TOO_MANY, VirtualClock, WINDOW, system_clock};
 use kedge_certs::Pki;
 use kedge_registry::{ClusterConfig, NoAdmission, Registry};
@@ -65,8 +65,8 @@ async fn setup() -> Setup {
     let registry = Arc::new(Registry::new(storage.clone(), system_clock(), cluster));
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path(), time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()).unwrap();
-    let tokens =
-        TokenSigner::new(&pki.service_account_key, "i", store("serviceaccounts"), store("pods"), store("secrets"));
+    let bound = BoundStores { pods: store("pods"), secrets: store("secrets"), nodes: store("minions") };
+    let tokens = TokenSigner::new(&pki.service_account_key, "i", store("serviceaccounts"), bound);
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
     let roles = ["roles", "rolebindings", "clusterroles", "clusterrolebindings"].map(store);
     let [roles, bindings, cluster_roles, cluster_bindings] = roles;

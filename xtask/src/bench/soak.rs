@@ -140,7 +140,7 @@ impl Watch {
     /// Looks at everything, and prints it.
     async fn row(&mut self, what: &str) -> Figures {
         let figures = self.gauges.look(&self.tools.api).await;
-        if self.rows % 20 == 0 {
+        if self.rows.is_multiple_of(20) {
             println!("\n| minute | {} |\n|---|{}", COLUMNS.join(" | "), "---|".repeat(COLUMNS.len()));
         }
         self.rows += 1;

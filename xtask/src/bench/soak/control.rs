@@ -86,7 +86,7 @@ async fn time_limits(tools: Tools, _: u64) -> anyhow::Result<()> {
 async fn services(tools: Tools, turn: u64) -> anyhow::Result<()> {
     let (api, name) = (&tools.api, format!("s{turn}"));
     let uri = format!("{CORE}/services/{name}");
-    let kind = if turn % 2 == 0 { "ClusterIP" } else { "NodePort" };
+    let kind = if turn.is_multiple_of(2) { "ClusterIP" } else { "NodePort" };
     let port = |port: u64| json!([{"name": "a", "port": port, "targetPort": 8080}]);
     let spec = json!({"type": kind, "ports": port(80), "selector": {"app": "target"}});
     api.create(&format!("{CORE}/services"), &json!({"metadata": {"name": name}, "spec": spec})).await?;
@@ -112,7 +112,7 @@ async fn services(tools: Tools, turn: u64) -> anyhow::Result<()> {
 /// Small ones and large ones, changed and deleted.
 async fn config(tools: Tools, turn: u64) -> anyhow::Result<()> {
     let api = &tools.api;
-    let size = if turn % 5 == 0 { 500_000 } else { 2_000 };
+    let size = if turn.is_multiple_of(5) { 500_000 } else { 2_000 };
     let name = format!("c{turn}");
     for (plural, field) in [("configmaps", "data"), ("secrets", "stringData")] {
         let uri = format!("{CORE}/{plural}");
