@@ -73,7 +73,7 @@ fn large_objects_that_come_and_go_leave_nothing() {
     let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
     let line = r#"kedge_memory_bytes{owner="store",part="history"} "#;
     let history: f64 = metrics.lines().find_map(|l| l.strip_prefix(line)).unwrap().parse().unwrap();
-    assert!(history <= 16_f64 * 1_048_576.0, "{history}");
+    assert!(history <= 8_f64 * 1_048_576.0, "{history}");
     assert!(metrics.contains("\nprocess_resident_memory_bytes ") && metrics.contains("\nkedge_tasks{group=\"server\""));
     let refused = cluster.fails(&["get", "--raw", "/metrics", "--as=nobody"]);
     assert!(refused.contains("cannot get path \"/metrics\""), "{refused}");

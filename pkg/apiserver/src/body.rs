@@ -1,13 +1,16 @@
 //! Bodies of requests and answers.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use kedge_base::{Ledger, Weight};
-use kedge_meta::Status;
+use kedge_meta::{Reason, Status};
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -25,18 +28,74 @@ impl From<hyper::Error> for BodyError {
     }
 }
 
+/// Bodies up to this are read at once: as many as there are slots for requests take little.
+const SMALL: usize = 256 << 10;
+/// KiB of larger bodies that are read at a time; others wait. What is made of a body is a multiple of it.
+const ROOM: usize = 32 << 10;
+/// Whoever has room for a large body must send it without longer pauses.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// Room for the large bodies of all requests. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Room(Arc<Semaphore>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(ROOM)))
+    }
+}
+
 /// The body of a request while its head is looked at by several: it is taken once.
-pub(crate) struct RequestBody(Mutex<Option<Body>>);
+pub(crate) struct RequestBody {
+    body: Mutex<Option<Body>>,
+    /// None for components of this process, whose bodies are there already.
+    room: Option<Room>,
+    /// The room that it has, until the request has ended: what was made of the body lives as long.
+    taken: Mutex<Option<OwnedSemaphorePermit>>,
+}
 
 impl RequestBody {
-    pub(crate) fn new(body: Body) -> Self {
-        Self(Mutex::new(Some(body)))
+    pub(crate) fn new(body: Body, room: Option<&Room>) -> Self {
+        Self { body: Mutex::new(Some(body)), room: room.cloned(), taken: Mutex::default() }
     }
 
     /// The body; empty when it has been taken.
     pub(crate) fn take(&self) -> Body {
-        self.0.lock().take().unwrap_or_else(|| full(Bytes::new()))
+        self.body.lock().take().unwrap_or_else(|| full(Bytes::new()))
     }
+
+    /// All of the body. What is large waits for room once that much of it has come, so that nobody takes room by promises.
+    ///
+    /// # Errors
+    /// 413 when it is too large, 400 when the client went away in the middle, 408 when it pauses in a large one.
+    pub(crate) async fn read(&self) -> Result<Bytes, Status> {
+        let mut body = self.take();
+        let mut out = BytesMut::new();
+        loop {
+            let frame = if self.taken.lock().is_some() {
+                kedge_base::time::timeout(PAUSE, body.frame()).await.map_err(|_| paused())?
+            } else {
+                body.frame().await
+            };
+            let Some(frame) = frame else { return Ok(out.freeze()) };
+            let Some(whole) = take_in(&mut out, frame, &body)? else {
+                if let Some(room) = &self.room
+                    && out.len() > SMALL
+                    && self.taken.lock().is_none()
+                {
+                    let kib = MAX_REQUEST.div_ceil(1 << 10) as u32;
+                    let room = room.0.clone().acquire_many_owned(kib).await;
+                    *self.taken.lock() = Some(room.map_err(|_| Status::unavailable("the server is shutting down"))?);
+                }
+                continue;
+            };
+            return Ok(whole);
+        }
+    }
+}
+
+fn paused() -> Status {
+    Status::failure(408, Reason::Timeout, "the client paused for too long in the middle of the body")
 }
 
 /// A body that keeps something until it has been sent or given up.
@@ -80,7 +139,8 @@ pub(crate) struct Guarded {
 impl Guarded {
     /// As it is when all of it is there already.
     pub(crate) fn over(body: Body, ledger: &Ledger) -> Body {
-        if http_body::Body::size_hint(&body).exact().is_some() {
+        // A list that is written out while it is sent has a length, too, and is longer than that.
+        if http_body::Body::size_hint(&body).exact().is_some_and(|length| length <= PIECE as u64) {
             return body;
         }
         Self { body, ledger: ledger.clone() }.boxed_unsync()
@@ -111,6 +171,8 @@ impl http_body::Body for Guarded {
     }
 }
 
+/// Bytes of a long answer that are written out at a time; a shorter one is sent as a whole.
+pub(crate) const PIECE: usize = 64 << 10;
 /// Largest body of a request, as upstream.
 pub(crate) const MAX_REQUEST: usize = 3 << 20;
 
@@ -119,23 +181,108 @@ pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
-/// Reads a request's body.
+/// Reads the body of an answer.
 ///
 /// # Errors
-/// 413 when it is too large, 400 when the client went away in the middle.
+/// 413 when it is too large, 400 when it broke off in the middle.
 pub(crate) async fn read(mut body: Body) -> Result<Bytes, Status> {
     let mut out = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|e| Status::bad_request(format!("the body could not be read: {e}")))?;
-        if let Ok(data) = frame.into_data() {
-            if out.is_empty() && http_body::Body::is_end_stream(&body) && data.len() <= MAX_REQUEST {
-                return Ok(data);
-            }
-            if out.len() + data.len() > MAX_REQUEST {
-                return Err(Status::too_large(format!("Request entity too large: limit is {MAX_REQUEST}")));
-            }
-            out.extend_from_slice(&data);
+        if let Some(whole) = take_in(&mut out, frame, &body)? {
+            return Ok(whole);
         }
     }
     Ok(out.freeze())
+}
+
+/// Adds a piece to what has come; returns the whole when this piece is all of it, which then need not be copied.
+fn take_in(
+    out: &mut BytesMut,
+    frame: Result<http_body::Frame<Bytes>, BodyError>,
+    rest: &Body,
+) -> Result<Option<Bytes>, Status> {
+    let frame = frame.map_err(|e| Status::bad_request(format!("the body could not be read: {e}")))?;
+    let Ok(data) = frame.into_data() else { return Ok(None) };
+    if out.is_empty() && http_body::Body::is_end_stream(rest) && data.len() <= MAX_REQUEST {
+        return Ok(Some(data));
+    }
+    if out.len() + data.len() > MAX_REQUEST {
+        return Err(Status::too_large(format!("Request entity too large: limit is {MAX_REQUEST}")));
+    }
+    out.extend_from_slice(&data);
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A body of which `sent` bytes have come and that never ends.
+    struct Stuck(usize);
+
+    impl http_body::Body for Stuck {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+            let next = self.0.min(64 << 10);
+            if next == 0 {
+                return Poll::Pending;
+            }
+            self.0 -= next;
+            Poll::Ready(Some(Ok(http_body::Frame::data(vec![b'x'; next].into()))))
+        }
+    }
+
+    fn stuck(sent: usize, room: &Room) -> RequestBody {
+        RequestBody::new(Stuck(sent).boxed_unsync(), Some(room))
+    }
+
+    /// Room was once taken for what a client had only announced: eleven of them that sent nothing held up all writes.
+    #[tokio::test(start_paused = true)]
+    async fn whoever_sends_nothing_takes_no_room_and_whoever_stops_loses_it() {
+        let room = Room::new();
+        let idle: Vec<_> = (0..20).map(|_| stuck(SMALL, &room)).collect();
+        let mut reading: Vec<_> = idle.iter().map(|body| Box::pin(body.read())).collect();
+        for read in &mut reading {
+            assert!(futures::poll!(read.as_mut()).is_pending());
+        }
+        assert_eq!(room.0.available_permits(), ROOM);
+        let stopped: Vec<_> = (0..11).map(|_| stuck(SMALL + 1, &room)).collect();
+        let mut reading: Vec<_> = stopped.iter().map(|body| Box::pin(body.read())).collect();
+        for read in &mut reading {
+            assert!(futures::poll!(read.as_mut()).is_pending());
+        }
+        assert!(room.0.available_permits() < MAX_REQUEST >> 10, "the last of them waits");
+        let small = RequestBody::new(full(vec![b'y'; 5_000]), Some(&room));
+        assert_eq!(small.read().await.unwrap().len(), 5_000, "what is small does not wait");
+        let answers = futures::future::join_all(reading.drain(..10)).await;
+        drop(reading);
+        assert!(answers.iter().all(|answer| answer.as_ref().is_err_and(|status| status.code == 408)));
+        drop(stopped);
+        assert_eq!(room.0.available_permits(), ROOM);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_has_room_until_its_request_has_ended() {
+        let room = Room::new();
+        for (bytes, code) in [(MAX_REQUEST, None), (MAX_REQUEST + 1, Some(413))] {
+            let pieces = vec![b'x'; bytes]
+                .chunks(100_000)
+                .map(|c| Ok(http_body::Frame::data(Bytes::copy_from_slice(c))))
+                .collect::<Vec<_>>();
+            let body = http_body_util::StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
+            let body = RequestBody::new(body, Some(&room));
+            let read = body.read().await;
+            assert_eq!(read.as_ref().err().map(|status| status.code), code);
+            assert_eq!(read.map_or(bytes, |read| read.len()), bytes);
+            assert!(room.0.available_permits() < ROOM);
+            drop(body);
+            assert_eq!(room.0.available_permits(), ROOM);
+        }
+    }
 }

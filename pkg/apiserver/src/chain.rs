@@ -64,10 +64,9 @@ impl ApiServer {
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
         // The work, within its time.
         let long_running = info.is_long_running();
-        let (length, internal) = (http_body::Body::size_hint(request.body()).exact(), peer.trusted.is_some());
-        let admitted = Admitted { info, user, request: request.map(RequestBody::new) };
+        let room = peer.trusted.is_none().then_some(&self.limits.bodies);
+        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)) };
         let work = async {
-            let _room = if internal || long_running { None } else { Some(self.limits.room(length).await?) };
             if admitted.info.is_resource {
                 verbs::dispatch(self, admitted).await
             } else {

@@ -19,7 +19,7 @@ const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
 
 pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     if let Some(own) = server.own.as_ref().filter(|own| admitted.info.path.starts_with(own.prefix())) {
-        let bytes = body::read(admitted.request.body().take()).await?;
+        let bytes = admitted.request.body().read().await?;
         return own.handle(admitted.request.method(), &admitted.info.path, bytes).await;
     }
     if !matches!(*admitted.request.method(), Method::GET | Method::HEAD) {

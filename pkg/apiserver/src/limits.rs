@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kedge_meta::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::body::MAX_REQUEST;
+use crate::body::Room;
 use crate::request_info::RequestInfo;
 
 /// As upstream's defaults; long-running requests are bounded by themselves.
@@ -13,8 +13,6 @@ const READ_ONLY: usize = 400;
 const MUTATING: usize = 200;
 const LONG_RUNNING: usize = 10_000;
 const INTERNAL: usize = 256;
-/// KiB of bodies that clients' requests are read into at a time; others wait. What is made of a body is a multiple of it.
-const BODIES: usize = 32 << 10;
 
 /// Slots for requests.
 pub(crate) struct Limits {
@@ -23,7 +21,8 @@ pub(crate) struct Limits {
     long_running: Arc<Semaphore>,
     /// For components of this process, which are few and wait for each other instead of failing.
     internal: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
+    /// For large bodies.
+    pub(crate) bodies: Room,
 }
 
 impl Limits {
@@ -34,7 +33,7 @@ impl Limits {
             mutating: slots(MUTATING),
             long_running: slots(LONG_RUNNING),
             internal: slots(INTERNAL),
-            bodies: slots(BODIES),
+            bodies: Room::new(),
         }
     }
 
@@ -47,17 +46,6 @@ impl Limits {
             return self.enter(info);
         }
         self.internal.clone().acquire_owned().await.map_err(|_| Status::unavailable("the server is shutting down"))
-    }
-
-    /// Waits for room for a body whose length is announced, or may be anything up to the largest.
-    ///
-    /// # Errors
-    /// 503 when the server has ended.
-    pub(crate) async fn room(&self, length: Option<u64>) -> Result<OwnedSemaphorePermit, Status> {
-        let largest = MAX_REQUEST.div_ceil(1 << 10) as u32;
-        let kib = length.map_or(largest, |length| u32::try_from(length.div_ceil(1 << 10)).unwrap_or(u32::MAX));
-        let room = self.bodies.clone().acquire_many_owned(kib.min(largest));
-        room.await.map_err(|_| Status::unavailable("the server is shutting down"))
     }
 
     /// Takes a slot until the permit is dropped.
@@ -89,23 +77,5 @@ mod tests {
         assert_eq!((refused.code, refused.details.unwrap().retry_after_seconds), (429, 1));
         drop(held);
         assert!(limits.enter(&info).is_ok());
-    }
-
-    #[tokio::test]
-    async fn large_bodies_wait_for_each_other_and_small_ones_hardly_count() {
-        let limits = Limits::new();
-        let largest = BODIES / (MAX_REQUEST >> 10);
-        let mut held = Vec::new();
-        for _ in 0..largest {
-            held.push(limits.room(None).await.unwrap());
-        }
-        // What is announced as too large is refused when it is read, and needs no more room than the largest.
-        let mut next = Box::pin(limits.room(Some(u64::MAX)));
-        assert!(futures::poll!(next.as_mut()).is_pending());
-        held.pop();
-        assert!(next.await.is_ok());
-        drop(held);
-        let small: Vec<_> = (0..MUTATING).map(|_| futures::FutureExt::now_or_never(limits.room(Some(5_000)))).collect();
-        assert!(small.iter().all(Option::is_some));
     }
 }

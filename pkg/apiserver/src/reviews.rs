@@ -31,7 +31,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
     negotiate::body_format(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let kind = resource_kind(&admitted);
     let info = &admitted.info;
     let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, kind))?;

@@ -32,6 +32,8 @@ const MAX_HEADERS: u32 = 64 << 10;
 const MAX_CONNECTIONS: usize = 8_192;
 /// Requests at a time on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 250;
+/// Bytes of one request's body that may be on their way.
+const STREAM_WINDOW: u32 = 64 << 10;
 
 /// A TLS configuration that can be replaced while it is used.
 pub type SharedTls = Arc<RwLock<Arc<ServerConfig>>>;
@@ -110,6 +112,9 @@ async fn connection(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        // A body that waits must not take the window of those beside it.
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
         .max_header_list_size(MAX_HEADERS)
         .keep_alive_interval(Duration::from_secs(30))
         .keep_alive_timeout(Duration::from_secs(20));

@@ -24,7 +24,8 @@ const RULES: &[(&[&str], &str, &str)] = &[
     (&["get", "list", "watch"], "", "services"),
     (&["get", "list", "watch"], "discovery.k8s.io", "endpointslices"),
     (&["get", "list", "watch"], "", "namespaces"),
-    (&["create", "get", "list", "watch", "update", "patch", "delete"], "", "nodes"),
+    // Not deleted: who makes its node anew could give it the labels and take off the taints that it may not change.
+    (&["create", "get", "list", "watch", "update", "patch"], "", "nodes"),
     (&["update", "patch"], "", "nodes/status"),
     (&["create", "update", "patch"], "", "events"),
     (&["get", "list", "watch", "create", "delete"], "", "pods"),

@@ -25,11 +25,16 @@ const MOST: usize = 512;
 #[derive(Clone)]
 pub(crate) struct Files {
     blocking: Blocking,
+    /// What may take minutes has places of its own, so that all else need not wait for it.
+    long: Blocking,
 }
 
 impl Files {
     pub(crate) fn new(clock: SharedClock, ledger: &Ledger) -> Files {
-        Files { blocking: Blocking::new("kubelet-files", clock, ledger, ACTIVE, MOST) }
+        Files {
+            blocking: Blocking::new("kubelet-files", clock.clone(), ledger, ACTIVE, MOST),
+            long: Blocking::new("kubelet-files-long", clock, ledger, ACTIVE, MOST),
+        }
     }
 
     /// Runs `work` for the pod `uid`, after what was begun for it before.
@@ -58,10 +63,10 @@ impl Files {
         path: &'a Path,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> BoxFuture<'a, Result<T, BlockingError>> {
-        let limit = if operation == SET_GROUP { LONG } else { LIMIT };
+        let (blocking, limit) = if operation == SET_GROUP { (&self.long, LONG) } else { (&self.blocking, LIMIT) };
         Box::pin(async move {
             let key = format!("{operation} {}", path.display());
-            self.blocking.run(&key, Call { operation, path, limit }, work).await
+            blocking.run(&key, Call { operation, path, limit }, work).await
         })
     }
 

@@ -15,7 +15,7 @@ mod status;
 mod user;
 
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
-pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference};
+pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exact};
 pub use resources::Resource;
 pub use status::{Reason, Status, StatusCause, StatusDetails};
 pub use user::UserInfo;

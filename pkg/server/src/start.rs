@@ -166,7 +166,10 @@ impl Server {
     /// Compares now and then what is kept beside the store with the store.
     fn watch_the_store(&self, storage: &Arc<Storage>, registry: &Arc<Registry>, clock: &SharedClock) {
         let tended = storage.clone();
-        self.tasks.spawn_until_shutdown("watch cache", async move { tended.tend().await });
+        self.tasks.spawn_worker("watch cache", move || {
+            let tended = tended.clone();
+            async move { tended.tend().await }
+        });
         let (storage, registry, timer) = (storage.clone(), registry.clone(), clock.clone());
         self.tasks.spawn_worker("store check", move || check(storage.clone(), registry.clone(), timer.clone()));
         if self.store.is_shared() && !self.config.advertise_address.is_loopback() {

@@ -139,7 +139,8 @@ impl Cache {
 
     /// Takes in the state that the events to come start from. Watchers of what was there before must list again.
     pub(crate) fn fill(&self, revision: u64, contents: Contents) {
-        self.replace(&mut self.state.write(), revision, contents);
+        let counted = self.replace(&mut self.state.write(), revision, contents);
+        self.budget.give_back(counted);
     }
 
     /// As [`Cache::fill`], unless the cache has taken in something newer than `revision`: then false.
@@ -147,12 +148,15 @@ impl Cache {
         let mut state = self.state.write();
         let current = state.newest <= revision;
         if current {
-            self.replace(&mut state, revision, contents);
+            let counted = self.replace(&mut state, revision, contents);
+            // The budget is never asked for while the cache is held: whoever has it asks for caches.
+            drop(state);
+            self.budget.give_back(counted);
         }
         current
     }
 
-    fn replace(&self, state: &mut State, revision: u64, contents: Contents) {
+    fn replace(&self, state: &mut State, revision: u64, contents: Contents) -> usize {
         state.index.clear();
         for (key, object) in &contents.objects {
             self.index(state, key, object);
@@ -160,10 +164,11 @@ impl Cache {
         state.objects = contents.objects.into_iter().collect();
         state.unreadable = contents.unreadable.into_iter().collect();
         state.bytes = state.objects.iter().map(|(key, object)| held(key, object)).sum();
-        self.budget.give_back(state.ring.restart(revision, state.newest == 0));
+        let counted = state.ring.restart(revision, state.newest == 0);
         state.newest = revision;
         state.filled = revision;
         self.next.send_replace(state.ring.first);
+        counted
     }
 
     /// Takes in a committed change. Watchers of what can no longer be read are told that it cannot, never that it is gone.
@@ -195,10 +200,10 @@ impl Cache {
         }
         if object.is_some() || previous.is_some() || what.is_some() {
             state.newest = revision;
-            let size = state.ring.push(WatchEvent::new(key, object, previous, what, revision));
+            let counted = state.ring.push(WatchEvent::new(key, object, previous, what, revision));
             self.next.send_replace(state.ring.next());
             drop(state);
-            self.budget.count(self, size);
+            self.budget.count(self, counted);
         }
     }
 

@@ -9,21 +9,23 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use kedge_base::SharedClock;
 use kedge_base::sizes::Size;
+use kedge_base::{Room as _, SharedClock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::cache::Cache;
 use crate::watch::WatchEvent;
 
-const BYTES: usize = 24 << 20;
+const BYTES: usize = 16 << 20;
 const EVENTS: usize = 32_768;
 const AGE: Duration = Duration::from_secs(120);
 const FLOOR_EVENTS: usize = 100;
 const FLOOR_BYTES: usize = 64 << 10;
 /// Events that went of age are dropped so many at a time, so that writers do not wait for long.
 const SWEEP: usize = 512;
+/// How long it takes until a cache that is in use is tried again.
+const BUSY: Duration = Duration::from_millis(20);
 
 /// The ring of one resource.
 #[derive(Default)]
@@ -38,6 +40,14 @@ pub(crate) struct Ring {
     floor_bytes: usize,
     /// Bytes of the others.
     counted: usize,
+    /// How often it began anew: what was pushed before that has no say in what is settled after it.
+    generation: u64,
+}
+
+/// What a pushed event counts.
+pub(crate) struct Counted {
+    size: usize,
+    generation: u64,
 }
 
 impl Ring {
@@ -50,12 +60,12 @@ impl Ring {
         Size::new(self.events.len(), self.floor_bytes + self.counted)
     }
 
-    /// Takes in an event, which counts from now on; returns what it counts.
-    pub(crate) fn push(&mut self, event: WatchEvent) -> usize {
+    /// Takes in an event, which counts from now on.
+    pub(crate) fn push(&mut self, event: WatchEvent) -> Counted {
         let size = event.size();
         self.counted += size;
         self.events.push_back(Arc::new(event));
-        size
+        Counted { size, generation: self.generation }
     }
 
     /// The oldest event that counts does not any more: it becomes the last of the floor, or goes. Returns what it counted.
@@ -71,9 +81,7 @@ impl Ring {
             self.floor -= 1;
             self.floor_bytes -= gone.size();
         }
-        if self.events.capacity() > 64 && self.events.len() < self.events.capacity() / 4 {
-            self.events.shrink_to(self.events.len() * 2);
-        }
+        self.events.tighten();
         size
     }
 
@@ -82,7 +90,7 @@ impl Ring {
     pub(crate) fn restart(&mut self, revision: u64, first_time: bool) -> usize {
         let counted = self.counted;
         let first = self.next() + u64::from(!first_time);
-        *self = Self { first, oldest: revision, ..Self::default() };
+        *self = Self { first, oldest: revision, generation: self.generation + 1, ..Self::default() };
         counted
     }
 }
@@ -97,9 +105,18 @@ pub(crate) struct Budget {
 
 #[derive(Default)]
 struct State {
-    bytes: usize,
-    /// One for each event that counts, in order: when it came, and into which ring.
-    events: VecDeque<(Duration, Weak<Cache>)>,
+    /// For a moment less than nothing, when a ring begins anew between the push and the count of an event.
+    bytes: isize,
+    /// One for each event that counts, in order.
+    events: VecDeque<Place>,
+}
+
+struct Place {
+    /// When the event came.
+    at: Duration,
+    cache: Weak<Cache>,
+    /// Of its ring.
+    generation: u64,
 }
 
 impl Budget {
@@ -108,30 +125,30 @@ impl Budget {
     }
 
     /// Counts an event that was pushed into the ring of `cache`, and makes room for it. No lock of a cache may be held.
-    pub(crate) fn count(&self, cache: &Arc<Cache>, size: usize) {
+    pub(crate) fn count(&self, cache: &Arc<Cache>, counted: Counted) {
         let mut state = self.state.lock();
         if state.events.is_empty() {
             self.begun.notify_one();
         }
-        state.bytes += size;
-        state.events.push_back((self.clock.monotonic(), Arc::downgrade(cache)));
-        while state.bytes > BYTES || state.events.len() > EVENTS {
+        state.bytes += counted.size.cast_signed();
+        let place = Place { at: self.clock.monotonic(), cache: Arc::downgrade(cache), generation: counted.generation };
+        state.events.push_back(place);
+        while state.bytes > BYTES.cast_signed() || state.events.len() > EVENTS {
             if !state.settle() {
                 break;
             }
         }
     }
 
-    /// What counted went with the state that it led to.
+    /// What counted went with the state that it led to. No lock of a cache may be held.
     pub(crate) fn give_back(&self, bytes: usize) {
-        let mut state = self.state.lock();
-        state.bytes = state.bytes.saturating_sub(bytes);
+        self.state.lock().bytes -= bytes.cast_signed();
     }
 
     /// Drops what has come of age, for ever.
     pub(crate) async fn tend(&self) {
         loop {
-            let oldest = self.state.lock().events.front().map(|(at, _)| *at);
+            let oldest = self.state.lock().events.front().map(|place| place.at);
             let Some(oldest) = oldest else {
                 self.begun.notified().await;
                 continue;
@@ -142,32 +159,44 @@ impl Budget {
                 self.clock.sleep(due - now + AGE / 8).await;
                 continue;
             }
-            self.sweep(now);
-            tokio::task::yield_now().await;
+            if self.sweep(now) {
+                tokio::task::yield_now().await;
+            } else {
+                self.clock.sleep(BUSY).await;
+            }
         }
     }
 
-    fn sweep(&self, now: Duration) {
+    /// False when the cache of the next one is in use.
+    fn sweep(&self, now: Duration) -> bool {
         let mut state = self.state.lock();
+        let due = |state: &State| state.events.front().is_some_and(|place| place.at + AGE <= now);
         for _ in 0..SWEEP {
-            if state.events.front().is_none_or(|(at, _)| *at + AGE > now) || !state.settle() {
+            if !due(&state) {
                 break;
             }
+            if !state.settle() {
+                return false;
+            }
         }
-        if state.events.capacity() > 1_024 && state.events.len() < state.events.capacity() / 4 {
-            let room = state.events.len() * 2;
-            state.events.shrink_to(room);
-        }
+        state.events.tighten();
+        true
     }
 }
 
 impl State {
-    /// Has the oldest event count no more. False when there is none.
+    /// Has the oldest event count no more. False when there is none, or when somebody reads its cache: a write of one
+    /// resource does not wait for readers of another, but leaves it to the next one to make room.
     fn settle(&mut self) -> bool {
-        let Some((_, cache)) = self.events.pop_front() else { return false };
-        // After a restart of a ring there are more places than events: then nothing counts less.
-        let size = cache.upgrade().map_or(0, |cache| cache.state.write().ring.settle());
-        self.bytes = self.bytes.saturating_sub(size);
+        let Some(place) = self.events.pop_front() else { return false };
+        let Some(cache) = place.cache.upgrade() else { return true };
+        let Some(mut state) = cache.state.try_write() else {
+            self.events.push_front(place);
+            return false;
+        };
+        if state.ring.generation == place.generation {
+            self.bytes -= state.ring.settle().cast_signed();
+        }
         true
     }
 }

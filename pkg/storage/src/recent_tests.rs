@@ -112,7 +112,7 @@ fn filling_a_cache_anew_gives_back_what_its_events_counted() {
     cache.fill(bed.revision, crate::cache::Contents::default());
     bed.put(&cache, "b", 100);
     let counted = bed.bytes(&[&cache, &other]);
-    assert_eq!(bed.budget.state.lock().bytes, counted);
+    assert_eq!(bed.budget.state.lock().bytes, counted.cast_signed());
     bed.clock.advance(AGE);
     bed.budget.sweep(bed.clock.monotonic());
     assert_eq!(bed.budget.state.lock().bytes, 0);
@@ -133,4 +133,45 @@ async fn tending_waits_for_age_and_ends_with_its_task_only() {
         assert!(futures::poll!(tending.as_mut()).is_pending());
         bed.clock.advance(AGE / 8);
     }
+}
+
+/// Once a cache asked for the budget while it was held, and the budget for the cache: neither came back.
+#[test]
+fn filling_a_cache_anew_and_making_room_in_it_do_not_wait_for_each_other() {
+    let mut bed = Bed::new();
+    let (filled, busy) = (bed.cache(), bed.cache());
+    for i in 0..200 {
+        bed.put(&busy, &format!("b{}", i % 3), 100 << 10);
+        bed.put(&filled, "f", 100 << 10);
+    }
+    let revision = bed.revision;
+    let filling = std::thread::spawn({
+        let filled = filled.clone();
+        move || (1..=2_000).for_each(|_| filled.fill(revision, crate::cache::Contents::default()))
+    });
+    while !filling.is_finished() {
+        bed.put(&busy, "b", 100 << 10);
+        bed.put(&filled, "f", 100);
+    }
+    filling.join().unwrap();
+    filled.fill(bed.revision, crate::cache::Contents::default());
+    let counted = bed.bytes(&[&busy]) - busy.state.read().ring.floor_bytes;
+    assert_eq!(bed.budget.state.lock().bytes, counted.cast_signed(), "what each side gave back and took adds up");
+}
+
+#[test]
+fn a_write_does_not_wait_for_readers_of_another_resource() {
+    let mut bed = Bed::new();
+    let (read, written) = (bed.cache(), bed.cache());
+    for i in 0..100 {
+        bed.put(&read, &format!("r{i}"), 100 << 10);
+    }
+    let reading = read.state.read();
+    for _ in 0..200 {
+        bed.put(&written, "w", 100 << 10);
+    }
+    assert_eq!(reading.ring.events.len(), 100, "nothing of it was taken");
+    drop(reading);
+    bed.put(&written, "w", 100 << 10);
+    assert!(bed.bytes(&[&read, &written]) <= BYTES + 2 * FLOOR_BYTES);
 }

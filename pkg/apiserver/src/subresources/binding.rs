@@ -18,7 +18,7 @@ use crate::verbs::{posted, registry_request};
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
     negotiate::body_format(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Binding"))?;
     let mut binding = body.object;
     super::check_namespace(&mut binding, &admitted.info.namespace)?;

@@ -23,7 +23,7 @@ const ATTEMPTS: usize = 20;
 
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     negotiate::body_format(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
     let written = WriteOptions::of(info)?;
     let mut body = posted(admitted.request.headers(), &bytes, info, ("policy", "v1", "Eviction"))?;

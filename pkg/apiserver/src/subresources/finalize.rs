@@ -14,7 +14,7 @@ use crate::server::ApiServer;
 use crate::verbs::{posted, registry_request};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Namespace"))?;
     let wanted = body.object;
     verbs::check_name(&wanted, &admitted.info.name)?;

@@ -53,7 +53,7 @@ impl Wanted {
         if admitted.info.verb == "patch" {
             return Ok((Self::Patched(Patch::read(&admitted.request, &admitted.info).await?), Vec::new()));
         }
-        let bytes = body::read(admitted.request.body().take()).await?;
+        let bytes = admitted.request.body().read().await?;
         let body = posted(admitted.request.headers(), &bytes, &admitted.info, (GROUP, "v1", "Scale"))?;
         Ok((Self::Scale(body.object), body.warnings))
     }

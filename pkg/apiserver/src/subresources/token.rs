@@ -29,7 +29,7 @@ const KIND: &str = "TokenRequest";
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     negotiate::body_format(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
     let dry_run = WriteOptions::of(info)?.dry_run;
     let body = posted(admitted.request.headers(), &bytes, info, (GROUP, "v1", KIND))?;

@@ -13,7 +13,7 @@ use crate::{negotiate, respond};
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     negotiate::body_format(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
     let request = registry_request(server, &admitted, served)?;
     let written = verbs::create(&request, body.object).await?;

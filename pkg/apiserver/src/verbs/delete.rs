@@ -27,7 +27,7 @@ const SHOWN: [&str; 7] = [
 
 pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
@@ -51,9 +51,10 @@ pub(crate) async fn collection(
     served: &Served,
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
-    let mut options = options(&admitted, &bytes)?;
-    options.preconditions = None;
+    let bytes = admitted.request.body().read().await?;
+    let options = options(&admitted, &bytes)?;
+    // They are wrong also where nothing is deleted.
+    verbs::check_options(&options)?;
     let info = &admitted.info;
     let (matcher, limit, scope) = (list::matcher(info, served)?, list::limit(info)?, served.scope(&info.namespace));
     let mut listing = list::select(info, served, &scope, &matcher, limit).await?;

@@ -12,14 +12,12 @@ use kedge_registry::{Served, convert};
 use kedge_storage::{Keyed, Object};
 use serde::Serialize;
 
-use crate::body::{Body, BodyError, full};
+use crate::body::{Body, BodyError, PIECE, full};
 use crate::negotiate::{Accepted, Format, Shape};
 use crate::request_info::RequestInfo;
 use crate::respond;
 use crate::table::{self, ListMeta};
 
-/// Bytes that are written out at a time; a smaller list is sent as a whole.
-const PIECE: usize = 64 << 10;
 const END: &[u8] = b"]}\n";
 
 /// How an object becomes an item.

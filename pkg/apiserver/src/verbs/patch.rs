@@ -90,7 +90,7 @@ impl Patch {
     /// 415 for a form that is not understood, 413 and 400 for a body that is none, 422 for options.
     pub(crate) async fn read(request: &http::Request<body::RequestBody>, info: &RequestInfo) -> Result<Self, Status> {
         let form = Self::form(request.headers())?;
-        let bytes = body::read(request.body().take()).await?;
+        let bytes = request.body().read().await?;
         let validation = WriteOptions::of(info)?.validation;
         let decoded = decode_untyped(&bytes, form == Form::Strategic)?;
         let mut strict: Vec<String> = decoded.strict.iter().map(ToString::to_string).collect();

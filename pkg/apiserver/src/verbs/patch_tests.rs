@@ -11,7 +11,7 @@ async fn read(form: &str, patch: &str, query: &str) -> Result<Patch, Status> {
     let uri: http::Uri = format!("/api/v1/namespaces/a/configmaps/m?{query}").parse().unwrap();
     let info = RequestInfo::parse(&http::Method::PATCH, &uri).unwrap();
     let request = Request::patch(uri).header("content-type", format!("application/{form}+json"));
-    Patch::read(&request.body(RequestBody::new(full(patch.to_owned()))).unwrap(), &info).await
+    Patch::read(&request.body(RequestBody::new(full(patch.to_owned()), None)).unwrap(), &info).await
 }
 
 fn target(group: &str, version: &str, plural: &str) -> Target {

@@ -24,7 +24,7 @@ fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    let bytes = body::read(admitted.request.body().take()).await?;
+    let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
     verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;

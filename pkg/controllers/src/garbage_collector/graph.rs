@@ -28,6 +28,7 @@ impl<'de> Deserialize<'de> for Tracked {
         metadata.labels.clear();
         metadata.annotations.clear();
         metadata.creation_timestamp = None;
+        metadata.generate_name = String::new();
         Ok(Self { metadata })
     }
 }

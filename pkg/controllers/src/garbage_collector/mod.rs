@@ -7,6 +7,7 @@ mod graph;
 mod monitors;
 mod plan;
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use kedge_client::{DeleteOptions, Error, Patch, Preconditions, WorkQueue};
@@ -28,6 +29,42 @@ struct Controller {
     graph: Mutex<Graph>,
     monitors: Monitors,
     notice: Notice,
+    absent: Mutex<Absent>,
+}
+
+/// Owners of which the API server has said that they are gone, as they were asked for: a uid never comes back, and an owner of
+/// thousands is asked for once. A reference that has the uid of an owner and another name says nothing about that owner.
+#[derive(Default)]
+struct Absent {
+    owners: HashSet<Sought>,
+    order: VecDeque<Sought>,
+}
+
+/// An owner as a dependent refers to it.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Sought {
+    api_version: String,
+    kind: String,
+    /// Empty when the owner is of the cluster.
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+impl Absent {
+    /// As upstream's.
+    const MOST: usize = 500;
+
+    fn add(&mut self, owner: Sought) {
+        if self.owners.insert(owner.clone()) {
+            self.order.push_back(owner);
+        }
+        if self.order.len() > Self::MOST
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.owners.remove(&oldest);
+        }
+    }
 }
 
 /// Starts the collector.
@@ -42,6 +79,7 @@ pub fn start(ctx: &Context, notice: Notice) {
         graph: Mutex::default(),
         monitors: Monitors::default(),
         notice,
+        absent: Mutex::default(),
     });
     let (first, synced) = tokio::sync::oneshot::channel();
     let (discovering, first) = (controller.clone(), Arc::new(Mutex::new(Some(first))));
@@ -168,13 +206,29 @@ impl Controller {
             return Ok(Owner::Solid);
         }
         let namespace = if resource.namespaced { dependent.namespace.as_str() } else { "" };
+        let sought = Sought {
+            api_version: reference.api_version.clone(),
+            kind: reference.kind.clone(),
+            namespace: namespace.to_owned(),
+            name: reference.name.clone(),
+            uid: reference.uid.clone(),
+        };
+        if self.absent.lock().owners.contains(&sought) {
+            return Ok(Owner::Gone);
+        }
         match self.ctx.client.get::<Meta>(&resource, namespace, &reference.name).await {
-            Ok(owner) if owner.metadata.uid != reference.uid => Ok(Owner::Gone),
+            Ok(owner) if owner.metadata.uid != reference.uid => {
+                self.absent.lock().add(sought);
+                Ok(Owner::Gone)
+            }
             Ok(owner) => {
                 let waits = owner.metadata.is_deleting() && owner.metadata.finalizers.iter().any(|f| f == FOREGROUND);
                 Ok(if waits { Owner::Waiting } else { Owner::Solid })
             }
-            Err(err) if err.is_not_found() => Ok(Owner::Gone),
+            Err(err) if err.is_not_found() => {
+                self.absent.lock().add(sought);
+                Ok(Owner::Gone)
+            }
             Err(err) => Err(err),
         }
     }

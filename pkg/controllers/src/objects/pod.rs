@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kedge_meta::{ObjectMeta, ObjectReference};
+use kedge_meta::{ObjectMeta, ObjectReference, exact};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -26,9 +26,12 @@ pub struct PodSpec {
     pub host_network: bool,
     pub hostname: String,
     pub subdomain: String,
+    #[serde(deserialize_with = "exact")]
     pub tolerations: Vec<Toleration>,
     pub affinity: Option<Box<Affinity>>,
+    #[serde(deserialize_with = "exact")]
     pub containers: Vec<Container>,
+    #[serde(deserialize_with = "exact")]
     pub init_containers: Vec<Container>,
     pub overhead: BTreeMap<String, String>,
     pub active_deadline_seconds: Option<i64>,
@@ -39,6 +42,7 @@ pub struct PodSpec {
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     pub name: String,
+    #[serde(deserialize_with = "exact")]
     pub ports: Vec<ContainerPort>,
     pub resources: Resources,
     pub restart_policy: String,
@@ -74,13 +78,16 @@ pub struct Toleration {
 pub struct PodStatus {
     pub phase: String,
     pub reason: String,
+    #[serde(deserialize_with = "exact")]
     pub conditions: Vec<Condition>,
     #[serde(rename = "podIP")]
     pub pod_ip: String,
-    #[serde(rename = "podIPs")]
+    #[serde(rename = "podIPs", deserialize_with = "exact")]
     pub pod_ips: Vec<PodIp>,
     pub start_time: Option<String>,
+    #[serde(deserialize_with = "exact")]
     pub container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "exact")]
     pub init_container_statuses: Vec<ContainerStatus>,
 }
 

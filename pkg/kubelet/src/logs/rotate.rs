@@ -52,6 +52,9 @@ impl Rotator {
                 Err(error) => return Err(error),
             };
             let path = PathBuf::from(&status.log_path);
+            if path.as_os_str().is_empty() {
+                continue;
+            }
             if let Err(error) = self.look_at(&container.id, &path).await {
                 warn!(container = container.id, path = %path.display(), %error, "log rotation failed");
             }
@@ -61,11 +64,15 @@ impl Rotator {
 
     async fn look_at(&self, id: &str, path: &Path) -> io::Result<()> {
         let measured = path.to_path_buf();
-        let size = move || std::fs::metadata(measured).map(|m| m.len()).unwrap_or_default();
-        if self.call("stat", path, size).await? < self.max_size {
-            return Ok(());
+        match self.call("stat", path, move || std::fs::metadata(measured)).await? {
+            Ok(metadata) if metadata.len() < self.max_size => Ok(()),
+            Ok(_) => self.rotate(id, path).await,
+            // A renaming that took too long came about after all: the container writes on into a file that nobody reads.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.runtime.reopen_container_log(id).await.map_err(io::Error::other)
+            }
+            Err(error) => Err(error),
         }
-        self.rotate(id, path).await
     }
 
     async fn call<T: Send + 'static>(
@@ -142,5 +149,26 @@ mod tests {
             std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["0.log.20260102-000000", "0.log.20260103-000000", "1.log"]);
+    }
+
+    /// Once a renaming that came about too late left the container writing into a file that nobody reads, for good.
+    #[tokio::test]
+    async fn a_log_that_is_not_there_is_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let runtime = Arc::new(FakeRuntime::default());
+        let rotator = Rotator {
+            runtime: runtime.clone(),
+            clock: kedge_base::system_clock(),
+            files: Files::new(kedge_base::system_clock(), &kedge_base::Ledger::process()),
+            max_size: 10,
+            max_files: 3,
+        };
+        let path = dir.path().join("0.log");
+        std::fs::write(&path, "short").unwrap();
+        rotator.look_at("c", &path).await.unwrap();
+        assert_eq!(runtime.calls(), [""; 0]);
+        std::fs::remove_file(&path).unwrap();
+        rotator.look_at("c", &path).await.unwrap();
+        assert_eq!(runtime.calls(), ["ReopenContainerLog(c)"]);
     }
 }

@@ -55,7 +55,9 @@ impl From<String> for Refusal {
 
 impl From<BlockingError> for Refusal {
     fn from(error: BlockingError) -> Refusal {
-        let stuck = matches!(error, BlockingError::Hung { .. } | BlockingError::StillHung { .. });
+        // Where there was no place for one, the others need not wait for one in turn.
+        let stuck =
+            matches!(error, BlockingError::Hung { .. } | BlockingError::StillHung { .. } | BlockingError::Busy { .. });
         Refusal { message: error.to_string(), stuck }
     }
 }

@@ -68,7 +68,7 @@ pub struct History {
 
 impl Default for History {
     fn default() -> Self {
-        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 16 << 20, settled_bytes: 4 << 20 }
+        Self { revisions: 10_000, age: Duration::from_secs(300), bytes: 8 << 20, settled_bytes: 4 << 20 }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kedge_client::Keyed;
 use kedge_meta::labels::{Operator, Selector};
-use kedge_meta::{ObjectMeta, ObjectReference};
+use kedge_meta::{ObjectMeta, ObjectReference, exact};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -149,6 +149,7 @@ struct RawSpec {
     preemption_policy: String,
     node_selector: BTreeMap<String, String>,
     affinity: Option<RawAffinity>,
+    #[serde(deserialize_with = "exact")]
     tolerations: Vec<Toleration>,
     topology_spread_constraints: Vec<RawSpread>,
     scheduling_gates: Vec<RawGate>,
@@ -222,6 +223,8 @@ impl From<RawPod> for Pod {
     fn from(raw: RawPod) -> Self {
         let RawPod { mut metadata, mut spec, status } = raw;
         metadata.annotations.clear();
+        metadata.finalizers = Vec::new();
+        metadata.generate_name = String::new();
         let has = |kind: &str, reason: &str| {
             status.conditions.iter().any(|c| c.kind == kind && c.status == "True" && c.reason == reason)
         };
