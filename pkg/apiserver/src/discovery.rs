@@ -7,7 +7,7 @@ use kedge_meta::Status;
 use kedge_schema::{discovery, openapi};
 use serde_json::json;
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::metrics;
 use crate::negotiate::{self, Format};

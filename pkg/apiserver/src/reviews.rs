@@ -9,7 +9,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted};
 use crate::respond;

@@ -8,7 +8,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, UpdateOptions};
 use serde_json::{Value, json};
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Format};
 use crate::respond;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::budget::{self, Guard};
 use crate::admit;
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Format};
 use crate::respond;

@@ -6,7 +6,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
 use serde_json::Value;
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::Format;
 use crate::respond;

@@ -7,7 +7,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert, verbs};
 use serde_json::{Value, json};
 
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;

@@ -11,7 +11,7 @@ use kedge_registry::{Served, convert};
 use serde_json::{Value, json};
 
 use crate::admit;
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;

@@ -5,7 +5,7 @@ use kedge_meta::Status;
 use kedge_registry::{Served, verbs};
 
 use super::{decode, get, registry_request};
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::server::ApiServer;
 use crate::{negotiate, respond};

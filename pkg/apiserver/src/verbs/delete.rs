@@ -8,7 +8,7 @@ use kedge_registry::{Served, verbs};
 
 use super::decode::message;
 use super::{get, items, list, registry_request};
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate;
 use crate::respond;

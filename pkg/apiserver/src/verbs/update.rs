@@ -7,7 +7,7 @@ use kedge_registry::{Served, verbs};
 use serde_json::Value;
 
 use super::{decode, get, registry_request};
-use crate::body::{self, Body};
+use crate::body::Body;
 use crate::chain::{Admitted, forbidden};
 use crate::server::ApiServer;
 use crate::{negotiate, respond};
