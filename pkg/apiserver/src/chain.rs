@@ -33,7 +33,9 @@ impl ApiServer {
         let head = *request.method() == Method::HEAD;
         // A panic fails the one request; what it held is given back as its stack unwinds.
         let ledger = self.readiness.ledger();
-        let mut response = match ledger.catch("apiserver", "request", Weight::Single, self.serve(request, peer)).await {
+        // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
+        let served = Box::pin(self.serve(request, peer));
+        let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
             Ok(Err(status)) => respond::failure(&status),
             Err(_) => respond::failure(&Status::internal(PANICKED)),
@@ -66,13 +68,13 @@ impl ApiServer {
         let long_running = info.is_long_running();
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
         let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)) };
-        let work = async {
+        let work = Box::pin(async {
             if admitted.info.is_resource {
                 verbs::dispatch(self, admitted).await
             } else {
                 discovery::handle(self, admitted).await
             }
-        };
+        });
         if long_running {
             return Ok(work.await?.map(|body| Held::until_sent(body, slot)));
         }

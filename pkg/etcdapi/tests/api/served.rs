@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use kedge_base::{Shutdown, TaskGroup, system_clock};
 use kedge_etcdapi::{Api, Listen, SnapshotStream, Snapshots, TlsFiles, serve};
-use kedge_kv::{Embedded, Error, Kv as _};
+use kedge_kv::{Embedded, Error, History, Kv as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
 pub const PATIENCE: Duration = Duration::from_secs(120);
@@ -80,7 +80,9 @@ impl Served {
         let address = listen.address();
         let endpoint = address.map_or(endpoint.to_owned(), |address| format!("https://{address}"));
         let tasks = TaskGroup::new("test", Shutdown::new());
-        let kv = Arc::new(Embedded::memory(system_clock()).unwrap());
+        // Tests are about how the past is told, and not about how much of it there is.
+        let history = History { bytes: 64 << 20, settled_bytes: 64 << 20, ..History::default() };
+        let kv = Arc::new(Embedded::memory_with(system_clock(), history).unwrap());
         let urls = vec![endpoint.clone()];
         let endless = Arc::new(AtomicBool::new(false));
         let api =

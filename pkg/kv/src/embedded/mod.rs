@@ -148,7 +148,15 @@ impl Embedded {
     /// # Errors
     /// When its thread cannot be started.
     pub fn memory(clock: SharedClock) -> Result<Self, Error> {
-        let options = Options::new(PathBuf::from("memory"), clock);
+        Self::memory_with(clock, History::default())
+    }
+
+    /// As [`Embedded::memory`], with so much of the past.
+    ///
+    /// # Errors
+    /// When its thread cannot be started.
+    pub fn memory_with(clock: SharedClock, history: History) -> Result<Self, Error> {
+        let options = Options { history, ..Options::new(PathBuf::from("memory"), clock) };
         Self::start(options, None, Index::at(1, 0), Leases::default(), 0)
     }
 
