@@ -25,7 +25,7 @@ fn whoever_becomes_anonymous_is_not_authenticated() {
         &["-H", "Impersonate-User: system:anonymous", "-H", "Content-Type: application/json", "-d", "{}"],
     );
     assert_eq!(answer.code, 403, "{answer:?}");
-    let said = cluster.fails(&["get", "pods", "--as=system:anonymous"]);
+    let said = cluster.fails(&["get", "--raw", "/api/v1/namespaces/default/pods", "--as=system:anonymous"]);
     assert!(said.contains("User \"system:anonymous\" cannot list resource \"pods\""), "{said}");
 }
 
