@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 
+/// Programs that the build needs beside Rust, for the pieces of C in the binary.
+const BUILD: &[(&str, &str)] = &[("make", "make"), ("cc", "gcc")];
 /// Programs that a node needs, and their Debian packages.
 const NODE: &[(&str, &str)] =
     &[("containerd", "containerd"), ("runc", "runc"), ("nft", "nftables"), ("ip", "iproute2")];
@@ -15,6 +17,7 @@ const UNSTABLE_SOURCE: &str = "deb http://deb.debian.org/debian sid main\n";
 const KUBECTL_VERSION: &str = "v1.36.";
 
 pub fn run() -> anyhow::Result<()> {
+    install(BUILD)?;
     install(NODE)?;
     install(TESTS)?;
     println!("kubectl: {}", kubectl()?.display());
@@ -39,14 +42,15 @@ pub fn is_root() -> bool {
     id.is_ok_and(|out| out.stdout.trim_ascii() == b"0")
 }
 
-/// Installs what a node needs.
+/// Installs what building and running a node needs.
 pub fn install_node() -> anyhow::Result<()> {
+    install(BUILD)?;
     install(NODE)
 }
 
 /// Installs what the tests need.
 pub fn install_tests() -> anyhow::Result<()> {
-    install(NODE)?;
+    install_node()?;
     install(TESTS)
 }
 
