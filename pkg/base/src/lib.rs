@@ -5,6 +5,7 @@
 //! shutdown can account for every task.
 #![allow(clippy::disallowed_methods)]
 
+mod alike;
 mod backoff;
 pub mod blocking;
 mod clock;
@@ -17,6 +18,7 @@ pub mod sizes;
 mod tasks;
 pub mod time;
 
+pub use alike::Alike;
 pub use backoff::Backoff;
 pub use blocking::{Blocking, BlockingError, Call};
 pub use clock::{BoxFuture, Clock, SharedClock, VirtualClock, system_clock};

@@ -3,7 +3,7 @@
 //! Invariants: handlers see the changes of one object in order and never two at a time; a change's `old` is what the
 //! map held; after a lost watch the informer lists again and reports the difference, so nothing stays stale.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use tracing::{debug, warn};
 
 use crate::client::{Client, ListParams};
 use crate::error::Error;
+use crate::objects::Objects;
 use crate::watch::WatchEvent;
 
 /// Objects in one page of the first list.
@@ -85,7 +86,7 @@ impl<T> Clone for Informer<T> {
 
 struct Inner<T> {
     resource: Resource,
-    objects: RwLock<BTreeMap<ObjectKey, Arc<T>>>,
+    objects: RwLock<Objects<T>>,
     /// Held while changes are made and reported, so that a new handler misses nothing and sees nothing twice.
     handlers: Mutex<Vec<Handler<T>>>,
     synced: watch::Sender<bool>,
@@ -108,7 +109,7 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
         namespace: &str,
         params: ListParams,
     ) -> Self {
-        let inner = Arc::new(Inner::new(resource, BTreeMap::new(), false, tasks.clone()));
+        let inner = Arc::new(Inner::new(resource, Objects::default(), false, tasks.clone()));
         let (client, following, namespace) = (client.clone(), inner.clone(), namespace.to_owned());
         // What a panic left half taken in is listed again.
         tasks.spawn_worker("informer", move || {
@@ -127,26 +128,24 @@ impl<T: Keyed + DeserializeOwned + Send + Sync + 'static> Informer<T> {
 
     /// An informer that follows nothing and holds what a test puts in.
     pub fn fixed(resource: &Resource, objects: Vec<T>) -> Self {
-        let objects = objects.into_iter().map(|o| (o.metadata().key(), Arc::new(o))).collect();
+        let objects = objects.into_iter().collect();
         let tasks = TaskGroup::new("fixed", Shutdown::new());
         Self { inner: Arc::new(Inner::new(resource, objects, true, tasks)) }
     }
 
     /// The object of that name.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        self.inner.objects.read().get(&ObjectKey::new(namespace, name)).cloned()
+        self.inner.objects.read().get(namespace, name).cloned()
     }
 
     /// All objects, ordered by namespace and name.
     pub fn list(&self) -> Vec<Arc<T>> {
-        self.inner.objects.read().values().cloned().collect()
+        self.inner.objects.read().iter().cloned().collect()
     }
 
     /// All objects of a namespace, ordered by name.
     pub fn list_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let objects = self.inner.objects.read();
-        let from = ObjectKey::new(namespace, "");
-        objects.range(from..).take_while(|(k, _)| k.namespace == namespace).map(|(_, o)| o.clone()).collect()
+        self.inner.objects.read().of_namespace(namespace).cloned().collect()
     }
 
     /// How many objects there are.
@@ -237,16 +236,16 @@ async fn list_all<T: Keyed + DeserializeOwned>(
     params: &ListParams,
 ) -> Result<String, Error> {
     let mut params = ListParams { limit: PAGE, ..params.clone() };
-    let mut objects = HashMap::new();
+    let mut objects = Vec::new();
     let version = loop {
         let page = client.list::<T>(&inner.resource, namespace, &params).await?;
-        objects.extend(page.items.into_iter().map(|o| (o.metadata().key(), Arc::new(o))));
+        objects.extend(page.items);
         if page.continue_.is_empty() {
             break page.resource_version;
         }
         params.continue_ = page.continue_;
     };
-    inner.replace(objects);
+    inner.replace(objects.into_iter().collect());
     inner.synced.send_replace(true);
     Ok(version)
 }
@@ -294,7 +293,7 @@ async fn settle<T: Keyed>(inner: &Inner<T>) {
 }
 
 impl<T: Keyed> Inner<T> {
-    fn new(resource: &Resource, objects: BTreeMap<ObjectKey, Arc<T>>, synced: bool, tasks: TaskGroup) -> Self {
+    fn new(resource: &Resource, objects: Objects<T>, synced: bool, tasks: TaskGroup) -> Self {
         Self {
             resource: *resource,
             objects: RwLock::new(objects),
@@ -307,39 +306,39 @@ impl<T: Keyed> Inner<T> {
 
     fn set(&self, object: T, gone: bool) {
         let mut handlers = self.handlers.lock();
-        let key = object.metadata().key();
         let object = Arc::new(object);
         let change = {
             let mut objects = self.objects.write();
             if gone {
-                let last = objects.remove(&key);
+                let last = objects.remove(&object);
                 Change { old: Some(last.map_or(object.clone(), |_| object)), new: None }
             } else {
-                Change { old: objects.insert(key, object.clone()), new: Some(object) }
+                Change { old: objects.insert(object.clone()), new: Some(object) }
             }
         };
         handlers.iter_mut().for_each(|handler| self.tell(handler, &change));
     }
 
-    fn replace(&self, mut listed: HashMap<ObjectKey, Arc<T>>) {
+    fn replace(&self, listed: Objects<T>) {
         let mut handlers = self.handlers.lock();
         let mut changes = Vec::new();
         {
             let mut objects = self.objects.write();
-            objects.retain(|key, old| {
-                let keep = listed.contains_key(key);
+            objects.retain(|old| {
+                let keep = listed.get(&old.metadata().namespace, &old.metadata().name).is_some();
                 if !keep {
                     changes.push(Change { old: Some(old.clone()), new: None });
                 }
                 keep
             });
-            for (key, new) in listed.drain() {
-                let same = |old: &Arc<T>| old.metadata().resource_version == new.metadata().resource_version;
-                if objects.get(&key).is_some_and(same) {
+            for new in listed.iter() {
+                let metadata = new.metadata();
+                let same = |old: &Arc<T>| old.metadata().resource_version == metadata.resource_version;
+                if objects.get(&metadata.namespace, &metadata.name).is_some_and(same) {
                     continue;
                 }
-                let old = objects.insert(key, new.clone());
-                changes.push(Change { old, new: Some(new) });
+                let old = objects.insert(new.clone());
+                changes.push(Change { old, new: Some(new.clone()) });
             }
         }
         for change in &changes {
@@ -369,7 +368,7 @@ impl<T: Keyed> Inner<T> {
         for handler in handlers.iter_mut() {
             let owed: Vec<_> = handler.owed.iter().map(|(key, owed)| (key.clone(), owed.last.clone())).collect();
             for (key, last) in owed {
-                let new = self.objects.read().get(&key).cloned();
+                let new = self.objects.read().get(&key.namespace, &key.name).cloned();
                 self.tell(handler, &Change { old: Some(last), new });
             }
         }

@@ -41,7 +41,7 @@ struct Setup {
 fn setup() -> Setup {
     let ledger = Ledger::new(system_clock());
     let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
-    let inner = Inner::new(&resources::PODS, BTreeMap::new(), true, tasks);
+    let inner = Inner::new(&resources::PODS, Objects::default(), true, tasks);
     let informer = Informer { inner: Arc::new(inner) };
     let (broken, fragile, sturdy) = (Arc::new(AtomicBool::new(false)), Told::default(), Told::default());
     let (is_broken, told) = (broken.clone(), fragile.clone());

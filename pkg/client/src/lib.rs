@@ -10,6 +10,7 @@ mod events;
 mod informer;
 mod kubeconfig;
 mod leader;
+mod objects;
 mod transport;
 mod watch;
 mod workqueue;

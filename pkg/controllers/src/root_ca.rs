@@ -1,10 +1,9 @@
 //! The cluster's certificate authority as ConfigMap `kube-root-ca.crt` in every namespace; repaired when changed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kedge_client::{Error, Informer, ListParams, Patch};
-use kedge_meta::{ObjectKey, ObjectMeta, resources};
+use kedge_meta::{ObjectKey, ObjectMeta, StringMap, resources};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -24,7 +23,7 @@ const DESCRIPTION: &str = "Contains a CA bundle that can be used to verify the k
 #[serde(default)]
 struct ConfigMap {
     metadata: ObjectMeta,
-    data: BTreeMap<String, String>,
+    data: StringMap,
 }
 keyed!(ConfigMap);
 
@@ -105,10 +104,10 @@ mod tests {
     #[test]
     fn a_changed_map_is_repaired() {
         let mut map = ConfigMap::default();
-        map.data.insert(KEY.into(), "ca".into());
+        map.data.insert(KEY, "ca");
         assert_eq!(plan(None, "ca"), Action::Create);
         assert_eq!(plan(Some(&map), "ca"), Action::Repair, "no description");
-        map.metadata.annotations.insert(ANNOTATION.into(), "x".into());
+        map.metadata.annotations.insert(ANNOTATION, "x");
         assert_eq!(plan(Some(&map), "ca"), Action::Nothing);
         assert_eq!(plan(Some(&map), "other"), Action::Repair);
     }

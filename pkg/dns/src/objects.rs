@@ -134,7 +134,7 @@ impl Service {
 impl EndpointSlice {
     /// The name of the service it belongs to.
     pub fn service(&self) -> Option<&str> {
-        self.metadata.labels.get(LABEL_SERVICE_NAME).map(String::as_str)
+        self.metadata.labels.get(LABEL_SERVICE_NAME)
     }
 
     /// The backends that take traffic, with their address.

@@ -1,11 +1,11 @@
 //! Label selectors: the query form `a=b,c in (d,e),!f` and the structured `LabelSelector`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::Value;
 
-use crate::names;
+use crate::{StringMap, names};
 
 /// Most requirements that one selector may have.
 const MAX_REQUIREMENTS: usize = 1_000;
@@ -105,11 +105,11 @@ impl Selector {
     }
 
     /// From a map of exact values, as in a Service or ReplicationController.
-    pub fn from_map(map: &BTreeMap<String, String>) -> Self {
-        let exact = |(k, v): (&String, &String)| Requirement {
-            key: k.clone(),
+    pub fn from_map(map: &StringMap) -> Self {
+        let exact = |(key, value): (&str, &str)| Requirement {
+            key: key.to_owned(),
             operator: Operator::In,
-            values: BTreeSet::from([v.clone()]),
+            values: BTreeSet::from([value.to_owned()]),
         };
         Self::from_requirements(map.iter().map(exact).collect())
     }
@@ -156,8 +156,8 @@ impl Selector {
     }
 
     /// Whether a set of labels matches.
-    pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.matches_with(|key| labels.get(key).map(String::as_str))
+    pub fn matches(&self, labels: &StringMap) -> bool {
+        self.matches_with(|key| labels.get(key))
     }
 
     /// The same, with the labels behind a look-up.
@@ -365,8 +365,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    fn labels(pairs: &[(&str, &str)]) -> StringMap {
+        pairs.iter().copied().collect()
     }
 
     #[test]

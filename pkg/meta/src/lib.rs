@@ -12,10 +12,12 @@ mod objectmeta;
 pub mod quantity;
 pub mod resources;
 mod status;
+mod stringmap;
 mod user;
 
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exact};
 pub use resources::Resource;
 pub use status::{Reason, Status, StatusCause, StatusDetails};
+pub use stringmap::StringMap;
 pub use user::UserInfo;

@@ -4,9 +4,9 @@
 //! in the planner, never pasted as text, so a strange object cannot write rules of its own.
 
 use kedge_client::Keyed;
-use kedge_meta::ObjectMeta;
+use kedge_meta::{ObjectMeta, StringMap};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+
 use std::fmt;
 use std::net::Ipv4Addr;
 
@@ -253,7 +253,7 @@ impl Keyed for Node {
 impl Service {
     /// The IPv4 cluster address, when the proxy has to serve this service at all.
     pub fn proxied_cluster_ip(&self) -> Option<Ipv4Addr> {
-        let labels: &BTreeMap<String, String> = &self.metadata.labels;
+        let labels: &StringMap = &self.metadata.labels;
         if labels.contains_key(LABEL_PROXY_NAME)
             || labels.contains_key(LABEL_HEADLESS)
             || self.spec.r#type == "ExternalName"

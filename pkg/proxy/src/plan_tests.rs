@@ -86,7 +86,7 @@ fn headless_external_name_and_foreign_services_are_left_alone() {
         assert_eq!(script(&cluster_ip(extra), &two()), "");
     }
     let mut foreign = cluster_ip(json!({}));
-    foreign.metadata.labels.insert(crate::objects::LABEL_PROXY_NAME.into(), "other".into());
+    foreign.metadata.labels.insert(crate::objects::LABEL_PROXY_NAME, "other");
     assert_eq!(script(&foreign, &two()), "");
 }
 

@@ -150,7 +150,7 @@ impl Inputs {
 }
 
 fn zone_of(node: &Node) -> String {
-    node.metadata.labels.get(LABEL_ZONE).cloned().unwrap_or_default()
+    node.metadata.labels.get(LABEL_ZONE).unwrap_or_default().to_owned()
 }
 
 async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {

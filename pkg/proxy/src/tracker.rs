@@ -47,7 +47,7 @@ impl Tracker {
         }
         let now = change.new.as_ref().and_then(|slice| {
             let meta = slice.metadata();
-            meta.labels.get(LABEL_SERVICE_NAME).map(|name| ObjectKey::new(meta.namespace.clone(), name.clone()))
+            meta.labels.get(LABEL_SERVICE_NAME).map(|name| ObjectKey::new(meta.namespace.clone(), name))
         });
         if let Some(service) = now {
             state.owner.insert(key.clone(), service.clone());

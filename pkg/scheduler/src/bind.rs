@@ -59,7 +59,7 @@ pub fn binding(pod: &Pod, node: &str) -> Value {
 ///
 /// `nominated` is the node the pod now waits for, empty for none; without it that stays as it is.
 pub fn unscheduled(pod: &Pod, reason: &str, message: &str, nominated: Option<&str>, now: &str) -> Option<Value> {
-    let old = pod.pending.as_ref().and_then(|p| p.condition.as_ref());
+    let old = pod.condition.as_ref();
     let mut status = serde_json::Map::new();
     if old.is_none_or(|c| c.status != "False" || c.reason != reason || c.message != message) {
         let mut condition = json!({ "type": "PodScheduled", "status": "False", "reason": reason, "message": message });

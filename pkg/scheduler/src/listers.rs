@@ -1,12 +1,11 @@
 //! Caches of the objects besides pods and nodes that plugins look up.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kedge_base::TaskGroup;
 use kedge_client::{Client, Informer, ListParams};
 use kedge_meta::labels::Selector;
-use kedge_meta::{Resource, resources};
+use kedge_meta::{Resource, StringMap, resources};
 
 use crate::api::{Budget, Claim, Namespace, Pod, Service, StorageClass, Volume, Workload};
 
@@ -59,20 +58,20 @@ impl Listers {
     }
 
     /// Labels of a namespace; none if it is not known.
-    pub fn namespace_labels(&self, name: &str) -> BTreeMap<String, String> {
+    pub fn namespace_labels(&self, name: &str) -> StringMap {
         self.namespaces.get("", name).map(|n| n.metadata.labels.clone()).unwrap_or_default()
     }
 
     /// Selects the pods that belong together with this one: by its services and by the workload that owns it.
     pub fn default_selector(&self, pod: &Pod) -> Option<Selector> {
         let meta = &pod.metadata;
-        let mut labels: BTreeMap<String, String> = BTreeMap::new();
+        let mut labels = StringMap::new();
         if !meta.labels.is_empty() {
             let selects = |s: &&Arc<Service>| {
                 !s.selector.is_empty() && s.selector.iter().all(|(k, v)| meta.labels.get(k) == Some(v))
             };
             for service in self.services.list_namespace(&meta.namespace).iter().filter(selects) {
-                labels.extend(service.selector.clone());
+                labels.extend(&service.selector);
             }
         }
         let owner = meta.controller().and_then(|owner| {

@@ -184,7 +184,7 @@ mod tests {
     fn with_priority(pod: &Arc<Pod>, priority: i32) -> Arc<Pod> {
         let mut pod = Pod::clone(pod);
         pod.priority = priority;
-        pod.metadata.labels.insert("app".into(), pod.metadata.name.clone());
+        pod.metadata.labels.insert("app", &pod.metadata.name);
         Arc::new(pod)
     }
 
@@ -223,7 +223,7 @@ mod tests {
         let said = attempt(&mut cache, &Listers::default(), &pod).unwrap_err();
         assert_eq!(said, "0/1 nodes are available: 1 Preemption is not helpful for scheduling.");
         let mut never = Pod::clone(&with_priority(&sized("p", "1"), 10));
-        never.pending.as_mut().unwrap().never_preempts = true;
+        Arc::make_mut(never.pending.as_mut().unwrap()).never_preempts = true;
         let said = attempt(&mut cache, &Listers::default(), &Arc::new(never)).unwrap_err();
         assert_eq!(said, "not eligible due to preemptionPolicy=Never.");
     }

@@ -12,7 +12,7 @@ use kedge_base::{Room as _, SharedClock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::api::{Pending, Pod};
+use crate::api::Pod;
 use crate::framework::{Event, PluginSet};
 
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
@@ -183,8 +183,7 @@ fn backoff(attempts: u32) -> Duration {
 
 /// Whether scheduling could come out differently for the changed pod.
 fn matters(old: &Pod, new: &Pod) -> bool {
-    let spec = |pod: &Pod| Pending { condition: None, ..pod.pending.as_deref().cloned().unwrap_or_default() };
-    old.metadata.labels != new.metadata.labels || old.requests != new.requests || spec(old) != spec(new)
+    old.metadata.labels != new.metadata.labels || old.requests != new.requests || old.pending != new.pending
 }
 
 impl Inner {
@@ -486,9 +485,7 @@ mod tests {
         let queued = next(&queue).await.unwrap();
         queue.retry(&queued, Outcome::Rejected(FIT));
         let mut changed = Pod::clone(&sized("p", "8"));
-        if let Some(pending) = &mut changed.pending {
-            pending.condition = Some(crate::api::Condition::default());
-        }
+        changed.condition = Some(Box::default());
         queue.set(Arc::new(changed));
         assert_eq!(next_name(&queue).await, None);
         queue.set(sized("p", "7"));

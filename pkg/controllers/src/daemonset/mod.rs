@@ -143,9 +143,10 @@ impl Controller {
         let seen_all = self.expectations.satisfied(key);
         let candidates = self.ctx.pods_by_owner.candidates(&set.metadata);
         let pods = claim(client, &DAEMON_SETS, &set.metadata, &PODS, selector, candidates).await?;
-        let live: HashSet<String> = pods.iter().filter_map(|p| p.metadata.labels.get(HASH_LABEL).cloned()).collect();
+        let live: HashSet<String> =
+            pods.iter().filter_map(|p| p.metadata.labels.get(HASH_LABEL).map(str::to_owned)).collect();
         let parsed = template(&set.spec.template);
-        let hash = history.current.metadata.labels.get(HASH_LABEL).cloned().unwrap_or_default();
+        let hash = history.current.metadata.labels.get(HASH_LABEL).unwrap_or_default().to_owned();
         let view = View {
             set,
             placement: &Placement::new(&parsed["spec"]),

@@ -1,6 +1,7 @@
 //! On which nodes pods of a DaemonSet belong, which are to be made and which deleted, and the status.
 
-use std::collections::{BTreeMap, HashMap};
+use kedge_meta::StringMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ pub const HASH_LABEL: &str = "controller-revision-hash";
 #[serde(rename_all = "camelCase", default)]
 pub struct Placement {
     node_name: String,
-    node_selector: BTreeMap<String, String>,
+    node_selector: StringMap,
     affinity: Option<Affinity>,
     tolerations: Vec<Toleration>,
     host_network: bool,

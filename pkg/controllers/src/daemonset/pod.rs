@@ -17,7 +17,7 @@ pub fn pod(set: &DaemonSet, template: &Value, node: &str, hash: &str) -> Value {
     pod["metadata"]["generateName"] = format!("{}-", set.metadata.name).into();
     pod["metadata"]["labels"][HASH_LABEL] = hash.into();
     if let Some(generation) = set.metadata.annotations.get(GENERATION) {
-        pod["metadata"]["labels"]["pod-template-generation"] = generation.as_str().into();
+        pod["metadata"]["labels"]["pod-template-generation"] = generation.into();
     }
     let spec = &mut pod["spec"];
     let fields = json!([{ "key": "metadata.name", "operator": "In", "values": [node] }]);

@@ -1,6 +1,6 @@
 //! The annotations that Deployments and their ReplicaSets carry: revisions, sizes, and what is copied down.
 
-use std::collections::BTreeMap;
+use kedge_meta::StringMap;
 
 use crate::objects::{Deployment, ReplicaSet};
 
@@ -31,11 +31,11 @@ pub fn number(set: &ReplicaSet, annotation: &str) -> Option<i64> {
 }
 
 /// The annotations of the ReplicaSet of the current template at revision `new`.
-pub fn of_new_set(deployment: &Deployment, existing: &BTreeMap<String, String>, new: i64) -> BTreeMap<String, String> {
+pub fn of_new_set(deployment: &Deployment, existing: &StringMap, new: i64) -> StringMap {
     let mut out = existing.clone();
     for (key, value) in &deployment.metadata.annotations {
-        if !NOT_COPIED.contains(&key.as_str()) {
-            out.insert(key.clone(), value.clone());
+        if !NOT_COPIED.contains(&key) {
+            out.insert(key, value);
         }
     }
     let old = existing.get(REVISION);
@@ -43,17 +43,17 @@ pub fn of_new_set(deployment: &Deployment, existing: &BTreeMap<String, String>, 
         return out;
     };
     if old_number < new {
-        out.insert(REVISION.to_owned(), new.to_string());
+        out.insert(REVISION, new.to_string());
         if let Some(old) = old {
-            let history = out.get(HISTORY).filter(|h| !h.is_empty()).cloned();
-            out.insert(HISTORY.to_owned(), appended(history, old));
+            let history = appended(out.get(HISTORY).filter(|h| !h.is_empty()), old);
+            out.insert(HISTORY, history);
         }
     }
     out
 }
 
 /// The history with one more revision, without its oldest ones where it would become too long.
-fn appended(history: Option<String>, revision: &str) -> String {
+fn appended(history: Option<&str>, revision: &str) -> String {
     let Some(history) = history else {
         return revision.to_owned();
     };
@@ -71,24 +71,21 @@ mod tests {
     #[test]
     fn a_template_that_comes_back_gets_a_new_revision_and_remembers_the_old() {
         let mut deployment = Deployment::default();
-        deployment.metadata.annotations.insert("note".into(), "x".into());
-        deployment.metadata.annotations.insert(REVISION.into(), "7".into());
-        let first = of_new_set(&deployment, &BTreeMap::new(), 1);
-        assert_eq!(
-            (first.get(REVISION).map(String::as_str), first.get("note").map(String::as_str)),
-            (Some("1"), Some("x"))
-        );
+        deployment.metadata.annotations.insert("note", "x");
+        deployment.metadata.annotations.insert(REVISION, "7");
+        let first = of_new_set(&deployment, &StringMap::new(), 1);
+        assert_eq!((first.get(REVISION), first.get("note")), (Some("1"), Some("x")));
         assert!(!first.contains_key(HISTORY));
         let third = of_new_set(&deployment, &first, 3);
-        assert_eq!((&*third[REVISION], &*third[HISTORY]), ("3", "1"));
+        assert_eq!((&third[REVISION], &third[HISTORY]), ("3", "1"));
         let fifth = of_new_set(&deployment, &third, 5);
-        assert_eq!(&*fifth[HISTORY], "1,3");
+        assert_eq!(&fifth[HISTORY], "1,3");
         assert_eq!(of_new_set(&deployment, &fifth, 5), fifth);
     }
 
     #[test]
     fn the_history_is_bounded() {
         let long = "123456789,".repeat(300);
-        assert!(appended(Some(long), "42").len() <= MAX_HISTORY);
+        assert!(appended(Some(&long), "42").len() <= MAX_HISTORY);
     }
 }

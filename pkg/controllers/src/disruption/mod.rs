@@ -176,8 +176,8 @@ impl Controller {
             return Ok(());
         }
         let mut disrupted: serde_json::Map<String, Value> =
-            budget.status.disrupted_pods.keys().map(|name| (name.clone(), Value::Null)).collect();
-        disrupted.extend(status.disrupted_pods.iter().map(|(name, at)| (name.clone(), at.as_str().into())));
+            budget.status.disrupted_pods.keys().map(|name| (name.to_owned(), Value::Null)).collect();
+        disrupted.extend(status.disrupted_pods.iter().map(|(name, at)| (name.to_owned(), at.into())));
         let patch = json!({ "metadata": { "resourceVersion": budget.metadata.resource_version }, "status": {
             "observedGeneration": status.observed_generation,
             "disruptedPods": disrupted,

@@ -1,12 +1,13 @@
 //! How many pods of a budget may be disrupted.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use kedge_base::time;
+use kedge_meta::StringMap;
 
-use crate::objects::{BudgetStatus, Condition, Pod, PodDisruptionBudget, parse_time};
+use crate::objects::{BudgetStatus, Condition, Pod, PodDisruptionBudget};
 
 /// An evicted pod that is not gone after this time was not evicted after all.
 const EVICTION: Duration = Duration::from_secs(120);
@@ -51,16 +52,16 @@ pub fn status(
     now: Timestamp,
 ) -> Outcome {
     let (mut not_deleted, mut recheck) = (Vec::new(), None::<Duration>);
-    let mut disrupted = BTreeMap::new();
+    let mut disrupted = StringMap::new();
     for pod in pods.iter().filter(|p| !p.metadata.is_deleting()) {
         let name = &pod.metadata.name;
         let Some(text) = budget.status.disrupted_pods.get(name) else { continue };
-        let since = parse_time(Some(text)).unwrap_or(now);
+        let since = time::parse(text).unwrap_or(now);
         let elapsed = Duration::try_from(now.duration_since(since)).unwrap_or_default();
         if elapsed > EVICTION {
             not_deleted.push(pod.clone());
         } else {
-            disrupted.insert(name.clone(), text.clone());
+            disrupted.insert(name, text);
             let left = EVICTION - elapsed;
             recheck = Some(recheck.map_or(left, |r| r.min(left)));
         }

@@ -1,8 +1,6 @@
 //! Namespaces, nodes and services.
 
-use std::collections::BTreeMap;
-
-use kedge_meta::ObjectMeta;
+use kedge_meta::{ObjectMeta, StringMap};
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, IntOrString};
@@ -86,7 +84,7 @@ pub struct ServiceSpec {
     #[serde(rename = "clusterIP")]
     pub cluster_ip: String,
     pub ip_families: Vec<String>,
-    pub selector: BTreeMap<String, String>,
+    pub selector: StringMap,
     pub ports: Vec<ServicePort>,
     pub publish_not_ready_addresses: bool,
     pub traffic_distribution: String,

@@ -1,15 +1,28 @@
 //! Pods, and what is asked of them: readiness, availability, activity.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kedge_meta::{ObjectMeta, ObjectReference, exact};
-use serde::Deserialize;
+use kedge_base::Alike;
+use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{Condition, condition, parse_time};
 use crate::workload::node_affinity::Affinity;
+
+/// Pods of one template have the same.
+static CONTAINERS: Alike<[Container]> = Alike::new();
+static TOLERATIONS: Alike<[Toleration]> = Alike::new();
+
+fn containers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Container]>, D::Error> {
+    Ok(CONTAINERS.share(Vec::deserialize(deserializer)?))
+}
+
+fn tolerations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<[Toleration]>, D::Error> {
+    Ok(TOLERATIONS.share(Vec::deserialize(deserializer)?))
+}
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
@@ -26,19 +39,19 @@ pub struct PodSpec {
     pub host_network: bool,
     pub hostname: String,
     pub subdomain: String,
-    #[serde(deserialize_with = "exact")]
-    pub tolerations: Vec<Toleration>,
+    #[serde(deserialize_with = "tolerations")]
+    pub tolerations: Arc<[Toleration]>,
     pub affinity: Option<Box<Affinity>>,
-    #[serde(deserialize_with = "exact")]
-    pub containers: Vec<Container>,
-    #[serde(deserialize_with = "exact")]
-    pub init_containers: Vec<Container>,
-    pub overhead: BTreeMap<String, String>,
+    #[serde(deserialize_with = "containers")]
+    pub containers: Arc<[Container]>,
+    #[serde(deserialize_with = "containers")]
+    pub init_containers: Arc<[Container]>,
+    pub overhead: StringMap,
     pub active_deadline_seconds: Option<i64>,
     pub priority_class_name: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Container {
     pub name: String,
@@ -48,14 +61,14 @@ pub struct Container {
     pub restart_policy: String,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    pub requests: BTreeMap<String, String>,
-    pub limits: BTreeMap<String, String>,
+    pub requests: StringMap,
+    pub limits: StringMap,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ContainerPort {
     pub name: String,

@@ -1,8 +1,6 @@
 //! PodDisruptionBudgets and ResourceQuotas.
 
-use std::collections::BTreeMap;
-
-use kedge_meta::ObjectMeta;
+use kedge_meta::{ObjectMeta, StringMap};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -30,7 +28,7 @@ pub struct BudgetStatus {
     pub observed_generation: i64,
     /// By pod: when its eviction was granted.
     #[serde(deserialize_with = "nullable")]
-    pub disrupted_pods: BTreeMap<String, String>,
+    pub disrupted_pods: StringMap,
     pub disruptions_allowed: i64,
     pub current_healthy: i64,
     pub desired_healthy: i64,
@@ -49,7 +47,7 @@ pub struct ResourceQuota {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QuotaSpec {
-    pub hard: BTreeMap<String, String>,
+    pub hard: StringMap,
     pub scopes: Vec<String>,
     pub scope_selector: Option<ScopeSelector>,
 }
@@ -71,6 +69,6 @@ pub struct ScopeExpression {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct QuotaStatus {
-    pub hard: BTreeMap<String, String>,
-    pub used: BTreeMap<String, String>,
+    pub hard: StringMap,
+    pub used: StringMap,
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kedge_client::{Error, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::quantity::Quantity;
 use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS};
-use kedge_meta::{ObjectKey, ObjectMeta, Resource};
+use kedge_meta::{ObjectKey, ObjectMeta, Resource, StringMap};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
@@ -104,7 +104,7 @@ struct ClaimSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ClaimResources {
-    requests: BTreeMap<String, String>,
+    requests: StringMap,
 }
 
 fn of_claim(claim: &Claim) -> Amounts {
@@ -139,8 +139,8 @@ impl Controller {
         };
         let found = self.usage(&quota).await?;
         let zero = Quantity::ZERO;
-        let used = quota.spec.hard.keys().map(|name| (name.clone(), found.get(name).unwrap_or(&zero).to_string()));
-        let used: BTreeMap<String, String> = used.collect();
+        let used = quota.spec.hard.keys().map(|name| (name, found.get(name).unwrap_or(&zero).to_string()));
+        let used: StringMap = used.collect();
         self.queue.add_after(key.clone(), RECOUNT);
         if used == quota.status.used && quota.status.hard == quota.spec.hard {
             return Ok(());
@@ -171,7 +171,7 @@ impl Controller {
         for service in self.ctx.services.list_namespace(namespace) {
             add(&mut total, &usage::of_service(&service));
         }
-        let claims = |name: &String| name.contains("persistentvolumeclaims") || name.contains("storage");
+        let claims = |name: &str| name.contains("persistentvolumeclaims") || name.contains("storage");
         if spec.hard.keys().any(claims) {
             let all = ListParams::default();
             let list = self.ctx.client.list::<Claim>(&PERSISTENT_VOLUME_CLAIMS, namespace, &all).await?;
@@ -181,11 +181,11 @@ impl Controller {
             if total.contains_key(name) {
                 continue;
             }
-            let counted = if PLAIN.contains(&name.as_str()) { format!("count/{name}") } else { name.clone() };
+            let counted = if PLAIN.contains(&name) { format!("count/{name}") } else { name.to_owned() };
             let Some(resource) = self.resource(&counted).await? else { continue };
             let list = self.ctx.client.list::<Meta>(&resource, namespace, &ListParams::default()).await?;
             let n = i64::try_from(list.items.len()).unwrap_or(i64::MAX);
-            total.insert(name.clone(), Quantity::from_value(n));
+            total.insert(name.to_owned(), Quantity::from_value(n));
         }
         Ok(total)
     }

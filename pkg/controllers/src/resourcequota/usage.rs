@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kedge_meta::StringMap;
 use kedge_meta::quantity::Quantity;
 
 use crate::objects::{Pod, QuotaSpec, Service};
@@ -26,8 +27,8 @@ fn max(into: &mut Amounts, more: &Amounts) {
     }
 }
 
-fn parsed(map: &BTreeMap<String, String>) -> Amounts {
-    map.iter().filter_map(|(name, text)| Some((name.clone(), Quantity::parse(text).ok()?))).collect()
+fn parsed(map: &StringMap) -> Amounts {
+    map.iter().filter_map(|(name, text)| Some((name.to_owned(), Quantity::parse(text).ok()?))).collect()
 }
 
 /// What all containers of a pod ask for together: those that run at a time, or one that runs before them if that is more.
@@ -36,7 +37,7 @@ fn of_containers(pod: &Pod, limits: bool) -> Amounts {
     let mut total = Amounts::new();
     pod.spec.containers.iter().for_each(|c| add(&mut total, &of(c)));
     let (mut sidecars, mut before) = (Amounts::new(), Amounts::new());
-    for container in &pod.spec.init_containers {
+    for container in pod.spec.init_containers.iter() {
         let mut at_once = of(container);
         if container.restart_policy == "Always" {
             add(&mut total, &at_once);
@@ -111,8 +112,8 @@ pub fn matches(spec: &QuotaSpec, pod: &Pod) -> bool {
 }
 
 fn in_scope(pod: &Pod, scope: &str) -> bool {
-    let containers = || pod.spec.containers.iter().chain(&pod.spec.init_containers);
-    let asks = |map: &BTreeMap<String, String>| map.contains_key("cpu") || map.contains_key("memory");
+    let containers = || pod.spec.containers.iter().chain(pod.spec.init_containers.iter());
+    let asks = |map: &StringMap| map.contains_key("cpu") || map.contains_key("memory");
     let best_effort = || !containers().any(|c| asks(&c.resources.requests) || asks(&c.resources.limits));
     match scope {
         "Terminating" => pod.spec.active_deadline_seconds.is_some(),

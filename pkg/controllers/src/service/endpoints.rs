@@ -1,10 +1,9 @@
 //! Keeps the Endpoints objects of services with a selector, for clients that do not know EndpointSlices.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, Informer};
-use kedge_meta::{ObjectKey, ObjectMeta, resources};
+use kedge_meta::{ObjectKey, ObjectMeta, StringMap, resources};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,7 +53,7 @@ pub fn start(ctx: &Context, endpoints: &Informer<Endpoints>) {
     ctx.work("endpoints", &queue, 5, synced, controller, |c, key| async move { c.reconcile(key).await });
 }
 
-fn labels(service: &Service) -> BTreeMap<String, String> {
+fn labels(service: &Service) -> StringMap {
     let mut labels = service.metadata.labels.clone();
     labels.remove(HEADLESS_LABEL);
     if !service.has_ip() {

@@ -298,7 +298,7 @@ mod tests {
     fn some_are_not_mirrored() {
         let mut e = endpoints();
         assert!(is_mirrored(&e));
-        e.metadata.labels.insert(SKIP_LABEL.into(), "true".into());
+        e.metadata.labels.insert(SKIP_LABEL, "true");
         assert!(!is_mirrored(&e));
     }
 }

@@ -141,7 +141,7 @@ mod tests {
         let mut service = Service::default();
         let pod = Pod::default();
         assert!(!service.selects(&pod));
-        service.spec.selector.insert("a".into(), "b".into());
+        service.spec.selector.insert("a", "b");
         assert!(!service.selects(&pod));
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kedge_meta::{ObjectMeta, ObjectReference, resources};
+use kedge_meta::{ObjectMeta, ObjectReference, StringMap, resources};
 use serde::{Deserialize, Serialize};
 
 use super::{HEADLESS_LABEL, addresses, find_port, hostname, is_endpoint, target};
@@ -118,7 +118,7 @@ fn address_types(service: &Service) -> Vec<&'static str> {
 }
 
 /// The labels of a service's slices.
-fn labels(service: &Service) -> BTreeMap<String, String> {
+fn labels(service: &Service) -> StringMap {
     let mut labels = service.metadata.labels.clone();
     labels.remove(HEADLESS_LABEL);
     if !service.has_ip() {
@@ -161,7 +161,7 @@ fn endpoint(service: &Service, pod: &Pod, node: Option<&Node>, v6: bool) -> Endp
     let (serving, terminating) = (pod.is_ready(), pod.metadata.is_deleting());
     let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
     let node_name = Some(&pod.spec.node_name).filter(|n| !n.is_empty()).cloned();
-    let zone = node.and_then(|n| n.metadata.labels.get(ZONE_LABEL)).filter(|z| !z.is_empty()).cloned();
+    let zone = node.and_then(|n| n.metadata.labels.get(ZONE_LABEL)).filter(|z| !z.is_empty()).map(str::to_owned);
     let hints = hints(&service.spec.traffic_distribution, node_name.as_ref(), zone.as_ref()).filter(|_| ready);
     Endpoint {
         addresses: addresses(pod, v6),
@@ -380,8 +380,8 @@ mod tests {
     fn without_pods_there_is_one_empty_slice_and_it_stays() {
         let changes = plan(&service(), &[], node, vec![]);
         assert_eq!((changes.create.len(), changes.create[0].endpoints.len()), (1, 0));
-        assert_eq!(changes.create[0].metadata.labels[SERVICE_LABEL], "s");
-        assert_eq!(changes.create[0].metadata.labels["team"], "x");
+        assert_eq!(&changes.create[0].metadata.labels[SERVICE_LABEL], "s");
+        assert_eq!(&changes.create[0].metadata.labels["team"], "x");
         let again = plan(&service(), &[], node, stored(changes.create));
         assert_eq!((again.create.len(), again.update.len(), again.delete.len()), (0, 0, 0));
         // The first pod turns the placeholder into a real slice.

@@ -54,7 +54,7 @@ pub struct View<'a> {
 }
 
 fn revision(pod: &Pod) -> &str {
-    pod.metadata.labels.get(REVISION_LABEL).map(String::as_str).unwrap_or_default()
+    pod.metadata.labels.get(REVISION_LABEL).unwrap_or_default()
 }
 
 fn is_ready(pod: &Pod) -> bool {

@@ -250,8 +250,7 @@ impl Controller {
     }
 
     async fn trim(&self, pass: &Pass<'_>, history: &History, pods: &[Arc<Pod>]) -> Result<(), Error> {
-        let mut live: HashSet<&str> =
-            pods.iter().filter_map(|p| p.metadata.labels.get(REVISION_LABEL)).map(String::as_str).collect();
+        let mut live: HashSet<&str> = pods.iter().filter_map(|p| p.metadata.labels.get(REVISION_LABEL)).collect();
         live.insert(&pass.current.metadata.name);
         let limit = pass.set.spec.revision_history_limit.unwrap_or(10);
         history::trim(&self.ctx.client, &history.old, limit, |r| live.contains(r.metadata.name.as_str())).await

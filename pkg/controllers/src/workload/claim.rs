@@ -104,12 +104,11 @@ async fn patch_gone_or_done(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use kedge_meta::OwnerReference;
-    use std::collections::BTreeMap;
+    use kedge_meta::{OwnerReference, StringMap};
 
     fn object(name: &str, label: &str, owner: Option<&str>) -> Arc<Meta> {
         let mut metadata = ObjectMeta { name: name.into(), ..ObjectMeta::default() };
-        metadata.labels.insert("app".into(), label.into());
+        metadata.labels.insert("app", label);
         metadata.owner_references.extend(owner.map(|uid| OwnerReference {
             uid: uid.into(),
             controller: Some(true),
@@ -124,7 +123,7 @@ mod tests {
 
     #[test]
     fn orphans_are_adopted_and_strays_released_and_others_left_alone() {
-        let selector = Selector::from_map(&BTreeMap::from([("app".to_owned(), "a".to_owned())]));
+        let selector = Selector::from_map(&StringMap::from([("app", "a")]));
         let objects = || {
             vec![
                 object("mine", "a", Some("me")),

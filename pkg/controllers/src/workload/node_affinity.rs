@@ -1,6 +1,6 @@
 //! Whether a pod may run on a node, by its node selector and required node affinity.
 
-use std::collections::BTreeMap;
+use kedge_meta::StringMap;
 
 use serde::Deserialize;
 
@@ -66,13 +66,13 @@ impl Term {
         let empty = self.match_expressions.is_empty() && self.match_fields.is_empty();
         let name = |key: &str| (key == "metadata.name").then_some(node.metadata.name.as_str());
         !empty
-            && self.match_expressions.iter().all(|e| e.matches(labels.get(&e.key).map(String::as_str)))
+            && self.match_expressions.iter().all(|e| e.matches(labels.get(&e.key)))
             && self.match_fields.iter().all(|e| e.matches(name(&e.key)))
     }
 }
 
 /// Whether the node has these labels and one of the required terms matches it.
-pub fn fits(selector: &BTreeMap<String, String>, affinity: Option<&Affinity>, node: &Node) -> bool {
+pub fn fits(selector: &StringMap, affinity: Option<&Affinity>, node: &Node) -> bool {
     let required = affinity.and_then(|a| a.node_affinity.as_ref()).and_then(|a| a.required.as_ref());
     selector.iter().all(|(k, v)| node.metadata.labels.get(k) == Some(v))
         && required.is_none_or(|r| r.node_selector_terms.iter().any(|t| t.matches(node)))
@@ -99,7 +99,7 @@ mod tests {
         let fits = |terms: serde_json::Value| {
             let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}});
             let affinity: Affinity = serde_json::from_value(json!({"nodeAffinity": required})).unwrap();
-            super::fits(&BTreeMap::new(), Some(&affinity), &node)
+            super::fits(&StringMap::new(), Some(&affinity), &node)
         };
         let e =
             |key: &str, operator: &str, values: &[&str]| json!({"key": key, "operator": operator, "values": values});

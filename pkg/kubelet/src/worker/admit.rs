@@ -1,7 +1,7 @@
 //! Whether a pod that was bound to this node can run here at all. The scheduler has asked the same, but pods can also
 //! be bound by hand, and two bindings can race.
 
-use std::collections::BTreeMap;
+use kedge_meta::StringMap;
 
 use k8s_openapi::api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod};
 
@@ -18,7 +18,7 @@ pub(super) struct Failure {
 /// What the node offers.
 pub(super) struct Offer<'a> {
     pub(super) node_name: &'a str,
-    pub(super) labels: &'a BTreeMap<String, String>,
+    pub(super) labels: &'a StringMap,
     pub(super) machine: &'a Machine,
     pub(super) max_pods: u32,
 }
@@ -108,7 +108,7 @@ fn term_matches(term: &NodeSelectorTerm, offer: &Offer<'_>) -> bool {
     let fields = term.match_fields.as_deref().unwrap_or_default();
     // An empty term matches nothing.
     !(labels.is_empty() && fields.is_empty())
-        && labels.iter().all(|r| requirement(r, offer.labels.get(&r.key).map(String::as_str)))
+        && labels.iter().all(|r| requirement(r, offer.labels.get(&r.key)))
         && fields.iter().all(|r| r.key == "metadata.name" && requirement(r, Some(offer.node_name)))
 }
 
@@ -135,7 +135,7 @@ mod tests {
     use serde_json::{Value, json};
 
     fn check(spec: Value, others: &[Pod]) -> Result<(), String> {
-        let labels = BTreeMap::from([("disk".to_string(), "ssd".to_string()), ("n".to_string(), "5".to_string())]);
+        let labels = StringMap::from([("disk", "ssd"), ("n", "5")]);
         let machine = Machine { allocatable_cpu_millis: 1000, allocatable_memory: 1 << 30, ..Machine::default() };
         let offer = Offer { node_name: "node", labels: &labels, machine: &machine, max_pods: 2 };
         let mut spec = spec;

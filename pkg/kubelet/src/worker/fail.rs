@@ -1,12 +1,11 @@
 //! Pods that fail as a whole: not admitted, past their deadline, or evicted for what they store.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
 use kedge_client::EventType;
-use kedge_meta::{ObjectMeta, resources};
+use kedge_meta::{ObjectMeta, StringMap, resources};
 use serde::Deserialize;
 
 use super::admit::{Failure, Offer, admit};
@@ -28,7 +27,7 @@ pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), 
     }
     let spec = PodExt::spec(pod);
     let choosy = spec.node_selector.is_some() || spec.affinity.is_some();
-    let labels = if choosy { node_labels(kubelet).await } else { Some(BTreeMap::new()) };
+    let labels = if choosy { node_labels(kubelet).await } else { Some(StringMap::new()) };
     // Without the node's labels the scheduler's word counts.
     let Some(labels) = labels else { return Ok(()) };
     let others: Vec<Pod> = kubelet.pods.list().iter().filter_map(|raw| raw.decode().ok()).collect();
@@ -47,7 +46,7 @@ pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), 
     admit(pod, &others, &offer)
 }
 
-async fn node_labels(kubelet: &Kubelet) -> Option<BTreeMap<String, String>> {
+async fn node_labels(kubelet: &Kubelet) -> Option<StringMap> {
     let name = &kubelet.config.node_name;
     let node = kubelet.config.client.get::<SlimNode>(&resources::NODES, "", name).await;
     node.ok().map(|node| node.metadata.labels)

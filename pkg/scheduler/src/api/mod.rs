@@ -17,8 +17,6 @@ pub use nodeselector::PreferredTerm;
 pub use objects::{
     Budget, Claim, ClaimPhase, Namespace, SELECTED_NODE, Service, StorageClass, Volume, Workload, volume_reaches,
 };
-#[cfg(test)]
-pub use pod::Condition;
 pub use pod::{HostPort, Pending, Pod, PodVolume, SpreadConstraint};
 pub use podaffinity::{PodAffinity, PodAffinityTerm};
 pub use taints::{Effect, Taint, Toleration, tolerated};

@@ -28,7 +28,7 @@ impl Node {
 
     /// Its value of a label.
     pub fn label(&self, key: &str) -> Option<&str> {
-        self.metadata.labels.get(key).map(String::as_str)
+        self.metadata.labels.get(key)
     }
 
     /// Region and zone in one string; empty if it has neither.

@@ -1,7 +1,8 @@
 //! Node selectors: `nodeSelector`, required and preferred node affinity, and node affinity of volumes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use kedge_meta::StringMap;
 use serde::Deserialize;
 
 /// A node selector: one of its terms must match.
@@ -57,12 +58,12 @@ impl Expression {
 
 impl Term {
     /// Whether a node of that name with those labels matches.
-    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, name: &str, labels: &StringMap) -> bool {
         if self.match_expressions.is_empty() && self.match_fields.is_empty() {
             return false;
         }
         let field = |key: &str| (key == "metadata.name").then_some(name);
-        self.match_expressions.iter().all(|e| e.matches(labels.get(&e.key).map(String::as_str)))
+        self.match_expressions.iter().all(|e| e.matches(labels.get(&e.key)))
             && self.match_fields.iter().all(|e| e.matches(field(&e.key)))
     }
 
@@ -79,7 +80,7 @@ impl Term {
 
 impl NodeSelector {
     /// Whether one term matches.
-    pub fn matches(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+    pub fn matches(&self, name: &str, labels: &StringMap) -> bool {
         self.node_selector_terms.iter().any(|t| t.matches(name, labels))
     }
 
@@ -101,7 +102,7 @@ mod tests {
 
     fn matches(term: serde_json::Value) -> bool {
         let term: Term = serde_json::from_value(term).unwrap();
-        term.matches("n1", &BTreeMap::from([("cores".into(), "8".into()), ("disk".into(), "ssd".into())]))
+        term.matches("n1", &StringMap::from([("cores", "8"), ("disk", "ssd")]))
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kedge_client::Keyed;
 use kedge_meta::labels::Selector;
-use kedge_meta::{ObjectMeta, ObjectReference};
+use kedge_meta::{ObjectMeta, ObjectReference, StringMap};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -31,7 +31,7 @@ pub struct Namespace {
 #[serde(from = "RawSelecting")]
 pub struct Service {
     pub metadata: ObjectMeta,
-    pub selector: BTreeMap<String, String>,
+    pub selector: StringMap,
 }
 
 /// A replication controller, replica set or stateful set: its selector.
@@ -56,7 +56,7 @@ struct RawSelectingSpec {
 }
 
 /// A plain map, as services and replication controllers have it; empty if it is none.
-fn plain_map(value: &Value) -> BTreeMap<String, String> {
+fn plain_map(value: &Value) -> StringMap {
     let pairs = value.as_object().into_iter().flatten();
     pairs.filter_map(|(k, v)| Some((k.clone(), v.as_str()?.to_owned()))).collect()
 }
@@ -151,7 +151,7 @@ impl Claim {
 
     /// The node chosen for its volume.
     pub fn selected_node(&self) -> Option<&str> {
-        self.metadata.annotations.get(SELECTED_NODE).map(String::as_str)
+        self.metadata.annotations.get(SELECTED_NODE)
     }
 }
 
@@ -297,15 +297,16 @@ impl StorageClass {
     }
 
     /// Whether volumes may be made for a node with those labels.
-    pub fn allows(&self, labels: &BTreeMap<String, String>) -> bool {
-        let holds = |e: &RawTopologyExpression| labels.get(&e.key).is_some_and(|v| e.values.contains(v));
+    pub fn allows(&self, labels: &StringMap) -> bool {
+        let holds =
+            |e: &RawTopologyExpression| labels.get(&e.key).is_some_and(|v| e.values.iter().any(|value| value == v));
         self.allowed_topologies.is_empty()
             || self.allowed_topologies.iter().any(|t| t.match_label_expressions.iter().all(holds))
     }
 }
 
 /// Whether a volume's node affinity admits a node.
-pub fn volume_reaches(volume: &Volume, name: &str, labels: &BTreeMap<String, String>) -> bool {
+pub fn volume_reaches(volume: &Volume, name: &str, labels: &StringMap) -> bool {
     volume.required_nodes.as_ref().is_none_or(|s: &NodeSelector| {
         let usable: &[Term] = &s.node_selector_terms;
         usable.iter().any(|t| t.matches(name, labels))

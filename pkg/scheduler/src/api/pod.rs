@@ -2,12 +2,12 @@
 //!
 //! Invariant: what only matters until a pod has a node is kept only until then ([`Pending`]).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kedge_base::Alike;
 use kedge_client::Keyed;
 use kedge_meta::labels::{Operator, Selector};
-use kedge_meta::{ObjectMeta, ObjectReference, exact};
+use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -40,13 +40,18 @@ pub struct Pod {
     pub start_time: Option<String>,
     pub nominated_node: String,
     /// Present while it has no node.
-    pub pending: Option<Box<Pending>>,
+    pub pending: Option<Arc<Pending>>,
+    /// The condition `PodScheduled` as it stands, while it has no node.
+    pub condition: Option<Box<Condition>>,
 }
+
+/// Pods of one template wait with the same wishes.
+static PENDING: Alike<Pending> = Alike::new();
 
 /// The part of a pod that scheduling it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Pending {
-    pub node_selector: BTreeMap<String, String>,
+    pub node_selector: StringMap,
     pub required_nodes: Option<NodeSelector>,
     pub preferred_nodes: Vec<PreferredTerm>,
     pub tolerations: Vec<Toleration>,
@@ -54,8 +59,6 @@ pub struct Pending {
     pub images: Vec<String>,
     pub gates: Vec<String>,
     pub never_preempts: bool,
-    /// The condition `PodScheduled` as it stands.
-    pub condition: Option<Condition>,
 }
 
 /// A condition of the pod's status.
@@ -147,7 +150,7 @@ struct RawSpec {
     scheduler_name: String,
     priority: Option<i32>,
     preemption_policy: String,
-    node_selector: BTreeMap<String, String>,
+    node_selector: StringMap,
     affinity: Option<RawAffinity>,
     #[serde(deserialize_with = "exact")]
     tolerations: Vec<Toleration>,
@@ -242,10 +245,9 @@ impl From<RawPod> for Pod {
         let affinity = spec.affinity.take().unwrap_or_default();
         let terms = (affinity.pod_affinity, affinity.pod_anti_affinity);
         let pod_affinity = PodAffinity::parse(terms.0, terms.1, &metadata.namespace, &metadata.labels);
-        let pending = spec.node_name.is_empty().then(|| {
-            let condition = status.conditions.into_iter().find(|c| c.kind == "PodScheduled");
-            Box::new(pending(&mut spec, affinity.node_affinity, &metadata.labels, condition))
-        });
+        let waits = spec.node_name.is_empty();
+        let pending = waits.then(|| PENDING.share(pending(&mut spec, affinity.node_affinity, &metadata.labels)));
+        let condition = status.conditions.into_iter().find(|c| waits && c.kind == "PodScheduled").map(Box::new);
         Self {
             node_name: spec.node_name,
             scheduler_name: spec.scheduler_name,
@@ -260,17 +262,13 @@ impl From<RawPod> for Pod {
             start_time: status.start_time,
             nominated_node: status.nominated_node_name,
             pending,
+            condition,
             metadata,
         }
     }
 }
 
-fn pending(
-    spec: &mut RawSpec,
-    nodes: RawNodeAffinity,
-    labels: &BTreeMap<String, String>,
-    condition: Option<Condition>,
-) -> Pending {
+fn pending(spec: &mut RawSpec, nodes: RawNodeAffinity, labels: &StringMap) -> Pending {
     Pending {
         node_selector: std::mem::take(&mut spec.node_selector),
         required_nodes: nodes.required_during_scheduling_ignored_during_execution,
@@ -280,7 +278,6 @@ fn pending(
         images: spec.init_containers.iter().chain(&spec.containers).map(|c| normalized_image(&c.image)).collect(),
         gates: spec.scheduling_gates.drain(..).map(|g| g.name).collect(),
         never_preempts: spec.preemption_policy == "Never",
-        condition,
     }
 }
 
@@ -301,7 +298,7 @@ fn volume(raw: RawVolume, pod: &str) -> Option<PodVolume> {
     }
 }
 
-fn spread(raw: RawSpread, labels: &BTreeMap<String, String>) -> SpreadConstraint {
+fn spread(raw: RawSpread, labels: &StringMap) -> SpreadConstraint {
     SpreadConstraint {
         max_skew: raw.max_skew,
         topology_key: raw.topology_key,

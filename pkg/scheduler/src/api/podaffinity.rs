@@ -1,7 +1,8 @@
 //! Affinity and anti-affinity between pods, with selectors parsed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use kedge_meta::StringMap;
 use kedge_meta::labels::{Operator, Requirement, Selector};
 use serde::Deserialize;
 use serde_json::Value;
@@ -27,12 +28,7 @@ pub struct PodAffinityTerm {
 
 impl PodAffinityTerm {
     /// Whether a pod of that namespace and with those labels is meant. `namespace_labels` is asked only if needed.
-    pub fn matches(
-        &self,
-        namespace: &str,
-        labels: &BTreeMap<String, String>,
-        namespace_labels: impl FnOnce() -> BTreeMap<String, String>,
-    ) -> bool {
+    pub fn matches(&self, namespace: &str, labels: &StringMap, namespace_labels: impl FnOnce() -> StringMap) -> bool {
         let in_namespace = self.namespaces.contains(namespace)
             || self.namespace_selector.is_everything()
             || (!self.namespace_selector.requirements().is_empty()
@@ -75,15 +71,10 @@ pub fn selector(value: &Value) -> Selector {
 }
 
 /// The selector narrowed to the pod's own values of `keys` (or, with `NotIn`, to other values).
-pub fn with_own_labels(
-    base: Selector,
-    keys: &[String],
-    operator: Operator,
-    labels: &BTreeMap<String, String>,
-) -> Selector {
+pub fn with_own_labels(base: Selector, keys: &[String], operator: Operator, labels: &StringMap) -> Selector {
     let own = |key: &String| {
         let value = labels.get(key)?;
-        Some(Requirement { key: key.clone(), operator, values: BTreeSet::from([value.clone()]) })
+        Some(Requirement { key: key.clone(), operator, values: BTreeSet::from([value.to_owned()]) })
     };
     let own: Vec<_> = keys.iter().filter_map(own).collect();
     if own.is_empty() || base == Selector::nothing() {
@@ -98,7 +89,7 @@ impl PodAffinity {
         affinity: RawAffinityTerms,
         anti: RawAffinityTerms,
         namespace: &str,
-        labels: &BTreeMap<String, String>,
+        labels: &StringMap,
     ) -> Option<Self> {
         let term = |raw: RawTerm| {
             let unset = raw.namespaces.is_empty() && raw.namespace_selector.is_null();

@@ -4,7 +4,8 @@
 //! pods and not for each pod, and counting the pods that match costs one step for each node that has some.
 //! Invariant: a class exists exactly as long as a pod of it does; its counts are those of the cache's nodes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use kedge_meta::StringMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -14,7 +15,7 @@ use crate::api::{Pod, PodAffinity};
 #[derive(Debug)]
 pub struct Class {
     pub namespace: String,
-    pub labels: BTreeMap<String, String>,
+    pub labels: StringMap,
     /// Being deleted: topology spreading does not count it.
     pub terminating: bool,
     pub affinity: Option<Arc<PodAffinity>>,
@@ -155,7 +156,7 @@ mod tests {
         classes.add(&labelled("4", "y"), 4);
         assert_eq!(classes.in_namespace("a").count(), 2);
         assert_eq!(classes.in_namespace("b").count(), 0);
-        let x = classes.in_namespace("a").find(|c| c.labels["app"] == "x").unwrap();
+        let x = classes.in_namespace("a").find(|c| &c.labels["app"] == "x").unwrap();
         assert_eq!((x.nodes[&0], x.nodes[&4]), (2, 1));
         for name in ["1", "2"] {
             classes.remove(&labelled(name, "x"), 0);

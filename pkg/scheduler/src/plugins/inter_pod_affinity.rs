@@ -1,10 +1,9 @@
 //! Affinity and anti-affinity between pods: required terms refuse nodes, preferred ones score them.
 
-use std::collections::BTreeMap;
-
 use crate::api::{Pod, PodAffinity, PodAffinityTerm};
 use crate::cache::{Class, Domains, LabelId, NodeInfo};
 use crate::framework::{Event, Incoming, MAX_NODE_SCORE, NodeFilter, NodeScorer, Plugin, PreFilter, Rejection, View};
+use kedge_meta::StringMap;
 
 const AFFINITY: &str = "node(s) didn't match pod affinity rules";
 const ANTI_AFFINITY: &str = "node(s) didn't match pod anti-affinity rules";
@@ -72,7 +71,7 @@ fn matches_class(term: &PodAffinityTerm, class: &Class, view: View<'_>) -> bool 
     term.matches(&class.namespace, &class.labels, || view.listers.namespace_labels(&class.namespace))
 }
 
-fn matches_pod(term: &PodAffinityTerm, pod: &Pod, namespace: &BTreeMap<String, String>) -> bool {
+fn matches_pod(term: &PodAffinityTerm, pod: &Pod, namespace: &StringMap) -> bool {
     term.matches(&pod.metadata.namespace, &pod.metadata.labels, || namespace.clone())
 }
 
@@ -165,7 +164,7 @@ fn score_theirs(
     theirs: &PodAffinity,
     class: &Class,
     pod: &Pod,
-    namespace: &BTreeMap<String, String>,
+    namespace: &StringMap,
     view: View<'_>,
 ) {
     for term in theirs.required.iter().filter(|t| matches_pod(t, pod, namespace)) {
