@@ -13,6 +13,7 @@ pub mod quantity;
 pub mod resources;
 mod status;
 mod stringmap;
+mod text;
 mod user;
 
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
@@ -20,4 +21,5 @@ pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exa
 pub use resources::Resource;
 pub use status::{Reason, Status, StatusCause, StatusDetails};
 pub use stringmap::StringMap;
+pub use text::Text;
 pub use user::UserInfo;

@@ -200,7 +200,8 @@ impl Cache {
         }
         if object.is_some() || previous.is_some() || what.is_some() {
             state.newest = revision;
-            let counted = state.ring.push(WatchEvent::new(key, object, previous, what, revision));
+            let counted =
+                state.ring.push(WatchEvent::new(key, object, previous, what, revision, self.budget.frames.clone()));
             self.next.send_replace(state.ring.next());
             drop(state);
             self.budget.count(self, counted);

@@ -17,6 +17,7 @@ mod check;
 mod codec;
 pub mod encryption;
 mod error;
+mod frames;
 mod hub;
 mod object;
 mod recent;

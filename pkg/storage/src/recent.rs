@@ -15,9 +15,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::cache::Cache;
+use crate::frames::Frames;
 use crate::watch::WatchEvent;
 
-const BYTES: usize = 16 << 20;
+const BYTES: usize = 8 << 20;
 const EVENTS: usize = 32_768;
 const AGE: Duration = Duration::from_secs(120);
 const FLOOR_EVENTS: usize = 100;
@@ -101,6 +102,8 @@ pub(crate) struct Budget {
     clock: SharedClock,
     /// There is something that will be of age.
     begun: Notify,
+    /// What watchers share of the newest events.
+    pub(crate) frames: Arc<Frames>,
 }
 
 #[derive(Default)]
@@ -121,7 +124,7 @@ struct Place {
 
 impl Budget {
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { state: Mutex::default(), clock, begun: Notify::new() }
+        Self { state: Mutex::default(), clock, begun: Notify::new(), frames: Arc::default() }
     }
 
     /// Counts an event that was pushed into the ring of `cache`, and makes room for it. No lock of a cache may be held.

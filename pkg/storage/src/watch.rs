@@ -1,12 +1,13 @@
 //! Watching: a cursor into the ring of a resource.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::cache::{Cache, Matcher};
 use crate::error::Error;
+use crate::frames::{Encoded, Frames};
 use crate::object::Object;
 
 /// What a watcher is told of an object.
@@ -27,7 +28,7 @@ impl EventKind {
     }
 }
 
-/// A change of one object. Its encoding is made once a kind and shared by all watchers.
+/// A change of one object.
 #[derive(Debug)]
 pub struct WatchEvent {
     pub key: Arc<str>,
@@ -38,7 +39,8 @@ pub struct WatchEvent {
     pub revision: u64,
     /// Why what the key holds after the change cannot be read.
     unreadable: Option<Arc<str>>,
-    frames: [OnceLock<Bytes>; 3],
+    pub(crate) encoded: Encoded,
+    frames: Arc<Frames>,
 }
 
 impl WatchEvent {
@@ -48,14 +50,15 @@ impl WatchEvent {
         previous: Option<Arc<Object>>,
         unreadable: Option<Arc<str>>,
         revision: u64,
+        frames: Arc<Frames>,
     ) -> Self {
-        Self { key, object, previous, revision, unreadable, frames: Default::default() }
+        Self { key, object, previous, revision, unreadable, encoded: Encoded::default(), frames }
     }
 
-    /// What it keeps: the object, which it often shares with the cache, and its encoding for watchers.
+    /// What it keeps: the object, which it often shares with the cache.
     pub(crate) fn size(&self) -> usize {
         const AROUND: usize = 256;
-        AROUND + 2 * self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
+        AROUND + self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
     }
 
     /// The object that a watcher is shown: for a deletion the last state, at the revision of the deletion.
@@ -67,10 +70,9 @@ impl WatchEvent {
         Object::from_stored(&self.key, object.stored().clone(), self.revision).ok()
     }
 
-    /// The JSON line of this event as that kind.
-    pub fn frame(&self, kind: EventKind) -> Bytes {
-        let encode = || self.shown(kind).map(|object| frame(kind, &object)).unwrap_or_default();
-        self.frames[kind as usize].get_or_init(encode).clone()
+    /// The JSON line of this event as that kind, which watchers share.
+    pub fn frame(self: &Arc<Self>, kind: EventKind) -> Bytes {
+        self.frames.get(self, kind, || self.shown(kind).map(|object| frame(kind, &object)).unwrap_or_default())
     }
 }
 

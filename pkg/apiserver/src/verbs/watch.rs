@@ -126,7 +126,7 @@ impl Form {
         Ok(self.line("ADDED", convert::read(&self.served, object)?))
     }
 
-    fn event(&self, kind: EventKind, event: &kedge_storage::WatchEvent) -> Result<Bytes, Status> {
+    fn event(&self, kind: EventKind, event: &Arc<kedge_storage::WatchEvent>) -> Result<Bytes, Status> {
         if self.is_plain() {
             return Ok(event.frame(kind));
         }
