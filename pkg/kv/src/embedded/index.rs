@@ -21,24 +21,87 @@ struct Version {
     lease: LeaseId,
 }
 
+/// A version, wherever its parts are kept.
+#[derive(Clone, Copy)]
+struct View<'a> {
+    value: Option<&'a Bytes>,
+    revision: u64,
+    create_revision: u64,
+    version: u64,
+    lease: LeaseId,
+}
+
+/// What a key has been. Most keys, events above all, are put once and never again, so that is kept in the least room.
+#[derive(Debug)]
+enum Versions {
+    /// Put once, at this revision.
+    Once {
+        value: Bytes,
+        revision: u64,
+        lease: LeaseId,
+    },
+    Changed(Box<Changed>),
+}
+
 /// The newest version of a key, and older ones, oldest first, that the history still needs.
 #[derive(Debug)]
-struct Versions {
+struct Changed {
     latest: Version,
     older: Vec<Version>,
 }
 
 impl Versions {
-    fn at(&self, revision: u64) -> Option<&Version> {
-        if self.latest.revision <= revision {
-            return Some(&self.latest);
+    fn new(version: Version) -> Self {
+        match version {
+            Version { value: Some(value), revision, create_revision, version: 1, lease }
+                if create_revision == revision =>
+            {
+                Self::Once { value, revision, lease }
+            }
+            latest => Self::Changed(Box::new(Changed { latest, older: Vec::new() })),
         }
-        self.older.iter().rev().find(|v| v.revision <= revision)
+    }
+
+    /// Takes in the next version.
+    fn push(&mut self, new: Version) {
+        match self {
+            Self::Changed(changed) => changed.older.push(std::mem::replace(&mut changed.latest, new)),
+            Self::Once { value, revision, lease } => {
+                let (value, revision, lease) = (Some(value.clone()), *revision, *lease);
+                let first = Version { value, revision, create_revision: revision, version: 1, lease };
+                *self = Self::Changed(Box::new(Changed { latest: new, older: vec![first] }));
+            }
+        }
+    }
+
+    fn latest(&self) -> View<'_> {
+        match self {
+            Self::Once { value, revision, lease } => {
+                View { value: Some(value), revision: *revision, create_revision: *revision, version: 1, lease: *lease }
+            }
+            Self::Changed(changed) => changed.latest.view(),
+        }
+    }
+
+    fn older(&self) -> &[Version] {
+        match self {
+            Self::Once { .. } => &[],
+            Self::Changed(changed) => &changed.older,
+        }
+    }
+
+    fn at(&self, revision: u64) -> Option<View<'_>> {
+        let latest = self.latest();
+        if latest.revision <= revision {
+            return Some(latest);
+        }
+        self.older().iter().rev().find(|v| v.revision <= revision).map(Version::view)
     }
 
     /// Counted from the oldest that is known.
-    fn nth(&self, n: usize) -> Option<&Version> {
-        if n == self.older.len() { Some(&self.latest) } else { self.older.get(n) }
+    fn nth(&self, n: usize) -> Option<View<'_>> {
+        let older = self.older();
+        if n == older.len() { Some(self.latest()) } else { older.get(n).map(Version::view) }
     }
 }
 
@@ -99,8 +162,21 @@ pub(super) struct Index {
 }
 
 impl Version {
+    fn view(&self) -> View<'_> {
+        let Self { value, revision, create_revision, version, lease } = self;
+        View {
+            value: value.as_ref(),
+            revision: *revision,
+            create_revision: *create_revision,
+            version: *version,
+            lease: *lease,
+        }
+    }
+}
+
+impl View<'_> {
     fn key_value(&self, key: &Bytes, keys_only: bool) -> Option<KeyValue> {
-        let value = self.value.as_ref()?;
+        let value = self.value?;
         Some(KeyValue {
             key: key.clone(),
             value: if keys_only { Bytes::new() } else { value.clone() },
@@ -141,7 +217,7 @@ impl Index {
 
     pub(super) fn get(&self, key: &[u8]) -> Option<KeyValue> {
         let (key, versions) = self.keys.get_key_value(key)?;
-        versions.latest.key_value(key, false)
+        versions.latest().key_value(key, false)
     }
 
     /// Whether a revision can be read.
@@ -184,7 +260,7 @@ impl Index {
         if keys.is_single() {
             return Box::new(self.get(&keys.start).into_iter());
         }
-        Box::new(self.keys.range(keys.bounds()).filter_map(|(key, versions)| versions.latest.key_value(key, false)))
+        Box::new(self.keys.range(keys.bounds()).filter_map(|(key, versions)| versions.latest().key_value(key, false)))
     }
 
     /// Takes in a committed change; returns the event that it is.
@@ -192,15 +268,15 @@ impl Index {
         let Change { key, value, revision, create_revision, version, lease, .. } = change;
         self.revision = self.revision.max(revision);
         let new = Version { value, revision, create_revision, version, lease };
-        let current = new.key_value(&key, false);
+        let current = new.view().key_value(&key, false);
         let mut previous = None;
         let mut replaced = false;
         if let Some(versions) = self.keys.get_mut(&key) {
-            previous = versions.latest.key_value(&key, false);
-            versions.older.push(std::mem::replace(&mut versions.latest, new));
+            previous = versions.latest().key_value(&key, false);
+            versions.push(new);
             replaced = true;
         } else {
-            self.keys.insert(key.clone(), Versions { latest: new, older: Vec::new() });
+            self.keys.insert(key.clone(), Versions::new(new));
         }
         let bytes = PAST + previous.as_ref().map_or(0, |kv| (kv.key.len() + kv.value.len()) as u64);
         self.history_bytes += bytes;
@@ -334,7 +410,7 @@ impl Index {
             }
             let Some(versions) = self.keys.get(&past.key) else { continue };
             let nth = told.entry(&past.key).or_default();
-            let at = versions.older.partition_point(|version| version.revision < past.revision) + *nth;
+            let at = versions.older().partition_point(|version| version.revision < past.revision) + *nth;
             *nth += 1;
             let Some(version) = versions.nth(at) else { continue };
             let before = at.checked_sub(1).and_then(|before| versions.nth(before));
@@ -355,17 +431,29 @@ impl Index {
 
     fn forget(&mut self, key: &Bytes, revision: u64) {
         // A key that was changed often has been dealt with at the first of its changes.
-        let Some(versions) = self.keys.get_mut(key) else { return };
+        let Some(Versions::Changed(changed)) = self.keys.get_mut(key) else { return };
+        let Changed { latest, older } = &mut **changed;
         // A version is needed as long as a readable revision lies before its successor.
-        let successors = versions.older.iter().skip(1).chain([&versions.latest]);
+        let successors = older.iter().skip(1).chain([&*latest]);
         // Every older version has one successor; a key that was compacted already has no older ones left.
-        let useless = successors.take(versions.older.len()).take_while(|next| next.revision <= revision).count();
-        versions.older.drain(..useless);
-        if versions.older.is_empty() {
-            versions.older.shrink_to_fit();
-            if versions.latest.value.is_none() && versions.latest.revision <= revision {
+        let useless = successors.take(older.len()).take_while(|next| next.revision <= revision).count();
+        older.drain(..useless);
+        if older.is_empty() {
+            older.shrink_to_fit();
+            if latest.value.is_none() && latest.revision <= revision {
                 self.keys.remove(key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A node of the map holds eleven of each, and most keys of a busy cluster are events.
+    #[test]
+    fn a_key_that_was_put_once_takes_little_room() {
+        assert!(size_of::<Versions>() <= 48, "{}", size_of::<Versions>());
     }
 }
