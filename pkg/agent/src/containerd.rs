@@ -132,16 +132,23 @@ pub(crate) fn start(config: &AgentConfig, problem: &RuntimeProblem, tasks: &Task
     let (run, clock, problem, shutdown) =
         (paths.clone(), config.clock.clone(), problem.clone(), tasks.shutdown().clone());
     tasks.spawn_lasting("container runtime", move || {
-        keep_running(run.clone(), clock.clone(), problem.clone(), shutdown.clone())
+        keep_running(needed_programs, run.clone(), clock.clone(), problem.clone(), shutdown.clone())
     });
     Ok(paths)
 }
 
-async fn keep_running(paths: Paths, clock: SharedClock, problem: RuntimeProblem, shutdown: Shutdown) {
+/// Keeps what `find` finds running until shutdown.
+async fn keep_running(
+    find: impl Fn() -> Result<PathBuf, Error>,
+    paths: Paths,
+    clock: SharedClock,
+    problem: RuntimeProblem,
+    shutdown: Shutdown,
+) {
     let mut wait = supervise::waits();
     let mut said = String::new();
     while !shutdown.is_requested() {
-        let (why, pause) = match needed_programs() {
+        let (why, pause) = match find() {
             Err(err) => (err.to_string(), RETRY),
             Ok(program) => {
                 let arguments = vec!["--config".into(), paths.config.clone().into_os_string()];
@@ -224,10 +231,68 @@ async fn ctr(paths: &Paths, arguments: &[&str]) -> Result<String, Error> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::supervise::tests::{ended, once, pids};
+    use kedge_base::{Ledger, system_clock};
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     #[test]
     fn strings_are_quoted_for_toml() {
         assert_eq!(toml_string("a\"b\\c\n"), "\"a\\\"b\\\\c\\u000a\"");
+    }
+
+    #[tokio::test]
+    async fn the_runtime_runs_after_panics_of_its_task_and_of_its_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (program, file) = (at("runtime"), at("pids"));
+        // It is told its configuration with the second argument.
+        std::fs::write(&program, "#!/bin/sh\necho $$ >> \"$2\"\nexec sleep 1000\n").unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let paths = Paths {
+            config: file.clone(),
+            root: at("root"),
+            state: at("state"),
+            socket: at("socket"),
+            log: at("log"),
+            cni_bin: at("bin"),
+            cni_conf: at("conf"),
+        };
+        let (thread, before) = ("supervisor", Ledger::process().panics_of("supervisor"));
+        once(&program, "start", || panic!("on purpose, at the start"));
+        let first = file.clone();
+        once(&program, "wait", move || {
+            while !std::fs::read_to_string(&first).is_ok_and(|pids| pids.ends_with('\n')) {
+                std::thread::yield_now();
+            }
+            panic!("on purpose, at the wait");
+        });
+        let tasks = TaskGroup::with_ledger("test", Shutdown::new(), Ledger::new(system_clock()));
+        let (problem, shutdown, looks) =
+            (RuntimeProblem::default(), tasks.shutdown().clone(), Arc::new(AtomicUsize::new(0)));
+        let said = problem.clone();
+        tasks.spawn_lasting("container runtime", move || {
+            let (looks, program) = (looks.clone(), program.clone());
+            let find = move || {
+                assert!(looks.fetch_add(1, Ordering::SeqCst) > 0, "on purpose");
+                Ok(program.clone())
+            };
+            keep_running(find, paths.clone(), system_clock(), problem.clone(), shutdown.clone())
+        });
+        // The first one is left alone by its thread, and must not run beside the second.
+        let both = pids(&file, 2).await;
+        ended(&both[0]).await;
+        assert_eq!(
+            (tasks.ledger().panics_of("container runtime"), Ledger::process().panics_of(thread) - before),
+            (1, 2)
+        );
+        assert!(said.get().is_some_and(|why| why.contains("on purpose, at the wait")), "{:?}", said.get());
+        assert!(std::fs::exists(format!("/proc/{}", both[1])).unwrap());
+        assert!(tasks.join(Duration::from_secs(20)).await);
+        ended(&both[1]).await;
+        assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2);
     }
 }

@@ -7,6 +7,7 @@ use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use kedge_base::{Backoff, Ledger, SharedClock, Shutdown, Weight, blocking};
@@ -40,15 +41,14 @@ pub(crate) async fn run(
     let name = program.display();
     let starting = (program.to_path_buf(), arguments.to_vec(), log.to_path_buf());
     let started = blocking::unbounded("start a program", move || start(&starting.0, &starting.1, &starting.2)).await;
-    let (pid, mut ended) = match started.map_err(std::io::Error::other).and_then(|started| started) {
+    let (mut left, mut ended) = match started.map_err(std::io::Error::other).and_then(|started| started) {
         Ok(running) => running,
         Err(err) => return Some(format!("{name} cannot be started: {err}")),
     };
-    info!(program = %name, pid = pid.as_raw_nonzero().get(), "started");
-    let mut left = Left(Some(pid));
+    info!(program = %name, pid = left.pid.as_raw_nonzero().get(), "started");
     tokio::select! {
         how = &mut ended => {
-            left.0 = None;
+            left.ended = true;
             let how = how.unwrap_or_else(|_| "unknown".into());
             let log = log.to_path_buf();
             let words = move || format!("its log is {}{}", log.display(), last_line(&log));
@@ -56,20 +56,23 @@ pub(crate) async fn run(
             Some(format!("{name} ended unexpectedly ({how}); {words}"))
         }
         () = shutdown.requested() => {
-            stop(pid, ended, clock).await;
-            left.0 = None;
+            stop(left.pid, ended, clock).await;
+            left.ended = true;
             None
         }
     }
 }
 
 /// A program whose supervision ends by a panic is ended as well: the next supervision starts its own.
-struct Left(Option<Pid>);
+struct Left {
+    pid: Pid,
+    ended: bool,
+}
 
 impl Drop for Left {
     fn drop(&mut self) {
-        if let Some(pid) = self.0
-            && let Err(err) = kill_process(pid, Signal::TERM)
+        if !self.ended
+            && let Err(err) = kill_process(self.pid, Signal::TERM)
         {
             warn!(error = %err, "cannot stop a program that nobody looks after any more");
         }
@@ -97,7 +100,7 @@ fn last_line(log: &Path) -> String {
 
 /// Starts the program on a thread of its own, which waits for its end. The kernel ties the death signal to the thread
 /// that started the program, so that thread must live as long as the program.
-fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<(Pid, oneshot::Receiver<String>)> {
+fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<(Left, oneshot::Receiver<String>)> {
     let output = OpenOptions::new().create(true).append(true).open(log)?;
     let mut command = Command::new(program);
     command
@@ -112,24 +115,40 @@ fn start(program: &Path, arguments: &[OsString], log: &Path) -> std::io::Result<
     }
     let (send_pid, pid) = std::sync::mpsc::sync_channel::<std::io::Result<Pid>>(1);
     let (send_end, end) = oneshot::channel();
+    let name = program.to_path_buf();
     std::thread::Builder::new().name("supervisor".into()).spawn(move || {
-        let child = command.spawn();
-        let mut child: Child = match child {
-            Ok(child) => child,
-            Err(err) => {
-                // The caller waits for exactly this.
-                let _ = send_pid.send(Err(err));
-                return;
-            }
-        };
-        let _ = send_pid.send(Ok(Pid::from_child(&child)));
-        let wait = || child.wait().map_or_else(|err| err.to_string(), |status| status.to_string());
-        let how = Ledger::process().catch_now("agent", "supervisor", Weight::Vital, wait);
-        let how = how.unwrap_or_else(|panicked| panicked.to_string());
-        let _ = send_end.send(how);
+        let work = || spawn_and_wait(&name, &mut command, &send_pid);
+        // A program whose thread is gone is asked to end by the kernel; one that has not been started has told so.
+        let how = Ledger::process().catch_now("agent", "supervisor", Weight::Vital, work);
+        let how = how.unwrap_or_else(|panicked| Some(panicked.to_string()));
+        if let Some(how) = how {
+            let _ = send_end.send(how);
+        }
     })?;
     let pid = pid.recv().map_err(std::io::Error::other)??;
-    Ok((pid, end))
+    // From here on, so that it does not matter whether anybody still waits for the start.
+    Ok((Left { pid, ended: false }, end))
+}
+
+/// What the thread does; returns how the program ended, if it was started.
+fn spawn_and_wait(program: &Path, command: &mut Command, started: &SyncSender<std::io::Result<Pid>>) -> Option<String> {
+    #[cfg(not(test))]
+    let fault = |_: &Path, _: &str| {};
+    #[cfg(test)]
+    use tests::fault;
+
+    fault(program, "start");
+    let mut child: Child = match command.spawn() {
+        Ok(child) => child,
+        Err(err) => {
+            // The caller waits for exactly this.
+            let _ = started.send(Err(err));
+            return None;
+        }
+    };
+    let _ = started.send(Ok(Pid::from_child(&child)));
+    fault(program, "wait");
+    Some(child.wait().map_or_else(|err| err.to_string(), |status| status.to_string()))
 }
 
 async fn stop(pid: Pid, mut ended: oneshot::Receiver<String>, clock: &SharedClock) {
@@ -141,5 +160,85 @@ async fn stop(pid: Pid, mut ended: oneshot::Receiver<String>, clock: &SharedCloc
             _ = &mut ended => return,
             () = clock.sleep(STOP) => {}
         }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kedge_base::{TaskGroup, system_clock};
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::{Arc, Mutex};
+    use tokio::sync::Notify;
+
+    type Fault = (PathBuf, &'static str, Box<dyn FnOnce() + Send>);
+
+    /// What the threads of which programs do once, and where.
+    static FAULTS: Mutex<Vec<Fault>> = Mutex::new(Vec::new());
+
+    pub(crate) fn once(program: &Path, at: &'static str, fault: impl FnOnce() + Send + 'static) {
+        FAULTS.lock().unwrap().push((program.to_owned(), at, Box::new(fault)));
+    }
+
+    pub(super) fn fault(program: &Path, at: &str) {
+        let mut faults = FAULTS.lock().unwrap();
+        let Some(found) = faults.iter().position(|(path, place, _)| path == program && *place == at) else { return };
+        let (_, _, fault) = faults.remove(found);
+        drop(faults);
+        fault();
+    }
+
+    /// The lines of a file, to which each process of a test writes its pid.
+    pub(crate) async fn pids(file: &Path, count: usize) -> Vec<String> {
+        let written = async {
+            loop {
+                let text = std::fs::read_to_string(file).unwrap_or_default();
+                if text.matches('\n').count() >= count {
+                    return text.lines().map(ToOwned::to_owned).collect();
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), written).await.unwrap()
+    }
+
+    /// Waits until a process runs no more. One that nobody has waited for has no command line.
+    pub(crate) async fn ended(pid: &str) {
+        let gone = async {
+            while std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_does_not_outlive_a_supervision_that_panics() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, log) = (dir.path().join("pids"), dir.path().join("log"));
+        let tasks = TaskGroup::with_ledger("test", Shutdown::new(), Ledger::new(system_clock()));
+        let (now, panicked, shutdown) =
+            (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)), tasks.shutdown().clone());
+        let script = OsString::from(format!("echo $$ >> {}; exec sleep 1000", file.display()));
+        let told = now.clone();
+        tasks.spawn_lasting("program", move || {
+            let (now, panicked, shutdown, clock) = (told.clone(), panicked.clone(), shutdown.clone(), system_clock());
+            let (arguments, log) = (["-c".into(), script.clone()], log.clone());
+            async move {
+                tokio::select! {
+                    ended = run(Path::new("/bin/sh"), &arguments, &log, &clock, &shutdown) => assert_eq!(ended, None),
+                    () = now.notified() => assert!(panicked.swap(true, Ordering::SeqCst), "on purpose"),
+                }
+            }
+        });
+        let first = pids(&file, 1).await.remove(0);
+        now.notify_one();
+        ended(&first).await;
+        let second = pids(&file, 2).await.remove(1);
+        assert_eq!(tasks.ledger().panics_of("program"), 1);
+        assert!(tasks.join(Duration::from_secs(20)).await);
+        ended(&second).await;
     }
 }

@@ -281,14 +281,13 @@ async fn watch_from<T: Keyed + DeserializeOwned>(
 async fn settle<T: Keyed>(inner: &Inner<T>) {
     let clock = system_clock();
     loop {
-        inner.owing.notified().await;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(60), 20);
-        loop {
+        // At first what is left of a task that panicked.
+        while inner.owes() {
             clock.sleep(backoff.next()).await;
-            if inner.settle() {
-                break;
-            }
+            inner.settle();
         }
+        inner.owing.notified().await;
     }
 }
 
@@ -362,8 +361,13 @@ impl<T: Keyed> Inner<T> {
         }
     }
 
-    /// Tells again what is owed. Returns whether nothing is any more.
-    fn settle(&self) -> bool {
+    /// Whether a handler is owed something.
+    fn owes(&self) -> bool {
+        self.handlers.lock().iter().any(|handler| !handler.owed.is_empty())
+    }
+
+    /// Tells again what is owed.
+    fn settle(&self) {
         let mut handlers = self.handlers.lock();
         for handler in handlers.iter_mut() {
             let owed: Vec<_> = handler.owed.iter().map(|(key, owed)| (key.clone(), owed.last.clone())).collect();
@@ -372,7 +376,6 @@ impl<T: Keyed> Inner<T> {
                 self.tell(handler, &Change { old: Some(last), new });
             }
         }
-        handlers.iter().all(|handler| handler.owed.is_empty())
     }
 }
 

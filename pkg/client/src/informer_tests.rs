@@ -2,9 +2,14 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::transport::{Body, BoxError, Transport};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
 use kedge_base::Ledger;
 use kedge_meta::resources;
-use std::sync::atomic::{AtomicBool, Ordering};
+use serde_json::json;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Debug, Deserialize)]
 struct Object {
@@ -69,10 +74,12 @@ fn a_handler_that_panics_is_owed_one_change_from_what_it_knew_to_what_is() {
     inner.set(object("c", 4), false);
     inner.set(object("c", 5), true);
     assert_eq!(ledger.panics_of(HANDLER), 4);
-    assert!(!inner.settle(), "it still panics");
+    inner.settle();
+    assert!(inner.owes(), "it still panics");
     broken.store(false, Ordering::SeqCst);
     inner.set(object("a", 6), false);
-    assert!(inner.settle());
+    inner.settle();
+    assert!(!inner.owes());
     let want = [entry("a", "-", "1"), entry("a", "1", "6"), entry("b", "-", "3"), entry("c", "5", "-")];
     assert_eq!(*fragile.lock(), want);
     assert_eq!(sturdy.lock().len(), 6, "told of everything, at once");
@@ -93,4 +100,75 @@ async fn what_is_owed_is_told_without_another_change() {
         } => {}
     }
     assert_eq!(*fragile.lock(), [entry("a", "-", "1")]);
+}
+
+/// The first list and the first watch panic, the watch when it is told to; the lists that follow grow, later watches hold.
+#[derive(Default)]
+struct Panicking {
+    lists: AtomicUsize,
+    watches: AtomicUsize,
+    go: Notify,
+}
+
+struct InProcess(Arc<Panicking>);
+
+#[async_trait]
+impl Transport for InProcess {
+    async fn send(&self, request: http::Request<Bytes>) -> Result<http::Response<Body>, BoxError> {
+        let api = &self.0;
+        if request.uri().query().is_some_and(|query| query.contains("watch=true")) {
+            if api.watches.fetch_add(1, Ordering::SeqCst) == 0 {
+                api.go.notified().await;
+                panic!("on purpose");
+            }
+            std::future::pending::<()>().await;
+        }
+        let lists = api.lists.fetch_add(1, Ordering::SeqCst);
+        assert!(lists > 0, "on purpose");
+        let item = |i: usize| json!({"metadata": {"name": i.to_string(), "resourceVersion": i.to_string()}});
+        let items: Vec<_> = (1..=lists).map(item).collect();
+        let list = json!({"metadata": {"resourceVersion": lists.to_string()}, "items": items}).to_string();
+        let body = Full::new(Bytes::from(list)).map_err(|never| -> BoxError { match never {} });
+        Ok(http::Response::new(body.boxed_unsync()))
+    }
+}
+
+/// What a handler was owed when its informer panicked was told with the object's next change only.
+#[tokio::test]
+async fn an_informer_that_panics_lists_again_and_tells_what_it_owed() {
+    let ledger = Ledger::new(system_clock());
+    let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
+    let api = Arc::<Panicking>::default();
+    let client = Client::new(Arc::new(InProcess(api.clone())));
+    let informer = Informer::<Object>::start(&client, &tasks, &resources::PODS, ListParams::default());
+    let (broken, told) = (Arc::new(AtomicBool::new(true)), Told::default());
+    let (is_broken, fragile) = (broken.clone(), told.clone());
+    informer.on_change(move |change| {
+        assert!(!is_broken.load(Ordering::SeqCst), "on purpose");
+        note(&fragile, change);
+    });
+    let watching = async {
+        while api.watches.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // The task, which was woken for it, sees that something is owed, and panics before it has told that again.
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), watching).await.unwrap();
+    assert!(ledger.panics_of(HANDLER) > 0);
+    broken.store(false, Ordering::SeqCst);
+    api.go.notify_one();
+    let all = async {
+        while told.lock().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    let mut told = told.lock().clone();
+    told.sort();
+    assert_eq!(told, [entry("1", "-", "1"), entry("2", "-", "2")]);
+    assert_eq!((ledger.panics_of("informer"), informer.list().len()), (2, 2));
+    assert!(tasks.join(Duration::from_secs(5)).await);
 }

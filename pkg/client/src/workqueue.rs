@@ -351,6 +351,35 @@ mod tests {
         assert!(queue.inner.state.lock().running.is_empty(), "every key was given back");
     }
 
+    /// Panics at the first sleep.
+    struct Breaking(std::sync::atomic::AtomicBool);
+
+    impl kedge_base::Clock for Breaking {
+        fn now(&self) -> jiff::Timestamp {
+            system_clock().now()
+        }
+
+        fn monotonic(&self) -> Duration {
+            system_clock().monotonic()
+        }
+
+        fn sleep(&self, duration: Duration) -> kedge_base::BoxFuture<'static, ()> {
+            assert!(self.0.swap(true, std::sync::atomic::Ordering::SeqCst), "on purpose");
+            system_clock().sleep(duration)
+        }
+    }
+
+    #[tokio::test]
+    async fn delayed_keys_arrive_after_their_timer_panicked() {
+        let ledger = kedge_base::Ledger::new(system_clock());
+        let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
+        let queue = WorkQueue::new(Arc::new(Breaking(false.into())), &tasks);
+        queue.add_after("a".to_owned(), Duration::from_millis(100));
+        assert_eq!(queue.get().await.unwrap(), "a");
+        assert_eq!(ledger.panics_of("work queue timer"), 1);
+        assert!(tasks.join(Duration::from_secs(5)).await);
+    }
+
     #[test]
     fn failures_count_until_forgotten() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

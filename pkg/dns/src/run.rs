@@ -99,9 +99,14 @@ pub async fn run(config: Config, client: Client, tasks: TaskGroup) -> Result<(),
 
 /// Opens both sockets of an address and serves them.
 async fn listen(clock: &SharedClock, address: SocketAddr, server: &Arc<Server>, tasks: &TaskGroup) {
-    let udp = Arc::new(bind(clock, address, || UdpSocket::bind(address)).await);
+    let udp = bind(clock, address, || UdpSocket::bind(address)).await;
     let tcp = bind(clock, address, || TcpListener::bind(address)).await;
-    let (answering, group) = (server.clone(), tasks.clone());
+    serve(udp, tcp, server, tasks);
+}
+
+/// Serves both; the sockets stay open when a task panics.
+pub(crate) fn serve(udp: UdpSocket, tcp: TcpListener, server: &Arc<Server>, tasks: &TaskGroup) {
+    let (answering, group, udp) = (server.clone(), tasks.clone(), Arc::new(udp));
     tasks.spawn_worker("dns-udp", move || answering.clone().udp(udp.clone(), group.clone()));
     let (answering, group, tcp) = (server.clone(), tasks.clone(), Arc::new(tcp));
     tasks.spawn_worker("dns-tcp", move || answering.clone().tcp(tcp.clone(), group.clone()));

@@ -43,6 +43,9 @@ pub struct Server {
     waiting: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     turn: AtomicU32,
+    /// The loop that takes in something next panics.
+    #[cfg(test)]
+    broken: AtomicBool,
 }
 
 /// An answer, or that it takes others to give it.
@@ -63,6 +66,8 @@ impl Server {
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             turn: AtomicU32::new(0),
+            #[cfg(test)]
+            broken: AtomicBool::new(false),
         }
     }
 
@@ -78,6 +83,8 @@ impl Server {
                     continue;
                 }
             };
+            #[cfg(test)]
+            assert!(!self.broken.swap(false, Ordering::SeqCst), "on purpose");
             // What makes this panic is not answered, and the queries behind it are.
             let read = || self.reply(&buffer[..length], &socket, client, &tasks);
             if let Ok(Some(reply)) = tasks.ledger().catch_now("dns", "dns-query", Weight::Single, read) {
@@ -124,6 +131,8 @@ impl Server {
             let Ok(permit) = self.connections.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((stream, _)) => {
+                    #[cfg(test)]
+                    assert!(!self.broken.swap(false, Ordering::SeqCst), "on purpose");
                     let server = self.clone();
                     tasks.spawn_until_shutdown("dns-connection", async move {
                         let _permit = permit;
@@ -150,6 +159,8 @@ impl Server {
                 Ok(bytes)
             };
             let bytes = time::timeout(IDLE, read).await.map_err(late)??;
+            #[cfg(test)]
+            assert!(bytes != tests::POISON, "on purpose");
             let reply = match Query::read(&bytes) {
                 Ok(query) => match self.local(&query, MAX_TCP) {
                     Local::Ready(bytes) => bytes,

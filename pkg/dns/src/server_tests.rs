@@ -183,6 +183,55 @@ async fn a_query_that_panics_is_counted_and_the_next_is_answered() {
     assert!(tasks.join(Duration::from_secs(5)).await);
 }
 
+async fn counted(ledger: &kedge_base::Ledger, task: &str) {
+    while ledger.panics_of(task) == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn loops_that_panic_serve_again_and_a_connection_gives_its_place_back() {
+    let ledger = kedge_base::Ledger::new(kedge_base::system_clock());
+    let (server, tasks) = (server(true), TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone()));
+    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (udp_at, tcp_at) = (udp.local_addr().unwrap(), tcp.local_addr().unwrap());
+    crate::run::serve(udp, tcp, &server, &tasks);
+    let query = question("web.default.svc.cluster.local.", RecordType::A).to_vec().unwrap();
+
+    let client = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    client.connect(udp_at).await.unwrap();
+    server.broken.store(true, Ordering::SeqCst);
+    client.send(&query).await.unwrap();
+    counted(&ledger, "dns-udp").await;
+    client.send(&query).await.unwrap();
+    let mut buffer = [0; 1500];
+    let length = client.recv(&mut buffer).await.unwrap();
+    assert_eq!(rcode(&Message::from_vec(&buffer[..length]).unwrap()), ResponseCode::NoError);
+
+    let ask = async |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(tcp_at).await.unwrap();
+        // The other end may be gone already, which the answer tells.
+        let _ = stream.write_all(&[&(bytes.len() as u16).to_be_bytes(), bytes].concat()).await;
+        let mut reply = vec![0; usize::from(stream.read_u16().await?)];
+        stream.read_exact(&mut reply).await.map(|_| Message::from_vec(&reply).unwrap())
+    };
+    server.broken.store(true, Ordering::SeqCst);
+    assert!(ask(&query).await.is_err());
+    counted(&ledger, "dns-tcp").await;
+    assert!(ask(POISON).await.is_err());
+    counted(&ledger, "dns-connection").await;
+    assert_eq!(rcode(&ask(&query).await.unwrap()), ResponseCode::NoError);
+    // One place is the loop's, which waits for the next connection.
+    while server.connections.available_permits() < MAX_CONNECTIONS - 1 {
+        tokio::task::yield_now().await;
+    }
+    for task in ["dns-udp", "dns-tcp", "dns-connection"] {
+        assert_eq!(ledger.panics_of(task), 1, "{task}");
+    }
+    assert!(tasks.join(Duration::from_secs(5)).await);
+}
+
 proptest! {
     #[test]
     fn every_message_gets_a_readable_answer_or_none(at in 0_usize..64, byte in any::<u8>(), cut in 0_usize..64) {

@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use kedge_base::{Ledger, Shutdown, system_clock, time};
+use kedge_base::{Ledger, SharedClock, Shutdown, system_clock, time};
 use kedge_cri::fake::FakeRuntime;
 use serde_json::{Value, json};
 
@@ -50,12 +51,16 @@ impl Cluster {
     }
 
     async fn counting(ledger: &Ledger) -> Cluster {
+        Self::timed(ledger, system_clock()).await
+    }
+
+    async fn timed(ledger: &Ledger, clock: SharedClock) -> Cluster {
         let (api, runtime) = (FakeApi::new(), Arc::new(FakeRuntime::default()));
         runtime.add_image("i:1");
         runtime.set_time(u64::try_from(system_clock().now().as_second()).unwrap());
         let directory = tempfile::tempdir().unwrap();
         let tasks = TaskGroup::with_ledger("test", Shutdown::new(), ledger.clone());
-        let settings = config(&api, directory.path());
+        let settings = KubeletConfig { clock, ..config(&api, directory.path()) };
         start(settings, runtime.clone(), None, &tasks).await.unwrap();
         Cluster { api, runtime, tasks, directory }
     }
@@ -261,6 +266,66 @@ async fn workers_of_pods_and_probes_that_panic_are_started_again() {
         clock.sleep(Duration::from_millis(5)).await;
     }
     assert!(ledger.troubles().is_empty(), "a panic now and then is no reason to be unready");
+    cluster.end().await;
+}
+
+/// A clock on which every wait of a loop for its next round panics; once it is healed, such waits are short.
+#[derive(Default)]
+struct Breaking {
+    healed: AtomicBool,
+}
+
+impl kedge_base::Clock for Breaking {
+    fn now(&self) -> jiff::Timestamp {
+        system_clock().now()
+    }
+
+    fn monotonic(&self) -> Duration {
+        system_clock().monotonic()
+    }
+
+    fn sleep(&self, duration: Duration) -> kedge_base::BoxFuture<'static, ()> {
+        if duration < Duration::from_secs(5) {
+            return system_clock().sleep(duration);
+        }
+        assert!(self.healed.load(Ordering::SeqCst), "on purpose");
+        system_clock().sleep(Duration::from_millis(200))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn loops_of_the_node_that_panic_are_started_again() {
+    const LOOPS: [&str; 8] =
+        ["image-gc", "log-rotation", "node-lease", "node-status", "pleg", "pod-gc", "runtime-health", "storage-limits"];
+    let (ledger, breaking, clock) = (Ledger::new(system_clock()), Arc::new(Breaking::default()), system_clock());
+    let cluster = Cluster::timed(&ledger, breaking.clone()).await;
+    let every = async {
+        while LOOPS.iter().any(|task| ledger.panics_of(task) == 0) {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(time::timeout(LIMIT, every).await.is_ok(), "{:?}", ledger.snapshot());
+    breaking.healed.store(true, Ordering::SeqCst);
+    let lease = || cluster.api.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/n").unwrap();
+    let before = lease()["spec"]["renewTime"].clone();
+    let renewals = async {
+        while lease()["spec"]["renewTime"] == before {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(time::timeout(LIMIT, renewals).await.is_ok(), "the lease is not renewed");
+    // A pod runs, is seen to use too much, and is cleared away.
+    let volumes = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Ki"}}]);
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1"}], "volumes": volumes}));
+    cluster.until("running", |pod| pod["status"]["phase"] == "Running").await;
+    let volume = cluster.directory.path().join("kubelet/pods/u/volumes/kubernetes.io~empty-dir/v");
+    std::fs::write(volume.join("large"), vec![1; 64 << 10]).unwrap();
+    cluster.until("evicted", |pod| pod["status"]["reason"] == "Evicted").await;
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    for report in ledger.snapshot().iter().filter(|report| LOOPS.contains(&report.task)) {
+        assert_eq!(report.running, 1, "{report:?}");
+    }
     cluster.end().await;
 }
 

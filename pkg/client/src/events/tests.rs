@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use kedge_base::{Shutdown, VirtualClock};
+use kedge_base::{Ledger, Shutdown, VirtualClock, system_clock};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
@@ -17,6 +17,8 @@ struct Server {
     events: Mutex<BTreeMap<String, Value>>,
     /// Requests that get no answer.
     deaf: Mutex<usize>,
+    /// The request about the object of this name panics.
+    poison: Mutex<Option<&'static str>>,
     requests: watch::Sender<usize>,
 }
 
@@ -28,6 +30,8 @@ impl Server {
             return None;
         }
         let sent: Value = serde_json::from_slice(request.body()).unwrap();
+        let poison = *self.poison.lock();
+        assert!(poison.is_none_or(|name| sent["involvedObject"]["name"] != name), "on purpose");
         let mut events = self.events.lock();
         let path = request.uri().path().to_owned();
         if request.method() == Method::POST {
@@ -71,7 +75,7 @@ struct Recording {
 fn start() -> Recording {
     let server = Arc::<Server>::default();
     let clock = Arc::new(VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap()));
-    let tasks = TaskGroup::new("test", Shutdown::new());
+    let tasks = TaskGroup::with_ledger("test", Shutdown::new(), Ledger::new(system_clock()));
     let client = Client::new(Arc::new(InProcess(server.clone())));
     let recorder = EventRecorder::new(&client, clock.clone(), &tasks, "kubelet", "n1");
     Recording { server, clock, recorder, tasks }
@@ -135,4 +139,23 @@ async fn an_event_waits_for_a_server_that_does_not_answer() {
     r.requests(3).await;
     assert_eq!(r.server.all().len(), 1);
     r.tasks.shutdown().trigger();
+}
+
+#[tokio::test]
+async fn an_event_that_panics_is_counted_and_those_behind_it_are_written() {
+    let r = start();
+    // With more objects than there are writers, the one that panics has others behind it.
+    *r.server.poison.lock() = Some("poison");
+    r.record("poison", "m");
+    for i in 0..4 * LANES {
+        r.record(&format!("p{i}"), "m");
+    }
+    r.requests(4 * LANES).await;
+    assert_eq!((r.server.all().len(), r.tasks.ledger().panics_of(TASK)), (4 * LANES, 1));
+    // Its object is not cut off: what is recorded of it later is written.
+    *r.server.poison.lock() = None;
+    r.record("poison", "another");
+    r.requests(4 * LANES + 1).await;
+    assert_eq!((r.server.all().len(), r.tasks.len()), (4 * LANES + 1, LANES), "every writer still runs");
+    assert!(r.tasks.join(Duration::from_secs(5)).await);
 }

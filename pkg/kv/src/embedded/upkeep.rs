@@ -60,8 +60,12 @@ impl Upkeep {
                 Ok(Err(err)) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
                 Err(err) => warn!(revision, error = %err, "checkpoint not written; the log is kept"),
             }
-            shared.index.write().unpin(revision);
-            while shared.index.write().forget_some() {}
+            let give_back = || {
+                shared.index.write().unpin(revision);
+                while shared.index.write().forget_some() {}
+            };
+            // Counted and logged; the writer forgets what is left.
+            let _counted = Ledger::process().catch_now("kv", "kv-checkpoint", Weight::Vital, give_back);
         };
         match std::thread::Builder::new().name("kv-checkpoint".into()).spawn(work) {
             Ok(thread) => self.running = Some(thread),

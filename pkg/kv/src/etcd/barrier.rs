@@ -55,7 +55,12 @@ impl Shared {
             let shared = self.clone();
             self.spawn("etcd-barrier", move || run_rounds(shared.clone()));
         }
-        answered.await.map_err(|_| closed())?
+        let unfinished = || Error::Unavailable { what: "the newest revision was not learned".into(), unknown: false };
+        tokio::select! {
+            answer = answered => answer.map_err(|_| unfinished())?,
+            // After that no round begins any more.
+            () = self.caller.shutdown().requested() => Err(closed()),
+        }
     }
 
     /// Completes when every observer has been told everything up to `revision`.

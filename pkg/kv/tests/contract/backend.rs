@@ -14,7 +14,7 @@ use crate::proxy::{Mode, Proxy};
 use crate::recorder::{Recorder, Told};
 use crate::store::{Store, put, texts, when};
 
-fn on_own_etcd(test: impl AsyncFnOnce(Process), scheme: &str, more: Vec<String>) {
+pub fn on_own_etcd(test: impl AsyncFnOnce(Process), scheme: &str, more: Vec<String>) {
     if tools().is_none() {
         eprintln!("not run: KEDGE_TEST_ETCD_DIR is not set");
         return;

@@ -15,6 +15,7 @@ mod limits;
 mod model;
 mod netns;
 mod observers;
+mod panics;
 mod proxy;
 mod ranges;
 mod recorder;

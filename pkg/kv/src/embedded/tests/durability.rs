@@ -14,6 +14,8 @@ struct Faulty {
     syncs: Arc<AtomicU64>,
     broken: Arc<AtomicBool>,
     full: Arc<AtomicBool>,
+    /// The next rename panics.
+    panics: AtomicBool,
 }
 
 struct FaultyFile {
@@ -71,6 +73,7 @@ impl Files for Faulty {
         RealFiles.open_write(path).map(|file| self.wrap(file))
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "on purpose");
         RealFiles.rename(from, to)
     }
     fn remove(&self, path: &Path) -> io::Result<()> {
@@ -230,6 +233,45 @@ async fn a_writer_that_panics_is_noticed() {
     kv.health().await.unwrap();
     assert!(kv.txn(txn(vec![put("/a", "1")])).await.is_err());
     until("it is not healthy", async || kv.health().await.is_err()).await;
+}
+
+/// What a checkpoint reads is kept for it, and one that panicked must not leave that behind: the history would only grow.
+#[tokio::test]
+async fn a_checkpoint_that_panics_is_counted_and_gives_back_what_was_kept_for_it() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), virtual_clock());
+    let (files, mut options) = faulty(dir.path(), &clock);
+    (options.segment_bytes, options.checkpoint_bytes) = (4 << 10, 16 << 10);
+    let kv = Embedded::open(options.clone()).unwrap();
+    let counted = || kedge_base::Ledger::process().panics_of("kv-checkpoint");
+    let named = |end: &str| RealFiles.list(dir.path()).unwrap().iter().any(|name| name.ends_with(end));
+    let value_of_a = "x".repeat(1_000);
+    let before = counted();
+    files.panics.store(true, Ordering::SeqCst);
+    until("it panics", async || {
+        commit(&kv, "/a", &value_of_a).await;
+        counted() > before
+    })
+    .await;
+    kv.health().await.unwrap();
+    until("nothing is kept", async || {
+        let now = commit(&kv, "/a", &value_of_a).await;
+        kv.compact(now).await.unwrap();
+        kv.shared.index.read().sizes().iter().any(|(part, size)| *part == "history" && size.entries == 0)
+    })
+    .await;
+    // The log still covers all, and the next checkpoint takes away what this one left.
+    until("the next one is written", async || {
+        commit(&kv, "/a", &value_of_a).await;
+        named(".ckpt") && !named(".tmp")
+    })
+    .await;
+    let last = commit(&kv, "/a", "last").await;
+    assert_eq!(counted(), before + 1);
+    kv.close().await;
+    drop(kv);
+    let kv = Embedded::open(options).unwrap();
+    let a = kv.get(b"/a").await.unwrap().unwrap();
+    assert_eq!((&a.value[..], a.mod_revision), (&b"last"[..], last));
 }
 
 #[tokio::test]
