@@ -133,9 +133,9 @@ fn of_its_kind(resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
     static KINDS: LazyLock<HashMap<String, (Vec<u8>, &'static ResourceInfo)>> = LazyLock::new(|| {
         let stored = kedge_schema::resources().iter().filter(|r| r.is_stored());
         let of = |r: &'static ResourceInfo| {
-            let version = GroupVersion::new(r.storage_group, r.storage_version);
+            let version = GroupVersion::new(&r.storage_group, &r.storage_version);
             let head = format!("{{\"apiVersion\":\"{version}\",\"kind\":\"{}\",", r.kind);
-            (GroupResource::new(r.storage_group, r.plural).to_string(), (head.into_bytes(), r))
+            (GroupResource::new(&r.storage_group, &r.plural).to_string(), (head.into_bytes(), r))
         };
         stored.map(of).collect()
     });
@@ -147,14 +147,14 @@ fn of_its_kind(resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
     let mut value: Value = serde_json::from_slice(&json).map_err(|e| fail(e.to_string()))?;
     let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
     let (group, version) = split(text("apiVersion"));
-    let versions = || kedge_schema::resources().iter().filter(|r| (r.group, r.kind) == (group, info.kind));
-    let former = former::successor(group, version, info.kind).is_some();
-    let known = former || versions().any(|r| version == r.version || version == r.storage_version);
-    if text("kind") == info.kind && known {
+    let versions = || kedge_schema::resources().iter().filter(|r| r.group == group && r.kind == info.kind);
+    let former = former::successor(group, version, &info.kind).is_some();
+    let known = former || versions().any(|r| r.version == version || r.storage_version == version);
+    if info.kind == text("kind") && known {
         return Ok(json);
     }
-    value["apiVersion"] = GroupVersion::new(info.storage_group, info.storage_version).to_string().into();
-    value["kind"] = info.kind.into();
+    value["apiVersion"] = GroupVersion::new(&info.storage_group, &info.storage_version).to_string().into();
+    value["kind"] = (&info.kind).into();
     Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
@@ -220,16 +220,16 @@ fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
     let (group, version) = split(api_version);
     kedge_schema::kind(group, version, kind)
         .or_else(|| {
-            let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
-            kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
+            let stored = |r: &&ResourceInfo| r.storage_group == group && r.storage_version == version && r.kind == kind;
+            kedge_schema::resources().iter().find(stored)?.schema.builtin()
         })
-        .or_else(|| former::successor(group, version, kind)?.type_id())
+        .or_else(|| former::successor(group, version, kind)?.schema.builtin())
 }
 
 /// Whether that is upstream's kind, in whatever version: groups of custom resources have a dot in their name.
 fn is_built_in(api_version: &str, kind: &str) -> bool {
     let (group, _) = split(api_version);
-    !group.contains('.') || kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
+    !group.contains('.') || kedge_schema::resources().iter().any(|r| r.group == group && r.kind == kind)
 }
 
 fn split(api_version: &str) -> (&str, &str) {

@@ -15,12 +15,12 @@ fn read(resource: &str, stored: &Value) -> Value {
 #[test]
 fn an_object_that_calls_itself_another_kind_is_of_its_resources_kind() {
     for info in kedge_schema::resources().iter().filter(|info| info.is_stored()) {
-        let version = GroupVersion::new(info.storage_group, info.storage_version).to_string();
-        let resource = GroupResource::new(info.storage_group, info.plural).to_string();
+        let version = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
+        let resource = GroupResource::new(&info.storage_group, &info.plural).to_string();
         let metadata = json!({"name": "x", "resourceVersion": "7"});
         let good = json!({"apiVersion": version, "kind": info.kind, "metadata": metadata, "spec": {"a": 1}});
         assert_eq!(read(&resource, &good), good);
-        for (wrong_version, kind) in [("v1", "Nonsense"), ("nowhere/v7", info.kind), (&*version, "Nonsense")] {
+        for (wrong_version, kind) in [("v1", "Nonsense"), ("nowhere/v7", &*info.kind), (&*version, "Nonsense")] {
             let wrong = json!({"apiVersion": wrong_version, "kind": kind, "metadata": metadata, "spec": {"a": 1}});
             assert_eq!(read(&resource, &wrong), good, "{resource}");
         }
