@@ -133,9 +133,9 @@ impl Plugin for RbacEscalation {
             return Ok(());
         }
         let name = attributes.object.name();
-        let wanted = match attributes.resource.plural {
+        let wanted = match &*attributes.resource.plural {
             "roles" | "clusterroles" => {
-                if self.may(attributes, "escalate", attributes.resource.plural, name) {
+                if self.may(attributes, "escalate", &attributes.resource.plural, name) {
                     return Ok(());
                 }
                 // What a role gathers from others may be anything, and grows later.
@@ -154,7 +154,7 @@ impl Plugin for RbacEscalation {
                     return Ok(());
                 }
                 let key = if kind == "Role" { format!("{}/{role}", attributes.namespace) } else { role.to_owned() };
-                let roles = registry.get(GROUP, "v1", plural);
+                let roles = registry.builtin(GROUP, "v1", plural);
                 let object = roles.map(|s| s.store.get(&key)).transpose().map_err(store_failure)?;
                 let Some(object) = object.flatten() else {
                     let resource = kedge_meta::GroupResource::new(GROUP, plural);

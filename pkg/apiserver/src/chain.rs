@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use kedge_auth::{Credentials, Decision, Unauthenticated};
 use kedge_base::{Weight, random};
 use kedge_meta::{GroupResource, Status, UserInfo};
+use kedge_registry::Catalogue;
 use tracing::{debug, warn};
 
 use crate::body::{Body, Guarded, Held, RequestBody};
@@ -24,6 +25,8 @@ pub(crate) struct Admitted {
     pub info: RequestInfo,
     pub user: UserInfo,
     pub request: Request<RequestBody>,
+    /// What is served, as of when the request came.
+    pub catalogue: Arc<Catalogue>,
 }
 
 impl ApiServer {
@@ -53,6 +56,7 @@ impl ApiServer {
             let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
             return Ok(health::handle(self, &info, trusted).await);
         }
+        let catalogue = self.registry.catalogue();
         // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
         let slot = match &peer.trusted {
             Some(_) => self.limits.enter_internal(&info).await?,
@@ -67,7 +71,7 @@ impl ApiServer {
         // The work, within its time.
         let long_running = info.is_long_running();
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
-        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)) };
+        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue };
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 verbs::dispatch(self, admitted).await

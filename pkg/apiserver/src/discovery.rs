@@ -33,7 +33,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         return Err(Status::method_not_allowed());
     }
     let headers = admitted.request.headers();
-    let kinds = &kedge_schema::Builtin;
+    let kinds = &*admitted.catalogue;
     let json = |bytes: Vec<u8>| Ok(respond::json_bytes(StatusCode::OK, bytes));
     match segments.as_slice() {
         [""] => paths(),
@@ -48,7 +48,9 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
             None => json(discovery::api_group_list(kinds)),
         },
         ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::unknown_path()), json),
-        ["api", version] => discovery::api_resource_list(kinds, "", version).map_or_else(|| Err(Status::unknown_path()), json),
+        ["api", version] => {
+            discovery::api_resource_list(kinds, "", version).map_or_else(|| Err(Status::unknown_path()), json)
+        }
         ["apis", group, version] => {
             discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(Status::unknown_path()), json)
         }

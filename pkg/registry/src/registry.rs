@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kedge_base::SharedClock;
-use kedge_meta::GroupResource;
+use kedge_meta::{GroupResource, Text};
 use kedge_schema::{Builtin, GroupInfo, Kinds as _, ResourceInfo};
-use kedge_storage::{ResourceConfig, Storage};
+use kedge_storage::{ResourceConfig, Storage, StoredForm};
 use tokio::sync::watch;
 
 use crate::catalogue::{Catalogue, Entry, Group};
@@ -43,10 +43,11 @@ impl Registry {
                 continue;
             }
             configs.push(ResourceConfig {
-                prefix: static_prefix(&info.storage_prefix),
-                resource: GroupResource::new(info.storage_group, info.plural).to_string(),
-                selectable: strategies::selectable_fields(info),
-                indexed: (info.storage_prefix == "pods").then_some("spec.nodeName"),
+                prefix: info.storage_prefix.clone(),
+                resource: GroupResource::new(&info.storage_group, &info.plural).to_string(),
+                fields: Arc::new(strategies::fields(info)),
+                indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
+                form: Some(Arc::new(StoredForm::built_in(info))),
             });
         }
         configs.push(State::node_port_config());

@@ -4,6 +4,7 @@ use kedge_meta::Text;
 use serde_json::Value;
 
 use crate::table::TypeId;
+use crate::{StrictError, TypeError};
 
 /// A schema of a kind's objects.
 #[derive(Clone, Debug)]
@@ -17,6 +18,28 @@ impl SchemaRef {
     pub fn builtin(&self) -> Option<TypeId> {
         match self {
             Self::Builtin(ty) => Some(*ty),
+        }
+    }
+
+    /// Of a built-in kind, also of one that is only a body.
+    pub fn builtin_kind(group: &str, version: &str, kind: &str) -> Option<Self> {
+        crate::kind(group, version, kind).map(Self::Builtin)
+    }
+
+    /// Drops unknown fields and those that are null, and checks the others.
+    ///
+    /// # Errors
+    /// The first value of a wrong type. What strict validation has against others is added to `strict`.
+    pub fn conform(&self, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
+        match self {
+            Self::Builtin(ty) => crate::conform(*ty, value, strict),
+        }
+    }
+
+    /// Fills in what is left out.
+    pub fn default(&self, value: &mut Value) {
+        match self {
+            Self::Builtin(ty) => crate::defaults::apply_type(*ty, value),
         }
     }
 

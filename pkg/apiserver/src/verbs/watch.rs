@@ -34,7 +34,7 @@ const BOOKMARK: Duration = Duration::from_secs(60);
 /// How an event becomes a line for one client.
 #[derive(Clone)]
 struct Form {
-    served: Served,
+    served: Arc<Served>,
     accepted: Accepted,
     options: table::Options,
     clock: SharedClock,
@@ -43,7 +43,7 @@ struct Form {
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
     admitted: &Admitted,
-    served: &Served,
+    served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
@@ -146,7 +146,13 @@ impl Form {
             Shape::Table => {
                 let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 let rows = std::slice::from_ref(&value);
-                table::render(self.served.info, rows, &table::ListMeta::at(&version), self.options, self.clock.now())
+                table::render(
+                    &self.served.printer,
+                    rows,
+                    &table::ListMeta::at(&version),
+                    self.options,
+                    self.clock.now(),
+                )
             }
         };
         line(kind, &shown)
@@ -161,12 +167,12 @@ impl Form {
             let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
             return line("BOOKMARK", &object);
         }
-        let info = self.served.info;
+        let info = &self.served.info;
         let object = json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata });
         if self.accepted.shape == Shape::Table {
             let rows = std::slice::from_ref(&object);
             let meta = table::ListMeta::at(&revision.to_string());
-            return line("BOOKMARK", &table::render(info, rows, &meta, self.options, self.clock.now()));
+            return line("BOOKMARK", &table::render(&self.served.printer, rows, &meta, self.options, self.clock.now()));
         }
         line("BOOKMARK", &object)
     }

@@ -23,7 +23,9 @@ pub(crate) use allocators::State;
 
 use std::sync::Arc;
 
+use kedge_meta::Text;
 use kedge_schema::ResourceInfo;
+use kedge_storage::{Field, Fields};
 
 use crate::strategy::{Plain, Strategy};
 
@@ -95,20 +97,32 @@ fn networking_strategy(plural: &str) -> Arc<dyn Strategy> {
 
 fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
     match (group, plural) {
-        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => Arc::new(admissionregistration::webhook_configuration::WebhookConfiguration),
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => Arc::new(admissionregistration::policy::AdmissionPolicy),
+        ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
+            Arc::new(admissionregistration::webhook_configuration::WebhookConfiguration)
+        }
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
+            Arc::new(admissionregistration::policy::AdmissionPolicy)
+        }
         ("admissionregistration.k8s.io", _) => Arc::new(admissionregistration::policy::AdmissionPolicyBinding),
-        ("apiextensions.k8s.io", "customresourcedefinitions") => Arc::new(apiextensions::custom_resource_definition::CustomResourceDefinition),
+        ("apiextensions.k8s.io", "customresourcedefinitions") => {
+            Arc::new(apiextensions::custom_resource_definition::CustomResourceDefinition)
+        }
         ("apiregistration.k8s.io", "apiservices") => Arc::new(apiextensions::api_service::ApiService),
-        ("autoscaling", "horizontalpodautoscalers") => Arc::new(autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscaler),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            Arc::new(autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscaler)
+        }
         ("batch", "cronjobs") => Arc::new(batch::cron_job::CronJob),
         ("batch", "jobs") => Arc::new(batch::job::Job),
-        ("certificates.k8s.io", "certificatesigningrequests") => Arc::new(certificates::signing_request::SigningRequest),
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            Arc::new(certificates::signing_request::SigningRequest)
+        }
         ("coordination.k8s.io", "leases") => Arc::new(coordination::lease::Lease),
         ("discovery.k8s.io", "endpointslices") => Arc::new(discovery::endpoint_slice::EndpointSlice),
         ("events.k8s.io", "events") => Arc::new(core::event::Event),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::flow_schema::FlowSchema),
-        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => Arc::new(flowcontrol::priority_level::PriorityLevel),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            Arc::new(flowcontrol::priority_level::PriorityLevel)
+        }
         ("node.k8s.io", "runtimeclasses") => Arc::new(node::runtime_class::RuntimeClass),
         ("policy", "poddisruptionbudgets") => Arc::new(policy::pod_disruption_budget::PodDisruptionBudget),
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::binding::Binding),
@@ -119,8 +133,18 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
 }
 
 const COMMON: &[&str] = &["metadata.name", "metadata.namespace"];
-/// The fields that lists and watches of a resource can select by.
-pub(crate) fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
+
+/// The fields that lists and watches of a resource can select by. Absent booleans and counts are selected by their zero value.
+pub(crate) fn fields(info: &ResourceInfo) -> Fields {
+    let zero = |path: &str| match path {
+        "spec.unschedulable" | "spec.hostNetwork" => Text::of("false"),
+        "status.replicas" | "status.successful" => Text::of("0"),
+        _ => Text::default(),
+    };
+    selectable_fields(info).iter().map(|path| Field { path: Text::of(path), zero: zero(path) }).collect()
+}
+
+fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
     match (&*info.storage_group, &*info.plural) {
         ("", "pods") => &[
             "metadata.name",

@@ -91,7 +91,7 @@ pub fn groups() -> &'static [GroupInfo] {
 }
 
 /// What is served: groups, and the resources of their versions.
-pub trait Kinds {
+pub trait Kinds: Send + Sync {
     /// All groups, core (`""`) first, in the order of `/apis`.
     fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_>;
 
