@@ -149,8 +149,6 @@ impl Cache {
         let current = state.newest <= revision;
         if current {
             let counted = self.replace(&mut state, revision, contents);
-            // The budget is never asked for while the cache is held: whoever has it asks for caches.
-            drop(state);
             self.budget.give_back(counted);
         }
         current
@@ -203,6 +201,7 @@ impl Cache {
             let counted =
                 state.ring.push(WatchEvent::new(key, object, previous, what, revision, self.budget.frames.clone()));
             self.next.send_replace(state.ring.next());
+            // The budget is never asked for room while the cache is held: whoever has it asks for caches.
             drop(state);
             self.budget.count(self, counted);
         }
@@ -303,6 +302,12 @@ impl Cache {
         }
         let behind = state.ring.events.partition_point(|event| event.revision <= revision);
         Ok(state.ring.first + behind as u64)
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.budget.give_back(self.state.get_mut().ring.counted);
     }
 }
 
