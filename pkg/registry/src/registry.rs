@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kedge_base::SharedClock;
-use kedge_meta::GroupResource;
+use kedge_meta::{GroupResource, Text};
 use kedge_schema::{ResourceInfo, TypeId};
-use kedge_storage::{ResourceConfig, ResourceStore, Storage};
+use kedge_storage::{ResourceConfig, ResourceStore, Storage, StoredForm};
 
 use crate::strategies::{self, State};
 use crate::strategy::Strategy;
@@ -74,10 +74,11 @@ impl Registry {
                 continue;
             }
             configs.push(ResourceConfig {
-                prefix: info.storage_prefix,
+                prefix: Text::of(info.storage_prefix),
                 resource: GroupResource::new(info.storage_group, info.plural).to_string(),
-                selectable: strategies::selectable_fields(info),
-                indexed: (info.storage_prefix == "pods").then_some("spec.nodeName"),
+                fields: Arc::new(strategies::fields(info)),
+                indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
+                form: Some(Arc::new(StoredForm::built_in(info))),
             });
         }
         configs.push(State::node_port_config());

@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kedge_base::sizes::{Measured, Size};
-use kedge_meta::{fields, labels};
+use kedge_meta::{Text, fields, labels};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
+use crate::attributes::Fields;
 use crate::error::Error;
+use crate::form::StoredForm;
 use crate::object::Object;
 use crate::recent::{Budget, Ring};
 use crate::store::ResourceConfig;
@@ -100,9 +102,12 @@ pub(crate) struct Cache {
     pub(crate) prefix: Box<str>,
     /// As the encryption configuration names it: `secrets`, `deployments.apps`.
     pub(crate) resource: Box<str>,
-    pub(crate) selectable: &'static [&'static str],
+    /// What its objects can be selected by.
+    pub(crate) fields: Arc<Fields>,
     /// The field that lists are often selected by.
-    indexed: Option<&'static str>,
+    indexed: Option<Text>,
+    /// What its objects are stored as; any form will do where there is none.
+    pub(crate) form: Option<Arc<StoredForm>>,
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
@@ -123,8 +128,9 @@ impl Cache {
         Self {
             prefix: prefix.into(),
             resource: config.resource.clone().into(),
-            selectable: config.selectable,
-            indexed: config.indexed,
+            fields: config.fields.clone(),
+            indexed: config.indexed.clone(),
+            form: config.form.clone(),
             state: RwLock::new(state),
             next: watch::Sender::new(0),
             budget,
@@ -208,15 +214,15 @@ impl Cache {
     }
 
     fn index(&self, state: &mut State, key: &Arc<str>, object: &Object) {
-        if let Some(field) = self.indexed {
-            let value = object.attributes(self.selectable).field(field, self.selectable).to_owned();
+        if let Some(field) = &self.indexed {
+            let value = object.attributes(&self.fields).field(field, &self.fields).to_owned();
             state.index.entry(value).or_default().insert(key.clone());
         }
     }
 
     fn unindex(&self, state: &mut State, key: &Arc<str>, object: &Object) {
-        let Some(field) = self.indexed else { return };
-        let value = object.attributes(self.selectable).field(field, self.selectable);
+        let Some(field) = &self.indexed else { return };
+        let value = object.attributes(&self.fields).field(field, &self.fields);
         if let Some(keys) = state.index.get_mut(value) {
             keys.remove(key);
             if keys.is_empty() {
@@ -260,7 +266,7 @@ impl Cache {
     pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> (Listing, Option<Error>) {
         let state = self.state.read();
         let revision = state.newest.max(applied);
-        let (objects, beyond) = match self.indexed.and_then(|field| matcher.fields.exact(field)) {
+        let (objects, beyond) = match self.indexed.as_ref().and_then(|field| matcher.fields.exact(field)) {
             Some(value) => self.page(state.indexed(value, scope), matcher, limit),
             None => self.page(state.range(scope), matcher, limit),
         };
@@ -287,7 +293,7 @@ impl Cache {
                 }
                 continue;
             }
-            if matcher.matches(object, self.selectable) {
+            if matcher.matches(object, &self.fields) {
                 objects.push((key.clone(), object.clone()));
             }
         }
@@ -353,13 +359,13 @@ impl Matcher {
         is("metadata.name", name) && is("metadata.namespace", namespace)
     }
 
-    /// Whether an object matches; `selectable` names the fields that its kind can be selected by.
-    pub fn matches(&self, object: &Object, selectable: &'static [&'static str]) -> bool {
+    /// Whether an object matches; `fields` are those of its cache.
+    pub(crate) fn matches(&self, object: &Object, fields: &Fields) -> bool {
         if self.is_everything() {
             return true;
         }
-        let attributes = object.attributes(selectable);
-        let field = |name: &str| attributes.field(name, selectable).to_owned();
+        let attributes = object.attributes(fields);
+        let field = |name: &str| attributes.field(name, fields).to_owned();
         self.labels.matches_with(|key| attributes.label(key)) && self.fields.matches(field)
     }
 }

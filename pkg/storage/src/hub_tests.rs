@@ -14,7 +14,7 @@ const PREFIX: &str = "/registry/secrets/";
 const KEY: &str = "/registry/secrets/a/b";
 
 fn hub() -> Arc<Hub> {
-    let config = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
+    let config = ResourceConfig::new("secrets", "secrets");
     let budget = Arc::new(crate::recent::Budget::new(kedge_base::system_clock()));
     let caches = BTreeMap::from([(Box::from(PREFIX), Arc::new(Cache::new(PREFIX, &config, budget)))]);
     Arc::new(Hub::new(caches, Codec::default(), kedge_base::system_clock()))

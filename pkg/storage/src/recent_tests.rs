@@ -40,7 +40,7 @@ impl Bed {
 }
 
 fn cache(budget: &Arc<Budget>) -> Arc<Cache> {
-    let config = ResourceConfig { prefix: "x", resource: "x".into(), selectable: &[], indexed: None };
+    let config = ResourceConfig::new("x", "x");
     Arc::new(Cache::new("/registry/x/", &config, budget.clone()))
 }
 

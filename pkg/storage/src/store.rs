@@ -5,11 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kedge_base::{SharedClock, sizes};
 use kedge_kv::{KeyRange, KeyValue, Kv, Range};
+use kedge_meta::Text;
 
+use crate::attributes::Fields;
 use crate::cache::{Cache, Listing, Matcher};
 use crate::codec::{Codec, Read, Source};
 use crate::encryption::Encryption;
 use crate::error::Error;
+use crate::form::StoredForm;
 use crate::hub::Hub;
 use crate::object::Object;
 use crate::recent::Budget;
@@ -23,13 +26,23 @@ pub(crate) const ROOT: &str = "/registry/";
 #[derive(Debug, Clone)]
 pub struct ResourceConfig {
     /// Below `/registry/`, without slashes at the ends: `pods`, `services/specs`.
-    pub prefix: &'static str,
+    pub prefix: Text,
     /// As the encryption configuration names it: `secrets`, `deployments.apps`.
     pub resource: String,
-    /// Fields that lists and watches can select by, as dotted paths.
-    pub selectable: &'static [&'static str],
+    /// Fields that lists and watches can select by.
+    pub fields: Arc<Fields>,
     /// One of them, by which lists are found without looking at every object.
-    pub indexed: Option<&'static str>,
+    pub indexed: Option<Text>,
+    /// What its objects are stored as. Where there is none, what the store holds is taken as the object that it says it is.
+    pub form: Option<Arc<StoredForm>>,
+}
+
+impl ResourceConfig {
+    /// Of a resource whose objects are selected by their labels alone, and may be of any form.
+    pub fn new(prefix: impl Into<Text>, resource: impl Into<String>) -> Self {
+        let (prefix, resource) = (prefix.into(), resource.into());
+        Self { prefix, resource, fields: Arc::default(), indexed: None, form: None }
+    }
 }
 
 /// The caches of all resources, fed by one observer.
@@ -173,11 +186,11 @@ impl ResourceStore {
     /// Reads what the store holds under the whole key. When that is sealed with a key that another server has begun to use,
     /// the cache waits for the key, and so does the caller.
     pub(crate) async fn read(&self, full: &str, kv: KeyValue) -> Result<Read, Error> {
-        let (codec, resource) = (&self.hub.codec, &self.cache.resource);
-        if codec.lacks_key(resource, full, &kv.value) {
+        let (codec, cache) = (&self.hub.codec, &self.cache);
+        if codec.lacks_key(&cache.resource, full, &kv.value) {
             self.hub.wait(kv.mod_revision).await;
         }
-        codec.read(resource, full, kv.value, kv.mod_revision)
+        codec.read(&cache.resource, cache.form.as_deref(), full, kv.value, kv.mod_revision)
     }
 
     /// Waits until the cache holds everything that was acknowledged to anybody before the call.
@@ -251,7 +264,7 @@ impl ResourceStore {
                     break;
                 }
                 let object = self.read_at(&key, kv, revision).await?;
-                if matcher.matches(&object, self.cache.selectable) {
+                if matcher.matches(&object, &self.cache.fields) {
                     listing.objects.push((key, object));
                 }
             }
@@ -275,7 +288,12 @@ impl ResourceStore {
 
     /// Whether lists can be selected by this field.
     pub fn is_selectable(&self, field: &str) -> bool {
-        self.cache.selectable.contains(&field)
+        self.cache.fields.contains(field)
+    }
+
+    /// Whether an object is of the version that its resource is stored in.
+    pub fn is_current(&self, object: &Object) -> bool {
+        self.cache.form.as_ref().is_none_or(|form| form.begins(object.stored()))
     }
 
     /// Watches keys that begin with `scope`, from after `revision`.
@@ -306,7 +324,7 @@ impl ResourceStore {
             return Err(unreadable);
         }
         let objects = state.range(scope).map(|(_, object)| object);
-        let objects = objects.filter(|object| matcher.matches(object, self.cache.selectable)).cloned().collect();
+        let objects = objects.filter(|object| matcher.matches(object, &self.cache.fields)).cloned().collect();
         let position = state.ring.next();
         let revision = state.newest.max(applied);
         drop(state);

@@ -179,7 +179,7 @@ impl Watcher {
             return None;
         }
         let matches = |object: &Option<Arc<Object>>| {
-            object.as_ref().is_some_and(|object| self.matcher.matches(object, self.cache.selectable))
+            object.as_ref().is_some_and(|object| self.matcher.matches(object, &self.cache.fields))
         };
         match (matches(&event.previous), matches(&event.object)) {
             (false, true) => Some(EventKind::Added),

@@ -21,7 +21,9 @@ pub(crate) mod validation;
 
 pub(crate) use allocators::State;
 
+use kedge_meta::Text;
 use kedge_schema::ResourceInfo;
+use kedge_storage::{Field, Fields};
 
 use crate::strategy::{Plain, Strategy};
 
@@ -123,8 +125,18 @@ fn other_strategy(group: &str, plural: &str) -> &'static dyn Strategy {
 }
 
 const COMMON: &[&str] = &["metadata.name", "metadata.namespace"];
-/// The fields that lists and watches of a resource can select by.
-pub(crate) fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
+
+/// The fields that lists and watches of a resource can select by. Absent booleans and counts are selected by their zero value.
+pub(crate) fn fields(info: &ResourceInfo) -> Fields {
+    let zero = |path: &str| match path {
+        "spec.unschedulable" | "spec.hostNetwork" => Text::of("false"),
+        "status.replicas" | "status.successful" => Text::of("0"),
+        _ => Text::default(),
+    };
+    selectable_fields(info).iter().map(|path| Field { path: Text::of(path), zero: zero(path) }).collect()
+}
+
+fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
     match (info.storage_group, info.plural) {
         ("", "pods") => &[
             "metadata.name",
