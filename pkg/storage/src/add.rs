@@ -14,9 +14,10 @@ use std::sync::Arc;
 use kedge_base::sizes;
 use kedge_kv::{KeyRange, Op, Range, Txn};
 
-use crate::cache::{Cache, Contents, Filled};
+use crate::cache::{Cache, Contents};
 use crate::error::Error;
 use crate::hub::Hub;
+use crate::phase::Filled;
 use crate::store::{ResourceConfig, ResourceStore, Storage};
 
 /// Values read at once.

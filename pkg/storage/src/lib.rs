@@ -28,6 +28,7 @@ mod hub;
 #[cfg(test)]
 mod model_tests;
 mod object;
+mod phase;
 mod recent;
 mod store;
 mod watch;

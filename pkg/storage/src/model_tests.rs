@@ -9,9 +9,10 @@ use futures::FutureExt as _;
 use kedge_kv::{Event, KeyValue, Observer as _, Snapshot};
 use serde_json::json;
 
-use crate::cache::{Cache, Contents, Filled};
+use crate::cache::{Cache, Contents};
 use crate::codec::Codec;
 use crate::hub::Hub;
+use crate::phase::Filled;
 use crate::recent::Budget;
 use crate::store::ResourceConfig;
 use crate::watch::{EventKind, Next, Watcher};
