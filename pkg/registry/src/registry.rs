@@ -97,11 +97,7 @@ impl Registry {
     /// # Errors
     /// When the store cannot say what that is, or the caches do not get there in time.
     pub async fn fresh(&self) -> Result<(), kedge_storage::Error> {
-        // All caches are fed in one order.
-        match self.builtin("", "v1", "namespaces") {
-            Some(any) => any.store.fresh().await,
-            None => Ok(()),
-        }
+        self.storage.fresh().await
     }
 
     /// Whether the store takes writes.

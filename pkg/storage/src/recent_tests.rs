@@ -41,7 +41,9 @@ impl Bed {
 
 fn cache(budget: &Arc<Budget>) -> Arc<Cache> {
     let config = ResourceConfig::new("x", "x");
-    Arc::new(Cache::new("/registry/x/", &config, budget.clone()))
+    let cache = Arc::new(Cache::new("/registry/x/", &config, budget.clone()));
+    cache.fill(0, crate::cache::Contents::default());
+    cache
 }
 
 fn len(cache: &Cache) -> usize {

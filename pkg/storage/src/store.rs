@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kedge_base::{SharedClock, sizes};
 use kedge_kv::{KeyRange, KeyValue, Kv, Range};
 use kedge_meta::Text;
+use tokio::sync::Semaphore;
 
 use crate::attributes::Fields;
 use crate::cache::{Cache, Listing, Matcher};
@@ -21,6 +22,9 @@ use crate::write::Leases;
 
 /// Where all objects are.
 pub(crate) const ROOT: &str = "/registry/";
+
+/// Resources that are read at once for being added: each holds pages of the store, and decodes them.
+const ADDING: usize = 4;
 
 /// How one resource is stored.
 #[derive(Debug, Clone)]
@@ -43,6 +47,10 @@ impl ResourceConfig {
         let (prefix, resource) = (prefix.into(), resource.into());
         Self { prefix, resource, fields: Arc::default(), indexed: None, form: None }
     }
+
+    pub(crate) fn full_prefix(&self) -> String {
+        format!("{ROOT}{}/", self.prefix)
+    }
 }
 
 /// The caches of all resources, fed by one observer.
@@ -50,7 +58,9 @@ pub struct Storage {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) hub: Arc<Hub>,
     leases: Arc<Leases>,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
+    /// How many resources may be read at once for being added.
+    pub(crate) adding: Semaphore,
 }
 
 impl Storage {
@@ -66,10 +76,9 @@ impl Storage {
     ) -> Result<Self, Error> {
         let budget = Arc::new(Budget::new(clock.clone()));
         let make = |config: &ResourceConfig| {
-            let prefix = format!("{ROOT}{}/", config.prefix);
-            let cache = Arc::new(Cache::new(&prefix, config, budget.clone()));
+            let cache = Arc::new(Cache::new(&config.full_prefix(), config, budget.clone()));
             sizes::list(format!("watch cache of {}", config.resource), &cache);
-            (prefix.into_boxed_str(), cache)
+            (cache.prefix.clone(), cache)
         };
         let caches = resources.iter().map(make).collect();
         let hub = Arc::new(Hub::new(caches, Codec::new(encryption), clock.clone()));
@@ -77,20 +86,33 @@ impl Storage {
         let snapshot = kv.observe(ROOT.as_bytes(), starting.clone()).await?;
         starting.begin(&snapshot);
         let leases = Arc::new(Leases::new(kv.clone(), clock));
-        Ok(Self { kv, hub, leases, budget })
+        Ok(Self { kv, hub, leases, budget, adding: Semaphore::new(ADDING) })
     }
 
-    /// The store of one of the resources that were opened.
+    /// The store of a resource.
     pub fn resource(&self, prefix: &str) -> Option<ResourceStore> {
         let full = format!("{ROOT}{prefix}/");
-        let cache = self.hub.caches.get(full.as_str()).cloned()?;
-        Some(ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache })
+        let cache = self.hub.caches().get(full.as_str()).filter(|cache| cache.is_open()).cloned()?;
+        Some(self.over(cache))
+    }
+
+    pub(crate) fn over(&self, cache: Arc<Cache>) -> ResourceStore {
+        ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache }
+    }
+
+    /// Waits until the caches hold everything that was acknowledged to anybody before the call.
+    ///
+    /// # Errors
+    /// When the store cannot say what that is, or the caches do not get there in time.
+    pub async fn fresh(&self) -> Result<(), Error> {
+        fresh(&*self.kv, &self.hub).await
     }
 
     /// The store of a resource by the name that the encryption configuration has for it.
     pub(crate) fn named(&self, resource: &str) -> Option<ResourceStore> {
-        let cache = self.hub.caches.values().find(|cache| *cache.resource == *resource)?;
-        self.resource(cache.prefix.strip_prefix(ROOT)?.strip_suffix('/')?)
+        let named = |cache: &&Arc<Cache>| *cache.resource == *resource && cache.is_open();
+        let cache = self.hub.caches().values().find(named).cloned()?;
+        Some(self.over(cache))
     }
 
     /// Lets go of what the watch caches keep of the past when it has come of age; for ever.
@@ -128,7 +150,7 @@ impl Storage {
     /// When the store cannot be read.
     pub async fn go_on(&self, given_up: u64) -> Result<(), Error> {
         self.hub.release(given_up);
-        for cache in self.hub.caches.values() {
+        for cache in self.hub.caches().values() {
             if self.hub.has_become_readable(cache) {
                 self.refill(cache).await?;
             }
@@ -148,6 +170,14 @@ impl Storage {
     pub async fn health(&self) -> Result<(), Error> {
         Ok(self.kv.health().await?)
     }
+}
+
+async fn fresh(kv: &dyn Kv, hub: &Hub) -> Result<(), Error> {
+    let revision = kv.barrier().await?;
+    if hub.wait(revision).await {
+        return Ok(());
+    }
+    Err(Error::Behind { requested: revision, current: hub.applied() })
 }
 
 /// The objects of one resource. Keys are `namespace/name` or `name`.
@@ -173,6 +203,7 @@ impl ResourceStore {
     /// # Errors
     /// When the store cannot be read.
     pub async fn current(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
+        self.cache.state.read().answers()?;
         let full = self.full(key);
         let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(None) };
         if let Ok(Some(cached)) = self.cache.get(key)
@@ -198,11 +229,7 @@ impl ResourceStore {
     /// # Errors
     /// When the store cannot say what that is, or the cache does not get there in time.
     pub async fn fresh(&self) -> Result<(), Error> {
-        let revision = self.kv.barrier().await?;
-        if self.hub.wait(revision).await {
-            return Ok(());
-        }
-        Err(Error::Behind { requested: revision, current: self.hub.applied() })
+        fresh(&*self.kv, &self.hub).await
     }
 
     /// A revision up to which everything is visible.
@@ -243,6 +270,7 @@ impl ResourceStore {
         limit: usize,
         revision: u64,
     ) -> Result<Listing, Error> {
+        self.cache.state.read().answers()?;
         let mut keys = KeyRange::prefix(self.full(scope).as_bytes());
         keys.start = self.full(start).into();
         let limit_read = if matcher.is_everything() { limit } else { 0 };
@@ -320,6 +348,7 @@ impl ResourceStore {
     pub fn watch_with_state(&self, scope: &str, matcher: Matcher) -> Result<(Vec<Arc<Object>>, Watcher), Error> {
         let applied = self.revision();
         let state = self.cache.state.read();
+        state.answers()?;
         if let Some(unreadable) = self.cache.covers_unreadable(&state, scope, &matcher, None) {
             return Err(unreadable);
         }

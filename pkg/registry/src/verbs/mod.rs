@@ -105,6 +105,7 @@ pub fn store_failure(err: storage::Error) -> Status {
     match &err {
         storage::Error::TooOld { .. } => Status::expired(err.to_string()),
         storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
+        storage::Error::Removed => Status::unknown_path(),
         storage::Error::Behind { .. } | storage::Error::Outdated(_) => Status::timeout(err.to_string(), 1),
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),
