@@ -20,6 +20,7 @@ mod pod;
 mod port_forward;
 mod restart;
 mod rights;
+mod roles;
 mod runtime;
 mod servers;
 mod services;
