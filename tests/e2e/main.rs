@@ -10,6 +10,7 @@ mod clients_identity;
 mod clients_patches;
 mod clients_queries;
 mod clients_writes;
+mod controllers;
 mod encryption;
 mod etcd_cluster;
 mod hung_volumes;

@@ -21,6 +21,7 @@ mod root_ca;
 mod service;
 mod serviceaccount;
 mod statefulset;
+mod system_namespaces;
 mod workload;
 
 use kedge_base::{SharedClock, TaskGroup};
@@ -44,6 +45,7 @@ pub struct Config {
 pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Config) {
     let ctx = Context::new(client, clock, tasks);
     namespace::start(&ctx);
+    system_namespaces::start(&ctx);
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
