@@ -34,9 +34,9 @@ fn a_namespace_of_the_system_comes_back() {
 #[test]
 fn a_node_is_told_how_long_it_may_keep_secrets() {
     let cluster = TestCluster::control_plane();
-    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: n}\n");
+    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\n");
     let annotation = r"jsonpath={.metadata.annotations.node\.alpha\.kubernetes\.io/ttl}";
-    cluster.wait_for("0", &["get", "node", "n", "-o", annotation]);
-    cluster.ok(&["annotate", "--overwrite", "node", "n", "node.alpha.kubernetes.io/ttl=7"]);
-    cluster.wait_for("0", &["get", "node", "n", "-o", annotation]);
+    cluster.wait_for("0", &["get", "node", "node-1", "-o", annotation]);
+    cluster.ok(&["annotate", "--overwrite", "node", "node-1", "node.alpha.kubernetes.io/ttl=7"]);
+    cluster.wait_for("0", &["get", "node", "node-1", "-o", annotation]);
 }

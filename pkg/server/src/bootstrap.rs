@@ -1,6 +1,7 @@
 //! What a new cluster starts with: namespaces, roles, the services `kubernetes` and `kube-dns`.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use kedge_client::{Client, Patch};
 use kedge_manifests::{ALL, Manifest, RBAC};
@@ -21,8 +22,13 @@ pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) ->
         }
     }
     roles::ensure(client, &policy::unfold(RBAC)?).await?;
+    if let Some(ip) = config.api_service_ip() {
+        let flag = format!("--service-cidr {}", config.service_cidr);
+        keeps_address(client, ("default", "kubernetes"), ip, flag).await?;
+    }
     api_service(client, config, shared).await?;
     if config.dns {
+        keeps_address(client, ("kube-system", "kube-dns"), config.cluster_dns, "--cluster-dns".into()).await?;
         dns_service(client, config).await?;
     }
     Ok(())
@@ -81,6 +87,26 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
     let what = format!("{} {name}", resource.kind);
     let patched: Result<Value, _> = client.patch(&resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
+}
+
+/// A service keeps its address for life, and certificates and pods of the cluster know it.
+async fn keeps_address(
+    client: &Client,
+    (namespace, service): (&str, &'static str),
+    wanted: Ipv4Addr,
+    flag: String,
+) -> Result<(), Error> {
+    let found: Value = match client.get(&resources::SERVICES, namespace, service).await {
+        Ok(found) => found,
+        Err(err) if err.is_not_found() => return Ok(()),
+        Err(source) => return Err(Error::Bootstrap { what: format!("Service {service}"), source }),
+    };
+    match found["spec"]["clusterIP"].as_str() {
+        Some(existing) if existing.parse() != Ok(wanted) => {
+            Err(Error::Address { service, existing: existing.to_owned(), flag, wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The service `kubernetes` and its endpoints: this server.
