@@ -40,3 +40,24 @@ fn a_node_is_told_how_long_it_may_keep_secrets() {
     cluster.ok(&["annotate", "--overwrite", "node", "node-1", "node.alpha.kubernetes.io/ttl=7"]);
     cluster.wait_for("0", &["get", "node", "node-1", "-o", annotation]);
 }
+
+#[test]
+fn extension_servers_find_what_they_trust() {
+    let cluster = TestCluster::control_plane();
+    let map = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
+    let reader = ["auth", "can-i", "get", "configmap/extension-apiserver-authentication", "-n", "kube-system"];
+    let names =
+        [&["get"], &map[..], &["--ignore-not-found", "-o", r"jsonpath={.data.requestheader-allowed-names}"]].concat();
+    cluster.wait_for(r#"["system:auth-proxy"]"#, &names);
+    let data = cluster.json(&map)["data"].clone();
+    let file = |name: &str| std::fs::read_to_string(cluster.data_dir().join("server/tls").join(name)).unwrap();
+    assert_eq!(data["client-ca-file"], file("client-ca.crt"));
+    assert_eq!(data["requestheader-client-ca-file"], file("request-header-ca.crt"));
+    assert_eq!(data["requestheader-username-headers"], r#"["X-Remote-User"]"#);
+    cluster.ok(&[&["delete"], &map[..]].concat());
+    cluster.wait_for(r#"["system:auth-proxy"]"#, &names);
+    let binding =
+        ["create", "rolebinding", "-n", "kube-system", "metrics", "--role=extension-apiserver-authentication-reader"];
+    cluster.ok(&[&binding[..], &["--serviceaccount=kube-system:metrics"]].concat());
+    cluster.wait_for("yes", &[&reader[..], &["--as=system:serviceaccount:kube-system:metrics"]].concat());
+}

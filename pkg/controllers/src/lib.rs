@@ -3,6 +3,7 @@
 //! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
+mod authentication_trust;
 mod clusterrole_aggregation;
 mod context;
 mod cronjob;
@@ -28,6 +29,7 @@ use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
 use kedge_meta::resources;
 
+pub use authentication_trust::Trust;
 use context::Context;
 pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
 use workload::index::OwnerIndex;
@@ -39,6 +41,8 @@ pub struct Config {
     pub cluster_cidr: String,
     /// PEM; published in every namespace.
     pub root_ca: String,
+    /// Published for extension API servers.
+    pub trust: Trust,
 }
 
 /// Starts all controllers in `tasks`.
@@ -63,4 +67,5 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     garbage_collector::start(&ctx, notice);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
+    authentication_trust::start(&ctx, config.trust);
 }
