@@ -8,6 +8,7 @@
 
 mod attributes;
 mod catalogue;
+mod change;
 pub mod convert;
 mod metadata;
 pub mod printers;
@@ -20,6 +21,7 @@ pub mod verbs;
 
 pub use attributes::{Admission, Attributes, NoAdmission, Operation};
 pub use catalogue::{Catalogue, Entry};
+pub use change::{ChangeError, Definition};
 pub use registry::{ClusterConfig, Registry};
 pub use served::Served;
 pub use strategy::{Context, Plain, Reservation, Strategy};

@@ -26,8 +26,10 @@ pub struct ClusterConfig {
 pub struct Registry {
     storage: Arc<Storage>,
     /// What is built in, which is served for ever.
-    base: Arc<Catalogue>,
+    pub(crate) base: Arc<Catalogue>,
     current: watch::Sender<Arc<Catalogue>>,
+    /// Held while a kind comes or goes.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     pub clock: SharedClock,
     pub config: ClusterConfig,
     /// What strategies keep between requests: allocators.
@@ -59,12 +61,20 @@ impl Registry {
         let base = Arc::new(built_in(&storage));
         let current = watch::Sender::new(base.clone());
         let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
-        Self { storage, base, current, clock, config, state }
+        Self { storage, base, current, changing: tokio::sync::Mutex::default(), clock, config, state }
     }
 
     /// What is served now.
     pub fn catalogue(&self) -> Arc<Catalogue> {
         self.current.borrow().clone()
+    }
+
+    pub(crate) fn publish(&self, catalogue: Catalogue) {
+        self.current.send_replace(Arc::new(catalogue));
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
     }
 
     /// Tells whenever something else is served.

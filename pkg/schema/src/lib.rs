@@ -19,6 +19,7 @@ pub mod openapi;
 pub mod protobuf;
 mod scalar;
 mod schema_ref;
+pub mod structural;
 pub mod table;
 
 pub use conform::{TypeError, conform};

@@ -1,8 +1,12 @@
 //! What objects of a kind look like: the one door to the built-in types and to schemas that came while the server runs.
 
+use std::sync::Arc;
+
 use kedge_meta::Text;
+use kedge_meta::field::ErrorList;
 use serde_json::Value;
 
+use crate::structural::Structural;
 use crate::table::TypeId;
 use crate::{StrictError, TypeError};
 
@@ -11,6 +15,8 @@ use crate::{StrictError, TypeError};
 pub enum SchemaRef {
     /// A type of the table of built-in types.
     Builtin(TypeId),
+    /// One that came while the server runs.
+    Structural(Arc<Structural>),
 }
 
 impl SchemaRef {
@@ -18,6 +24,7 @@ impl SchemaRef {
     pub fn builtin(&self) -> Option<TypeId> {
         match self {
             Self::Builtin(ty) => Some(*ty),
+            Self::Structural(_) => None,
         }
     }
 
@@ -33,6 +40,7 @@ impl SchemaRef {
     pub fn conform(&self, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
         match self {
             Self::Builtin(ty) => crate::conform(*ty, value, strict),
+            Self::Structural(schema) => schema.prune(value, strict),
         }
     }
 
@@ -40,6 +48,15 @@ impl SchemaRef {
     pub fn default(&self, value: &mut Value) {
         match self {
             Self::Builtin(ty) => crate::defaults::apply_type(*ty, value),
+            Self::Structural(schema) => schema.default(value),
+        }
+    }
+
+    /// What is of a wrong type or missing. Built-in types have seen to that when they were decoded, and have rules of their own.
+    pub fn validate(&self, value: &Value) -> ErrorList {
+        match self {
+            Self::Builtin(_) => ErrorList::new(),
+            Self::Structural(schema) => schema.validate(value),
         }
     }
 
@@ -47,6 +64,7 @@ impl SchemaRef {
     pub fn definition_name(&self) -> Text {
         match self {
             Self::Builtin(ty) => Text::of(ty.def().name),
+            Self::Structural(schema) => schema.definition().clone(),
         }
     }
 
@@ -54,6 +72,7 @@ impl SchemaRef {
     pub fn normalize(&self, value: &mut Value) {
         match self {
             Self::Builtin(ty) => crate::normalize(*ty, value),
+            Self::Structural(schema) => schema.normalize(value),
         }
     }
 }

@@ -32,6 +32,8 @@ mod workload;
 
 pub use duration::{age, human_duration};
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use row::Row;
@@ -122,6 +124,11 @@ static PLAIN: Printer =
 
 /// Name and age.
 static AGED: Printer = Printer { columns: &[NAME, AGE], cells: |row| vec![row.name(), row.age()] };
+
+/// The printer of kinds that came while the server runs and bring none: name and age.
+pub fn aged() -> Arc<dyn Print> {
+    Arc::new(&AGED)
+}
 
 /// The printer of a kind.
 pub fn printer(group: &str, plural: &str) -> &'static Printer {

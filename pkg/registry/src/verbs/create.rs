@@ -56,6 +56,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
         request.normalize(&mut object);
         let mut errors = metadata::validate(&object, strategy);
+        errors.extend(request.served.info.schema.validate(&object));
         errors.extend(strategy.validate(&ctx, &object));
         if !errors.is_empty() {
             let kind = kedge_meta::GroupKind::new(&request.served.info.group, &request.served.info.kind);

@@ -181,6 +181,7 @@ fn finish(
         new.entry("metadata").insert("generation".into(), generation.into());
     }
     let mut errors = metadata::validate_update(new, old);
+    errors.extend(request.served.info.schema.validate(new));
     errors.extend(match request.subresource {
         "status" => strategy.validate_status_update(ctx, new, old),
         _ => strategy.validate_update(ctx, new, old),

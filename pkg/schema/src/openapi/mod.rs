@@ -6,11 +6,13 @@
 mod descriptions;
 mod json;
 mod operation;
+mod own;
 mod paths;
 mod render;
 mod schema;
 
-use self::json::Json;
+pub(crate) use self::json::Json;
+use self::own::Own;
 use self::schema::Scope;
 use crate::table::Kinds;
 use bytes::Bytes;
@@ -56,10 +58,11 @@ pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
 /// `/openapi/v3/<path>` with a path such as `api/v1` or `apis/apps/v1`; none for what is not served.
 pub fn v3_document(kinds: &dyn Kinds, path: &str) -> Option<Bytes> {
     if let Some(one) = versions(kinds).find(|(group, version)| version_path(group, version) == path) {
-        return Some(render::v3(&paths::of_version(kinds, &one.0, &one.1), Scope(&[one])).into());
+        let items = paths::of_version(kinds, &one.0, &one.1);
+        return Some(render::v3(&items, Scope(&[one]), &Own::of(kinds)).into());
     }
     let (_, item) = operation::fixed_documents(kinds).into_iter().find(|(name, _)| name == path)?;
-    Some(render::v3(&[item], Scope(&[])).into())
+    Some(render::v3(&[item], Scope(&[]), &Own::default()).into())
 }
 
 /// `/openapi/v2`: everything in one document of some megabytes.
@@ -68,7 +71,7 @@ pub fn v2_document(kinds: &dyn Kinds) -> Bytes {
     let mut items: Vec<_> = operation::fixed_documents(kinds).into_iter().map(|(_, item)| item).collect();
     items.extend(scope.iter().flat_map(|(group, version)| paths::of_version(kinds, group, version)));
     items.sort_by(|a, b| a.path.cmp(&b.path));
-    render::v2(&items, Scope(&scope)).into()
+    render::v2(&items, Scope(&scope), &Own::of(kinds)).into()
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The paths of one group-version, derived from its resources.
 
 use super::operation::{Body, DELETE, DELETE_COLLECTION, LIST, LOG, Operation, PathItem, READ, Returns, WRITE, fixed};
+use super::own;
 use super::schema::meta;
 use crate::SchemaRef;
-use crate::table::{KindInfo, Kinds, ResourceInfo, SubresourceInfo, Verb, kind};
+use crate::table::{KindInfo, Kinds, ResourceInfo, SubresourceInfo, Verb};
 use kedge_meta::Text;
 
 /// `rbacAuthorization` or `RbacAuthorization` for `rbac.authorization.k8s.io`; core has a name of its own here.
@@ -62,8 +63,7 @@ impl Builder<'_> {
     }
 
     fn list_definition(&self) -> Text {
-        let own = kind(&self.info.group, &self.info.version, &self.info.list_kind);
-        own.map_or_else(Text::default, |id| Text::of(id.def().name))
+        own::list_definition(self.info)
     }
 
     /// `Namespaced` where objects live in namespaces.

@@ -3,6 +3,7 @@
 use super::descriptions::Descriptions;
 use super::json::Json;
 use super::operation::{Body, OBJECT, Operation, PARAMETERS, PATCHES, Parameter, PathItem, Returns, encodings, reason};
+use super::own::Own;
 use super::schema::{Dialect, Referred, Scope, definition, group_version_kind};
 use kedge_meta::Text;
 
@@ -11,7 +12,7 @@ const VERSION: &str = "v1.36.2";
 const SECURITY: &str = r#"{"BearerToken":{"description":"Bearer Token authentication","in":"header","name":"authorization","type":"apiKey"}}"#;
 
 /// A document of version 3 for these paths.
-pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
+pub(super) fn v3(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8> {
     let mut json = Json::default();
     json.object(|json| {
         json.key("openapi").text("3.0.0");
@@ -19,13 +20,15 @@ pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
         let mut referred = Referred::default();
         json.key("paths").object(|json| paths(json, Dialect::V3, items, &mut referred));
         json.key("components").object(|json| {
-            let names = referred.close();
+            let names = referred.close(own);
             if !names.is_empty() {
                 let docs = Descriptions::load();
                 json.key("schemas").object(|json| {
                     for name in names {
                         json.key(&name);
-                        definition(json, Dialect::V3, &name, scope, &docs);
+                        if !own.definition(json, Dialect::V3, &name) {
+                            definition(json, Dialect::V3, &name, scope, &docs);
+                        }
                     }
                 });
             }
@@ -36,7 +39,7 @@ pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
 }
 
 /// The one document of version 2.
-pub(super) fn v2(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
+pub(super) fn v2(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8> {
     let mut json = Json::default();
     json.object(|json| {
         json.key("swagger").text("2.0");
@@ -45,9 +48,11 @@ pub(super) fn v2(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
         json.key("paths").object(|json| paths(json, Dialect::V2, items, &mut referred));
         let docs = Descriptions::load();
         json.key("definitions").object(|json| {
-            for name in referred.close() {
+            for name in referred.close(own) {
                 json.key(&name);
-                definition(json, Dialect::V2, &name, scope, &docs);
+                if !own.definition(json, Dialect::V2, &name) {
+                    definition(json, Dialect::V2, &name, scope, &docs);
+                }
             }
         });
         json.key("parameters").object(|json| {

@@ -3,6 +3,7 @@
 
 use super::descriptions::Descriptions;
 use super::json::Json;
+use super::own::Own;
 use crate::table::{FieldDef, FieldType, TypeDef, type_by_name};
 use kedge_meta::Text;
 use std::collections::BTreeSet;
@@ -51,8 +52,9 @@ impl Referred {
     }
 
     /// All names in order, with those that the named definitions refer to.
-    pub fn close(mut self) -> BTreeSet<Text> {
+    pub fn close(mut self, own: &Own<'_>) -> BTreeSet<Text> {
         while let Some(name) = self.pending.pop() {
+            own.references(&name).into_iter().for_each(|name| self.note(name));
             if let Some(id) = type_by_name(&name) {
                 id.def().fields.iter().for_each(|field| self.note_all(field.ty));
             }
