@@ -57,14 +57,15 @@ impl ApiServer {
             return Ok(health::handle(self, &info, trusted).await);
         }
         let catalogue = self.registry.catalogue();
-        // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
+        // Who asks.
+        let user = self.authenticate(request.headers(), peer).await?;
+        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
+        // A slot for the work, which only those get whom somebody knows; it is held until the answer is ready, or, if it
+        // streams, has ended.
         let slot = match &peer.trusted {
             Some(_) => self.limits.enter_internal(&info).await?,
             None => self.limits.enter(&info)?,
         };
-        // Who asks.
-        let user = self.authenticate(request.headers(), peer).await?;
-        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
         // Whether that is allowed.
         self.authorize(&info, &user)?;
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
