@@ -62,15 +62,17 @@ impl Group {
 pub struct Catalogue {
     /// Counts from the catalogue that the server began with.
     pub generation: u64,
+    /// Of this server: another one may have counted to the same number with other kinds.
+    born: u64,
     /// Core first, then in the order of `/apis`.
     groups: Vec<Arc<Group>>,
     by_name: HashMap<Text, usize>,
 }
 
 impl Catalogue {
-    pub(crate) fn new(generation: u64, groups: Vec<Arc<Group>>) -> Self {
+    pub(crate) fn new(generation: u64, born: u64, groups: Vec<Arc<Group>>) -> Self {
         let by_name = groups.iter().enumerate().map(|(at, group)| (group.info.name.clone(), at)).collect();
-        Self { generation, groups, by_name }
+        Self { generation, born, groups, by_name }
     }
 
     /// A resource, if it is served.
@@ -107,19 +109,23 @@ impl Catalogue {
             Some(at) => groups[*at] = Arc::new(group),
             None => groups.push(Arc::new(group)),
         }
-        Self::new(self.generation + 1, groups)
+        Self::new(self.generation + 1, self.born, groups)
     }
 
     /// The same without a group.
     pub(crate) fn without(&self, name: &str) -> Self {
         let groups = self.groups.iter().filter(|group| group.info.name != name).cloned().collect();
-        Self::new(self.generation + 1, groups)
+        Self::new(self.generation + 1, self.born, groups)
     }
 }
 
 impl Kinds for Catalogue {
     fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_> {
         Box::new(self.groups.iter().map(|group| &group.info))
+    }
+
+    fn generation(&self) -> String {
+        if self.generation == 0 { String::new() } else { format!("-{}-{:x}", self.generation, self.born) }
     }
 
     fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a> {

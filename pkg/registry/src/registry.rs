@@ -137,5 +137,5 @@ fn built_in(storage: &Storage) -> Catalogue {
         let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));
         Arc::new(Group::new(info.clone(), versions.collect()))
     };
-    Catalogue::new(0, Builtin.groups().map(group).collect())
+    Catalogue::new(0, kedge_base::random::u64(), Builtin.groups().map(group).collect())
 }

@@ -88,7 +88,8 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
             requirement.field = format!("involvedObject.{rest}");
         }
         // Events are selected by `source`, which is a field of that name.
-        if requirement.field == "source" && served.info.plural == "events" {
+        let events = served.is("", "events") || served.is("events.k8s.io", "events");
+        if requirement.field == "source" && events {
             requirement.field = "source.component".into();
         }
         if !served.store.is_selectable(&requirement.field) {

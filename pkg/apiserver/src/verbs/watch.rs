@@ -28,6 +28,8 @@ use crate::{respond, table};
 
 /// Without a timeout from the client, a watch ends after this time plus a random part of it, so that clients spread.
 const MIN_SECONDS: u64 = 1_800;
+/// Frames that are made before the client has taken those before them.
+const READY_BYTES: usize = 128 << 10;
 /// Between bookmarks.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
@@ -264,7 +266,8 @@ impl WatchBody {
                     return true;
                 }
             }
-            if self.ready.len() >= 64 {
+            // What a client does not take is held for it alone.
+            if self.ready.len() >= 64 || self.ready.iter().map(Bytes::len).sum::<usize>() >= READY_BYTES {
                 break;
             }
             next = watcher.try_next().map_err(store_failure);

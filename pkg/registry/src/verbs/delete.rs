@@ -168,7 +168,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
         (asked, _) => asked,
     };
     let held = !object.list(&["metadata", "finalizers"]).is_empty()
-        || (object["kind"] == "Namespace" && !object.list(&["spec", "finalizers"]).is_empty());
+        || (super::is_namespace(object) && !object.list(&["spec", "finalizers"]).is_empty());
     let waits = held || grace.is_some_and(|g| g > 0);
     if !waits {
         return false;

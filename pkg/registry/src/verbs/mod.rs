@@ -100,6 +100,11 @@ impl<'a> Request<'a> {
     }
 }
 
+/// Whether it is a namespace, which has finalizers of its own: other groups may have kinds of that name.
+pub(crate) fn is_namespace(object: &Value) -> bool {
+    object["kind"] == "Namespace" && object["apiVersion"] == "v1"
+}
+
 /// A failure of the store itself, as a client is told: what may pass is to be tried again.
 pub fn store_failure(err: storage::Error) -> Status {
     match &err {

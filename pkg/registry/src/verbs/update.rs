@@ -207,7 +207,7 @@ fn content_differs(new: &Value, old: &Value) -> bool {
 fn is_released(new: &Value) -> bool {
     let deleting = !new.text(&["metadata", "deletionTimestamp"]).is_empty();
     let waiting = new.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default() > 0;
-    let spec_finalizers = !new.list(&["spec", "finalizers"]).is_empty() && new["kind"] == "Namespace";
+    let spec_finalizers = !new.list(&["spec", "finalizers"]).is_empty() && super::is_namespace(new);
     deleting && !waiting && new.list(&["metadata", "finalizers"]).is_empty() && !spec_finalizers
 }
 

@@ -47,7 +47,11 @@ pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
         json.key("paths").object(|json| {
             for name in &names {
                 json.key(name).object(|json| {
-                    json.key("serverRelativeURL").text(&format!("/openapi/v3/{name}?hash={}", *HASH));
+                    json.key("serverRelativeURL").text(&format!(
+                        "/openapi/v3/{name}?hash={}{}",
+                        *HASH,
+                        kinds.generation()
+                    ));
                 });
             }
         });

@@ -95,9 +95,8 @@ impl Structural {
         let Value::Object(object) = value else {
             return Err(TypeError { message: "json: cannot unmarshal into an object".to_owned() });
         };
-        let own: Vec<(&str, Option<Value>)> =
-            ["apiVersion", "kind", "metadata"].into_iter().map(|name| (name, object.remove(name))).collect();
-        walk::prune_object(&self.root, object, "", strict);
+        let own: Vec<(&str, Option<Value>)> = walk::OWN.into_iter().map(|name| (name, object.remove(name))).collect();
+        walk::prune_root(&self.root, object, strict);
         for (name, field) in own {
             let Some(mut field) = field else { continue };
             if let Some(meta) = object_meta().filter(|_| name == "metadata" && !field.is_null()) {
@@ -116,7 +115,7 @@ impl Structural {
 
     /// Fills in what is left out.
     pub fn default(&self, value: &mut Value) {
-        walk::default(&self.root, value);
+        walk::default_root(&self.root, value);
     }
 
     /// Brings metadata into the form in which it is written.

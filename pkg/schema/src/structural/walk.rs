@@ -1,4 +1,7 @@
 //! Walks over an object along its schema. Objects come from a decoder that bounds their depth.
+//!
+//! Invariant: a walk costs as much as its object is large. A path is only written for what is wrong, and no more than [`MAX_NAMED`]
+//! things are named.
 
 use kedge_meta::field::{Error, ErrorList, Path};
 use serde_json::{Map, Value};
@@ -6,58 +9,119 @@ use serde_json::{Map, Value};
 use super::{Kind, Node};
 use crate::StrictError;
 
-/// As many unknown fields are named.
 const MAX_NAMED: usize = 100;
+/// Characters of a name that are shown in a path.
+const MAX_NAME: usize = 256;
+/// Fields of an object that all kinds have.
+pub(super) const OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
-fn prune(node: &Node, value: &mut Value, path: &str, strict: &mut Vec<StrictError>) {
+/// The way from the root to a place, linked through the stack.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    parent: Option<&'a At<'a>>,
+    step: Step<'a>,
+}
+
+#[derive(Clone, Copy)]
+enum Step<'a> {
+    Field(&'a str),
+    Index(usize),
+}
+
+impl<'a> At<'a> {
+    fn field(parent: Option<&'a At<'a>>, name: &'a str) -> Self {
+        // What is shown of a name: keys of maps can be as long as the object.
+        let shown = name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]);
+        Self { parent, step: Step::Field(shown) }
+    }
+
+    fn steps(&self) -> Vec<Step<'a>> {
+        let mut steps = vec![self.step];
+        let mut place = self.parent;
+        while let Some(at) = place {
+            steps.push(at.step);
+            place = at.parent;
+        }
+        steps.reverse();
+        steps
+    }
+
+    fn path(&self) -> Path {
+        let mut path: Option<Path> = None;
+        for step in self.steps() {
+            path = match (path, step) {
+                (None, Step::Field(name)) => Some(Path::new(name)),
+                (None, Step::Index(at)) => Some(Path::new("").index(at)),
+                (Some(path), Step::Field(name)) => Some(path.child(name)),
+                (Some(path), Step::Index(at)) => Some(path.index(at)),
+            };
+        }
+        path.unwrap_or_else(|| Path::new(""))
+    }
+}
+
+fn prune(node: &Node, value: &mut Value, at: At<'_>, strict: &mut Vec<StrictError>) {
     match value {
-        Value::Object(object) => prune_object(node, object, path, strict),
+        Value::Object(object) => prune_object(node, object, Some(&at), strict),
         Value::Array(list) => {
             let Some(items) = &node.items else { return };
-            for (at, item) in list.iter_mut().enumerate() {
-                prune(items, item, &format!("{path}[{at}]"), strict);
+            for (index, item) in list.iter_mut().enumerate() {
+                prune(items, item, At { parent: Some(&at), step: Step::Index(index) }, strict);
             }
         }
         _ => {}
     }
 }
 
-/// Drops the fields of an object that its node does not know.
-pub(super) fn prune_object(node: &Node, object: &mut Map<String, Value>, path: &str, strict: &mut Vec<StrictError>) {
-    let at = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+/// Drops the fields of an object that its node does not know, but those that all kinds have.
+pub(super) fn prune_root(node: &Node, object: &mut Map<String, Value>, strict: &mut Vec<StrictError>) {
+    prune_object(node, object, None, strict);
+}
+
+fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>>, strict: &mut Vec<StrictError>) {
     object.retain(|name, _| {
         let known = node.properties.contains_key(name.as_str()) || node.additional.is_some() || node.preserves_unknown;
         if !known && strict.len() < MAX_NAMED {
-            strict.push(StrictError::UnknownField(at(name)));
+            strict.push(StrictError::UnknownField(At::field(at, name).path().to_string()));
         }
         known
     });
     for (name, value) in object {
         if let Some(node) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
-            prune(node, value, &at(name), strict);
+            prune(node, value, At::field(at, name), strict);
         }
     }
 }
 
-/// Fills in defaults. A null where none may be counts as left out.
-pub(super) fn default(node: &Node, value: &mut Value) {
-    match value {
-        Value::Object(object) => {
-            for (name, field) in &node.properties {
-                let Some(default) = &field.default else { continue };
-                match object.get(&**name) {
-                    None => {}
-                    Some(Value::Null) if !field.nullable => {}
-                    Some(_) => continue,
-                }
-                object.insert(name.to_string(), (**default).clone());
-            }
-            for (name, value) in object {
-                if let Some(node) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
-                    default(node, value);
-                }
-            }
+/// Fills in defaults, but in what all kinds have.
+pub(super) fn default_root(node: &Node, value: &mut Value) {
+    if let Value::Object(object) = value {
+        default_object(node, object, true);
+    }
+}
+
+fn default_object(node: &Node, object: &mut Map<String, Value>, is_root: bool) {
+    let own = |name: &str| is_root && OWN.contains(&name);
+    for (name, field) in node.properties.iter().filter(|(name, _)| !own(name)) {
+        let Some(default) = &field.default else { continue };
+        // A null where none may be counts as left out.
+        match object.get(&**name) {
+            None => {}
+            Some(Value::Null) if !field.nullable => {}
+            Some(_) => continue,
         }
+        object.insert(name.to_string(), (**default).clone());
+    }
+    for (name, value) in object.iter_mut().filter(|(name, _)| !own(name)) {
+        if let Some(node) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
+            default(node, value);
+        }
+    }
+}
+
+fn default(node: &Node, value: &mut Value) {
+    match value {
+        Value::Object(object) => default_object(node, object, false),
         Value::Array(list) => {
             if let Some(items) = &node.items {
                 list.iter_mut().for_each(|item| default(items, item));
@@ -70,27 +134,29 @@ pub(super) fn default(node: &Node, value: &mut Value) {
 /// What is of a wrong type or missing, in upstream's words.
 pub(super) fn validate(node: &Node, value: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
-    let Value::Object(object) = value else { return errors };
-    fields(node, object, None, &mut errors);
+    if let Value::Object(object) = value {
+        fields(node, object, None, &mut errors);
+    }
     errors
 }
 
-fn fields(node: &Node, object: &Map<String, Value>, path: Option<&Path>, errors: &mut ErrorList) {
-    let at = |name: &str| path.map_or_else(|| Path::new(name), |path| path.child(name));
+fn fields(node: &Node, object: &Map<String, Value>, at: Option<&At<'_>>, errors: &mut ErrorList) {
     for name in node.required.iter().filter(|name| !object.contains_key(&***name)) {
-        errors.push(Error::required(&at(name), ""));
+        if errors.len() < MAX_NAMED {
+            errors.push(Error::required(&At::field(at, name).path(), ""));
+        }
     }
     for (name, value) in object {
-        let own = path.is_none() && matches!(name.as_str(), "apiVersion" | "kind" | "metadata");
+        let own = at.is_none() && OWN.contains(&name.as_str());
         let field = node.properties.get(name.as_str()).or(node.additional.as_deref());
         if let Some(node) = field.filter(|_| !own) {
-            check(node, value, &at(name), errors);
+            check(node, value, At::field(at, name), errors);
         }
     }
 }
 
-fn check(node: &Node, value: &Value, path: &Path, errors: &mut ErrorList) {
-    if value.is_null() && node.nullable {
+fn check(node: &Node, value: &Value, at: At<'_>, errors: &mut ErrorList) {
+    if errors.len() >= MAX_NAMED || (value.is_null() && node.nullable) {
         return;
     }
     let (fits, wanted) = match node.kind {
@@ -104,17 +170,17 @@ fn check(node: &Node, value: &Value, path: &Path, errors: &mut ErrorList) {
         Kind::IntOrString => (value.is_string() || is_whole(value), "integer,string"),
     };
     if !fits {
-        let found = found(value);
+        let (path, found) = (at.path(), found(value));
         let detail = format!("{path} in body must be of type {wanted}: \"{found}\"");
-        errors.push(Error::type_invalid(path, found, detail));
+        errors.push(Error::type_invalid(&path, found, detail));
         return;
     }
     match value {
-        Value::Object(object) => fields(node, object, Some(path), errors),
+        Value::Object(object) => fields(node, object, Some(&at), errors),
         Value::Array(list) => {
-            let items = node.items.iter().flat_map(|items| list.iter().map(move |item| (items, item)));
-            for (at, (items, item)) in items.enumerate() {
-                check(items, item, &path.index(at), errors);
+            let Some(items) = &node.items else { return };
+            for (index, item) in list.iter().enumerate() {
+                check(items, item, At { parent: Some(&at), step: Step::Index(index) }, errors);
             }
         }
         _ => {}

@@ -95,6 +95,11 @@ pub trait Kinds: Send + Sync {
     /// All groups, core (`""`) first, in the order of `/apis`.
     fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_>;
 
+    /// Differs whenever something else is served; empty for what is built in.
+    fn generation(&self) -> String {
+        String::new()
+    }
+
     /// The resources of a group-version; none if it is not served.
     fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a>;
 }
