@@ -28,6 +28,9 @@ const LEAF_DAYS: i64 = 365;
 /// A leaf with fewer days left is renewed.
 const RENEW_DAYS: i64 = 120;
 
+/// The name by which extension API servers know the API server in front of them; its authority is `request_header_ca`.
+pub const FRONT_PROXY: &str = "system:auth-proxy";
+
 /// The authorities of a cluster and the key that signs service account tokens.
 pub struct Pki {
     dir: PathBuf,

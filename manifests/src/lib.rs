@@ -1,6 +1,7 @@
-//! What a new cluster starts with, as YAML, embedded in the binary.
+//! What a new cluster starts with, embedded in the binary.
 //!
-//! Invariant: every file holds objects that are created when they are missing and left alone afterwards.
+//! Invariant: what the YAML files hold is created when it is missing and left alone afterwards; the roles and bindings of
+//! `rbac.policy` are completed at every start, as upstream's.
 
 /// A file of objects.
 pub struct Manifest {
@@ -9,10 +10,11 @@ pub struct Manifest {
     pub content: &'static str,
 }
 
-/// All files, in the order in which they are applied.
+/// All files of objects, in the order in which they are applied.
 pub const ALL: &[Manifest] = &[
     Manifest { name: "namespaces.yaml", content: include_str!("../namespaces.yaml") },
     Manifest { name: "priorityclasses.yaml", content: include_str!("../priorityclasses.yaml") },
-    Manifest { name: "rbac.yaml", content: include_str!("../rbac.yaml") },
-    Manifest { name: "rbac-users.yaml", content: include_str!("../rbac-users.yaml") },
 ];
+
+/// The default roles and bindings, in the form that the file itself explains.
+pub const RBAC: &str = include_str!("../rbac.policy");

@@ -99,3 +99,24 @@ fn nobody_gets_in_without_credentials() {
     let message = String::from_utf8_lossy(&forbidden.stderr);
     assert!(message.contains("system:serviceaccount:default:nobody") && message.contains("cannot list"), "{message}");
 }
+
+/// The range alone was refused, and one that changed later failed with what the API said about a service.
+#[test]
+fn services_have_the_range_that_the_cluster_was_begun_with() {
+    let mut cluster = TestCluster::control_plane_with(&["--service-cidr", "10.50.0.0/16"]);
+    let address =
+        |namespace, name| cluster.ok(&["get", "service", "-n", namespace, name, "-o", "jsonpath={.spec.clusterIP}"]);
+    assert_eq!(address("default", "kubernetes"), "10.50.0.1");
+    assert_eq!(address("kube-system", "kube-dns"), "10.50.0.10");
+    let (server, host) = (format!("--server=https://127.0.0.1:{}", cluster.port()), "--tls-server-name=10.50.0.1");
+    cluster.ok(&["get", "namespaces", &server, host]);
+    assert!(cluster.stop(), "a clean stop is a success");
+    let said = cluster.kedge_server_output(&["--service-cidr", "10.43.0.0/16"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("kubernetes has 10.50.0.1") && said.contains("--service-cidr 10.43.0.0/16"), "{said}");
+    let said = cluster.kedge_server_output(&["--cluster-dns", "10.50.0.20"]);
+    let said = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(said.contains("kube-dns has 10.50.0.10") && said.contains("--cluster-dns says 10.50.0.20"), "{said}");
+    cluster.start();
+    cluster.ok(&["get", "namespaces"]);
+}

@@ -39,7 +39,7 @@ pub trait Plugin: Send + Sync {
 /// A refusal of this request.
 pub(crate) fn forbidden(attributes: &Attributes<'_>, why: &str) -> Status {
     use kedge_registry::value::ValueExt as _;
-    let resource = kedge_meta::GroupResource::new(attributes.resource.group, attributes.resource.plural);
+    let resource = kedge_meta::GroupResource::new(&attributes.resource.group, &attributes.resource.plural);
     let name = if attributes.name.is_empty() { attributes.object.name() } else { attributes.name };
     Status::forbidden(&resource, name, why)
 }

@@ -26,7 +26,7 @@ impl Plugin for NamespaceLifecycle {
             return Ok(());
         }
         let resource = GroupResource::new("", "namespaces");
-        let namespaces = registry.get("", "v1", "namespaces");
+        let namespaces = registry.builtin("", "v1", "namespaces");
         let namespace = namespaces.map(|n| n.store.get(attributes.namespace)).transpose().map_err(store_failure)?;
         let namespace = namespace.flatten();
         let Some(namespace) = namespace else { return Err(Status::not_found(&resource, attributes.namespace)) };

@@ -117,7 +117,7 @@ impl Plugin for NodeRestriction {
     fn validate(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
         let Some(node) = node_of(attributes) else { return Ok(()) };
         let name = if attributes.name.is_empty() { attributes.object.name() } else { attributes.name };
-        match (attributes.resource.group, attributes.resource.plural, attributes.subresource) {
+        match (&*attributes.resource.group, &*attributes.resource.plural, attributes.subresource) {
             ("", "nodes", _) if name != node => {
                 Err(forbidden(attributes, &format!("node {node:?} is not allowed to modify node {name:?}")))
             }
@@ -354,7 +354,7 @@ fn find(
     namespace: &str,
     name: &str,
 ) -> Result<Option<Value>, Status> {
-    let Some(served) = registry.get(group, "v1", plural).filter(|_| !name.is_empty()) else { return Ok(None) };
+    let Some(served) = registry.builtin(group, "v1", plural).filter(|_| !name.is_empty()) else { return Ok(None) };
     let object = served.store.get(&served.key(namespace, name)).map_err(store_failure)?;
     object.map(|object| convert::read(served, &object)).transpose()
 }

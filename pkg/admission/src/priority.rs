@@ -13,7 +13,7 @@ pub(crate) struct Priority;
 
 /// Name, value and preemption policy of the class of a pod: the named one, or the default.
 fn class_of(registry: &Registry, name: &str) -> Result<Option<Value>, Status> {
-    let Some(classes) = registry.get("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
+    let Some(classes) = registry.builtin("scheduling.k8s.io", "v1", "priorityclasses") else { return Ok(None) };
     if !name.is_empty() {
         return classes.store.get(name).map_err(store_failure)?.map(|o| convert::read(classes, &o)).transpose();
     }

@@ -31,7 +31,7 @@ impl Plugin for ServiceAccount {
         }
         attributes.object.entry("spec").insert("serviceAccount".into(), name.clone().into());
         let accounts =
-            registry.get("", "v1", "serviceaccounts").ok_or_else(|| Status::internal("no service accounts"))?;
+            registry.builtin("", "v1", "serviceaccounts").ok_or_else(|| Status::internal("no service accounts"))?;
         let account = accounts.store.get(&format!("{}/{name}", attributes.namespace)).map_err(store_failure)?;
         let Some(account) = account else {
             let why = format!(

@@ -20,7 +20,7 @@ pub(crate) fn api_server() -> UserInfo {
 pub(crate) async fn create(
     server: &ApiServer,
     admitted: &Admitted,
-    resource: &'static ResourceInfo,
+    resource: &ResourceInfo,
     object: Value,
     dry_run: bool,
 ) -> Result<Vec<String>, Status> {

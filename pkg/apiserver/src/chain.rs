@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use kedge_auth::{Credentials, Decision, Unauthenticated};
 use kedge_base::{Weight, random};
 use kedge_meta::{GroupResource, Status, UserInfo};
+use kedge_registry::Catalogue;
 use tracing::{debug, warn};
 
 use crate::body::{Body, Guarded, Held, RequestBody};
@@ -24,6 +25,8 @@ pub(crate) struct Admitted {
     pub info: RequestInfo,
     pub user: UserInfo,
     pub request: Request<RequestBody>,
+    /// What is served, as of when the request came.
+    pub catalogue: Arc<Catalogue>,
 }
 
 impl ApiServer {
@@ -53,21 +56,23 @@ impl ApiServer {
             let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
             return Ok(health::handle(self, &info, trusted).await);
         }
-        // A slot for the work; it is held until the answer is ready, or, if it streams, has ended.
+        let catalogue = self.registry.catalogue();
+        // Who asks.
+        let user = self.authenticate(request.headers(), peer).await?;
+        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
+        // A slot for the work, which only those get whom somebody knows; it is held until the answer is ready, or, if it
+        // streams, has ended.
         let slot = match &peer.trusted {
             Some(_) => self.limits.enter_internal(&info).await?,
             None => self.limits.enter(&info)?,
         };
-        // Who asks.
-        let user = self.authenticate(request.headers(), peer).await?;
-        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
         // Whether that is allowed.
         self.authorize(&info, &user)?;
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
         // The work, within its time.
         let long_running = info.is_long_running();
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
-        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)) };
+        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue };
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 verbs::dispatch(self, admitted).await

@@ -145,3 +145,15 @@ async fn tasks_that_panic_again_and_again_make_the_server_unready_until_they_are
     clock.advance(WINDOW);
     assert_eq!(get(&server, "/readyz", &Peer::default()).await, (StatusCode::OK, "ok".into()));
 }
+
+/// Once a slot was taken first, and whoever sent nonsense could use up those of everybody.
+#[tokio::test]
+async fn who_is_not_known_takes_no_slot() {
+    let Setup { server, .. } = setup().await;
+    let info = RequestInfo::parse(&Method::GET, &"/api/v1/namespaces".parse().unwrap()).unwrap();
+    let taken: Vec<_> = std::iter::from_fn(|| server.limits.enter(&info).ok()).collect();
+    assert!(!taken.is_empty());
+    let unknown = Request::builder().uri("/api/v1/namespaces").header("authorization", "Bearer nonsense");
+    let response = server.handle(unknown.body(full(Bytes::new())).unwrap(), &Peer::default()).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "not 429: it waits for nothing");
+}

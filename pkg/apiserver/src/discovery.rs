@@ -33,28 +33,31 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         return Err(Status::method_not_allowed());
     }
     let headers = admitted.request.headers();
+    let kinds = &*admitted.catalogue;
     let json = |bytes: Vec<u8>| Ok(respond::json_bytes(StatusCode::OK, bytes));
     match segments.as_slice() {
         [""] => paths(),
         ["version"] => version(),
         ["metrics"] => Ok(metrics::handle()),
         ["api"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(discovery::aggregated_core())),
+            Some(form) => Ok(form.respond(discovery::aggregated_core(kinds))),
             None => json(discovery::api_versions(&server.advertised)),
         },
         ["apis"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(discovery::aggregated_groups())),
-            None => json(discovery::api_group_list()),
+            Some(form) => Ok(form.respond(discovery::aggregated_groups(kinds))),
+            None => json(discovery::api_group_list(kinds)),
         },
-        ["apis", group] => discovery::api_group(group).map_or_else(|| Err(Status::unknown_path()), json),
-        ["api", version] => discovery::api_resource_list("", version).map_or_else(|| Err(Status::unknown_path()), json),
+        ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::unknown_path()), json),
+        ["api", version] => {
+            discovery::api_resource_list(kinds, "", version).map_or_else(|| Err(Status::unknown_path()), json)
+        }
         ["apis", group, version] => {
-            discovery::api_resource_list(group, version).map_or_else(|| Err(Status::unknown_path()), json)
+            discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(Status::unknown_path()), json)
         }
         ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
-        ["openapi", "v2"] => negotiated(headers, &openapi::v2_document()),
-        ["openapi", "v3"] => json(openapi::v3_index()),
-        ["openapi", "v3", rest @ ..] => match openapi::v3_document(&rest.join("/")) {
+        ["openapi", "v2"] => negotiated(headers, &openapi::v2_document(kinds)),
+        ["openapi", "v3"] => json(openapi::v3_index(kinds)),
+        ["openapi", "v3", rest @ ..] => match openapi::v3_document(kinds, &rest.join("/")) {
             Some(document) => negotiated(headers, &document),
             None => Err(Status::unknown_path()),
         },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use kedge_auth::Decision;
 use kedge_meta::{Status, UserInfo};
+use kedge_registry::printers::{self, Print};
 use kedge_registry::value::ValueExt as _;
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
@@ -17,24 +18,23 @@ use crate::server::ApiServer;
 use crate::table::ListMeta;
 use crate::verbs::{get, list, posted};
 
-/// Whether a resource is a review, or another one that is only answered.
-pub(crate) fn serves(resource: &ResourceInfo) -> bool {
-    matches!(resource.group, "authentication.k8s.io" | "authorization.k8s.io") || resource.plural == "componentstatuses"
-}
-
-pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
+/// Answers requests on what is not stored: reviews, and the state of components.
+pub(crate) async fn handle(
+    server: &Arc<ApiServer>,
+    admitted: Admitted,
+    resource: &ResourceInfo,
+) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
-    if admitted.info.resource == "componentstatuses" {
-        return component_statuses(server, &admitted, accepted);
+    if resource.group.is_empty() {
+        return component_statuses(server, &admitted, resource, accepted);
     }
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
-    let kind = resource_kind(&admitted);
     let info = &admitted.info;
-    let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, kind))?;
+    let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, &resource.kind))?;
     let mut review = body.object;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
@@ -62,11 +62,6 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     let mut response = respond::object(StatusCode::CREATED, &review, accepted.format)?;
     respond::warn(&mut response, &body.warnings);
     Ok(response)
-}
-
-fn resource_kind(admitted: &Admitted) -> &'static str {
-    let info = &admitted.info;
-    kedge_schema::resource(&info.group, &info.version, &info.resource).map_or("", |r| r.kind)
 }
 
 fn user_json(user: &UserInfo) -> Value {
@@ -157,10 +152,14 @@ fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {
 }
 
 /// All parts of the control plane are this process, which answers: they are healthy.
-fn component_statuses(server: &ApiServer, admitted: &Admitted, accepted: Accepted) -> Result<Response<Body>, Status> {
+fn component_statuses(
+    server: &ApiServer,
+    admitted: &Admitted,
+    resource: &ResourceInfo,
+    accepted: Accepted,
+) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let resource =
-        kedge_schema::resource(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
+    let printer: Arc<dyn Print> = Arc::new(printers::printer(&resource.group, &resource.plural));
     let status = |name: &str| {
         json!({"kind": resource.kind, "apiVersion": "v1", "metadata": {"name": name},
             "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})
@@ -169,10 +168,10 @@ fn component_statuses(server: &ApiServer, admitted: &Admitted, accepted: Accepte
     let mut response = match info.verb.as_str() {
         "list" => {
             let items = names.into_iter().map(status).collect();
-            list::shaped(server, info, resource, items, &ListMeta::default(), accepted)
+            list::shaped(server, info, (resource, &printer), items, &ListMeta::default(), accepted)
         }
         "get" if names.contains(&info.name.as_str()) => {
-            get::shaped(server, info, resource, &status(&info.name), StatusCode::OK, accepted)
+            get::shaped(server, info, &printer, &status(&info.name), StatusCode::OK, accepted)
         }
         "get" => Err(Status::not_found(&crate::verbs::group_resource(admitted), &info.name)),
         verb => Err(Status::method_not_supported(&crate::verbs::group_resource(admitted), verb)),

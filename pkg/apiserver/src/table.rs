@@ -1,8 +1,9 @@
 //! `meta.k8s.io/v1` Table and PartialObjectMetadata.
 
 use kedge_meta::Status;
-use kedge_registry::printers;
-use kedge_schema::ResourceInfo;
+use std::sync::Arc;
+
+use kedge_registry::printers::{self, Print};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -61,20 +62,20 @@ pub(crate) fn partial_metadata(object: &Value) -> Value {
 
 /// What makes rows of objects of one resource.
 pub(crate) struct Rows {
-    printer: &'static printers::Printer,
+    printer: Arc<dyn Print>,
     options: Options,
     now: jiff::Timestamp,
 }
 
 impl Rows {
-    pub(crate) fn new(resource: &ResourceInfo, options: Options, now: jiff::Timestamp) -> Self {
-        Self { printer: printers::printer(resource.group, resource.plural), options, now }
+    pub(crate) fn new(printer: &Arc<dyn Print>, options: Options, now: jiff::Timestamp) -> Self {
+        Self { printer: printer.clone(), options, now }
     }
 
     /// The definitions of the columns.
     pub(crate) fn columns(&self) -> Vec<Value> {
         let column = |c: &printers::Column| json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority});
-        self.printer.columns.iter().map(column).collect()
+        self.printer.columns().iter().map(column).collect()
     }
 
     /// One object.
@@ -91,13 +92,13 @@ impl Rows {
 
 /// Objects as a table.
 pub(crate) fn render(
-    resource: &ResourceInfo,
+    printer: &Arc<dyn Print>,
     objects: &[Value],
     meta: &ListMeta,
     options: Options,
     now: jiff::Timestamp,
 ) -> Value {
-    let rows = Rows::new(resource, options, now);
+    let rows = Rows::new(printer, options, now);
     json!({
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -7,6 +7,7 @@ mod authenticator;
 mod authorizer;
 mod node;
 mod rbac;
+mod rules;
 mod tokens;
 mod x509;
 
@@ -14,6 +15,7 @@ pub use authenticator::{Authenticator, Credentials, Unauthenticated};
 pub use authorizer::{Authorizer, Decision, Request, Union};
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
+pub use rules::uncovered;
 pub use tokens::{Authenticated, Bindings, BoundObject, BoundStores, Claims, TokenError, TokenSigner};
 pub use x509::{AnyClientCertificate, CertificateAuthenticator};
 

@@ -132,7 +132,8 @@ impl RbacAuthorizer {
                 format!("{}/{}", metadata.name, metadata.namespace)
             };
             let by = format!("RBAC: allowed by {what} {full:?} of {} {:?}", role_ref.kind, role_ref.name);
-            Some((metadata.namespace, Grant { subjects: subjects.unwrap_or_default(), rules, by }))
+            let subjects = resolved(subjects.unwrap_or_default(), &metadata.namespace);
+            Some((metadata.namespace, Grant { subjects, rules, by }))
         };
         let mut compiled = Compiled { version, ..Compiled::default() };
         for binding in read::<Binding>(&self.cluster_bindings) {
@@ -165,11 +166,21 @@ fn read<T: serde::de::DeserializeOwned>(store: &ResourceStore) -> Vec<T> {
     listing.objects.into_iter().filter_map(parse).collect()
 }
 
+/// A service account without a namespace is one of the binding's own.
+fn resolved(mut subjects: Vec<Subject>, own: &str) -> Vec<Subject> {
+    for subject in subjects.iter_mut().filter(|s| s.kind == "ServiceAccount" && s.namespace.is_empty()) {
+        own.clone_into(&mut subject.namespace);
+    }
+    subjects
+}
+
 impl Grant {
     fn applies_to(&self, user: &UserInfo) -> bool {
         self.subjects.iter().any(|subject| match subject.kind.as_str() {
             "User" => subject.name == user.name,
             "Group" => user.in_group(&subject.name),
+            // Where there is no namespace at all, there is no account.
+            "ServiceAccount" if subject.namespace.is_empty() => false,
             "ServiceAccount" => {
                 let rest = user.name.strip_prefix("system:serviceaccount:");
                 rest.and_then(|r| r.split_once(':')) == Some((subject.namespace.as_str(), subject.name.as_str()))
@@ -249,6 +260,29 @@ mod tests {
         assert!(!pods.allows(&request("list", "pods", "")));
         assert!(rule(&["*"], &["*"], &["*/scale"]).allows(&request("update", "deployments", "scale")));
         assert!(!rule(&["get"], &["apps"], &["*"]).allows(&request("get", "pods", "")));
+    }
+
+    /// Such subjects once reached nobody, although the API accepts them in a RoleBinding.
+    #[test]
+    fn an_account_without_a_namespace_is_of_the_bindings_own() {
+        let subject = |namespace: &str| Subject {
+            kind: "ServiceAccount".into(),
+            name: "app".into(),
+            namespace: namespace.into(),
+        };
+        let grant = |subjects: Vec<Subject>, own: &str| Grant {
+            subjects: resolved(subjects, own),
+            rules: Arc::default(),
+            by: String::new(),
+        };
+        let user = |name: &str| UserInfo::new(name, &[]);
+        let here = grant(vec![subject("")], "here");
+        assert!(here.applies_to(&user("system:serviceaccount:here:app")));
+        assert!(!here.applies_to(&user("system:serviceaccount:there:app")));
+        assert!(!here.applies_to(&user("system:serviceaccount:here:other")));
+        let there = grant(vec![subject("there")], "here");
+        assert!(there.applies_to(&user("system:serviceaccount:there:app")), "a namespace that is given counts");
+        assert!(!grant(vec![subject("")], "").applies_to(&user("system:serviceaccount::app")), "no namespace at all");
     }
 
     #[test]

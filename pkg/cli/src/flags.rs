@@ -73,9 +73,9 @@ pub struct ServerFlags {
     /// Addresses of services.
     #[arg(long, default_value = "10.43.0.0/16", help_heading = "Networking")]
     pub service_cidr: Cidr,
-    /// Address of the cluster's DNS; must lie in the service range.
-    #[arg(long, default_value = "10.43.0.10", help_heading = "Networking")]
-    pub cluster_dns: Ipv4Addr,
+    /// Address of the cluster's DNS; must lie in the service range [default: the tenth of the service range]
+    #[arg(long, help_heading = "Networking")]
+    pub cluster_dns: Option<Ipv4Addr>,
     /// Domain of the cluster.
     #[arg(long, default_value = "cluster.local", help_heading = "Networking")]
     pub cluster_domain: String,
@@ -171,10 +171,14 @@ impl ServerFlags {
     /// # Errors
     /// What is wrong, naming the flags.
     pub fn check(&self) -> Result<(), String> {
-        if !self.service_cidr.contains(self.cluster_dns) {
+        let (dns, services) = (self.cluster_dns(), &self.service_cidr);
+        if !services.contains(dns) {
+            return Err(format!("--cluster-dns {dns} does not lie in --service-cidr {services}"));
+        }
+        if dns == services.nth(0) || dns == services.nth(1) {
+            let free = "which no service can have, or which the service kubernetes has";
             return Err(format!(
-                "--cluster-dns {} does not lie in --service-cidr {}",
-                self.cluster_dns, self.service_cidr
+                "--cluster-dns {dns} is one of the first two addresses of --service-cidr {services}, {free}"
             ));
         }
         if self.cluster_cidr.overlaps(&self.service_cidr) {
@@ -204,6 +208,11 @@ impl ServerFlags {
             ));
         }
         Ok(())
+    }
+
+    /// The address of the cluster's DNS: the one that is given, or the tenth of the services.
+    pub fn cluster_dns(&self) -> Ipv4Addr {
+        self.cluster_dns.unwrap_or_else(|| self.service_cidr.nth(10))
     }
 
     /// The user's own encryption configuration.
@@ -259,9 +268,18 @@ mod tests {
     #[test]
     fn defaults_are_those_of_k3s() {
         let flags = server(&[]).unwrap();
-        assert_eq!((flags.https_listen_port, flags.cluster_dns.to_string().as_str()), (6443, "10.43.0.10"));
+        assert_eq!((flags.https_listen_port, flags.cluster_dns().to_string().as_str()), (6443, "10.43.0.10"));
         assert_eq!(flags.cluster_cidr.to_string(), "10.42.0.0/16");
         assert_eq!(flags.write_kubeconfig_mode.0, 0o600);
+    }
+
+    /// The range alone was refused: the default address of the DNS did not lie in it.
+    #[test]
+    fn the_dns_follows_the_service_range() {
+        let dns = |args: &[&str]| server(args).map(|flags| flags.cluster_dns().to_string());
+        assert_eq!(dns(&["--service-cidr", "10.50.0.0/16"]).unwrap(), "10.50.0.10");
+        assert_eq!(dns(&["--service-cidr", "10.50.0.16/28"]).unwrap(), "10.50.0.26");
+        assert_eq!(dns(&["--service-cidr", "10.50.0.0/16", "--cluster-dns", "10.50.3.3"]).unwrap(), "10.50.3.3");
     }
 
     #[test]
@@ -277,6 +295,8 @@ mod tests {
             (vec!["--https-listen-port", "99999"], "99999"),
             (vec!["--cluster-cidr", "10.0.0.0"], "10.0.0.0/16"),
             (vec!["--cluster-dns", "10.99.0.10"], "--service-cidr"),
+            (vec!["--service-cidr", "10.50.0.0/16", "--cluster-dns", "10.43.0.10"], "10.50.0.0/16"),
+            (vec!["--cluster-dns", "10.43.0.1"], "the service kubernetes has"),
             (vec!["--cluster-cidr", "10.43.0.0/24"], "overlaps"),
             (vec!["--node-taint", "a=b"], "KEY[=VALUE]"),
             (vec!["--service-node-port-range", "5-1"], "30000-32767"),

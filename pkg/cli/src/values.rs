@@ -21,6 +21,11 @@ impl Cidr {
         u32::from(address) & self.mask() == self.address
     }
 
+    /// An address by its distance from the first, which is the network's.
+    pub fn nth(&self, distance: u32) -> Ipv4Addr {
+        Ipv4Addr::from(self.address.wrapping_add(distance))
+    }
+
     /// Whether two ranges share addresses.
     pub fn overlaps(&self, other: &Self) -> bool {
         let mask = self.mask() & other.mask();

@@ -3,6 +3,7 @@
 //! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
+mod authentication_trust;
 mod clusterrole_aggregation;
 mod context;
 mod cronjob;
@@ -21,12 +22,14 @@ mod root_ca;
 mod service;
 mod serviceaccount;
 mod statefulset;
+mod system_namespaces;
 mod workload;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
 use kedge_meta::resources;
 
+pub use authentication_trust::Trust;
 use context::Context;
 pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
 use workload::index::OwnerIndex;
@@ -38,12 +41,15 @@ pub struct Config {
     pub cluster_cidr: String,
     /// PEM; published in every namespace.
     pub root_ca: String,
+    /// Published for extension API servers.
+    pub trust: Trust,
 }
 
 /// Starts all controllers in `tasks`.
 pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Config) {
     let ctx = Context::new(client, clock, tasks);
     namespace::start(&ctx);
+    system_namespaces::start(&ctx);
     serviceaccount::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
@@ -61,4 +67,5 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     garbage_collector::start(&ctx, notice);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
+    authentication_trust::start(&ctx, config.trust);
 }

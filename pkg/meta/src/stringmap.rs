@@ -110,7 +110,13 @@ impl StringMap {
         self.get(key).is_some()
     }
 
-    /// Sets the value of a key; the one that it had.
+    /// Whether all entries of another map are among these. Both are walked once, however many there are.
+    pub fn contains_all(&self, other: &Self) -> bool {
+        let mut own = self.iter();
+        other.iter().all(|(key, value)| own.find(|(k, _)| *k >= key) == Some((key, value)))
+    }
+
+    /// Sets the value of a key; the one that it had. All entries are written anew: many are set with [`StringMap::extend`].
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<String>) -> Option<String> {
         self.change(|map| map.insert(key.into(), value.into()))
     }
@@ -246,6 +252,7 @@ impl<'de> Visitor<'de> for Read {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn map(entries: &[(&str, &str)]) -> StringMap {
@@ -274,6 +281,20 @@ mod tests {
         assert_eq!((&a["c"], a.len(), format!("{a:?}")), ("5", 1, r#"{"c": "5"}"#.to_owned()));
         a.clear();
         assert!(a.is_empty() && a == StringMap::new());
+    }
+
+    #[test]
+    fn all_of_another_are_looked_for_in_one_walk() {
+        let all = map(&[("a", "1"), ("b", "2"), ("d", "4")]);
+        for (other, wanted) in [
+            (map(&[]), true),
+            (map(&[("a", "1"), ("d", "4")]), true),
+            (map(&[("b", "3")]), false),
+            (map(&[("c", "3")]), false),
+            (map(&[("d", "4"), ("e", "5")]), false),
+        ] {
+            assert_eq!(all.contains_all(&other), wanted, "{other:?}");
+        }
     }
 
     #[test]

@@ -86,6 +86,12 @@ impl From<Text> for String {
     }
 }
 
+impl From<&Text> for serde_json::Value {
+    fn from(text: &Text) -> Self {
+        Self::String(text.into())
+    }
+}
+
 impl PartialEq for Text {
     fn eq(&self, other: &Self) -> bool {
         **self == **other

@@ -17,7 +17,7 @@ pub enum Operation {
 /// A request on its way through admission.
 pub struct Attributes<'a> {
     pub operation: Operation,
-    pub resource: &'static ResourceInfo,
+    pub resource: &'a ResourceInfo,
     /// Empty for the object itself.
     pub subresource: &'a str,
     pub namespace: &'a str,

@@ -7,7 +7,7 @@ use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
 use serde_json::Value;
 
-use crate::registry::Served;
+use crate::served::Served;
 use crate::value::ValueExt;
 
 /// `(core v1 name, events.k8s.io/v1 name)` of fields that only differ in their name.
@@ -28,20 +28,20 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
 pub fn read(served: &Served, object: &Object) -> Result<Value, Status> {
     let mut value = object.to_value().map_err(Status::internal)?;
     if served.needs_conversion() {
-        from_storage(served.info, &mut value);
+        from_storage(&served.info, &mut value);
     }
     Ok(value)
 }
 
 /// From the stored to the served version.
 pub fn from_storage(info: &ResourceInfo, value: &mut Value) {
-    match (info.group, info.version, info.plural) {
+    match (&*info.group, &*info.version, &*info.plural) {
         ("events.k8s.io", "v1", "events") => rename(value, |(core, new)| (core, new)),
         ("autoscaling", "v1", _) => autoscaler::to_v1(value),
         _ => {}
     }
     value.set("apiVersion", info.api_version());
-    normalize(info.group, info.version, info.kind, value);
+    info.schema.normalize(value);
 }
 
 /// The versions differ in what they write when it is empty.
@@ -53,14 +53,14 @@ fn normalize(group: &str, version: &str, kind: &str, value: &mut Value) {
 
 /// From the served to the stored version.
 pub fn to_storage(info: &ResourceInfo, value: &mut Value) {
-    match (info.group, info.version, info.plural) {
+    match (&*info.group, &*info.version, &*info.plural) {
         ("events.k8s.io", "v1", "events") => rename(value, |(core, new)| (new, core)),
         ("autoscaling", "v1", _) => autoscaler::to_v2(value),
         _ => {}
     }
-    let stored = kedge_meta::GroupVersion::new(info.storage_group, info.storage_version);
+    let stored = kedge_meta::GroupVersion::new(&info.storage_group, &info.storage_version);
     value.set("apiVersion", stored.to_string());
-    normalize(info.storage_group, info.storage_version, info.kind, value);
+    normalize(&info.storage_group, &info.storage_version, &info.kind, value);
 }
 
 fn rename(value: &mut Value, direction: impl Fn((&'static str, &'static str)) -> (&'static str, &'static str)) {

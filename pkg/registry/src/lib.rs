@@ -7,15 +7,21 @@
 //! strategy and the rules for metadata; errors are [`kedge_meta::Status`] and know no HTTP.
 
 mod attributes;
+mod catalogue;
+mod change;
 pub mod convert;
 mod metadata;
 pub mod printers;
 mod registry;
+mod served;
 mod strategies;
 mod strategy;
 pub mod value;
 pub mod verbs;
 
 pub use attributes::{Admission, Attributes, NoAdmission, Operation};
-pub use registry::{ClusterConfig, Registry, Served};
+pub use catalogue::{Catalogue, Entry};
+pub use change::{ChangeError, Definition};
+pub use registry::{ClusterConfig, Registry};
+pub use served::Served;
 pub use strategy::{Context, Plain, Reservation, Strategy};

@@ -1,15 +1,17 @@
 //! Everything that is served and stored.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use kedge_base::SharedClock;
-use kedge_meta::GroupResource;
-use kedge_schema::{ResourceInfo, TypeId};
-use kedge_storage::{ResourceConfig, ResourceStore, Storage};
+use kedge_meta::{GroupResource, Text};
+use kedge_schema::{Builtin, GroupInfo, Kinds as _, ResourceInfo};
+use kedge_storage::{ResourceConfig, Storage, StoredForm};
+use tokio::sync::watch;
 
+use crate::catalogue::{Catalogue, Entry, Group};
+use crate::printers;
+use crate::served::Served;
 use crate::strategies::{self, State};
-use crate::strategy::Strategy;
 
 /// What strategies need to know of the cluster.
 #[derive(Debug, Clone)]
@@ -20,45 +22,14 @@ pub struct ClusterConfig {
     pub node_ports: (u16, u16),
 }
 
-/// One resource in one served version.
-#[derive(Clone)]
-pub struct Served {
-    pub info: &'static ResourceInfo,
-    pub strategy: &'static dyn Strategy,
-    pub store: ResourceStore,
-}
-
-impl Served {
-    /// Group and plural, for messages.
-    pub fn group_resource(&self) -> GroupResource {
-        GroupResource::new(self.info.group, self.info.plural)
-    }
-
-    /// The type of the served version.
-    pub fn type_id(&self) -> Option<TypeId> {
-        self.info.type_id()
-    }
-
-    /// Whether what is stored is of another version than what is served.
-    pub fn needs_conversion(&self) -> bool {
-        (self.info.group, self.info.version) != (self.info.storage_group, self.info.storage_version)
-    }
-
-    /// The key of an object.
-    pub fn key(&self, namespace: &str, name: &str) -> String {
-        if self.info.namespaced { format!("{namespace}/{name}") } else { name.to_owned() }
-    }
-
-    /// What the keys of a namespace (empty: of all) begin with.
-    pub fn scope(&self, namespace: &str) -> String {
-        if self.info.namespaced && !namespace.is_empty() { format!("{namespace}/") } else { String::new() }
-    }
-}
-
 /// All resources.
 pub struct Registry {
     storage: Arc<Storage>,
-    served: HashMap<(&'static str, &'static str, &'static str), Served>,
+    /// What is built in, which is served for ever.
+    pub(crate) base: Arc<Catalogue>,
+    current: watch::Sender<Arc<Catalogue>>,
+    /// Held while a kind comes or goes.
+    pub(crate) changing: tokio::sync::Mutex<()>,
     pub clock: SharedClock,
     pub config: ClusterConfig,
     /// What strategies keep between requests: allocators.
@@ -74,10 +45,11 @@ impl Registry {
                 continue;
             }
             configs.push(ResourceConfig {
-                prefix: info.storage_prefix,
-                resource: GroupResource::new(info.storage_group, info.plural).to_string(),
-                selectable: strategies::selectable_fields(info),
-                indexed: (info.storage_prefix == "pods").then_some("spec.nodeName"),
+                prefix: info.storage_prefix.clone(),
+                resource: GroupResource::new(&info.storage_group, &info.plural).to_string(),
+                fields: Arc::new(strategies::fields(info)),
+                indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
+                form: Some(Arc::new(StoredForm::built_in(info))),
             });
         }
         configs.push(State::node_port_config());
@@ -86,26 +58,36 @@ impl Registry {
 
     /// Over an opened storage.
     pub fn new(storage: Arc<Storage>, clock: SharedClock, config: ClusterConfig) -> Self {
-        let mut served = HashMap::new();
-        for info in kedge_schema::resources().iter().filter(|r| r.is_stored()) {
-            let Some(store) = storage.resource(info.storage_prefix) else { continue };
-            let strategy = strategies::strategy(info.group, info.plural);
-            served.insert((info.group, info.version, info.plural), Served { info, strategy, store });
-        }
+        let base = Arc::new(built_in(&storage));
+        let current = watch::Sender::new(base.clone());
         let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
-        Self { storage, served, clock, config, state }
+        Self { storage, base, current, changing: tokio::sync::Mutex::default(), clock, config, state }
     }
 
-    /// A resource, if it is served and stored.
-    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Served> {
-        // The key's static lifetime is only that of the table's own names.
-        let info = kedge_schema::resource(group, version, plural)?;
-        self.served.get(&(info.group, info.version, info.plural))
+    /// What is served now.
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.current.borrow().clone()
     }
 
-    /// All served resources.
-    pub fn all(&self) -> impl Iterator<Item = &Served> {
-        self.served.values()
+    pub(crate) fn publish(&self, catalogue: Catalogue) {
+        self.current.send_replace(Arc::new(catalogue));
+    }
+
+    pub(crate) fn storage(&self) -> &Storage {
+        &self.storage
+    }
+
+    /// Tells whenever something else is served.
+    pub fn changes(&self) -> watch::Receiver<Arc<Catalogue>> {
+        self.current.subscribe()
+    }
+
+    /// A built-in resource that is stored.
+    pub fn builtin(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {
+        match self.base.get(group, version, plural)? {
+            Entry::Stored(served) => Some(served),
+            Entry::Answered(_) => None,
+        }
     }
 
     /// Takes the addresses and node ports of services that were stored without (by other versions, by stock servers), and
@@ -125,11 +107,7 @@ impl Registry {
     /// # Errors
     /// When the store cannot say what that is, or the caches do not get there in time.
     pub async fn fresh(&self) -> Result<(), kedge_storage::Error> {
-        match self.served.values().next() {
-            // All caches are fed in one order.
-            Some(any) => any.store.fresh().await,
-            None => Ok(()),
-        }
+        self.storage.fresh().await
     }
 
     /// Whether the store takes writes.
@@ -144,4 +122,20 @@ impl Registry {
     pub fn revision(&self) -> u64 {
         self.storage.revision()
     }
+}
+
+/// The first catalogue: all that is built in.
+fn built_in(storage: &Storage) -> Catalogue {
+    let entry = |info: &ResourceInfo| {
+        let store = storage.resource(&info.storage_prefix).filter(|_| info.is_stored());
+        let Some(store) = store else { return Entry::Answered(Arc::new(info.clone())) };
+        let strategy = strategies::strategy(&info.group, &info.plural);
+        let printer = Arc::new(printers::printer(&info.group, &info.plural));
+        Entry::Stored(Arc::new(Served { info: info.clone(), strategy, printer, store }))
+    };
+    let group = |info: &GroupInfo| {
+        let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));
+        Arc::new(Group::new(info.clone(), versions.collect()))
+    };
+    Catalogue::new(0, kedge_base::random::u64(), Builtin.groups().map(group).collect())
 }

@@ -14,7 +14,7 @@ use crate::value::ValueExt;
 /// The surroundings of a write.
 pub struct Context<'a> {
     pub registry: &'a Registry,
-    pub resource: &'static ResourceInfo,
+    pub resource: &'a ResourceInfo,
     /// Empty for the object itself.
     pub subresource: &'a str,
     pub now: Timestamp,

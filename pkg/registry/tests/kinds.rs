@@ -41,7 +41,7 @@ impl Cluster {
         let namespace = if info.namespaced { "test" } else { "" };
         Request {
             registry: &self.registry,
-            served: self.registry.get(info.group, info.version, info.plural).unwrap(),
+            served: self.registry.builtin(&info.group, &info.version, &info.plural).unwrap(),
             admission: &NoAdmission,
             user: &self.user,
             namespace,
@@ -167,7 +167,7 @@ async fn an_address_without_its_service_is_given_back() {
     let web = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}});
     cluster.create(&web).await.unwrap();
-    let store = cluster.registry.get("networking.k8s.io", "v1", "ipaddresses").unwrap().store.clone();
+    let store = cluster.registry.builtin("networking.k8s.io", "v1", "ipaddresses").unwrap().store.clone();
     let now = kedge_base::time::rfc3339(kedge_base::system_clock().now());
     let old = "2020-01-01T00:00:00Z";
     for (name, created, labels) in [

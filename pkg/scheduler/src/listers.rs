@@ -67,9 +67,7 @@ impl Listers {
         let meta = &pod.metadata;
         let mut labels = StringMap::new();
         if !meta.labels.is_empty() {
-            let selects = |s: &&Arc<Service>| {
-                !s.selector.is_empty() && s.selector.iter().all(|(k, v)| meta.labels.get(k) == Some(v))
-            };
+            let selects = |s: &&Arc<Service>| !s.selector.is_empty() && meta.labels.contains_all(&s.selector);
             for service in self.services.list_namespace(&meta.namespace).iter().filter(selects) {
                 labels.extend(&service.selector);
             }

@@ -1,8 +1,10 @@
-//! Discovery documents, rendered from the table: the plain ones and the aggregated one.
+//! Discovery documents of what is served: the plain ones and the aggregated one.
 
 use serde_json::{Map, Value, json};
 
-use crate::table::{GroupInfo, KindInfo, ResourceInfo, groups, resources};
+use kedge_meta::Text;
+
+use crate::table::{GroupInfo, KindInfo, Kinds, ResourceInfo};
 
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
@@ -22,7 +24,7 @@ pub fn api_versions(address: &str) -> Vec<u8> {
 }
 
 fn group_json(group: &GroupInfo) -> Value {
-    let version = |v: &&str| json!({ "groupVersion": group_version(group.name, v), "version": v });
+    let version = |v: &Text| json!({ "groupVersion": group_version(&group.name, v), "version": v });
     json!({
         "name": group.name,
         "versions": group.versions.iter().map(version).collect::<Vec<_>>(),
@@ -31,21 +33,21 @@ fn group_json(group: &GroupInfo) -> Value {
 }
 
 /// `/apis`: all groups but the core one.
-pub fn api_group_list() -> Vec<u8> {
-    let list: Vec<Value> = groups().iter().filter(|g| !g.name.is_empty()).map(group_json).collect();
+pub fn api_group_list(kinds: &dyn Kinds) -> Vec<u8> {
+    let list: Vec<Value> = kinds.groups().filter(|g| !g.name.is_empty()).map(group_json).collect();
     bytes(&json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": list }))
 }
 
 /// `/apis/<group>`; none for an unknown group.
-pub fn api_group(name: &str) -> Option<Vec<u8>> {
-    let group = groups().iter().find(|g| g.name == name && !name.is_empty())?;
+pub fn api_group(kinds: &dyn Kinds, name: &str) -> Option<Vec<u8>> {
+    let group = kinds.groups().find(|g| g.name == name && !name.is_empty())?;
     let mut value = group_json(group);
     value["kind"] = json!("APIGroup");
     value["apiVersion"] = json!("v1");
     Some(bytes(&value))
 }
 
-fn put_list(map: &mut Map<String, Value>, field: &str, list: &[&str]) {
+fn put_list(map: &mut Map<String, Value>, field: &str, list: &[Text]) {
     if !list.is_empty() {
         map.insert(field.into(), json!(list));
     }
@@ -53,7 +55,7 @@ fn put_list(map: &mut Map<String, Value>, field: &str, list: &[&str]) {
 
 /// Group and version of a kind are only told where they are not those of the list.
 fn foreign(map: &mut Map<String, Value>, kind: &KindInfo, resource: &ResourceInfo) {
-    if (kind.group, kind.version) != (resource.group, resource.version) {
+    if (&kind.group, &kind.version) != (&resource.group, &resource.version) {
         if !kind.group.is_empty() {
             map.insert("group".into(), json!(kind.group));
         }
@@ -88,10 +90,9 @@ fn resource_entries(resource: &ResourceInfo) -> Vec<Value> {
 }
 
 /// `/api/v1`, `/apis/<group>/<version>`; none for what is not served.
-pub fn api_resource_list(group: &str, version: &str) -> Option<Vec<u8>> {
-    groups().iter().find(|g| g.name == group && g.versions.contains(&version))?;
-    let of_version = resources().iter().filter(|r| r.group == group && r.version == version);
-    let list: Vec<Value> = of_version.flat_map(resource_entries).collect();
+pub fn api_resource_list(kinds: &dyn Kinds, group: &str, version: &str) -> Option<Vec<u8>> {
+    kinds.groups().find(|g| g.name == group && g.versions.iter().any(|v| v == version))?;
+    let list: Vec<Value> = kinds.resources(group, version).flat_map(resource_entries).collect();
     let group_version = group_version(group, version);
     let mut document = json!({ "kind": "APIResourceList", "groupVersion": group_version, "resources": list });
     // Upstream leaves the list of the core group without an API version of its own.
@@ -102,17 +103,16 @@ pub fn api_resource_list(group: &str, version: &str) -> Option<Vec<u8>> {
 }
 
 fn response_kind(kind: &KindInfo, resource: &ResourceInfo) -> Value {
-    if (kind.group, kind.version) == (resource.group, resource.version) {
+    if (&kind.group, &kind.version) == (&resource.group, &resource.version) {
         return json!({ "group": "", "version": "", "kind": kind.kind });
     }
     json!({ "group": kind.group, "version": kind.version, "kind": kind.kind })
 }
 
 fn aggregated_resource(resource: &ResourceInfo) -> Value {
-    let own = KindInfo { group: resource.group, version: resource.version, kind: resource.kind };
     let mut entry = Map::new();
     entry.insert("resource".into(), json!(resource.plural));
-    entry.insert("responseKind".into(), response_kind(&own, resource));
+    entry.insert("responseKind".into(), response_kind(&resource.own_kind(), resource));
     entry.insert("scope".into(), json!(if resource.namespaced { "Namespaced" } else { "Cluster" }));
     entry.insert("singularResource".into(), json!(resource.singular));
     entry.insert("verbs".into(), json!(resource.verbs));
@@ -126,9 +126,9 @@ fn aggregated_resource(resource: &ResourceInfo) -> Value {
     Value::Object(entry)
 }
 
-fn aggregated(wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8> {
+fn aggregated(kinds: &dyn Kinds, wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8> {
     let version = |group: &GroupInfo, version: &str| {
-        let of_version = resources().iter().filter(|r| r.group == group.name && r.version == version);
+        let of_version = kinds.resources(&group.name, version);
         json!({
             "version": version,
             "freshness": "Current",
@@ -140,36 +140,37 @@ fn aggregated(wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8> {
         let versions: Vec<Value> = group.versions.iter().map(|v| version(group, v)).collect();
         json!({ "metadata": metadata, "versions": versions })
     };
-    let items: Vec<Value> = groups().iter().filter(|g| wanted(g)).map(item).collect();
+    let items: Vec<Value> = kinds.groups().filter(|g| wanted(g)).map(item).collect();
     bytes(&json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     }))
 }
 
 /// `/api` as an `APIGroupDiscoveryList`.
-pub fn aggregated_core() -> Vec<u8> {
-    aggregated(|group| group.name.is_empty())
+pub fn aggregated_core(kinds: &dyn Kinds) -> Vec<u8> {
+    aggregated(kinds, |group| group.name.is_empty())
 }
 
 /// `/apis` as an `APIGroupDiscoveryList`.
-pub fn aggregated_groups() -> Vec<u8> {
-    aggregated(|group| !group.name.is_empty())
+pub fn aggregated_groups(kinds: &dyn Kinds) -> Vec<u8> {
+    aggregated(kinds, |group| !group.name.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::table::{Builtin, resources};
 
     #[test]
     fn a_scale_names_its_own_group() {
-        let list: Value = serde_json::from_slice(&api_resource_list("apps", "v1").unwrap()).unwrap();
+        let list: Value = serde_json::from_slice(&api_resource_list(&Builtin, "apps", "v1").unwrap()).unwrap();
         let scale = list["resources"].as_array().unwrap().iter().find(|r| r["name"] == "deployments/scale").unwrap();
         assert_eq!(
             (&scale["group"], &scale["version"], &scale["kind"]),
             (&json!("autoscaling"), &json!("v1"), &json!("Scale"))
         );
-        assert!(api_resource_list("apps", "v9").is_none());
+        assert!(api_resource_list(&Builtin, "apps", "v9").is_none());
     }
 
     #[test]
@@ -180,6 +181,6 @@ mod tests {
                 list["items"].as_array().unwrap().iter().flat_map(|i| i["versions"].as_array().unwrap().clone());
             versions.map(|v| v["resources"].as_array().unwrap().len()).sum::<usize>()
         };
-        assert_eq!(count(aggregated_core()) + count(aggregated_groups()), resources().len());
+        assert_eq!(count(aggregated_core(&Builtin)) + count(aggregated_groups(&Builtin)), resources().len());
     }
 }

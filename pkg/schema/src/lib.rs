@@ -18,12 +18,15 @@ pub mod normalize;
 pub mod openapi;
 pub mod protobuf;
 mod scalar;
+mod schema_ref;
+pub mod structural;
 pub mod table;
 
 pub use conform::{TypeError, conform};
 pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_object, decode_yaml};
 pub use normalize::{normalize, normalize_stored};
+pub use schema_ref::SchemaRef;
 pub use table::{
-    FieldDef, FieldType, GroupInfo, KindInfo, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId, Verb, groups,
-    kind, list_kind, resource, resources, type_by_name,
+    Builtin, FieldDef, FieldType, GroupInfo, KindInfo, Kinds, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId,
+    Verb, groups, kind, list_kind, resource, resources, type_by_name,
 };

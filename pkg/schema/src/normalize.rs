@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn is_idempotent() {
         for info in crate::resources() {
-            let ty = info.type_id().unwrap();
+            let ty = info.schema.builtin().unwrap();
             let mut once = json!({});
             normalize(ty, &mut once);
             let mut twice = once.clone();

@@ -1,9 +1,10 @@
 //! What a new cluster starts with: namespaces, roles, the services `kubernetes` and `kube-dns`.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 
 use kedge_client::{Client, Patch};
-use kedge_manifests::{ALL, Manifest};
+use kedge_manifests::{ALL, Manifest, RBAC};
 use kedge_meta::{Resource, resources};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -11,7 +12,7 @@ use tracing::{info, warn};
 use crate::config::ServerConfig;
 use crate::endpoints;
 use crate::error::Error;
-use crate::roles;
+use crate::{policy, roles};
 
 /// Creates what is missing.
 pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) -> Result<(), Error> {
@@ -20,8 +21,14 @@ pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) ->
             ensure(client, &object).await?;
         }
     }
+    roles::ensure(client, &policy::unfold(RBAC)?).await?;
+    if let Some(ip) = config.api_service_ip() {
+        let flag = format!("--service-cidr {}", config.service_cidr);
+        keeps_address(client, ("default", "kubernetes"), ip, flag).await?;
+    }
     api_service(client, config, shared).await?;
     if config.dns {
+        keeps_address(client, ("kube-system", "kube-dns"), config.cluster_dns, "--cluster-dns".into()).await?;
         dns_service(client, config).await?;
     }
     Ok(())
@@ -39,10 +46,6 @@ fn resource_of(object: &Value) -> Option<Resource> {
     [
         resources::NAMESPACES,
         resources::PRIORITY_CLASSES,
-        resources::CLUSTER_ROLES,
-        resources::CLUSTER_ROLE_BINDINGS,
-        resources::ROLES,
-        resources::ROLE_BINDINGS,
         resources::SERVICES,
         resources::ENDPOINT_SLICES,
         resources::ENDPOINTS,
@@ -59,28 +62,13 @@ async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
     };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     match client.get::<Value>(&resource, namespace, name).await {
-        Ok(existing) => return complete(client, &resource, &existing, object).await,
+        Ok(_) => return Ok(()),
         Err(err) if err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
     match client.create::<Value>(&resource, namespace, object).await {
         Ok(_) => info!(object = what, "created"),
         Err(err) if err.is_already_exists() => {}
-        Err(source) => return Err(Error::Bootstrap { what, source }),
-    }
-    Ok(())
-}
-
-/// Adds to a default role or binding what it lacks.
-async fn complete(client: &Client, resource: &Resource, existing: &Value, wanted: &Value) -> Result<(), Error> {
-    let Some(patch) = roles::completion(existing, wanted) else { return Ok(()) };
-    let text = |field: &str| wanted["metadata"][field].as_str().unwrap_or_default().to_owned();
-    let (namespace, name) = (text("namespace"), text("name"));
-    let what = format!("{} {name}", resource.kind);
-    match client.patch::<Value>(resource, &namespace, &name, Patch::Merge(patch), None).await {
-        Ok(_) => info!(object = what, "completed"),
-        // Another server does the same.
-        Err(err) if err.is_conflict() || err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
     Ok(())
@@ -99,6 +87,26 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
     let what = format!("{} {name}", resource.kind);
     let patched: Result<Value, _> = client.patch(&resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
+}
+
+/// A service keeps its address for life, and certificates and pods of the cluster know it.
+async fn keeps_address(
+    client: &Client,
+    (namespace, service): (&str, &'static str),
+    wanted: Ipv4Addr,
+    flag: String,
+) -> Result<(), Error> {
+    let found: Value = match client.get(&resources::SERVICES, namespace, service).await {
+        Ok(found) => found,
+        Err(err) if err.is_not_found() => return Ok(()),
+        Err(source) => return Err(Error::Bootstrap { what: format!("Service {service}"), source }),
+    };
+    match found["spec"]["clusterIP"].as_str() {
+        Some(existing) if existing.parse() != Ok(wanted) => {
+            Err(Error::Address { service, existing: existing.to_owned(), flag, wanted })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The service `kubernetes` and its endpoints: this server.
@@ -157,7 +165,7 @@ mod tests {
     #[test]
     fn every_manifest_can_be_read_and_placed() {
         let objects: Vec<Value> = ALL.iter().flat_map(|m| parse(m).unwrap()).collect();
-        assert!(objects.len() > 20);
+        assert!(objects.len() >= 6);
         for object in objects {
             assert!(resource_of(&object).is_some(), "{object}");
         }

@@ -450,7 +450,7 @@ mod tests {
     async fn with_a_secret(dir: &Path) -> (Arc<Embedded>, SecretsEncryption) {
         let clock = kedge_base::system_clock();
         let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
-        let config = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
+        let config = ResourceConfig::new("secrets", "secrets");
         let storage = Storage::open(kv.clone(), &[config], Arc::default(), clock.clone()).await.unwrap();
         let storage = Arc::new(storage);
         let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b", "namespace": "a"}});
@@ -522,7 +522,7 @@ mod tests {
     /// A server on a shared store, with its own directory.
     async fn server(kv: &Arc<Embedded>, token: &Token, dir: &Path) -> SecretsEncryption {
         let clock = kedge_base::system_clock();
-        let config = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
+        let config = ResourceConfig::new("secrets", "secrets");
         let storage = Storage::open(kv.clone(), &[config], Arc::default(), clock.clone()).await.unwrap();
         let shared: Option<(Arc<dyn Kv>, Token)> = Some((kv.clone(), token.clone()));
         SecretsEncryption::new(Arc::new(storage), path_of(dir), None, shared, clock).unwrap()

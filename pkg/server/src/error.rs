@@ -1,6 +1,6 @@
 //! Why a server could not start.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 /// A failed start. The text says what to do where that is known.
@@ -46,6 +46,10 @@ pub enum Error {
     Tls(String),
     #[error("cannot create what a new cluster starts with ({what}): {source}")]
     Bootstrap { what: String, source: kedge_client::Error },
+    #[error(
+        "this cluster was begun with other addresses of services: its service {service} has {existing}, {flag} says {wanted}; start with what it was begun with"
+    )]
+    Address { service: &'static str, existing: String, flag: String, wanted: Ipv4Addr },
     #[error("a built-in manifest is damaged ({name}): {what}")]
     Manifest { name: String, what: String },
 }

@@ -14,6 +14,7 @@ mod etcd_api;
 mod identity;
 mod inprocess;
 mod own_paths;
+mod policy;
 mod roles;
 mod snapshots;
 mod start;

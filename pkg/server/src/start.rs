@@ -205,6 +205,11 @@ impl Server {
         let config = kedge_controllers::Config {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
+            trust: kedge_controllers::Trust {
+                client_ca: self.pki.client_ca.certificate.clone(),
+                request_header_ca: self.pki.request_header_ca.certificate.clone(),
+                proxy_name: kedge_certs::FRONT_PROXY.to_owned(),
+            },
         };
         let (controllers, timer) = (client.clone(), clock.clone());
         let start = move |tasks: &TaskGroup| kedge_controllers::start(&controllers, &timer, tasks, config.clone());

@@ -4,8 +4,40 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use kedge_meta::Text;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+/// A field that lists and watches can select by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field {
+    /// Where it is in the stored form, with dots.
+    pub path: Text,
+    /// What an absent one is selected by: `0` for a count, `false` for a boolean, else nothing.
+    pub zero: Text,
+}
+
+/// The fields that the objects of a cache can be selected by. Objects keep their values in this order, so a cache has the same
+/// fields for as long as it lives: others need another cache.
+#[derive(Debug, Default)]
+pub struct Fields(Box<[Field]>);
+
+impl Fields {
+    /// Whether objects can be selected by the field at this path.
+    pub fn contains(&self, path: &str) -> bool {
+        self.position(path).is_some()
+    }
+
+    fn position(&self, path: &str) -> Option<usize> {
+        self.0.iter().position(|field| field.path == *path)
+    }
+}
+
+impl FromIterator<Field> for Fields {
+    fn from_iter<I: IntoIterator<Item = Field>>(fields: I) -> Self {
+        Self(fields.into_iter().collect())
+    }
+}
 
 /// Labels and selectable fields of an object.
 #[derive(Debug, Default)]
@@ -29,19 +61,19 @@ struct LabelledMeta {
 
 impl Attributes {
     /// Of an object's JSON. What cannot be read has neither.
-    pub(crate) fn of(json: &[u8], selectable: &'static [&'static str]) -> Self {
+    pub(crate) fn of(json: &[u8], fields: &Fields) -> Self {
         let labels = serde_json::from_slice::<Labelled>(json).ok().and_then(|object| object.metadata.labels);
-        let mut found: Vec<Option<Box<str>>> = vec![None; selectable.len()];
-        let paths: Vec<(usize, &str)> = selectable.iter().copied().enumerate().collect();
+        let mut found: Vec<Option<Box<str>>> = vec![None; fields.0.len()];
+        let paths: Vec<(usize, &str)> = fields.0.iter().map(|field| &*field.path).enumerate().collect();
         let picked =
             Pick { paths: &paths, found: &mut found }.deserialize(&mut serde_json::Deserializer::from_slice(json));
         if picked.is_err() {
             found.fill(None);
         }
-        let field = |(text, path): (Option<Box<str>>, &&str)| text.unwrap_or_else(|| zero(path).into());
+        let value = |(text, field): (Option<Box<str>>, &Field)| text.unwrap_or_else(|| (*field.zero).into());
         Self {
             labels: labels.unwrap_or_default().into_iter().collect(),
-            fields: found.into_iter().zip(selectable).map(field).collect(),
+            fields: found.into_iter().zip(&fields.0).map(value).collect(),
         }
     }
 
@@ -50,18 +82,9 @@ impl Attributes {
         Some(&self.labels[at].1)
     }
 
-    /// A field by its path, which is one of `selectable`; empty for another.
-    pub(crate) fn field(&self, path: &str, selectable: &'static [&'static str]) -> &str {
-        selectable.iter().position(|field| *field == path).and_then(|at| self.fields.get(at)).map_or("", |text| text)
-    }
-}
-
-/// Absent booleans and counts are selected by their zero value.
-fn zero(path: &str) -> &'static str {
-    match path {
-        "spec.unschedulable" | "spec.hostNetwork" => "false",
-        "status.replicas" | "status.successful" => "0",
-        _ => "",
+    /// A field by its path; `fields` are those that these were made of, and another path than theirs is empty.
+    pub(crate) fn field(&self, path: &str, fields: &Fields) -> &str {
+        fields.position(path).and_then(|at| self.fields.get(at)).map_or("", |text| text)
     }
 }
 
@@ -153,17 +176,27 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    const FIELDS: &[&str] =
-        &["metadata.name", "spec.nodeName", "spec.unschedulable", "status.replicas", "status.podIP", "source.a"];
+    fn fields() -> Fields {
+        let all = [
+            ("metadata.name", ""),
+            ("spec.nodeName", ""),
+            ("spec.unschedulable", "false"),
+            ("status.replicas", "0"),
+            ("status.podIP", ""),
+            ("source.a", ""),
+        ];
+        all.map(|(path, zero)| Field { path: path.into(), zero: zero.into() }).into_iter().collect()
+    }
 
     #[test]
     fn fields_and_labels_are_found_wherever_they_stand() {
         let object = json!({"metadata": {"labels": {"b": "2", "a": "\u{e9}\n"}, "name": "x", "spec": {"nodeName": "no"}},
             "spec": {"containers": [{"nodeName": "no"}], "nodeName": "n\"1", "unschedulable": true}, "status": {"replicas": 3},
             "source": "text"});
-        let attributes = Attributes::of(object.to_string().as_bytes(), FIELDS);
-        let fields: Vec<&str> = FIELDS.iter().map(|field| attributes.field(field, FIELDS)).collect();
-        assert_eq!(fields, ["x", "n\"1", "true", "3", "", ""]);
+        let all = fields();
+        let attributes = Attributes::of(object.to_string().as_bytes(), &all);
+        let values: Vec<&str> = all.0.iter().map(|field| attributes.field(&field.path, &all)).collect();
+        assert_eq!(values, ["x", "n\"1", "true", "3", "", ""]);
         assert_eq!(
             (attributes.label("a"), attributes.label("b"), attributes.label("c")),
             (Some("\u{e9}\n"), Some("2"), None)
@@ -178,9 +211,10 @@ mod tests {
             "[]",
             r#"{"metadata":{"name":"x"}"#,
         ] {
-            let attributes = Attributes::of(text.as_bytes(), FIELDS);
-            assert_eq!(attributes.field("spec.unschedulable", FIELDS), "false", "{text}");
-            assert_eq!((attributes.field("status.replicas", FIELDS), attributes.field("other", FIELDS)), ("0", ""));
+            let all = fields();
+            let attributes = Attributes::of(text.as_bytes(), &all);
+            assert_eq!(attributes.field("spec.unschedulable", &all), "false", "{text}");
+            assert_eq!((attributes.field("status.replicas", &all), attributes.field("other", &all)), ("0", ""));
             assert_eq!(attributes.label("a"), None);
         }
     }

@@ -1,18 +1,24 @@
 //! The watch cache of one resource: current objects, and the recent events.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::mem::take;
 use std::ops::Bound;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use kedge_base::sizes::{Measured, Size};
-use kedge_meta::{fields, labels};
-use parking_lot::RwLock;
+use kedge_meta::{Text, fields, labels};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tokio::sync::watch;
 
+use crate::attributes::Fields;
 use crate::error::Error;
+use crate::form::StoredForm;
+use crate::gate::Gate;
 use crate::object::Object;
-use crate::recent::{Budget, Ring};
+use crate::phase::{Filled, Phase, Waiting};
+use crate::recent::{Budget, Counted, Ring};
 use crate::store::ResourceConfig;
 use crate::watch::WatchEvent;
 
@@ -62,6 +68,18 @@ pub(crate) enum Content {
     Nothing,
 }
 
+impl Content {
+    pub(crate) fn size(&self) -> usize {
+        const AROUND: usize = 200;
+        AROUND
+            + match self {
+                Self::Object(object) => object.stored().len(),
+                Self::Unreadable(unreadable) => unreadable.stored.len(),
+                Self::Nothing => 0,
+            }
+    }
+}
+
 /// A state that a cache is filled with.
 #[derive(Default)]
 pub(crate) struct Contents {
@@ -80,6 +98,7 @@ impl Contents {
 }
 
 pub(crate) struct State {
+    pub(crate) phase: Phase,
     pub(crate) objects: BTreeMap<Arc<str>, Arc<Object>>,
     /// Keys that are taken by what cannot be read. They are in no list: one that covers them fails.
     pub(crate) unreadable: BTreeMap<Arc<str>, Unreadable>,
@@ -100,18 +119,26 @@ pub(crate) struct Cache {
     pub(crate) prefix: Box<str>,
     /// As the encryption configuration names it: `secrets`, `deployments.apps`.
     pub(crate) resource: Box<str>,
-    pub(crate) selectable: &'static [&'static str],
+    /// What its objects can be selected by.
+    pub(crate) fields: Arc<Fields>,
     /// The field that lists are often selected by.
-    indexed: Option<&'static str>,
+    indexed: Option<Text>,
+    /// What its objects are stored as; any form will do where there is none.
+    pub(crate) form: Option<Arc<StoredForm>>,
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
     budget: Arc<Budget>,
+    /// Writes of its objects.
+    pub(crate) writes: Gate,
+    /// Nothing will come after what is in the ring.
+    closed: AtomicBool,
 }
 
 impl Cache {
     pub(crate) fn new(prefix: &str, config: &ResourceConfig, budget: Arc<Budget>) -> Self {
         let state = State {
+            phase: Phase::Filling(Waiting::default()),
             objects: BTreeMap::new(),
             unreadable: BTreeMap::new(),
             index: HashMap::new(),
@@ -123,11 +150,14 @@ impl Cache {
         Self {
             prefix: prefix.into(),
             resource: config.resource.clone().into(),
-            selectable: config.selectable,
-            indexed: config.indexed,
+            fields: config.fields.clone(),
+            indexed: config.indexed.clone(),
+            form: config.form.clone(),
             state: RwLock::new(state),
             next: watch::Sender::new(0),
             budget,
+            writes: Gate::default(),
+            closed: AtomicBool::new(false),
         }
     }
 
@@ -138,25 +168,57 @@ impl Cache {
     }
 
     /// Takes in the state that the events to come start from. Watchers of what was there before must list again.
-    pub(crate) fn fill(&self, revision: u64, contents: Contents) {
-        let counted = self.replace(&mut self.state.write(), revision, contents);
-        self.budget.give_back(counted);
+    pub(crate) fn fill(self: &Arc<Self>, revision: u64, contents: Contents) {
+        let mut state = self.state.write();
+        match &state.phase {
+            Phase::Closed => {}
+            Phase::Open => self.budget.give_back(self.replace(&mut state, revision, contents, false)),
+            // Whatever waits is older than a state that replaces all that was reported, and is left out for that.
+            Phase::Filling(_) => self.open(state, revision, contents),
+        }
+    }
+
+    /// Fills a cache for the first time, with a state that was read beside the events; those that the state does not have yet
+    /// follow at once. One that has been filled meanwhile, because events were lost to compaction, is newer than that.
+    pub(crate) fn fill_first(self: &Arc<Self>, revision: u64, contents: Contents) -> Filled {
+        let state = self.state.write();
+        match &state.phase {
+            Phase::Closed => return Filled::Closed,
+            Phase::Open => return Filled::Open,
+            Phase::Filling(waiting) if revision < waiting.lost => return Filled::Stale,
+            Phase::Filling(_) => self.open(state, revision, contents),
+        }
+        Filled::Open
+    }
+
+    fn open(self: &Arc<Self>, mut state: RwLockWriteGuard<'_, State>, revision: u64, contents: Contents) {
+        let phase = std::mem::replace(&mut state.phase, Phase::Open);
+        self.budget.give_back(self.replace(&mut state, revision, contents, true));
+        let Phase::Filling(waiting) = phase else { return };
+        let mut counted = Vec::new();
+        for (key, content, revision) in waiting.events {
+            counted.extend(self.take_in(&mut state, key, content, revision));
+        }
+        drop(state);
+        counted.into_iter().for_each(|counted| self.budget.count(self, counted));
     }
 
     /// As [`Cache::fill`], unless the cache has taken in something newer than `revision`: then false.
     pub(crate) fn refill(&self, revision: u64, contents: Contents) -> bool {
         let mut state = self.state.write();
+        if !matches!(state.phase, Phase::Open) {
+            // It is filled by whoever opens it, or never again.
+            return true;
+        }
         let current = state.newest <= revision;
         if current {
-            let counted = self.replace(&mut state, revision, contents);
-            // The budget is never asked for while the cache is held: whoever has it asks for caches.
-            drop(state);
+            let counted = self.replace(&mut state, revision, contents, false);
             self.budget.give_back(counted);
         }
         current
     }
 
-    fn replace(&self, state: &mut State, revision: u64, contents: Contents) -> usize {
+    fn replace(&self, state: &mut State, revision: u64, contents: Contents, first_time: bool) -> usize {
         state.index.clear();
         for (key, object) in &contents.objects {
             self.index(state, key, object);
@@ -164,7 +226,7 @@ impl Cache {
         state.objects = contents.objects.into_iter().collect();
         state.unreadable = contents.unreadable.into_iter().collect();
         state.bytes = state.objects.iter().map(|(key, object)| held(key, object)).sum();
-        let counted = state.ring.restart(revision, state.newest == 0);
+        let counted = state.ring.restart(revision, first_time);
         state.newest = revision;
         state.filled = revision;
         self.next.send_replace(state.ring.first);
@@ -174,14 +236,28 @@ impl Cache {
     /// Takes in a committed change. Watchers of what can no longer be read are told that it cannot, never that it is gone.
     pub(crate) fn apply(self: &Arc<Self>, key: Arc<str>, content: Content, revision: u64) {
         let mut state = self.state.write();
+        match &mut state.phase {
+            Phase::Open => {}
+            Phase::Filling(waiting) => return waiting.push(key, content, revision),
+            Phase::Closed => return,
+        }
+        let counted = self.take_in(&mut state, key, content, revision);
+        // The budget is never asked for room while the cache is held: whoever has it asks for caches.
+        drop(state);
+        if let Some(counted) = counted {
+            self.budget.count(self, counted);
+        }
+    }
+
+    fn take_in(&self, state: &mut State, key: Arc<str>, content: Content, revision: u64) -> Option<Counted> {
         // The cache was filled with a state that has this change already.
         if revision <= state.filled {
-            return;
+            return None;
         }
         let readable = state.objects.remove(&key);
         if let Some(readable) = &readable {
             state.bytes -= held(&key, readable);
-            self.unindex(&mut state, &key, readable);
+            self.unindex(state, &key, readable);
         }
         let previous = readable.or_else(|| state.unreadable.remove(&key).and_then(|unreadable| unreadable.last));
         let (object, unreadable) = match content {
@@ -190,7 +266,7 @@ impl Cache {
             Content::Nothing => (None, None),
         };
         if let Some(object) = &object {
-            self.index(&mut state, &key, object);
+            self.index(state, &key, object);
             state.bytes += held(&key, object);
             state.objects.insert(key.clone(), object.clone());
         }
@@ -198,26 +274,51 @@ impl Cache {
         if let Some(unreadable) = unreadable {
             state.unreadable.insert(key.clone(), Unreadable { last: previous.clone(), ..unreadable });
         }
-        if object.is_some() || previous.is_some() || what.is_some() {
-            state.newest = revision;
-            let counted =
-                state.ring.push(WatchEvent::new(key, object, previous, what, revision, self.budget.frames.clone()));
-            self.next.send_replace(state.ring.next());
-            drop(state);
-            self.budget.count(self, counted);
+        if object.is_none() && previous.is_none() && what.is_none() {
+            return None;
         }
+        state.newest = revision;
+        let event = WatchEvent::new(key, object, previous, what, revision, self.budget.frames.clone());
+        let counted = state.ring.push(event);
+        self.next.send_replace(state.ring.next());
+        Some(counted)
+    }
+
+    /// Ends it for ever: what it holds goes at once, the events with the last of their watchers.
+    pub(crate) fn close(&self) {
+        let gone = {
+            let mut state = self.state.write();
+            let phase = std::mem::replace(&mut state.phase, Phase::Closed);
+            // After everything that it took in: whoever sees this finds all of that in the ring.
+            self.closed.store(true, Ordering::Release);
+            state.bytes = 0;
+            (phase, take(&mut state.objects), take(&mut state.unreadable), take(&mut state.index))
+        };
+        self.next.send_modify(|_| {});
+        // Not while the lock is held.
+        drop(gone);
+    }
+
+    /// Whether nothing will come after what is in the ring.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Whether it has been filled, and not been closed.
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state.read().phase, Phase::Open)
     }
 
     fn index(&self, state: &mut State, key: &Arc<str>, object: &Object) {
-        if let Some(field) = self.indexed {
-            let value = object.attributes(self.selectable).field(field, self.selectable).to_owned();
+        if let Some(field) = &self.indexed {
+            let value = object.attributes(&self.fields).field(field, &self.fields).to_owned();
             state.index.entry(value).or_default().insert(key.clone());
         }
     }
 
     fn unindex(&self, state: &mut State, key: &Arc<str>, object: &Object) {
-        let Some(field) = self.indexed else { return };
-        let value = object.attributes(self.selectable).field(field, self.selectable);
+        let Some(field) = &self.indexed else { return };
+        let value = object.attributes(&self.fields).field(field, &self.fields);
         if let Some(keys) = state.index.get_mut(value) {
             keys.remove(key);
             if keys.is_empty() {
@@ -228,6 +329,7 @@ impl Cache {
 
     pub(crate) fn get(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
         let state = self.state.read();
+        state.answers()?;
         match state.objects.get(key) {
             Some(object) => Ok(Some(object.clone())),
             None => {
@@ -261,13 +363,13 @@ impl Cache {
     pub(crate) fn list(&self, scope: &str, matcher: &Matcher, limit: usize, applied: u64) -> (Listing, Option<Error>) {
         let state = self.state.read();
         let revision = state.newest.max(applied);
-        let (objects, beyond) = match self.indexed.and_then(|field| matcher.fields.exact(field)) {
+        let (objects, beyond) = match self.indexed.as_ref().and_then(|field| matcher.fields.exact(field)) {
             Some(value) => self.page(state.indexed(value, scope), matcher, limit),
             None => self.page(state.range(scope), matcher, limit),
         };
         let remaining = if matcher.is_everything() { beyond } else { 0 };
         let last = objects.last().filter(|_| beyond > 0).map(|(key, _)| &**key);
-        let unreadable = self.covers_unreadable(&state, scope, matcher, last);
+        let unreadable = self.covers_unreadable(&state, scope, matcher, last).or(state.answers().err());
         (Listing { objects, revision, remaining, more: beyond > 0 }, unreadable)
     }
 
@@ -288,7 +390,7 @@ impl Cache {
                 }
                 continue;
             }
-            if matcher.matches(object, self.selectable) {
+            if matcher.matches(object, &self.fields) {
                 objects.push((key.clone(), object.clone()));
             }
         }
@@ -298,11 +400,18 @@ impl Cache {
     /// The number of the first event after `revision`.
     pub(crate) fn position_after(&self, revision: u64) -> Result<u64, Error> {
         let state = self.state.read();
+        state.answers()?;
         if revision < state.ring.oldest {
             return Err(Error::TooOld { requested: revision, oldest: state.ring.oldest });
         }
         let behind = state.ring.events.partition_point(|event| event.revision <= revision);
         Ok(state.ring.first + behind as u64)
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.budget.give_back(self.state.get_mut().ring.counted);
     }
 }
 
@@ -320,6 +429,12 @@ impl Measured for Cache {
 }
 
 impl State {
+    /// # Errors
+    /// [`Error::Removed`]: what it had is gone from here, and an empty answer would be taken for one that says what there is.
+    pub(crate) fn answers(&self) -> Result<(), Error> {
+        if matches!(self.phase, Phase::Closed) { Err(Error::Removed) } else { Ok(()) }
+    }
+
     pub(crate) fn range(&self, scope: &str) -> impl Iterator<Item = (&Arc<str>, &Arc<Object>)> {
         let from: (Bound<&str>, Bound<&str>) = (Bound::Included(scope), Bound::Unbounded);
         let scope = scope.to_owned();
@@ -348,13 +463,13 @@ impl Matcher {
         is("metadata.name", name) && is("metadata.namespace", namespace)
     }
 
-    /// Whether an object matches; `selectable` names the fields that its kind can be selected by.
-    pub fn matches(&self, object: &Object, selectable: &'static [&'static str]) -> bool {
+    /// Whether an object matches; `fields` are those of its cache.
+    pub(crate) fn matches(&self, object: &Object, fields: &Fields) -> bool {
         if self.is_everything() {
             return true;
         }
-        let attributes = object.attributes(selectable);
-        let field = |name: &str| attributes.field(name, selectable).to_owned();
+        let attributes = object.attributes(fields);
+        let field = |name: &str| attributes.field(name, fields).to_owned();
         self.labels.matches_with(|key| attributes.label(key)) && self.fields.matches(field)
     }
 }

@@ -28,7 +28,7 @@ impl Storage {
     /// When the store cannot be read.
     pub async fn check(&self) -> Result<Vec<Difference>, Error> {
         let mut differences = Vec::new();
-        for cache in self.hub.caches.values() {
+        for cache in self.hub.caches().values().filter(|cache| cache.is_open()) {
             let found = match self.compare(cache).await {
                 // The version was compacted while it was compared: next time.
                 Err(Error::TooOld { .. }) => continue,

@@ -2,12 +2,10 @@
 //!
 //! A stored value may be plain JSON, sealed, or protobuf that a stock API server wrote.
 
-use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use kedge_meta::{GroupResource, GroupVersion};
-use kedge_schema::{ResourceInfo, TypeId, definition, former, protobuf};
+use kedge_schema::{definition, former, protobuf};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -15,10 +13,8 @@ use tokio::sync::watch;
 
 use crate::encryption::{Encryption, OpenError};
 use crate::error::Error;
+use crate::form::StoredForm;
 use crate::object::Object;
-
-/// Versions that are served, and have other fields than the one that is stored for them.
-const CONVERTED: [&str; 2] = ["autoscaling/v1", "events.k8s.io/v1"];
 
 /// What an encryption that several servers share is made of: a key of the store, at a revision. Values of `resources` are
 /// only written while the key is at that revision, so that nothing is written as it was right before another server
@@ -92,18 +88,26 @@ impl Codec {
         let _ = self.used.subscribe().wait_for(reached).await;
     }
 
-    /// The object that `stored` is; `key` is the whole key, `resource` the resource's name in the configuration.
-    pub(crate) fn read(&self, resource: &str, key: &str, stored: Bytes, revision: u64) -> Result<Read, Error> {
+    /// The object that `stored` is; `key` is the whole key, `resource` the resource's name in the configuration, `form` what
+    /// its objects are stored as. Without a form any object is taken as it is.
+    pub(crate) fn read(
+        &self,
+        resource: &str,
+        form: Option<&StoredForm>,
+        key: &str,
+        stored: Bytes,
+        revision: u64,
+    ) -> Result<Read, Error> {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
         let json = match opened.value {
-            value if value.starts_with(protobuf::MAGIC) => from_protobuf(key, &value)?,
+            value if value.starts_with(protobuf::MAGIC) => from_protobuf(form, key, &value)?,
             value if Object::is_stored_form(&value) => {
                 // It is copied to clients as it is, so it has to be whole.
                 let whole = serde_json::from_slice::<Head>(&value);
                 whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
-                of_its_kind(resource, key, value)?
+                of_its_kind(form, key, value)?
             }
-            value => from_json(key, &value)?,
+            value => from_json(form, key, &value)?,
         };
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
@@ -128,116 +132,77 @@ fn unreadable(key: &str, err: &OpenError) -> Error {
 
 /// What is stored under a resource is of that resource's kind. Patches could once write another kind, or a version that
 /// does not exist, into an object: that is read as what it was before.
-fn of_its_kind(resource: &str, key: &str, json: Bytes) -> Result<Bytes, Error> {
-    /// For each resource what its objects begin with, and what they are.
-    static KINDS: LazyLock<HashMap<String, (Vec<u8>, &'static ResourceInfo)>> = LazyLock::new(|| {
-        let stored = kedge_schema::resources().iter().filter(|r| r.is_stored());
-        let of = |r: &'static ResourceInfo| {
-            let version = GroupVersion::new(r.storage_group, r.storage_version);
-            let head = format!("{{\"apiVersion\":\"{version}\",\"kind\":\"{}\",", r.kind);
-            (GroupResource::new(r.storage_group, r.plural).to_string(), (head.into_bytes(), r))
-        };
-        stored.map(of).collect()
-    });
-    let Some((head, info)) = KINDS.get(resource) else { return Ok(json) };
-    if json.starts_with(head) {
-        return Ok(json);
-    }
+fn of_its_kind(form: Option<&StoredForm>, key: &str, json: Bytes) -> Result<Bytes, Error> {
+    let Some(form) = form.filter(|form| !form.begins(&json)) else { return Ok(json) };
     let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
     let mut value: Value = serde_json::from_slice(&json).map_err(|e| fail(e.to_string()))?;
-    let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (group, version) = split(text("apiVersion"));
-    let versions = || kedge_schema::resources().iter().filter(|r| (r.group, r.kind) == (group, info.kind));
-    let former = former::successor(group, version, info.kind).is_some();
-    let known = former || versions().any(|r| version == r.version || version == r.storage_version);
-    if text("kind") == info.kind && known {
+    if form.kind == *text(&value, "kind") && form.knows(text(&value, "apiVersion")) {
         return Ok(json);
     }
-    value["apiVersion"] = GroupVersion::new(info.storage_group, info.storage_version).to_string().into();
-    value["kind"] = info.kind.into();
+    value["apiVersion"] = form.api_version.as_str().into();
+    value["kind"] = form.kind.as_str().into();
     Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers store built-in kinds as protobuf, with every zero value written out.
-fn from_protobuf(key: &str, bytes: &[u8]) -> Result<Bytes, Error> {
+fn from_protobuf(form: Option<&StoredForm>, key: &str, bytes: &[u8]) -> Result<Bytes, Error> {
     let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
     let envelope = protobuf::envelope(bytes).map_err(|e| fail(e.to_string()))?;
-    let is_definition = is_stored_definition(&envelope.api_version, &envelope.kind);
-    let decoded = if is_definition {
+    let (api_version, kind) = (&envelope.api_version, &envelope.kind);
+    let form = form.filter(|form| form.kind == **kind);
+    let decoded = if form.is_some_and(|form| is_stored_definition(form, api_version)) {
         definition::decode(envelope.raw)
     } else {
-        let ty = stored_type(&envelope.api_version, &envelope.kind).ok_or_else(|| {
-            fail(format!("it is protobuf of the unknown kind {} {}", envelope.api_version, envelope.kind))
-        })?;
+        let ty = form
+            .and_then(|form| form.reads(api_version)?)
+            .ok_or_else(|| fail(format!("it is protobuf of the unknown kind {api_version} {kind}")))?;
         protobuf::decode(ty, envelope.raw)
     };
     let mut value = decoded.map_err(|e| fail(e.to_string()))?;
-    value["apiVersion"] = envelope.api_version.into();
-    value["kind"] = envelope.kind.into();
-    complete(&mut value).map_err(fail)?;
+    value["apiVersion"] = api_version.as_str().into();
+    value["kind"] = kind.as_str().into();
+    complete(form, &mut value).map_err(fail)?;
     Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// JSON in another form than ours. Upstream's servers begin built-in kinds with their kind, and sort all fields of
 /// custom resources, so that some come before the metadata.
-fn from_json(key: &str, json: &[u8]) -> Result<Bytes, Error> {
+fn from_json(form: Option<&StoredForm>, key: &str, json: &[u8]) -> Result<Bytes, Error> {
     let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
     let mut value: Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
-    complete(&mut value).map_err(fail)?;
+    complete(form, &mut value).map_err(fail)?;
     Object::encode(&value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers set defaults when they read, and so store objects that lack some: a new claim has no phase.
-fn complete(value: &mut Value) -> Result<(), String> {
-    let text = |value: &Value, name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (mut api_version, kind) = (text(value, "apiVersion"), text(value, "kind"));
-    if is_stored_definition(&api_version, &kind) {
+fn complete(form: Option<&StoredForm>, value: &mut Value) -> Result<(), String> {
+    let Some(form) = form else { return Ok(()) };
+    let kind = text(value, "kind");
+    if form.kind != *kind {
+        return Err(format!("it is of the kind {kind:?}, where {} are kept", form.kind));
+    }
+    if is_stored_definition(form, text(value, "apiVersion")) {
         definition::to_v1(value);
-        definition::SERVED_VERSION.clone_into(&mut api_version);
-    } else {
+    } else if form.built_in {
         former::bring_up(value);
-        api_version = text(value, "apiVersion");
     }
-    match stored_type(&api_version, &kind) {
-        Some(ty) => {
-            kedge_schema::defaults::apply_type(ty, value);
-            kedge_schema::normalize_stored(ty, value);
-            Ok(())
-        }
-        None if is_built_in(&api_version, &kind) => {
-            Err(format!("it is of the version {api_version}, which is not read"))
-        }
-        None => Ok(()),
+    let api_version = text(value, "apiVersion");
+    let schema =
+        form.reads(api_version).ok_or_else(|| format!("it is of the version {api_version:?}, which is not read"))?;
+    if let Some(ty) = schema {
+        kedge_schema::defaults::apply_type(ty, value);
+        kedge_schema::normalize_stored(ty, value);
     }
+    Ok(())
 }
 
-/// The type of a stored version. One that is stored but not served has the fields of the version that is, and so have
-/// some that were stored once, and those that newer servers store.
-fn stored_type(api_version: &str, kind: &str) -> Option<TypeId> {
-    if CONVERTED.contains(&api_version) {
-        return None;
-    }
-    let (group, version) = split(api_version);
-    kedge_schema::kind(group, version, kind)
-        .or_else(|| {
-            let stored = |r: &&ResourceInfo| (r.storage_group, r.storage_version, r.kind) == (group, version, kind);
-            kedge_schema::resources().iter().find(stored).and_then(ResourceInfo::type_id)
-        })
-        .or_else(|| former::successor(group, version, kind)?.type_id())
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// Whether that is upstream's kind, in whatever version: groups of custom resources have a dot in their name.
-fn is_built_in(api_version: &str, kind: &str) -> bool {
-    let (group, _) = split(api_version);
-    !group.contains('.') || kedge_schema::resources().iter().any(|r| (r.group, r.kind) == (group, kind))
-}
-
-fn split(api_version: &str) -> (&str, &str) {
-    api_version.split_once('/').unwrap_or(("", api_version))
-}
-
-fn is_stored_definition(api_version: &str, kind: &str) -> bool {
-    api_version == definition::STORED_VERSION && kind == "CustomResourceDefinition"
+/// Whether objects of the form are definitions of custom resources, and this is the version in which upstream stores them.
+fn is_stored_definition(form: &StoredForm, api_version: &str) -> bool {
+    form.api_version == *definition::SERVED_VERSION && form.built_in && api_version == definition::STORED_VERSION
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! What is stored is read as what its resource holds.
 #![allow(clippy::unwrap_used)]
 
+use kedge_meta::GroupVersion;
 use serde_json::json;
 
 use super::*;
 
-fn read(resource: &str, stored: &Value) -> Value {
+fn read(form: Option<&StoredForm>, stored: &Value) -> Value {
     let bytes = Object::encode(stored).unwrap();
-    let read = Codec::default().read(resource, "/registry/x", bytes, 7).ok().unwrap();
+    let read = Codec::default().read("x", form, "/registry/x", bytes, 7).ok().unwrap();
     read.object.to_value().unwrap()
 }
 
@@ -15,14 +16,14 @@ fn read(resource: &str, stored: &Value) -> Value {
 #[test]
 fn an_object_that_calls_itself_another_kind_is_of_its_resources_kind() {
     for info in kedge_schema::resources().iter().filter(|info| info.is_stored()) {
-        let version = GroupVersion::new(info.storage_group, info.storage_version).to_string();
-        let resource = GroupResource::new(info.storage_group, info.plural).to_string();
+        let version = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
+        let form = StoredForm::built_in(info);
         let metadata = json!({"name": "x", "resourceVersion": "7"});
         let good = json!({"apiVersion": version, "kind": info.kind, "metadata": metadata, "spec": {"a": 1}});
-        assert_eq!(read(&resource, &good), good);
-        for (wrong_version, kind) in [("v1", "Nonsense"), ("nowhere/v7", info.kind), (&*version, "Nonsense")] {
+        assert_eq!(read(Some(&form), &good), good);
+        for (wrong_version, kind) in [("v1", "Nonsense"), ("nowhere/v7", &*info.kind), (&*version, "Nonsense")] {
             let wrong = json!({"apiVersion": wrong_version, "kind": kind, "metadata": metadata, "spec": {"a": 1}});
-            assert_eq!(read(&resource, &wrong), good, "{resource}");
+            assert_eq!(read(Some(&form), &wrong), good, "{}", info.plural);
         }
     }
 }
@@ -31,5 +32,34 @@ fn an_object_that_calls_itself_another_kind_is_of_its_resources_kind() {
 #[test]
 fn what_is_no_built_in_resource_keeps_its_kind() {
     let own = json!({"apiVersion": "y.org/v1", "kind": "X", "metadata": {"name": "x", "resourceVersion": "7"}});
-    assert_eq!(read("xs.y.org", &own), own);
+    assert_eq!(read(None, &own), own);
+}
+
+/// A custom kind may have the name of a built-in one, or be kept where no table says what it is.
+#[test]
+fn only_the_kind_of_the_resource_itself_counts() {
+    let read = |form: &StoredForm, json: String| {
+        let read = Codec::default().read("x", Some(form), "/registry/x", json.into(), 7)?;
+        read.object.to_value()
+    };
+    // As stock servers write it, with the kind before the version.
+    let stock = |version: &str, kind: &str| {
+        format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"name":"x"}},"spec":{{}}}}"#)
+    };
+    let custom = |others: &[&str]| {
+        let other = |version: &&str| crate::OtherVersion { api_version: (**version).into(), schema: None, same: true };
+        let others: Vec<_> = others.iter().map(other).collect();
+        StoredForm::new("y.org/v1".into(), "Pod".into(), None, false, others)
+    };
+    let pod = read(&custom(&[]), stock("y.org/v1", "Pod")).unwrap();
+    assert_eq!(pod["spec"], json!({}), "it has no defaults of others");
+    assert_eq!(read(&custom(&["y.org/v2"]), stock("y.org/v2", "Pod")).unwrap()["apiVersion"], "y.org/v2");
+    for (version, kind) in [("y.org/v2", "Pod"), ("v1", "Pod"), ("y.org/v1", "Other")] {
+        let refused = read(&custom(&[]), stock(version, kind));
+        assert!(matches!(refused, Err(Error::Unreadable { .. })), "{version} {kind}");
+    }
+    let pods = kedge_schema::resources().iter().find(|info| info.storage_prefix == "pods").unwrap();
+    let built_in = StoredForm::built_in(pods);
+    assert_eq!(read(&built_in, stock("v1", "Pod")).unwrap()["spec"]["restartPolicy"], "Always");
+    assert!(read(&built_in, stock("v1", "Secret")).is_err());
 }

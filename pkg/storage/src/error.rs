@@ -36,6 +36,12 @@ pub enum Error {
     /// Another server has changed the encryption, and this one did not learn how in time.
     #[error("the encryption was changed at revision {0}, which has not been taken over yet")]
     Outdated(u64),
+    /// The resource is no longer kept: it was removed after whoever asks had found it.
+    #[error("the resource has been removed")]
+    Removed,
+    /// A resource cannot be kept where another one is, nor above or below it.
+    #[error("{wanted} cannot be kept beside {taken}")]
+    Overlap { wanted: String, taken: String },
     /// The value could not be written as JSON.
     #[error("cannot encode the object: {0}")]
     Encode(String),

@@ -47,6 +47,11 @@ impl Frames {
     }
 
     fn keep(&self, event: &Arc<WatchEvent>, bytes: usize) {
+        // One that is larger than all room would drive out all others, and then itself.
+        if bytes > BYTES / 2 {
+            *event.encoded.lock() = Vec::new();
+            return;
+        }
         let mut gone = Vec::new();
         {
             let mut state = self.state.lock();
@@ -99,14 +104,18 @@ mod tests {
         let frames = Arc::new(Frames::default());
         let (old, large) = (event(&frames), event(&frames));
         frames.get(&old, EventKind::Added, || text(10));
-        frames.get(&large, EventKind::Added, || text(BYTES));
-        assert_eq!(frames.kept(), (1, BYTES));
+        frames.get(&large, EventKind::Added, || text(BYTES / 2));
+        let larger = event(&frames);
+        frames.get(&larger, EventKind::Added, || text(BYTES / 2));
+        assert_eq!(frames.kept(), (2, BYTES));
         assert_eq!(frames.get(&old, EventKind::Added, || text(11)).len(), 11, "it was let go and is made anew");
         assert!(large.encoded.lock().is_empty());
         let events: Vec<_> = (0..2 * COUNT).map(|_| event(&frames)).collect();
         events.iter().for_each(|event| drop(frames.get(event, EventKind::Modified, || text(1))));
         assert_eq!(frames.kept(), (COUNT, COUNT));
-        frames.get(&event(&frames), EventKind::Added, || text(2 * BYTES));
-        assert_eq!(frames.kept(), (0, 0), "what is larger than all room is kept for nobody");
+        let huge = event(&frames);
+        frames.get(&huge, EventKind::Added, || text(2 * BYTES));
+        assert_eq!(frames.kept(), (COUNT, COUNT), "it drives out nobody");
+        assert!(huge.encoded.lock().is_empty());
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use kedge_base::SharedClock;
 use kedge_kv::{Event, KeyValue, Observer, Snapshot};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Notify, watch};
 use tracing::{error, warn};
 
@@ -19,9 +19,16 @@ use crate::error::Error;
 /// How long a reader waits for the cache to take in what the store has acknowledged.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
+/// Caches by their prefixes, none of which contains another.
+pub(crate) type Caches = BTreeMap<Box<str>, Arc<Cache>>;
+
 /// Sends each event to the cache of its resource.
+///
+/// Invariant: the map of caches is replaced, never changed, and its lock is only held to do that or to take the map: the
+/// observer runs on the store's own thread. An event that went by a cache, because its map was older than the cache, was
+/// readable in the store before the cache was put into the map.
 pub(crate) struct Hub {
-    pub(crate) caches: BTreeMap<Box<str>, Arc<Cache>>,
+    caches: RwLock<Arc<Caches>>,
     pub(crate) codec: Codec,
     /// Every event up to this revision is in the caches.
     applied: watch::Sender<u64>,
@@ -55,15 +62,52 @@ const HELD: usize = 10_000;
 const HELD_BYTES: usize = 32 << 20;
 
 impl Hub {
-    pub(crate) fn new(caches: BTreeMap<Box<str>, Arc<Cache>>, codec: Codec, clock: SharedClock) -> Self {
+    pub(crate) fn new(caches: Caches, codec: Codec, clock: SharedClock) -> Self {
         Self {
-            caches,
+            caches: RwLock::new(Arc::new(caches)),
             codec,
             applied: watch::Sender::new(0),
             clock,
             keys: Mutex::default(),
             key_missing: Notify::new(),
         }
+    }
+
+    /// The caches that there are now.
+    pub(crate) fn caches(&self) -> Arc<Caches> {
+        self.caches.read().clone()
+    }
+
+    /// Gives a cache its place: events come to it from now on.
+    ///
+    /// # Errors
+    /// [`Error::Overlap`] when there is one of which it would get events, or that would get its own.
+    pub(crate) fn insert(&self, cache: &Arc<Cache>) -> Result<(), Error> {
+        let mut caches = self.caches.write();
+        let overlaps = |taken: &&str| taken.starts_with(&*cache.prefix) || cache.prefix.starts_with(*taken);
+        if let Some(taken) = caches.keys().map(|taken| &**taken).find(overlaps) {
+            return Err(Error::Overlap { wanted: cache.prefix.to_string(), taken: taken.to_string() });
+        }
+        let mut more = Caches::clone(&caches);
+        more.insert(cache.prefix.clone(), cache.clone());
+        *caches = Arc::new(more);
+        Ok(())
+    }
+
+    /// Takes a cache away and ends it. False when it is not there: another one under its prefix stays.
+    pub(crate) fn take_out(&self, cache: &Arc<Cache>) -> bool {
+        {
+            let mut caches = self.caches.write();
+            if !caches.get(&cache.prefix).is_some_and(|there| Arc::ptr_eq(there, cache)) {
+                return false;
+            }
+            let mut fewer = Caches::clone(&caches);
+            fewer.remove(&cache.prefix);
+            *caches = Arc::new(fewer);
+        }
+        // Whoever still has the older map finds that it takes in nothing more.
+        cache.close();
+        true
     }
 
     /// From now on a value of an unknown key, and all that follows, waits for [`Hub::release`].
@@ -80,7 +124,8 @@ impl Hub {
     pub(crate) fn release(&self, given_up: u64) {
         let mut keys = self.keys.lock();
         let Some(mut held) = keys.held.take() else { return };
-        let waits = |event: &&Event| event.revision > given_up && self.lacks_key(event);
+        let caches = self.caches();
+        let waits = |event: &&Event| event.revision > given_up && self.lacks_key(&caches, event);
         let Some(revision) = held.events.iter().find(waits).map(|event| event.revision) else {
             self.take_in(&held.events);
             self.advance(held.progress);
@@ -104,14 +149,15 @@ impl Hub {
         }
     }
 
-    fn lacks_key(&self, event: &Event) -> bool {
-        let (Some(kv), Some(cache)) = (&event.current, self.cache_of(&event.key)) else { return false };
+    fn lacks_key(&self, caches: &Caches, event: &Event) -> bool {
+        let (Some(kv), Some(cache)) = (&event.current, cache_of(caches, &event.key)) else { return false };
         self.codec.lacks_key(&cache.resource, &String::from_utf8_lossy(&event.key), &kv.value)
     }
 
     fn take_in(&self, events: &[Event]) {
+        let caches = self.caches();
         for event in events {
-            let Some(cache) = self.cache_of(&event.key) else { continue };
+            let Some(cache) = cache_of(&caches, &event.key) else { continue };
             let current = event.current.as_ref();
             let read = |kv: &KeyValue| self.read(cache, &event.key, kv.value.clone(), event.revision);
             cache.apply(cache.short(&event.key), current.map_or(Content::Nothing, read), event.revision);
@@ -146,18 +192,10 @@ impl Hub {
         });
     }
 
-    /// The cache whose prefix the key has.
-    fn cache_of(&self, key: &[u8]) -> Option<&Arc<Cache>> {
-        let key = std::str::from_utf8(key).ok()?;
-        let up_to_key = (Bound::Unbounded, Bound::Included(key));
-        let (prefix, cache) = self.caches.range::<str, _>(up_to_key).next_back()?;
-        key.starts_with(&**prefix).then_some(cache)
-    }
-
     /// What cannot be read is kept as that, with the cause: whoever asks for it is told so.
     pub(crate) fn read(&self, cache: &Cache, key: &Bytes, value: Bytes, revision: u64) -> Content {
         let key = String::from_utf8_lossy(key);
-        match self.codec.read(&cache.resource, &key, value.clone(), revision) {
+        match self.codec.read(&cache.resource, cache.form.as_deref(), &key, value.clone(), revision) {
             Ok(read) => Content::Object(Arc::new(read.object)),
             Err(err) => {
                 error!(revision, error = %err, "the store holds a value that cannot be read");
@@ -171,23 +209,24 @@ impl Hub {
     pub(crate) fn has_become_readable(&self, cache: &Cache) -> bool {
         cache.state.read().unreadable.iter().any(|(key, unreadable)| {
             let (key, stored) = (format!("{}{key}", cache.prefix), unreadable.stored.clone());
-            self.codec.read(&cache.resource, &key, stored, unreadable.revision).is_ok()
+            self.codec.read(&cache.resource, cache.form.as_deref(), &key, stored, unreadable.revision).is_ok()
         })
     }
 
     /// The state that events follow on.
     pub(crate) fn fill(&self, snapshot: &Snapshot) {
-        let mut sorted = self.sort(&snapshot.kvs);
-        for (prefix, cache) in &self.caches {
+        let caches = self.caches();
+        let mut sorted = self.sort(&caches, &snapshot.kvs);
+        for (prefix, cache) in &*caches {
             cache.fill(snapshot.revision, sorted.remove(prefix).unwrap_or_default());
         }
         self.advance(snapshot.revision);
     }
 
-    fn sort(&self, kvs: &[KeyValue]) -> BTreeMap<Box<str>, Contents> {
+    fn sort(&self, caches: &Caches, kvs: &[KeyValue]) -> BTreeMap<Box<str>, Contents> {
         let mut sorted: BTreeMap<Box<str>, Contents> = BTreeMap::new();
         for kv in kvs {
-            let Some(cache) = self.cache_of(&kv.key) else { continue };
+            let Some(cache) = cache_of(caches, &kv.key) else { continue };
             let content = self.read(cache, &kv.key, kv.value.clone(), kv.mod_revision);
             sorted.entry(cache.prefix.clone()).or_default().push(cache.short(&kv.key), content);
         }
@@ -195,11 +234,20 @@ impl Hub {
     }
 }
 
+/// The cache whose prefix the key has.
+fn cache_of<'a>(caches: &'a Caches, key: &[u8]) -> Option<&'a Arc<Cache>> {
+    let key = std::str::from_utf8(key).ok()?;
+    let up_to_key = (Bound::Unbounded, Bound::Included(key));
+    let (prefix, cache) = caches.range::<str, _>(up_to_key).next_back()?;
+    key.starts_with(&**prefix).then_some(cache)
+}
+
 impl Observer for Hub {
     fn committed(&self, events: &[Event]) {
         // Held to the end, so that nothing overtakes what is being released.
         let mut keys = self.keys.lock();
-        if keys.held.is_none() && keys.follow && events.iter().any(|event| self.lacks_key(event)) {
+        let lacks_key = |caches: &Caches| events.iter().any(|event| self.lacks_key(caches, event));
+        if keys.held.is_none() && keys.follow && lacks_key(&self.caches()) {
             keys.held = Some(Held::default());
             self.key_missing.notify_one();
         }

@@ -14,7 +14,7 @@ const PREFIX: &str = "/registry/secrets/";
 const KEY: &str = "/registry/secrets/a/b";
 
 fn hub() -> Arc<Hub> {
-    let config = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
+    let config = ResourceConfig::new("secrets", "secrets");
     let budget = Arc::new(crate::recent::Budget::new(kedge_base::system_clock()));
     let caches = BTreeMap::from([(Box::from(PREFIX), Arc::new(Cache::new(PREFIX, &config, budget)))]);
     Arc::new(Hub::new(caches, Codec::default(), kedge_base::system_clock()))
@@ -39,7 +39,7 @@ fn snapshot(revision: u64, kvs: Vec<KeyValue>) -> Snapshot {
 }
 
 fn revision_of(hub: &Hub) -> Option<u64> {
-    hub.caches[PREFIX].get("a/b").unwrap().map(|object| object.revision)
+    hub.caches()[PREFIX].get("a/b").unwrap().map(|object| object.revision)
 }
 
 #[test]
@@ -78,7 +78,7 @@ async fn a_value_whose_key_comes_later_is_never_missing() {
     let hub = hub();
     hub.follow_keys();
     hub.fill(&snapshot(4, vec![stored(secret("x"), 3)]));
-    let cache = hub.caches[PREFIX].clone();
+    let cache = hub.caches()[PREFIX].clone();
     let mut watcher = Watcher::new(cache, "", Matcher::default(), 0, 4);
     let sealed = encryption().seal("secrets", KEY, secret("y")).unwrap();
     hub.committed(&[event(sealed, 7)]);
@@ -109,7 +109,7 @@ fn a_value_whose_key_does_not_come_cannot_be_read_and_holds_up_nothing_else() {
     hub.committed(&[event(encryption().seal("secrets", KEY, secret("y")).unwrap(), 7)]);
     hub.release(7);
     assert_eq!(hub.applied(), 7);
-    let cache = &hub.caches[PREFIX];
+    let cache = &hub.caches()[PREFIX];
     assert!(matches!(cache.get("a/b"), Err(Error::Unreadable { .. })));
     assert!(!hub.has_become_readable(cache));
     hub.codec.replace(Arc::new(encryption()), None);

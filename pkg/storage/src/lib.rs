@@ -10,26 +10,37 @@
 //!   worse: who lists takes what is missing for gone, and kills the pod or gives out the address again.
 //! - Every resource has one ring of recent events, and all of them one budget of bytes. Watchers read it at their own pace; one that falls behind the ring is
 //!   told so and must list again. There are no queues a watcher.
+//! - Resources come and go while others are written and watched ([`Storage::add`], [`Storage::remove`]). A cache that is added
+//!   misses nothing and is found by nobody before it says what there is; one that is removed takes no more writes, answers
+//!   nothing, and its watchers get what had happened before they are told of the end.
 
+mod add;
 mod attributes;
 mod cache;
 mod check;
 mod codec;
 pub mod encryption;
 mod error;
+mod form;
 mod frames;
+mod gate;
 mod hub;
+#[cfg(test)]
+mod model_tests;
 mod object;
+mod phase;
 mod recent;
 mod store;
 mod watch;
 mod write;
 
+pub use attributes::{Field, Fields};
 pub use cache::{Keyed, Listing, Matcher};
 pub use check::Difference;
 pub use codec::Source;
 pub use encryption::Encryption;
 pub use error::Error;
+pub use form::{OtherVersion, StoredForm};
 pub use object::Object;
 pub use store::{ResourceConfig, ResourceStore, Storage};
 pub use watch::{EventKind, Next, WatchEvent, Watcher};

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::attributes::Attributes;
+use crate::attributes::{Attributes, Fields};
 use crate::error::Error;
 
 const METADATA: &[u8] = b"\"metadata\":{";
@@ -84,9 +84,9 @@ impl Object {
         Ok(out.into_boxed_slice().into())
     }
 
-    /// Labels and the fields that its kind can be selected by.
-    pub(crate) fn attributes(&self, selectable: &'static [&'static str]) -> &Attributes {
-        self.attributes.get_or_init(|| Box::new(Attributes::of(&self.bytes, selectable)))
+    /// Labels and the fields that it can be selected by: always those of the one cache that it belongs to.
+    pub(crate) fn attributes(&self, fields: &Fields) -> &Attributes {
+        self.attributes.get_or_init(|| Box::new(Attributes::of(&self.bytes, fields)))
     }
 
     /// The JSON, without its `resourceVersion`.
@@ -160,6 +160,11 @@ impl Object {
         }
         Ok(value)
     }
+}
+
+/// What the stored form of a kind begins with.
+pub(crate) fn head(api_version: &str, kind: &str) -> Vec<u8> {
+    [HEAD[0], api_version.as_bytes(), HEAD[1], kind.as_bytes(), b"\","].concat()
 }
 
 /// Where the metadata's fields begin in the stored form.

@@ -3,9 +3,10 @@
 //! Invariant: beyond the floor of each ring, all rings together keep at most [`BYTES`] and [`EVENTS`], none older than
 //! [`AGE`]; the oldest go first, of whatever resource they are. The floor of a ring is its last [`FLOOR_EVENTS`] events, as
 //! far as they fit into [`FLOOR_BYTES`]: so one busy resource cannot take from a quiet one what its watchers need to go on
-//! after an interruption. What a burst left goes when the burst is over.
+//! after an interruption. What a burst left goes when the burst is over, and what a cache counted goes with the cache.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -39,8 +40,8 @@ pub(crate) struct Ring {
     /// How many of the first events are the floor, which the budget does not count.
     floor: usize,
     floor_bytes: usize,
-    /// Bytes of the others.
-    counted: usize,
+    /// Bytes of the others; what a cache that goes gives back.
+    pub(crate) counted: usize,
     /// How often it began anew: what was pushed before that has no say in what is settled after it.
     generation: u64,
 }
@@ -98,6 +99,9 @@ impl Ring {
 
 /// What the rings keep together.
 pub(crate) struct Budget {
+    /// For a moment less than nothing, when a ring begins anew between the push and the count of an event. Beside the lock, so
+    /// that a cache gives back wherever it goes: also when this lock is held, by whoever looked for something to drop in it.
+    bytes: AtomicIsize,
     state: Mutex<State>,
     clock: SharedClock,
     /// There is something that will be of age.
@@ -108,8 +112,6 @@ pub(crate) struct Budget {
 
 #[derive(Default)]
 struct State {
-    /// For a moment less than nothing, when a ring begins anew between the push and the count of an event.
-    bytes: isize,
     /// One for each event that counts, in order.
     events: VecDeque<Place>,
 }
@@ -124,7 +126,13 @@ struct Place {
 
 impl Budget {
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { state: Mutex::default(), clock, begun: Notify::new(), frames: Arc::default() }
+        Self {
+            bytes: AtomicIsize::new(0),
+            state: Mutex::default(),
+            clock,
+            begun: Notify::new(),
+            frames: Arc::default(),
+        }
     }
 
     /// Counts an event that was pushed into the ring of `cache`, and makes room for it. No lock of a cache may be held.
@@ -133,19 +141,25 @@ impl Budget {
         if state.events.is_empty() {
             self.begun.notify_one();
         }
-        state.bytes += counted.size.cast_signed();
+        self.bytes.fetch_add(counted.size.cast_signed(), Ordering::Relaxed);
         let place = Place { at: self.clock.monotonic(), cache: Arc::downgrade(cache), generation: counted.generation };
         state.events.push_back(place);
-        while state.bytes > BYTES.cast_signed() || state.events.len() > EVENTS {
-            if !state.settle() {
+        while self.bytes.load(Ordering::Relaxed) > BYTES.cast_signed() || state.events.len() > EVENTS {
+            if !self.settle(&mut state) {
                 break;
             }
         }
     }
 
-    /// What counted went with the state that it led to. No lock of a cache may be held.
+    /// What counted went, with the state that it led to or with its cache.
     pub(crate) fn give_back(&self, bytes: usize) {
-        self.state.lock().bytes -= bytes.cast_signed();
+        self.bytes.fetch_sub(bytes.cast_signed(), Ordering::Relaxed);
+    }
+
+    /// What counts now.
+    #[cfg(test)]
+    pub(crate) fn bytes(&self) -> isize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     /// Drops what has come of age, for ever.
@@ -178,27 +192,26 @@ impl Budget {
             if !due(&state) {
                 break;
             }
-            if !state.settle() {
+            if !self.settle(&mut state) {
                 return false;
             }
         }
         state.events.tighten();
         true
     }
-}
 
-impl State {
     /// Has the oldest event count no more. False when there is none, or when somebody reads its cache: a write of one
     /// resource does not wait for readers of another, but leaves it to the next one to make room.
-    fn settle(&mut self) -> bool {
-        let Some(place) = self.events.pop_front() else { return false };
+    fn settle(&self, state: &mut State) -> bool {
+        let Some(place) = state.events.pop_front() else { return false };
+        // A cache that went has given back what it counted.
         let Some(cache) = place.cache.upgrade() else { return true };
-        let Some(mut state) = cache.state.try_write() else {
-            self.events.push_front(place);
+        let Some(mut cached) = cache.state.try_write() else {
+            state.events.push_front(place);
             return false;
         };
-        if state.ring.generation == place.generation {
-            self.bytes -= state.ring.settle().cast_signed();
+        if cached.ring.generation == place.generation {
+            self.give_back(cached.ring.settle());
         }
         true
     }

@@ -23,8 +23,7 @@ impl Bed {
     }
 
     fn cache(&self) -> Arc<Cache> {
-        let config = ResourceConfig { prefix: "x", resource: "x".into(), selectable: &[], indexed: None };
-        Arc::new(Cache::new("/registry/x/", &config, self.budget.clone()))
+        cache(&self.budget)
     }
 
     fn put(&mut self, cache: &Arc<Cache>, name: &str, bytes: usize) {
@@ -38,6 +37,13 @@ impl Bed {
     fn bytes(&self, caches: &[&Arc<Cache>]) -> usize {
         caches.iter().map(|cache| cache.state.read().ring.size().bytes as usize).sum()
     }
+}
+
+fn cache(budget: &Arc<Budget>) -> Arc<Cache> {
+    let config = ResourceConfig::new("x", "x");
+    let cache = Arc::new(Cache::new("/registry/x/", &config, budget.clone()));
+    cache.fill(0, crate::cache::Contents::default());
+    cache
 }
 
 fn len(cache: &Cache) -> usize {
@@ -93,7 +99,7 @@ fn events_of_age_go_down_to_the_floor_and_nothing_is_counted_twice() {
         bed.budget.sweep(bed.clock.monotonic());
     }
     assert_eq!(len(&cache), FLOOR_EVENTS);
-    assert_eq!(bed.budget.state.lock().bytes, 0);
+    assert_eq!(bed.budget.bytes(), 0);
     // A large one does not stay for being one of the last.
     bed.put(&cache, "large", FLOOR_BYTES);
     assert_eq!(len(&cache), FLOOR_EVENTS + 1);
@@ -112,10 +118,10 @@ fn filling_a_cache_anew_gives_back_what_its_events_counted() {
     cache.fill(bed.revision, crate::cache::Contents::default());
     bed.put(&cache, "b", 100);
     let counted = bed.bytes(&[&cache, &other]);
-    assert_eq!(bed.budget.state.lock().bytes, counted.cast_signed());
+    assert_eq!(bed.budget.bytes(), counted.cast_signed());
     bed.clock.advance(AGE);
     bed.budget.sweep(bed.clock.monotonic());
-    assert_eq!(bed.budget.state.lock().bytes, 0);
+    assert_eq!(bed.budget.bytes(), 0);
 }
 
 #[tokio::test]
@@ -156,7 +162,7 @@ fn filling_a_cache_anew_and_making_room_in_it_do_not_wait_for_each_other() {
     filling.join().unwrap();
     filled.fill(bed.revision, crate::cache::Contents::default());
     let counted = bed.bytes(&[&busy]) - busy.state.read().ring.floor_bytes;
-    assert_eq!(bed.budget.state.lock().bytes, counted.cast_signed(), "what each side gave back and took adds up");
+    assert_eq!(bed.budget.bytes(), counted.cast_signed(), "what each side gave back and took adds up");
 }
 
 #[test]
@@ -174,4 +180,49 @@ fn a_write_does_not_wait_for_readers_of_another_resource() {
     drop(reading);
     bed.put(&written, "w", 100 << 10);
     assert!(bed.bytes(&[&read, &written]) <= BYTES + 2 * FLOOR_BYTES);
+}
+
+/// What the events of a cache that was dropped counted was counted for ever: in the end every event was let go at once.
+#[test]
+fn a_cache_that_goes_gives_back_what_its_events_counted() {
+    let mut bed = Bed::new();
+    let (stays, goes) = (bed.cache(), bed.cache());
+    for i in 0..60 {
+        bed.put(&goes, &format!("g{i}"), 100 << 10);
+        bed.put(&stays, &format!("s{}", i % 3), 10);
+    }
+    drop(goes);
+    let counted = stays.state.read().ring.counted;
+    assert_eq!(bed.budget.bytes(), counted.cast_signed());
+    for i in 0..60 {
+        bed.put(&stays, &format!("s{}", i % 3), 100 << 10);
+    }
+    assert!(len(&stays) >= 60, "there is room for all of it again");
+    bed.clock.advance(AGE);
+    while !bed.budget.state.lock().events.is_empty() {
+        bed.budget.sweep(bed.clock.monotonic());
+    }
+    assert_eq!(bed.budget.bytes(), 0);
+}
+
+/// Whoever looks for something to drop may hold a cache last.
+#[test]
+fn a_cache_may_go_while_room_is_made_in_it() {
+    let mut bed = Bed::new();
+    let busy = bed.cache();
+    bed.put(&busy, "b", BYTES / 4);
+    let (large, budget) = (busy.get("b").unwrap().unwrap(), bed.budget.clone());
+    let mut put = |cache: &Arc<Cache>| {
+        bed.revision += 1;
+        cache.apply("b".into(), Content::Object(large.clone()), bed.revision);
+    };
+    for _ in 0..500 {
+        let goes = cache(&budget);
+        put(&goes);
+        let going = std::thread::spawn(move || drop(goes));
+        (0..4).for_each(|_| put(&busy));
+        going.join().unwrap();
+    }
+    let counted = busy.state.read().ring.counted;
+    assert_eq!(bed.budget.bytes(), counted.cast_signed());
 }

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kedge_base::{SharedClock, sizes};
 use kedge_kv::{KeyRange, KeyValue, Kv, Range};
+use kedge_meta::Text;
+use tokio::sync::Semaphore;
 
+use crate::attributes::Fields;
 use crate::cache::{Cache, Listing, Matcher};
 use crate::codec::{Codec, Read, Source};
 use crate::encryption::Encryption;
 use crate::error::Error;
+use crate::form::StoredForm;
 use crate::hub::Hub;
 use crate::object::Object;
 use crate::recent::Budget;
@@ -19,17 +23,34 @@ use crate::write::Leases;
 /// Where all objects are.
 pub(crate) const ROOT: &str = "/registry/";
 
+/// Resources that are read at once for being added: each holds pages of the store, and decodes them.
+const ADDING: usize = 4;
+
 /// How one resource is stored.
 #[derive(Debug, Clone)]
 pub struct ResourceConfig {
     /// Below `/registry/`, without slashes at the ends: `pods`, `services/specs`.
-    pub prefix: &'static str,
+    pub prefix: Text,
     /// As the encryption configuration names it: `secrets`, `deployments.apps`.
     pub resource: String,
-    /// Fields that lists and watches can select by, as dotted paths.
-    pub selectable: &'static [&'static str],
+    /// Fields that lists and watches can select by.
+    pub fields: Arc<Fields>,
     /// One of them, by which lists are found without looking at every object.
-    pub indexed: Option<&'static str>,
+    pub indexed: Option<Text>,
+    /// What its objects are stored as. Where there is none, what the store holds is taken as the object that it says it is.
+    pub form: Option<Arc<StoredForm>>,
+}
+
+impl ResourceConfig {
+    /// Of a resource whose objects are selected by their labels alone, and may be of any form.
+    pub fn new(prefix: impl Into<Text>, resource: impl Into<String>) -> Self {
+        let (prefix, resource) = (prefix.into(), resource.into());
+        Self { prefix, resource, fields: Arc::default(), indexed: None, form: None }
+    }
+
+    pub(crate) fn full_prefix(&self) -> String {
+        format!("{ROOT}{}/", self.prefix)
+    }
 }
 
 /// The caches of all resources, fed by one observer.
@@ -37,7 +58,9 @@ pub struct Storage {
     pub(crate) kv: Arc<dyn Kv>,
     pub(crate) hub: Arc<Hub>,
     leases: Arc<Leases>,
-    budget: Arc<Budget>,
+    pub(crate) budget: Arc<Budget>,
+    /// How many resources may be read at once for being added.
+    pub(crate) adding: Semaphore,
 }
 
 impl Storage {
@@ -53,10 +76,9 @@ impl Storage {
     ) -> Result<Self, Error> {
         let budget = Arc::new(Budget::new(clock.clone()));
         let make = |config: &ResourceConfig| {
-            let prefix = format!("{ROOT}{}/", config.prefix);
-            let cache = Arc::new(Cache::new(&prefix, config, budget.clone()));
+            let cache = Arc::new(Cache::new(&config.full_prefix(), config, budget.clone()));
             sizes::list(format!("watch cache of {}", config.resource), &cache);
-            (prefix.into_boxed_str(), cache)
+            (cache.prefix.clone(), cache)
         };
         let caches = resources.iter().map(make).collect();
         let hub = Arc::new(Hub::new(caches, Codec::new(encryption), clock.clone()));
@@ -64,20 +86,33 @@ impl Storage {
         let snapshot = kv.observe(ROOT.as_bytes(), starting.clone()).await?;
         starting.begin(&snapshot);
         let leases = Arc::new(Leases::new(kv.clone(), clock));
-        Ok(Self { kv, hub, leases, budget })
+        Ok(Self { kv, hub, leases, budget, adding: Semaphore::new(ADDING) })
     }
 
-    /// The store of one of the resources that were opened.
+    /// The store of a resource.
     pub fn resource(&self, prefix: &str) -> Option<ResourceStore> {
         let full = format!("{ROOT}{prefix}/");
-        let cache = self.hub.caches.get(full.as_str()).cloned()?;
-        Some(ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache })
+        let cache = self.hub.caches().get(full.as_str()).filter(|cache| cache.is_open()).cloned()?;
+        Some(self.over(cache))
+    }
+
+    pub(crate) fn over(&self, cache: Arc<Cache>) -> ResourceStore {
+        ResourceStore { kv: self.kv.clone(), hub: self.hub.clone(), leases: self.leases.clone(), cache }
+    }
+
+    /// Waits until the caches hold everything that was acknowledged to anybody before the call.
+    ///
+    /// # Errors
+    /// When the store cannot say what that is, or the caches do not get there in time.
+    pub async fn fresh(&self) -> Result<(), Error> {
+        fresh(&*self.kv, &self.hub).await
     }
 
     /// The store of a resource by the name that the encryption configuration has for it.
     pub(crate) fn named(&self, resource: &str) -> Option<ResourceStore> {
-        let cache = self.hub.caches.values().find(|cache| *cache.resource == *resource)?;
-        self.resource(cache.prefix.strip_prefix(ROOT)?.strip_suffix('/')?)
+        let named = |cache: &&Arc<Cache>| *cache.resource == *resource && cache.is_open();
+        let cache = self.hub.caches().values().find(named).cloned()?;
+        Some(self.over(cache))
     }
 
     /// Lets go of what the watch caches keep of the past when it has come of age; for ever.
@@ -115,7 +150,7 @@ impl Storage {
     /// When the store cannot be read.
     pub async fn go_on(&self, given_up: u64) -> Result<(), Error> {
         self.hub.release(given_up);
-        for cache in self.hub.caches.values() {
+        for cache in self.hub.caches().values() {
             if self.hub.has_become_readable(cache) {
                 self.refill(cache).await?;
             }
@@ -135,6 +170,14 @@ impl Storage {
     pub async fn health(&self) -> Result<(), Error> {
         Ok(self.kv.health().await?)
     }
+}
+
+async fn fresh(kv: &dyn Kv, hub: &Hub) -> Result<(), Error> {
+    let revision = kv.barrier().await?;
+    if hub.wait(revision).await {
+        return Ok(());
+    }
+    Err(Error::Behind { requested: revision, current: hub.applied() })
 }
 
 /// The objects of one resource. Keys are `namespace/name` or `name`.
@@ -160,6 +203,7 @@ impl ResourceStore {
     /// # Errors
     /// When the store cannot be read.
     pub async fn current(&self, key: &str) -> Result<Option<Arc<Object>>, Error> {
+        self.cache.state.read().answers()?;
         let full = self.full(key);
         let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(None) };
         if let Ok(Some(cached)) = self.cache.get(key)
@@ -173,11 +217,11 @@ impl ResourceStore {
     /// Reads what the store holds under the whole key. When that is sealed with a key that another server has begun to use,
     /// the cache waits for the key, and so does the caller.
     pub(crate) async fn read(&self, full: &str, kv: KeyValue) -> Result<Read, Error> {
-        let (codec, resource) = (&self.hub.codec, &self.cache.resource);
-        if codec.lacks_key(resource, full, &kv.value) {
+        let (codec, cache) = (&self.hub.codec, &self.cache);
+        if codec.lacks_key(&cache.resource, full, &kv.value) {
             self.hub.wait(kv.mod_revision).await;
         }
-        codec.read(resource, full, kv.value, kv.mod_revision)
+        codec.read(&cache.resource, cache.form.as_deref(), full, kv.value, kv.mod_revision)
     }
 
     /// Waits until the cache holds everything that was acknowledged to anybody before the call.
@@ -185,11 +229,7 @@ impl ResourceStore {
     /// # Errors
     /// When the store cannot say what that is, or the cache does not get there in time.
     pub async fn fresh(&self) -> Result<(), Error> {
-        let revision = self.kv.barrier().await?;
-        if self.hub.wait(revision).await {
-            return Ok(());
-        }
-        Err(Error::Behind { requested: revision, current: self.hub.applied() })
+        fresh(&*self.kv, &self.hub).await
     }
 
     /// A revision up to which everything is visible.
@@ -230,6 +270,7 @@ impl ResourceStore {
         limit: usize,
         revision: u64,
     ) -> Result<Listing, Error> {
+        self.cache.state.read().answers()?;
         let mut keys = KeyRange::prefix(self.full(scope).as_bytes());
         keys.start = self.full(start).into();
         let limit_read = if matcher.is_everything() { limit } else { 0 };
@@ -251,7 +292,7 @@ impl ResourceStore {
                     break;
                 }
                 let object = self.read_at(&key, kv, revision).await?;
-                if matcher.matches(&object, self.cache.selectable) {
+                if matcher.matches(&object, &self.cache.fields) {
                     listing.objects.push((key, object));
                 }
             }
@@ -275,7 +316,12 @@ impl ResourceStore {
 
     /// Whether lists can be selected by this field.
     pub fn is_selectable(&self, field: &str) -> bool {
-        self.cache.selectable.contains(&field)
+        self.cache.fields.contains(field)
+    }
+
+    /// Whether an object is of the version that its resource is stored in.
+    pub fn is_current(&self, object: &Object) -> bool {
+        self.cache.form.as_ref().is_none_or(|form| form.begins(object.stored()))
     }
 
     /// Watches keys that begin with `scope`, from after `revision`.
@@ -302,11 +348,12 @@ impl ResourceStore {
     pub fn watch_with_state(&self, scope: &str, matcher: Matcher) -> Result<(Vec<Arc<Object>>, Watcher), Error> {
         let applied = self.revision();
         let state = self.cache.state.read();
+        state.answers()?;
         if let Some(unreadable) = self.cache.covers_unreadable(&state, scope, &matcher, None) {
             return Err(unreadable);
         }
         let objects = state.range(scope).map(|(_, object)| object);
-        let objects = objects.filter(|object| matcher.matches(object, self.cache.selectable)).cloned().collect();
+        let objects = objects.filter(|object| matcher.matches(object, &self.cache.fields)).cloned().collect();
         let position = state.ring.next();
         let revision = state.newest.max(applied);
         drop(state);

@@ -2,17 +2,20 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use crate::attributes::Field;
 use crate::watch::Next;
 use crate::write::With;
 use kedge_kv::{Embedded, Options};
 use serde_json::{Value, json};
 
-pub(crate) const PODS: ResourceConfig = ResourceConfig {
-    prefix: "pods",
-    resource: String::new(),
-    selectable: &["metadata.name", "spec.nodeName"],
-    indexed: Some("spec.nodeName"),
-};
+fn pods_config() -> ResourceConfig {
+    let field = |path| Field { path: Text::of(path), zero: Text::default() };
+    ResourceConfig {
+        fields: Arc::new(["metadata.name", "spec.nodeName"].map(field).into_iter().collect()),
+        indexed: Some(Text::of("spec.nodeName")),
+        ..ResourceConfig::new("pods", "")
+    }
+}
 
 pub(crate) async fn storage(dir: &std::path::Path) -> Storage {
     let kv = Embedded::open(Options::new(dir.to_owned(), kedge_base::system_clock())).unwrap();
@@ -20,8 +23,8 @@ pub(crate) async fn storage(dir: &std::path::Path) -> Storage {
 }
 
 async fn over(kv: Arc<dyn Kv>, encryption: Encryption) -> Storage {
-    let secrets = ResourceConfig { prefix: "secrets", resource: "secrets".into(), selectable: &[], indexed: None };
-    Storage::open(kv, &[PODS, secrets], Arc::new(encryption), kedge_base::system_clock()).await.unwrap()
+    let resources = [pods_config(), config("secrets")];
+    Storage::open(kv, &resources, Arc::new(encryption), kedge_base::system_clock()).await.unwrap()
 }
 
 fn pod(name: &str, node: &str) -> Value {
@@ -204,8 +207,11 @@ async fn protobuf_values_are_read() {
     assert_eq!((&read["kind"], &read["metadata"]["name"]), (&json!("Secret"), &json!("p")));
 }
 
+/// As a registry would have it, when it is a resource of Kubernetes itself.
 fn config(prefix: &'static str) -> ResourceConfig {
-    ResourceConfig { prefix, resource: prefix.into(), selectable: &[], indexed: None }
+    let info = kedge_schema::resources().iter().find(|info| info.storage_prefix == prefix);
+    let form = info.map(|info| Arc::new(StoredForm::built_in(info)));
+    ResourceConfig { form, ..ResourceConfig::new(prefix, prefix) }
 }
 
 /// As a stock API server writes JSON: the kind first, a newline at the end.

@@ -94,7 +94,7 @@ pub enum Next {
     Event(EventKind, Arc<WatchEvent>),
     /// The watcher fell behind the ring, or came to something that cannot be read: its client must list again.
     Failed(Error),
-    /// The store is gone.
+    /// The resource has been removed, and this watcher has had all that happened before.
     Closed,
 }
 
@@ -132,8 +132,11 @@ impl Watcher {
     pub async fn next(&mut self) -> Next {
         loop {
             self.wake.mark_unchanged();
+            // Asked first: what it took in before it was closed is in the ring then.
+            let closed = self.cache.is_closed();
             match self.try_next() {
                 Ok(Some((kind, event))) => return Next::Event(kind, event),
+                Ok(None) if closed => return Next::Closed,
                 Ok(None) => {}
                 Err(err) => return Next::Failed(err),
             }
@@ -179,7 +182,7 @@ impl Watcher {
             return None;
         }
         let matches = |object: &Option<Arc<Object>>| {
-            object.as_ref().is_some_and(|object| self.matcher.matches(object, self.cache.selectable))
+            object.as_ref().is_some_and(|object| self.matcher.matches(object, &self.cache.fields))
         };
         match (matches(&event.previous), matches(&event.object)) {
             (false, true) => Some(EventKind::Added),

@@ -87,6 +87,7 @@ impl ResourceStore {
     /// # Errors
     /// [`Error::Conflict`] when it was changed since, [`Error::NotFound`] when it is gone.
     pub async fn delete(&self, key: &str, revision: u64, with: With) -> Result<u64, Error> {
+        let _write = self.cache.writes.enter()?;
         let full = self.full(key);
         let deletion = Op::Delete(KeyRange::key(full.clone()));
         match self.transact(&full, Some(revision), deletion, with, None).await {
@@ -102,6 +103,7 @@ impl ResourceStore {
     /// # Errors
     /// [`Error::Conflict`] when it was changed meanwhile: then it has been written anew.
     pub async fn reseal(&self, key: &str) -> Result<bool, Error> {
+        let _write = self.cache.writes.enter()?;
         let full = self.full(key);
         let Some(kv) = self.kv.get(full.as_bytes()).await? else { return Ok(false) };
         let (revision, lease) = (kv.mod_revision, kv.lease);
@@ -114,6 +116,7 @@ impl ResourceStore {
     }
 
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
+        let _write = self.cache.writes.enter()?;
         let full = self.full(key);
         let plain = Object::encode(value)?;
         let lease = self.leases.take(with.ttl).await?;
@@ -245,6 +248,7 @@ impl Storage {
                     Ok(changed) => written += usize::from(changed),
                     // Whoever changed it has written it as it is to be.
                     Err(Error::Conflict(_)) => {}
+                    Err(Error::Removed) => return Ok(written),
                     Err(err) => return Err(err),
                 }
                 range.keys.start = [&kv.key[..], b"\0"].concat().into();

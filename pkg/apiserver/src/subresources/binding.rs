@@ -33,7 +33,7 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     }
     let node = binding.text(&["target", "name"]).to_owned();
     check_target(&binding)?;
-    let served = server.registry.get("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
+    let served = server.registry.builtin("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
     let request = registry_request(server, &admitted, &served)?;
     let now = time::rfc3339(server.clock.now());
     let meant = |field: &str| binding.text(&["metadata", field]).to_owned();

@@ -1,5 +1,7 @@
 //! Disruption budgets: whether an eviction is allowed now, and that it is counted.
 
+use std::sync::Arc;
+
 use kedge_base::time;
 use kedge_meta::{GroupResource, Reason, Status, StatusCause, StatusDetails, labels};
 use kedge_registry::value::ValueExt as _;
@@ -36,8 +38,8 @@ pub(super) fn may_be_ignored(pod: &Value) -> bool {
 }
 
 /// The budgets' resource.
-fn served(server: &ApiServer) -> Result<&Served, Status> {
-    server.registry.get("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::unknown_path)
+fn served(server: &ApiServer) -> Result<&Arc<Served>, Status> {
+    server.registry.builtin("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::unknown_path)
 }
 
 /// The budget of a pod, if there is one.

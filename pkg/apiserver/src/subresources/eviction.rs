@@ -30,7 +30,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     super::check_namespace(&mut body.object, &info.namespace)?;
     let options = delete_options(&body.object, &info.name, written.dry_run)?;
     let dry_run = options.dry_run.iter().any(|value| value == "All");
-    let warnings = admit::create(server, &admitted, served.info, body.object, dry_run).await?;
+    let warnings = admit::create(server, &admitted, &served.info, body.object, dry_run).await?;
     let eviction = Eviction { server, served, namespace: &info.namespace, name: &info.name, options, dry_run };
     eviction.run().await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -26,12 +26,13 @@ use crate::verbs;
 pub(crate) async fn dispatch(
     server: &Arc<ApiServer>,
     admitted: Admitted,
-    served: Served,
+    served: Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let Some(subresource) = served.info.subresource(&info.subresource) else { return Err(Status::unknown_path()) };
     let verb = info.verb.as_str();
-    match (served.info.plural, info.subresource.as_str(), verb) {
+    let core = if served.info.group.is_empty() { served.info.plural.as_str() } else { "" };
+    match (core, info.subresource.as_str(), verb) {
         ("pods" | "nodes", "log" | "exec" | "attach" | "portforward" | "proxy", _) => {
             proxy::handle(server, admitted, &served).await
         }
@@ -41,7 +42,7 @@ pub(crate) async fn dispatch(
         ("serviceaccounts", "token", "create") => token::create(server, admitted, &served).await,
         ("namespaces", "finalize", "update") => finalize::handle(server, admitted, &served).await,
         (_, "scale", "get" | "update" | "patch") => scale::handle(server, admitted, &served).await,
-        _ if !subresource.verbs.contains(&verb) => Err(verbs::not_supported(&served, verb)),
+        _ if !subresource.verbs.iter().any(|v| v == verb) => Err(verbs::not_supported(&served, verb)),
         (_, _, "get") => verbs::get_object(server, &admitted, &served).await,
         (_, _, "update") => verbs::update_object(server, admitted, &served).await,
         (_, _, "patch") => verbs::patch_object(server, admitted, &served).await,

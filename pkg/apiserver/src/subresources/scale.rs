@@ -5,6 +5,7 @@ use kedge_meta::field::{Error, Path};
 use kedge_meta::{GroupKind, GroupResource, Status, labels};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert, verbs};
+use kedge_schema::SchemaRef;
 use serde_json::{Value, json};
 
 use crate::body::Body;
@@ -63,8 +64,8 @@ impl Wanted {
         match self {
             Self::Scale(scale) => Ok(scale.clone()),
             Self::Patched(patch) => {
-                let ty = kedge_schema::kind(GROUP, "v1", "Scale");
-                patch.transform(current, &Target { group: GROUP, version: "v1", kind: "Scale", ty, resource: None })
+                let schema = SchemaRef::builtin_kind(GROUP, "v1", "Scale");
+                patch.transform(current, &Target { group: GROUP, version: "v1", kind: "Scale", schema, resource: None })
             }
         }
     }
@@ -109,7 +110,7 @@ fn check_uid(served: &Served, scale: &Value, object: &Value) -> Result<(), Statu
     if wanted.is_empty() || wanted == is {
         return Ok(());
     }
-    let resource = GroupResource::new(served.info.group, format!("{}/scale", served.info.plural));
+    let resource = GroupResource::new(&served.info.group, format!("{}/scale", served.info.plural));
     let why = format!("Precondition failed: UID in precondition: {wanted}, UID in object meta: {is}");
     Err(Status::conflict(&resource, object.name(), &why))
 }

@@ -34,7 +34,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let dry_run = WriteOptions::of(info)?.dry_run;
     let body = posted(admitted.request.headers(), &bytes, info, (GROUP, "v1", KIND))?;
     let mut review = body.object;
-    let warnings = admit::create(server, &admitted, served.info, review.clone(), dry_run).await?;
+    let warnings = admit::create(server, &admitted, &served.info, review.clone(), dry_run).await?;
     check_identity(&review, &info.namespace, &info.name)?;
     let account = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let account = convert::read(served, &account)?;
@@ -123,7 +123,7 @@ fn bind(server: &ApiServer, review: &Value, account: &Value) -> Result<Bindings,
             return Err(Status::bad_request(message));
         }
     };
-    let served = server.registry.get("", "v1", plural).ok_or_else(Status::unknown_path)?;
+    let served = server.registry.builtin("", "v1", plural).ok_or_else(Status::unknown_path)?;
     let object = convert::read(served, &*stored(served, &served.key(namespace, name), name)?)?;
     let bound = life(&object);
     if plural == "pods" && object.text(&["spec", "serviceAccountName"]) != account.name() {
@@ -151,7 +151,7 @@ fn bind(server: &ApiServer, review: &Value, account: &Value) -> Result<Bindings,
 
 /// The node of a pod. One that is gone is still named.
 fn node_of(server: &ApiServer, name: &str) -> Result<Option<BoundObject>, Status> {
-    let Some(nodes) = server.registry.get("", "v1", "nodes").filter(|_| !name.is_empty()) else { return Ok(None) };
+    let Some(nodes) = server.registry.builtin("", "v1", "nodes").filter(|_| !name.is_empty()) else { return Ok(None) };
     let node = nodes.store.get(name).map_err(store_failure)?.map(|object| convert::read(nodes, &object)).transpose()?;
     let uid = node.map(|node| node.text(&["metadata", "uid"]).to_owned()).unwrap_or_default();
     Ok(Some(BoundObject { name: name.to_owned(), uid }))

@@ -14,7 +14,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let accepted = negotiate::accepted(admitted.request.headers())?;
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
-    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
+    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
     let request = registry_request(server, &admitted, served)?;
     let written = verbs::create(&request, body.object).await?;
     let mut response = get::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use kedge_meta::Status;
 use kedge_schema::decode::{self, DecodeError, Decoded, Format, Limits};
-use kedge_schema::{ResourceInfo, TypeId, protobuf};
+use kedge_schema::{ResourceInfo, SchemaRef, protobuf};
 use serde_json::Value;
 
 use super::options::{Validation, WriteOptions};
@@ -23,11 +23,11 @@ pub(crate) fn object(
     bytes: &Bytes,
     info: &RequestInfo,
     resource: &ResourceInfo,
-    ty: Option<TypeId>,
 ) -> Result<Body, Status> {
-    let wanted = Wanted { group: resource.group, version: resource.version, kind: resource.kind, ty };
+    let schema = Some(resource.schema.clone());
+    let wanted = Wanted { group: &resource.group, version: &resource.version, kind: &resource.kind, schema };
     let mut body = strictly(headers, bytes, info, &wanted)?;
-    kedge_schema::defaults::apply(resource.group, resource.version, resource.kind, &mut body.object);
+    resource.schema.default(&mut body.object);
     Ok(body)
 }
 
@@ -41,8 +41,8 @@ pub(crate) fn posted(
     info: &RequestInfo,
     (group, version, kind): (&str, &str, &str),
 ) -> Result<Body, Status> {
-    let ty = kedge_schema::kind(group, version, kind);
-    let mut body = strictly(headers, bytes, info, &Wanted { group, version, kind, ty })?;
+    let schema = SchemaRef::builtin_kind(group, version, kind);
+    let mut body = strictly(headers, bytes, info, &Wanted { group, version, kind, schema })?;
     kedge_schema::defaults::apply(group, version, kind, &mut body.object);
     Ok(body)
 }
@@ -59,8 +59,8 @@ pub(crate) fn message(
     if bytes.is_empty() {
         return Ok(Value::Null);
     }
-    let ty = kedge_schema::kind(group, version, kind);
-    Ok(typed(negotiate::body_format(headers)?, bytes, &Wanted { group, version, kind, ty })?.value)
+    let schema = SchemaRef::builtin_kind(group, version, kind);
+    Ok(typed(negotiate::body_format(headers)?, bytes, &Wanted { group, version, kind, schema })?.value)
 }
 
 /// Reads a body, and does with unknown and duplicate fields what the client asks for.
@@ -87,7 +87,7 @@ struct Wanted<'a> {
     group: &'a str,
     version: &'a str,
     kind: &'a str,
-    ty: Option<TypeId>,
+    schema: Option<SchemaRef>,
 }
 
 impl Wanted<'_> {
@@ -166,8 +166,18 @@ fn from_text(format: Format, bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decod
     let raw = raw.map_err(|e| undecodable(&e, wanted, format, bytes))?;
     let text = |field: &str| raw.value.get(field).and_then(Value::as_str).unwrap_or_default();
     wanted.check(text("apiVersion"), text("kind"))?;
-    decode::decode_object(format, bytes, wanted.ty, &Limits::default())
-        .map_err(|e| undecodable(&e, wanted, format, bytes))
+    let bad = |e: &DecodeError| undecodable(e, wanted, format, bytes);
+    match &wanted.schema {
+        None => Ok(raw),
+        Some(SchemaRef::Builtin(ty)) => {
+            decode::decode_object(format, bytes, Some(*ty), &Limits::default()).map_err(|e| bad(&e))
+        }
+        Some(schema) => {
+            let mut decoded = raw;
+            schema.conform(&mut decoded.value, &mut decoded.strict).map_err(|e| bad(&DecodeError::Type(e)))?;
+            Ok(decoded)
+        }
+    }
 }
 
 fn from_protobuf(bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> {
@@ -177,7 +187,7 @@ fn from_protobuf(bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decoded, Status> 
     };
     let envelope = protobuf::envelope(bytes).map_err(|e| unrecognized(wanted, &e, bytes))?;
     wanted.check(&envelope.api_version, &envelope.kind)?;
-    let Some(ty) = wanted.ty else {
+    let Some(ty) = wanted.schema.as_ref().and_then(SchemaRef::builtin) else {
         return Err(Status::unsupported_media_type(&["application/json", "application/yaml"]));
     };
     let mut value = protobuf::decode(ty, envelope.raw).map_err(|e| bad(&e))?;

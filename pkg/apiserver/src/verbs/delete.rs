@@ -1,5 +1,7 @@
 //! DELETE of an object, or of all that match.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use kedge_meta::Status;
@@ -32,7 +34,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
     match verbs::delete(&request, &options).await? {
-        verbs::Deleted::Gone(object) if !(served.info.group.is_empty() && SHOWN.contains(&served.info.plural)) => {
+        verbs::Deleted::Gone(object) if !(served.info.group.is_empty() && SHOWN.contains(&&*served.info.plural)) => {
             let uid = object.text(&["metadata", "uid"]);
             let status = Status::deleted(&served.group_resource(), &admitted.info.name, uid);
             respond::object(StatusCode::OK, &status, accepted.format)
@@ -48,7 +50,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
 pub(crate) async fn collection(
     server: &ApiServer,
     admitted: Admitted,
-    served: &Served,
+    served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use kedge_meta::Status;
+use kedge_registry::printers::Print;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
-use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
 
 use crate::body::Body;
@@ -62,14 +62,14 @@ pub(crate) fn show_value(
     code: StatusCode,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
-    shaped(server, &admitted.info, served.info, value, code, accepted)
+    shaped(server, &admitted.info, &served.printer, value, code, accepted)
 }
 
 /// An object, stored or not, in the negotiated form.
 pub(crate) fn shaped(
     server: &ApiServer,
     info: &RequestInfo,
-    resource: &ResourceInfo,
+    printer: &Arc<dyn Print>,
     value: &serde_json::Value,
     code: StatusCode,
     accepted: Accepted,
@@ -81,7 +81,7 @@ pub(crate) fn shaped(
             let options = table::Options::from_query(info)?;
             let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
             let rows = std::slice::from_ref(value);
-            let table = table::render(resource, rows, &table::ListMeta::at(version), options, server.clock.now());
+            let table = table::render(printer, rows, &table::ListMeta::at(version), options, server.clock.now());
             respond::object(code, &table, accepted.format)
         }
     }

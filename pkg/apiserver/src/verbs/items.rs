@@ -2,6 +2,7 @@
 //! memory a second time, neither as trees nor as text.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -25,9 +26,9 @@ enum Form {
     /// As it is stored.
     Stored,
     /// In another version.
-    Converted(Served),
+    Converted(Arc<Served>),
     Metadata,
-    Row(Box<table::Rows>, Served),
+    Row(Box<table::Rows>, Arc<Served>),
 }
 
 impl Form {
@@ -147,13 +148,13 @@ fn body(mut first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Sta
 /// 500 when an object cannot be shown, 400 for a wrong option.
 pub(super) async fn respond(
     info: &RequestInfo,
-    served: &Served,
+    served: &Arc<Served>,
     objects: Vec<Keyed>,
     meta: &ListMeta,
     accepted: Accepted,
     now: jiff::Timestamp,
 ) -> Result<http::Response<Body>, Status> {
-    let (kind, version) = (kedge_schema::list_kind(served.info.kind), served.info.api_version().to_string());
+    let (kind, version) = (served.info.list_kind.clone(), served.info.api_version());
     let (head, form) = match accepted.shape {
         Shape::Object => {
             let form = if served.needs_conversion() { Form::Converted(served.clone()) } else { Form::Stored };
@@ -161,7 +162,7 @@ pub(super) async fn respond(
         }
         Shape::Metadata => (head("PartialObjectMetadataList", "meta.k8s.io/v1", meta, None)?, Form::Metadata),
         Shape::Table => {
-            let rows = table::Rows::new(served.info, table::Options::from_query(info)?, now);
+            let rows = table::Rows::new(&served.printer, table::Options::from_query(info)?, now);
             (head("Table", "meta.k8s.io/v1", meta, Some(&rows))?, Form::Row(Box::new(rows), served.clone()))
         }
     };

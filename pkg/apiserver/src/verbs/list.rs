@@ -1,11 +1,14 @@
 //! LIST: stored bytes one after the other, paged at one version.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
 use kedge_registry::Served;
+use kedge_registry::printers::Print;
 use kedge_registry::verbs::store_failure;
 use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
@@ -85,7 +88,8 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
             requirement.field = format!("involvedObject.{rest}");
         }
         // Events are selected by `source`, which is a field of that name.
-        if requirement.field == "source" && served.info.plural == "events" {
+        let events = served.is("", "events") || served.is("events.k8s.io", "events");
+        if requirement.field == "source" && events {
             requirement.field = "source.component".into();
         }
         if !served.store.is_selectable(&requirement.field) {
@@ -107,7 +111,11 @@ pub(super) fn limit(info: &RequestInfo) -> Result<usize, Status> {
     }
 }
 
-pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
+pub(crate) async fn handle(
+    server: &ApiServer,
+    admitted: &Admitted,
+    served: &Arc<Served>,
+) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let matcher = matcher(info, served)?;
@@ -122,7 +130,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
 pub(crate) fn shaped(
     server: &ApiServer,
     info: &RequestInfo,
-    resource: &ResourceInfo,
+    (resource, printer): (&ResourceInfo, &Arc<dyn Print>),
     mut items: Vec<Value>,
     meta: &table::ListMeta,
     accepted: Accepted,
@@ -130,7 +138,7 @@ pub(crate) fn shaped(
     match accepted.shape {
         Shape::Table => {
             let options = table::Options::from_query(info)?;
-            let table = table::render(resource, &items, meta, options, server.clock.now());
+            let table = table::render(printer, &items, meta, options, server.clock.now());
             respond::object(StatusCode::OK, &table, accepted.format)
         }
         Shape::Metadata => {
@@ -141,7 +149,7 @@ pub(crate) fn shaped(
         }
         Shape::Object => {
             items.iter_mut().for_each(without_type);
-            let kind = kedge_schema::list_kind(resource.kind);
+            let kind = &resource.list_kind;
             let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
             respond::object(StatusCode::OK, &list, accepted.format)
         }

@@ -10,19 +10,19 @@ use kedge_storage::{Storage, With};
 
 use super::*;
 
-pub(in crate::verbs) async fn config_maps(names: &[&str]) -> (Served, Vec<u64>) {
+pub(in crate::verbs) async fn config_maps(names: &[&str]) -> (Arc<Served>, Vec<u64>) {
     let (served, _, versions) = config_maps_on(names).await;
     (served, versions)
 }
 
-async fn config_maps_on(names: &[&str]) -> (Served, Arc<kedge_kv::Embedded>, Vec<u64>) {
+async fn config_maps_on(names: &[&str]) -> (Arc<Served>, Arc<kedge_kv::Embedded>, Vec<u64>) {
     let clock = kedge_base::system_clock();
     let kv = Arc::new(kedge_kv::Embedded::memory(clock.clone()).unwrap());
     let configs = Registry::storage_configs();
     let storage = Storage::open(kv.clone(), &configs, Arc::default(), clock.clone()).await.unwrap();
     let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
     let registry = Registry::new(Arc::new(storage), clock, config);
-    let served = registry.get("", "v1", "configmaps").unwrap().clone();
+    let served = registry.builtin("", "v1", "configmaps").unwrap().clone();
     let mut versions = Vec::new();
     for name in names {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "a"}});

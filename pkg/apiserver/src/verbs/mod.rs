@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use http::{Method, Response};
 use kedge_meta::{GroupResource, Status};
-use kedge_registry::{Served, verbs};
+use kedge_registry::{Entry, Served, verbs};
 
 use crate::body::Body;
 use crate::chain::Admitted;
@@ -30,26 +30,27 @@ pub(crate) use patch::{Patch, Target};
 /// Serves a request on a resource.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let Some(resource) = kedge_schema::resource(&info.group, &info.version, &info.resource) else {
-        return Err(Status::unknown_path());
-    };
-    if !resource.namespaced && !info.namespace.is_empty() && resource.plural != "namespaces" {
+    let entry = admitted.catalogue.get(&info.group, &info.version, &info.resource).cloned();
+    let entry = entry.ok_or_else(Status::unknown_path)?;
+    let resource = entry.info();
+    let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
+    if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
         return Err(Status::unknown_path());
     }
     // Upstream routes GET alone; what is proxied may take any method.
     if *admitted.request.method() == Method::HEAD && info.subresource != "proxy" {
         return Err(Status::method_not_allowed());
     }
-    if reviews::serves(resource) {
-        return reviews::handle(server, admitted).await;
-    }
-    if resource.plural == "bindings" && info.verb == "create" {
-        return subresources::binding::create(server, admitted).await;
-    }
-    let Some(served) = server.registry.get(&info.group, &info.version, &info.resource) else {
-        return Err(Status::unknown_path());
+    let served = match &entry {
+        Entry::Stored(served) => served.clone(),
+        Entry::Answered(resource) if resource.plural == "bindings" => {
+            if info.verb != "create" {
+                return Err(Status::unknown_path());
+            }
+            return subresources::binding::create(server, admitted).await;
+        }
+        Entry::Answered(resource) => return reviews::handle(server, admitted, &resource.clone()).await,
     };
-    let served = served.clone();
     options::check_numbers(info)?;
     if info.verb == "deletecollection" {
         // Also where there is nothing to delete.
@@ -89,7 +90,7 @@ trait HasVerb {
 
 impl HasVerb for kedge_schema::ResourceInfo {
     fn has_verb_named(&self, verb: &str) -> bool {
-        self.verbs.contains(&verb)
+        self.verbs.iter().any(|v| v == verb)
     }
 }
 

@@ -5,7 +5,7 @@ use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{GroupKind, Reason, Status, StatusDetails};
 use kedge_patch::{PatchError, go_text, json, merge, strategic};
 use kedge_registry::{Served, convert, verbs};
-use kedge_schema::{ResourceInfo, TypeId};
+use kedge_schema::{Kinds, ResourceInfo, SchemaRef, TypeId};
 use parking_lot::Mutex;
 use serde_json::Value;
 
@@ -32,20 +32,19 @@ enum Form {
 }
 
 /// What is patched: objects of this kind, or a subresource's own kind.
-pub(crate) struct Target {
-    pub group: &'static str,
-    pub version: &'static str,
-    pub kind: &'static str,
-    pub ty: Option<TypeId>,
-    /// The resource, where it is served in other versions as well.
-    pub resource: Option<&'static ResourceInfo>,
+pub(crate) struct Target<'a> {
+    pub group: &'a str,
+    pub version: &'a str,
+    pub kind: &'a str,
+    pub schema: Option<SchemaRef>,
+    /// The resource and what else is served, where it may be served in other versions as well.
+    pub resource: Option<(&'a ResourceInfo, &'a dyn Kinds)>,
 }
 
-impl Target {
-    fn of(served: &Served) -> Self {
-        let info = served.info;
-        let (group, version, kind) = (info.group, info.version, info.kind);
-        Self { group, version, kind, ty: served.type_id(), resource: Some(info) }
+impl<'a> Target<'a> {
+    fn of(info: &'a ResourceInfo, kinds: &'a dyn Kinds) -> Self {
+        let schema = Some(info.schema.clone());
+        Self { group: &info.group, version: &info.version, kind: &info.kind, schema, resource: Some((info, kinds)) }
     }
 
     fn api_version(&self) -> String {
@@ -120,8 +119,8 @@ impl Patch {
     /// # Errors
     /// 400 for a patch that makes no sense, 422 for one that does not fit the object, or makes something of it that is no
     /// object of its kind.
-    pub(crate) fn transform(&self, current: &Value, target: &Target) -> Result<Value, Status> {
-        let mut new = self.apply(current, target.ty)?;
+    pub(crate) fn transform(&self, current: &Value, target: &Target<'_>) -> Result<Value, Status> {
+        let mut new = self.apply(current, target.schema.as_ref().and_then(SchemaRef::builtin))?;
         // The object as upstream would show it in an answer: what the patch made, before it is decoded.
         let shown = match self.form {
             Form::Strategic => go_text(&self.value),
@@ -221,7 +220,7 @@ fn unknown_members(patch: &Value) -> Result<Vec<String>, String> {
 
 /// Takes what a patch made for an object of the target's kind. One that now calls itself something else is refused, unless
 /// that is another version of the same resource, as which it then is read.
-fn decode(mut new: Value, target: &Target, strict: &mut Vec<kedge_schema::StrictError>) -> Result<Value, String> {
+fn decode(mut new: Value, target: &Target<'_>, strict: &mut Vec<kedge_schema::StrictError>) -> Result<Value, String> {
     let Value::Object(map) = &mut new else {
         let kind = json::json_kind(&new);
         return Err(format!("json: cannot unmarshal {kind} into Go value of type {}", target.kind));
@@ -243,32 +242,40 @@ fn decode(mut new: Value, target: &Target, strict: &mut Vec<kedge_schema::Strict
     map.insert("apiVersion".into(), target.api_version().into());
     map.insert("kind".into(), target.kind.into());
     if (group, version, &*kind) == (target.group, target.version, target.kind) {
-        conform(target.ty, &mut new, strict)?;
-        kedge_schema::defaults::apply(target.group, target.version, target.kind, &mut new);
+        conform(target.schema.as_ref(), &mut new, strict)?;
+        if let Some(schema) = &target.schema {
+            schema.default(&mut new);
+        }
         return Ok(new);
     }
-    let same = |resource: &ResourceInfo| kedge_schema::resource(group, version, resource.plural);
-    let other = target.resource.and_then(|resource| Some((resource, same(resource)?)));
+    let other = target.resource.and_then(|(resource, kinds)| {
+        let mut others = kinds.resources(group, version).filter(|other| other.plural == resource.plural);
+        Some((resource, others.next()?))
+    });
     let other = other.filter(|(resource, other)| other.kind == kind && other.storage_prefix == resource.storage_prefix);
     let Some((resource, other)) = other else {
         return Err(misfit((group, version, &kind), (target.group, target.kind)));
     };
-    conform(other.type_id(), &mut new, strict)?;
-    kedge_schema::defaults::apply(other.group, other.version, other.kind, &mut new);
+    conform(Some(&other.schema), &mut new, strict)?;
+    other.schema.default(&mut new);
     convert::to_storage(other, &mut new);
     convert::from_storage(resource, &mut new);
     Ok(new)
 }
 
-fn conform(ty: Option<TypeId>, new: &mut Value, strict: &mut Vec<kedge_schema::StrictError>) -> Result<(), String> {
-    ty.map_or(Ok(()), |ty| kedge_schema::conform(ty, new, strict).map_err(|err| err.to_string()))
+fn conform(
+    schema: Option<&SchemaRef>,
+    new: &mut Value,
+    strict: &mut Vec<kedge_schema::StrictError>,
+) -> Result<(), String> {
+    schema.map_or(Ok(()), |schema| schema.conform(new, strict).map_err(|err| err.to_string()))
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     Patch::form(admitted.request.headers())?;
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let patch = Patch::read(&admitted.request, &admitted.info).await?;
-    let target = Target::of(served);
+    let target = Target::of(&served.info, &*admitted.catalogue);
     let transform = |old: Option<&Value>| {
         let old = old.ok_or_else(|| Status::not_found(&served.group_resource(), &admitted.info.name))?;
         patch.transform(old, &target)

@@ -14,9 +14,9 @@ async fn read(form: &str, patch: &str, query: &str) -> Result<Patch, Status> {
     Patch::read(&request.body(RequestBody::new(full(patch.to_owned()), None)).unwrap(), &info).await
 }
 
-fn target(group: &str, version: &str, plural: &str) -> Target {
+fn target(group: &str, version: &str, plural: &str) -> Target<'static> {
     let info = kedge_schema::resource(group, version, plural).unwrap();
-    Target { group: info.group, version: info.version, kind: info.kind, ty: info.type_id(), resource: Some(info) }
+    Target::of(info, &kedge_schema::Builtin)
 }
 
 async fn patched(form: &str, patch: &str, query: &str) -> Result<Value, Status> {
@@ -28,10 +28,10 @@ async fn patched(form: &str, patch: &str, query: &str) -> Result<Value, Status> 
 #[tokio::test]
 async fn no_patch_makes_another_kind_of_an_object() {
     for resource in kedge_schema::resources().iter().filter(|r| r.is_stored()) {
-        let target = target(resource.group, resource.version, resource.plural);
+        let target = target(&resource.group, &resource.version, &resource.plural);
         let current = json!({"apiVersion": resource.api_version(), "kind": resource.kind, "metadata": {"name": "m"}});
         let other = if resource.kind == "Node" { "Pod" } else { "Node" };
-        for (kind, version) in [(other, "v1"), ("Nonsense", "v1"), (resource.kind, "nowhere/v1")] {
+        for (kind, version) in [(other, "v1"), ("Nonsense", "v1"), (&*resource.kind, "nowhere/v1")] {
             let ops = json!([{"op": "replace", "path": "/kind", "value": kind},
                 {"op": "replace", "path": "/apiVersion", "value": version}]);
             let merge = json!({"kind": kind, "apiVersion": version}).to_string();
@@ -47,7 +47,7 @@ async fn no_patch_makes_another_kind_of_an_object() {
         }
         for form in ["merge-patch", "strategic-merge-patch"] {
             let gone = read(form, r#"{"kind": null}"#, "").await.unwrap().transform(&current, &target).unwrap();
-            assert_eq!(gone["kind"], resource.kind, "{form}");
+            assert_eq!(gone["kind"], *resource.kind, "{form}");
         }
     }
 }

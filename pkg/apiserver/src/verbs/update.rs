@@ -25,7 +25,7 @@ fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
-    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, served.info, served.type_id())?;
+    let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
     verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
     let create = served.strategy.allow_create_on_update();

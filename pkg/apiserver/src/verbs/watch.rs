@@ -28,13 +28,15 @@ use crate::{respond, table};
 
 /// Without a timeout from the client, a watch ends after this time plus a random part of it, so that clients spread.
 const MIN_SECONDS: u64 = 1_800;
+/// Frames that are made before the client has taken those before them.
+const READY_BYTES: usize = 128 << 10;
 /// Between bookmarks.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// How an event becomes a line for one client.
 #[derive(Clone)]
 struct Form {
-    served: Served,
+    served: Arc<Served>,
     accepted: Accepted,
     options: table::Options,
     clock: SharedClock,
@@ -43,7 +45,7 @@ struct Form {
 pub(crate) async fn handle(
     server: &Arc<ApiServer>,
     admitted: &Admitted,
-    served: &Served,
+    served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers())?;
@@ -146,7 +148,13 @@ impl Form {
             Shape::Table => {
                 let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
                 let rows = std::slice::from_ref(&value);
-                table::render(self.served.info, rows, &table::ListMeta::at(&version), self.options, self.clock.now())
+                table::render(
+                    &self.served.printer,
+                    rows,
+                    &table::ListMeta::at(&version),
+                    self.options,
+                    self.clock.now(),
+                )
             }
         };
         line(kind, &shown)
@@ -161,12 +169,12 @@ impl Form {
             let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
             return line("BOOKMARK", &object);
         }
-        let info = self.served.info;
+        let info = &self.served.info;
         let object = json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata });
         if self.accepted.shape == Shape::Table {
             let rows = std::slice::from_ref(&object);
             let meta = table::ListMeta::at(&revision.to_string());
-            return line("BOOKMARK", &table::render(info, rows, &meta, self.options, self.clock.now()));
+            return line("BOOKMARK", &table::render(&self.served.printer, rows, &meta, self.options, self.clock.now()));
         }
         line("BOOKMARK", &object)
     }
@@ -258,7 +266,8 @@ impl WatchBody {
                     return true;
                 }
             }
-            if self.ready.len() >= 64 {
+            // What a client does not take is held for it alone.
+            if self.ready.len() >= 64 || self.ready.iter().map(Bytes::len).sum::<usize>() >= READY_BYTES {
                 break;
             }
             next = watcher.try_next().map_err(store_failure);

@@ -31,7 +31,8 @@ async fn no_resource_serves_head() {
 #[tokio::test]
 async fn numbers_that_are_none_are_refused_everywhere() {
     let cluster = Cluster::new().await;
-    let listed = kedge_schema::resources().iter().filter(|info| info.is_stored() && info.verbs.contains(&"list"));
+    let listed =
+        kedge_schema::resources().iter().filter(|info| info.is_stored() && info.verbs.iter().any(|v| *v == "list"));
     for info in listed {
         for query in ["limit=x", "timeoutSeconds=1.5", "limit", "watch&timeoutSeconds=x"] {
             let (code, answer) = cluster.ask(Method::GET, &format!("{}?{query}", collection(info)), JSON, "").await;

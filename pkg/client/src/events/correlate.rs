@@ -22,6 +22,13 @@ const SIMILAR_WITHIN: i64 = 600;
 const BURST: f64 = 25.0;
 const REFILL_SECONDS: f64 = 300.0;
 
+/// How long a bucket is remembered that nothing is taken from, in seconds. That of an object with few events is full again by then;
+/// one that had been emptied is full again sooner than it would be, but its object has been quiet.
+const BUCKETS_WITHIN: i64 = 900;
+/// An event that did not come again within this time, in seconds, is another one when it does. Upstream remembers it as long as there
+/// are not too many others; here all components are one process, and what they remember is to go.
+const COUNTED_WITHIN: i64 = 1_800;
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Occurrence {
@@ -84,9 +91,9 @@ pub(super) struct Correlator {
 impl Correlator {
     pub(super) fn new() -> Self {
         Self {
-            series: Lru::new(REMEMBERED),
-            counted: Lru::new(REMEMBERED),
-            buckets: Lru::new(REMEMBERED),
+            series: Lru::new(REMEMBERED, SIMILAR_WITHIN),
+            counted: Lru::new(REMEMBERED, COUNTED_WITHIN),
+            buckets: Lru::new(REMEMBERED, BUCKETS_WITHIN),
             named: i128::MIN,
         }
     }
@@ -103,7 +110,7 @@ impl Correlator {
     /// Puts one message in place of many different ones.
     fn combine(&mut self, mut occurrence: Occurrence, now: Timestamp) -> (Occurrence, Digest) {
         let similar = digest(&(object_of(&occurrence), occurrence.kind, &occurrence.reason));
-        let series = self.series.entry(&similar, || Series { messages: HashSet::new(), last: now });
+        let series = self.series.entry(&similar, now.as_second(), || Series { messages: HashSet::new(), last: now });
         if now.as_second() - series.last.as_second() > SIMILAR_WITHIN {
             series.messages.clear();
         }
@@ -127,7 +134,7 @@ impl Correlator {
     fn count(&mut self, occurrence: Occurrence, key: Digest, now: Timestamp) -> Observed {
         let named = &mut self.named;
         let object = &occurrence.object.name;
-        let known = self.counted.entry(&key, || {
+        let known = self.counted.entry(&key, now.as_second(), || {
             *named = now.as_nanosecond().max(named.saturating_add(1));
             Counted { name: format!("{object}.{:x}", *named), count: 0, first: now }
         });
@@ -137,7 +144,7 @@ impl Correlator {
     }
 
     fn spend(&mut self, object: Digest, now: Timestamp) -> bool {
-        let bucket = self.buckets.entry(&object, || Bucket { tokens: BURST, at: now });
+        let bucket = self.buckets.entry(&object, now.as_second(), || Bucket { tokens: BURST, at: now });
         // A clock that was set back refills nothing.
         let seconds = (now.duration_since(bucket.at).as_secs_f64()).max(0.0);
         bucket.tokens = (bucket.tokens + seconds / REFILL_SECONDS).min(BURST);

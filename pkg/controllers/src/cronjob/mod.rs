@@ -10,17 +10,17 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use kedge_base::time;
-use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, Informer, Patch, WorkQueue};
+use kedge_client::{Change, DeleteOptions, Error, EventRecorder, EventType, Informer, Patch, WorkQueue};
 use kedge_meta::resources::{CRON_JOBS, JOBS};
 use kedge_meta::{ObjectKey, ObjectReference};
 use serde_json::{Value, json};
 
-use crate::context::{Context, enqueue_changes, ignore_not_found};
+use crate::context::{Context, ignore_not_found};
 use crate::objects::{CronJob, Job, Meta};
 use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::index::OwnerIndex;
 use crate::workload::{controller_ref, manager, reference};
-use schedule::Schedule;
+use plan::{Missed, schedule_of};
 
 const SCHEDULED_AT: &str = "batch.kubernetes.io/cronjob-scheduled-timestamp";
 
@@ -43,7 +43,8 @@ pub fn start(ctx: &Context, jobs: &Informer<Job>) {
         crons: crons.clone(),
         jobs: OwnerIndex::new(jobs),
     });
-    enqueue_changes(&crons, &queue);
+    let c = controller.clone();
+    crons.on_change(move |change| c.changed(change));
     let q = queue.clone();
     jobs.on_change(move |change| {
         for job in change.old.iter().chain(&change.new) {
@@ -60,7 +61,7 @@ pub fn start(ctx: &Context, jobs: &Informer<Job>) {
     ctx.work("cronjob", &queue, 5, synced, controller, |c, key| async move { c.reconcile(key).await });
 }
 
-/// The zone in which the schedule is read; the machine's if none is named.
+/// The zone that is named beside the schedule; the machine's if none is.
 fn zone_of(cron: &CronJob) -> Result<TimeZone, jiff::Error> {
     match &cron.spec.time_zone {
         Some(name) => TimeZone::get(name),
@@ -69,6 +70,27 @@ fn zone_of(cron: &CronJob) -> Result<TimeZone, jiff::Error> {
 }
 
 impl Controller {
+    /// A changed schedule counts from its next time on: what would have been missed by it is not made up for.
+    fn changed(&self, change: &Change<CronJob>) {
+        let key = change.key();
+        let (Some(old), Some(new)) = (&change.old, &change.new) else { return self.queue.add(key) };
+        if old.spec.schedule == new.spec.schedule && old.spec.time_zone == new.spec.time_zone {
+            return self.queue.add(key);
+        }
+        let zone = zone_of(new).unwrap_or(TimeZone::UTC);
+        match schedule_of(&new.spec.schedule, zone) {
+            Ok((schedule, zone)) => {
+                let wait = plan::wait(new, &schedule, &zone, self.ctx.clock.now());
+                self.queue.add_after(key, wait.unwrap_or_default());
+            }
+            Err(_) => {
+                let message = format!("unparseable schedule for cronjob: {}", new.spec.schedule);
+                let object = reference(&CRON_JOBS, &new.metadata);
+                self.events.event(&object, EventType::Warning, "UnParseableCronJobSchedule", message);
+            }
+        }
+    }
+
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         let Some(cron) = self.crons.get(&key.namespace, &key.name) else {
             return Ok(());
@@ -94,6 +116,15 @@ impl Controller {
         for job in jobs {
             let listed = cron.status.active.iter().any(|a| a.uid == job.metadata.uid);
             let name = &job.metadata.name;
+            if !listed && job.finished().is_none() {
+                // What this controller has just written itself may not have come back yet.
+                let written: CronJob =
+                    self.ctx.client.get(&CRON_JOBS, &cron.metadata.namespace, &cron.metadata.name).await?;
+                if written.status.active.iter().any(|a| a.uid == job.metadata.uid) {
+                    *cron = written;
+                    continue;
+                }
+            }
             match job.finished() {
                 None if !listed => {
                     let message = format!("Saw a job that the controller did not create or forgot: {name}");
@@ -130,33 +161,42 @@ impl Controller {
 
     async fn run_due(&self, key: &ObjectKey, cron: &mut CronJob, object: &ObjectReference) -> Result<(), Error> {
         let warn = |reason: &str, message: String| self.events.event(object, EventType::Warning, reason, message);
-        let zone = match zone_of(cron) {
-            Ok(zone) => zone,
-            Err(err) => {
-                let name = cron.spec.time_zone.as_deref().unwrap_or_default();
-                warn("UnknownTimeZone", format!("invalid timeZone: {name:?}: {err}"));
-                return Ok(());
-            }
+        let Ok(zone) = zone_of(cron) else {
+            let name = cron.spec.time_zone.as_deref().unwrap_or_default();
+            warn("UnknownTimeZone", format!("invalid timeZone: {name:?}: unknown time zone {name}"));
+            return Ok(());
         };
         if cron.spec.suspend {
             return Ok(());
         }
-        let schedule = match Schedule::parse(&cron.spec.schedule) {
-            Ok(schedule) => schedule,
+        let text = cron.spec.schedule.clone();
+        if text.contains("TZ") {
+            let what = format!("CRON_TZ or TZ used in schedule {text:?} is not officially supported");
+            let more = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/";
+            warn("UnsupportedSchedule", format!("{what}, see {more} for more details"));
+        }
+        let (schedule, zone) = match schedule_of(&text, zone) {
+            Ok(found) => found,
             Err(err) => {
-                warn("UnparseableSchedule", format!("unparseable schedule: {:?} : {err}", cron.spec.schedule));
+                warn("UnparseableSchedule", format!("unparseable schedule: {text:?} : {err}"));
                 return Ok(());
             }
         };
         let now = self.ctx.clock.now();
-        let due = plan::due(cron, &schedule, &zone, now);
-        if due.as_ref().is_some_and(|d| d.missed_too_many) {
-            let message =
-                "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
-            warn("TooManyMissedTimes", message.to_owned());
-        }
-        if let Some(due) = due {
-            self.run(cron, object, due.at, &zone, now).await?;
+        let position = match plan::position(cron, &schedule, &zone, now, true) {
+            Ok(position) => position,
+            Err(err) => {
+                warn("InvalidSchedule", format!("invalid schedule: {text} : {err}"));
+                return Ok(());
+            }
+        };
+        if let Some(at) = position.latest {
+            if position.missed == Missed::Many {
+                let why =
+                    "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew";
+                warn("TooManyMissedTimes", why.to_owned());
+            }
+            self.run(cron, object, at, now).await?;
         }
         if let Some(wait) = plan::wait(cron, &schedule, &zone, now) {
             self.queue.add_after(key.clone(), wait);
@@ -169,11 +209,10 @@ impl Controller {
         cron: &mut CronJob,
         object: &ObjectReference,
         at: Timestamp,
-        zone: &TimeZone,
         now: Timestamp,
     ) -> Result<(), Error> {
         if plan::is_too_late(cron, at, now) {
-            let when = at.to_zoned(zone.clone()).strftime("%a, %d %b %Y %H:%M:%S %z");
+            let when = at.to_zoned(TimeZone::UTC).strftime("%a, %d %b %Y %H:%M:%S %z");
             let message = format!("Missed scheduled time to start a job: {when}");
             self.events.event(object, EventType::Warning, "MissSchedule", message);
             return Ok(());
@@ -193,7 +232,7 @@ impl Controller {
                 cron.status.active.retain(|a| a.uid != active.uid);
             }
         }
-        self.start_job(cron, object, &name, at, zone).await
+        self.start_job(cron, object, &name, at).await
     }
 
     async fn start_job(
@@ -202,10 +241,11 @@ impl Controller {
         object: &ObjectReference,
         name: &str,
         at: Timestamp,
-        zone: &TimeZone,
     ) -> Result<(), Error> {
         let namespace = cron.metadata.namespace.clone();
-        let body = job_body(cron, name, at, zone);
+        // The zone of the field, or UTC; one in the schedule itself does not count, as upstream.
+        let zone = cron.spec.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        let body = job_body(cron, name, at, &zone.unwrap_or(TimeZone::UTC));
         let job: Meta = match self.ctx.client.create(&JOBS, &namespace, &body).await {
             Ok(job) => {
                 self.events.event(object, EventType::Normal, "SuccessfulCreate", format!("Created job {name}"));
@@ -244,7 +284,11 @@ impl Controller {
                 self.events.event(object, EventType::Normal, "SuccessfulDelete", format!("Deleted job {name}"));
                 Ok(())
             }
-            other => ignore_not_found(other),
+            Err(err) if err.is_not_found() => Ok(()),
+            Err(err) => {
+                self.events.event(object, EventType::Warning, "FailedDelete", format!("Deleted job: {err}"));
+                Err(err)
+            }
         }
     }
 

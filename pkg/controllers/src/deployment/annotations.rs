@@ -33,11 +33,7 @@ pub fn number(set: &ReplicaSet, annotation: &str) -> Option<i64> {
 /// The annotations of the ReplicaSet of the current template at revision `new`.
 pub fn of_new_set(deployment: &Deployment, existing: &StringMap, new: i64) -> StringMap {
     let mut out = existing.clone();
-    for (key, value) in &deployment.metadata.annotations {
-        if !NOT_COPIED.contains(&key) {
-            out.insert(key, value);
-        }
-    }
+    out.extend(deployment.metadata.annotations.iter().filter(|(key, _)| !NOT_COPIED.contains(key)));
     let old = existing.get(REVISION);
     let Ok(old_number) = old.map_or(Ok(0), |o| o.parse::<i64>()) else {
         return out;

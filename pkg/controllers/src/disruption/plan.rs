@@ -1,11 +1,11 @@
 //! How many pods of a budget may be disrupted.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_base::time;
-use kedge_meta::StringMap;
 
 use crate::objects::{BudgetStatus, Condition, Pod, PodDisruptionBudget};
 
@@ -52,7 +52,7 @@ pub fn status(
     now: Timestamp,
 ) -> Outcome {
     let (mut not_deleted, mut recheck) = (Vec::new(), None::<Duration>);
-    let mut disrupted = StringMap::new();
+    let mut disrupted: BTreeMap<&str, &str> = BTreeMap::new();
     for pod in pods.iter().filter(|p| !p.metadata.is_deleting()) {
         let name = &pod.metadata.name;
         let Some(text) = budget.status.disrupted_pods.get(name) else { continue };
@@ -67,12 +67,12 @@ pub fn status(
         }
     }
     let healthy =
-        |p: &&Arc<Pod>| !p.metadata.is_deleting() && !disrupted.contains_key(&p.metadata.name) && p.is_ready();
+        |p: &&Arc<Pod>| !p.metadata.is_deleting() && !disrupted.contains_key(p.metadata.name.as_str()) && p.is_ready();
     let current = i64::try_from(pods.iter().filter(healthy).count()).unwrap_or(i64::MAX);
     let allowed = if expected > 0 { (current - desired).max(0) } else { 0 };
     let mut status = BudgetStatus {
         observed_generation: budget.metadata.generation,
-        disrupted_pods: disrupted,
+        disrupted_pods: disrupted.into_iter().collect(),
         disruptions_allowed: allowed,
         current_healthy: current,
         desired_healthy: desired,

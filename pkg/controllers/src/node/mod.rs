@@ -7,6 +7,7 @@ mod ipam;
 mod lifecycle;
 mod pod_gc;
 pub mod taints;
+mod ttl;
 
 use kedge_base::time;
 use kedge_client::{Error, Patch};
@@ -22,6 +23,7 @@ pub fn start(ctx: &Context, cluster_cidr: &str) {
     lifecycle::start(ctx);
     eviction::start(ctx);
     pod_gc::start(ctx);
+    ttl::start(ctx);
 }
 
 /// For events about a node.

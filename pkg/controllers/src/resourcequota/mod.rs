@@ -127,7 +127,7 @@ impl Controller {
     /// Queues the quotas of a namespace that limit something for which `concerns` holds.
     fn recount(&self, namespace: &str, concerns: impl Fn(&str) -> bool) {
         for quota in self.quotas.list_namespace(namespace) {
-            if quota.spec.hard.keys().any(|name| concerns(name)) {
+            if quota.spec.hard.keys().any(&concerns) {
                 self.queue.add_after(quota.metadata.key(), GATHER);
             }
         }

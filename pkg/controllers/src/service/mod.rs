@@ -41,7 +41,7 @@ impl Service {
     fn selects(&self, pod: &Pod) -> bool {
         self.is_selecting()
             && self.metadata.namespace == pod.metadata.namespace
-            && self.spec.selector.iter().all(|(k, v)| pod.metadata.labels.get(k) == Some(v))
+            && pod.metadata.labels.contains_all(&self.spec.selector)
     }
 }
 

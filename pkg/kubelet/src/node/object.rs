@@ -34,7 +34,7 @@ pub(super) struct Inputs {
 }
 
 /// The labels that every node has, whatever it was registered with.
-pub(super) fn default_labels(inputs: &Inputs) -> Map<String, Value> {
+fn default_labels(inputs: &Inputs) -> Map<String, Value> {
     let hostname = &inputs.config.node_name;
     let labels = [
         ("beta.kubernetes.io/arch", architecture()),
@@ -45,6 +45,34 @@ pub(super) fn default_labels(inputs: &Inputs) -> Map<String, Value> {
     ];
     labels.map(|(key, value)| (key.to_string(), json!(value))).into_iter().collect()
 }
+
+/// Labels of the user's that say what the node is: they replace those that every node has, and are kept up to date as they are.
+const DESCRIBING: [&str; 6] = [
+    "beta.kubernetes.io/instance-type",
+    "node.kubernetes.io/instance-type",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+];
+
+/// The labels that a node has whenever it is started.
+pub(super) fn lasting_labels(inputs: &Inputs) -> Map<String, Value> {
+    let own = inputs.config.node_labels.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    with_own(default_labels(inputs), own)
+}
+
+fn with_own<'a>(mut labels: Map<String, Value>, own: impl Iterator<Item = (&'a str, &'a str)>) -> Map<String, Value> {
+    for (key, value) in own {
+        if labels.contains_key(key) || DESCRIBING.contains(&key) {
+            labels.insert(key.to_owned(), json!(value));
+        }
+    }
+    labels
+}
+
+/// What says that controllers attach volumes, which all nodes of today leave to them.
+pub(super) const ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
 /// The object to create.
 pub(super) fn node(inputs: &Inputs) -> Value {
@@ -72,7 +100,7 @@ pub(super) fn node(inputs: &Inputs) -> Value {
         "metadata": {
             "name": inputs.config.node_name,
             "labels": labels,
-            "annotations": {"volumes.kubernetes.io/controller-managed-attach-detach": "true"},
+            "annotations": {ATTACH: "true"},
         },
         "spec": spec,
         "status": status(inputs, &Value::Null),
@@ -122,10 +150,10 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
             "machineID": info.machine_id,
             "operatingSystem": "linux",
             "osImage": info.os_image,
-            "swap": {"capacity": info.swap},
             "systemUUID": info.system_uuid,
         },
     });
+    set_swap(&mut status["nodeInfo"], &have["nodeInfo"], info.swap);
     let handlers = handlers(&inputs.runtime);
     if !handlers.is_empty() {
         status["runtimeHandlers"] = json!(handlers);
@@ -134,6 +162,15 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
         status["features"] = json!({"supplementalGroupsPolicy": features.supplemental_groups_policy});
     }
     status
+}
+
+/// A node without swap says nothing about it. What the API has of another time is taken away: the patch merges.
+fn set_swap(node_info: &mut Value, have: &Value, swap: i64) {
+    if swap != 0 {
+        node_info["swap"] = json!({ "capacity": swap });
+    } else if have.get("swap").is_some() {
+        node_info["swap"] = Value::Null;
+    }
 }
 
 fn handlers(runtime: &StatusResponse) -> Vec<Value> {
@@ -225,6 +262,27 @@ mod tests {
         let more = json!({"addresses": [{"type": "InternalIP", "address": "1.2.3.4"}]});
         let sent = patch(&have, &more, false).unwrap();
         assert_eq!(sent["status"]["addresses"][0], json!({"$patch": "replace"}));
+    }
+
+    /// A host name given as a label was replaced by the node's name at the second start.
+    #[test]
+    fn the_users_labels_stay_in_place_of_the_defaults() {
+        let defaults = Map::from_iter([("kubernetes.io/hostname".to_owned(), json!("node"))]);
+        let own = [("kubernetes.io/hostname", "h"), ("topology.kubernetes.io/zone", "z"), ("else", "x")];
+        let expected = json!({"kubernetes.io/hostname": "h", "topology.kubernetes.io/zone": "z"});
+        assert_eq!(Value::Object(with_own(defaults, own.into_iter())), expected);
+    }
+
+    #[test]
+    fn swap_is_named_where_there_is_some() {
+        let set = |have: Value, swap| {
+            let mut info = json!({"machineID": "m"});
+            set_swap(&mut info, &have, swap);
+            info
+        };
+        assert_eq!(set(json!({}), 0), json!({"machineID": "m"}));
+        assert_eq!(set(json!({"swap": {"capacity": 0}}), 0), json!({"machineID": "m", "swap": null}));
+        assert_eq!(set(json!({}), 5)["swap"], json!({"capacity": 5}));
     }
 
     #[test]

@@ -23,18 +23,20 @@ pub(super) async fn ensure(kubelet: &Kubelet, inputs: &Inputs) -> Result<(), Err
         Err(error) => return Err(error),
     }
     let node: Value = client.get(&resources::NODES, "", name).await?;
-    let missing = missing_labels(&node, &object::default_labels(inputs));
-    if !missing.is_empty() {
-        info!(node = name, "the node's own labels are brought up to date");
-        let patch = Patch::Merge(json!({"metadata": {"labels": missing}}));
+    let labels = missing(&node["metadata"]["labels"], &object::lasting_labels(inputs));
+    let annotations = Map::from_iter([(object::ATTACH.to_owned(), "true".into())]);
+    let unsaid = missing(&node["metadata"]["annotations"], &annotations);
+    if !labels.is_empty() || !unsaid.is_empty() {
+        info!(node = name, "the node's own labels and annotations are brought up to date");
+        let patch = Patch::Merge(json!({"metadata": {"labels": labels, "annotations": unsaid}}));
         let _: Value = client.patch(&resources::NODES, "", name, patch, None).await?;
     }
     Ok(())
 }
 
-fn missing_labels(node: &Value, labels: &Map<String, Value>) -> Map<String, Value> {
-    let have = &node["metadata"]["labels"];
-    let wrong = labels.iter().filter(|(key, value)| have.get(key.as_str()) != Some(value));
+/// What of `wanted` is missing or another.
+fn missing(have: &Value, wanted: &Map<String, Value>) -> Map<String, Value> {
+    let wrong = wanted.iter().filter(|(key, value)| have.get(key.as_str()) != Some(value));
     wrong.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
@@ -45,9 +47,8 @@ mod tests {
 
     #[test]
     fn only_wrong_labels_are_written() {
-        let node = json!({"metadata": {"labels": {"a": "1", "b": "x"}}});
         let want = json!({"a": "1", "b": "2", "c": "3"});
-        let missing = missing_labels(&node, want.as_object().unwrap());
+        let missing = missing(&json!({"a": "1", "b": "x"}), want.as_object().unwrap());
         assert_eq!(Value::Object(missing), json!({"b": "2", "c": "3"}));
     }
 }

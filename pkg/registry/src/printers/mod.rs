@@ -32,6 +32,8 @@ mod workload;
 
 pub use duration::{age, human_duration};
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use row::Row;
@@ -97,12 +99,36 @@ impl Printer {
     }
 }
 
+/// How objects of a kind become rows of a table.
+pub trait Print: Send + Sync {
+    /// The columns.
+    fn columns(&self) -> &[Column];
+
+    /// The cells of an object, one a column.
+    fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
+}
+
+impl Print for &'static Printer {
+    fn columns(&self) -> &[Column] {
+        self.columns
+    }
+
+    fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
+        Printer::row(self, object, now)
+    }
+}
+
 /// What kinds without a printer of their own show.
 static PLAIN: Printer =
     Printer { columns: &[NAME, Column::new("Created At", "date")], cells: |row| vec![row.name(), row.created()] };
 
 /// Name and age.
 static AGED: Printer = Printer { columns: &[NAME, AGE], cells: |row| vec![row.name(), row.age()] };
+
+/// The printer of kinds that came while the server runs and bring none: name and age.
+pub fn aged() -> Arc<dyn Print> {
+    Arc::new(&AGED)
+}
 
 /// The printer of a kind.
 pub fn printer(group: &str, plural: &str) -> &'static Printer {
@@ -138,9 +164,9 @@ mod tests {
     #[test]
     fn every_row_has_a_cell_for_every_column() {
         for info in kedge_schema::resources() {
-            let printer = printer(info.group, info.plural);
+            let printer = printer(&info.group, &info.plural);
             let mut full = json!({"metadata": {"name": "x"}, "spec": {}, "status": {}});
-            kedge_schema::normalize(info.type_id().unwrap(), &mut full);
+            info.schema.normalize(&mut full);
             for object in [json!({}), json!(null), full] {
                 let cells = printer.row(&object, jiff::Timestamp::UNIX_EPOCH);
                 assert_eq!(cells.len(), printer.columns.len(), "{} {}", info.group, info.plural);
@@ -165,7 +191,7 @@ mod tests {
         fn no_object_makes_a_printer_panic(object in any_json(), at in 0usize..100) {
             let infos = kedge_schema::resources();
             let info = &infos[at % infos.len()];
-            let printer = printer(info.group, info.plural);
+            let printer = printer(&info.group, &info.plural);
             prop_assert_eq!(printer.row(&object, jiff::Timestamp::UNIX_EPOCH).len(), printer.columns.len());
         }
     }

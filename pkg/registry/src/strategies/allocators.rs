@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use kedge_base::random;
+use kedge_meta::Text;
 use kedge_storage::{Error as StorageError, Matcher, Object, ResourceConfig, ResourceStore, With};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -162,8 +163,7 @@ impl State {
     pub(crate) const NODE_PORTS: &str = "kedge/nodeports";
 
     pub(crate) fn node_port_config() -> ResourceConfig {
-        let resource = "nodeports.kedge".to_owned();
-        ResourceConfig { prefix: Self::NODE_PORTS, resource, selectable: &[], indexed: None }
+        ResourceConfig::new(Text::of(Self::NODE_PORTS), "nodeports.kedge")
     }
 
     pub(crate) fn new(

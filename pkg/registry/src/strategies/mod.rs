@@ -21,12 +21,16 @@ pub(crate) mod validation;
 
 pub(crate) use allocators::State;
 
+use std::sync::Arc;
+
+use kedge_meta::Text;
 use kedge_schema::ResourceInfo;
+use kedge_storage::{Field, Fields};
 
 use crate::strategy::{Plain, Strategy};
 
 /// The strategy of a resource.
-pub(crate) fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
+pub(crate) fn strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
     match group {
         "" => core_strategy(plural),
         "apps" => apps_strategy(plural),
@@ -36,96 +40,112 @@ pub(crate) fn strategy(group: &str, plural: &str) -> &'static dyn Strategy {
     }
 }
 
-fn core_strategy(plural: &str) -> &'static dyn Strategy {
+fn core_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
-        "configmaps" => &core::config_map::ConfigMap,
-        "endpoints" => &core::endpoints::Endpoints,
-        "events" => &core::event::Event,
-        "limitranges" => &core::limit_range::LimitRange,
-        "namespaces" => &core::namespace::Namespace,
-        "nodes" => &core::node::Node,
-        "persistentvolumeclaims" => &core::persistent_volume_claim::PersistentVolumeClaim,
-        "persistentvolumes" => &core::persistent_volume::PersistentVolume,
-        "pods" => &core::pod::Pod,
-        "podtemplates" => &core::pod_template::PodTemplate,
-        "replicationcontrollers" => &core::replication_controller::ReplicationController,
-        "resourcequotas" => &core::resource_quota::ResourceQuota,
-        "secrets" => &core::secret::Secret,
-        "serviceaccounts" => &core::service_account::ServiceAccount,
-        "services" => &core::service::Service,
-        _ => &Plain,
+        "configmaps" => Arc::new(core::config_map::ConfigMap),
+        "endpoints" => Arc::new(core::endpoints::Endpoints),
+        "events" => Arc::new(core::event::Event),
+        "limitranges" => Arc::new(core::limit_range::LimitRange),
+        "namespaces" => Arc::new(core::namespace::Namespace),
+        "nodes" => Arc::new(core::node::Node),
+        "persistentvolumeclaims" => Arc::new(core::persistent_volume_claim::PersistentVolumeClaim),
+        "persistentvolumes" => Arc::new(core::persistent_volume::PersistentVolume),
+        "pods" => Arc::new(core::pod::Pod),
+        "podtemplates" => Arc::new(core::pod_template::PodTemplate),
+        "replicationcontrollers" => Arc::new(core::replication_controller::ReplicationController),
+        "resourcequotas" => Arc::new(core::resource_quota::ResourceQuota),
+        "secrets" => Arc::new(core::secret::Secret),
+        "serviceaccounts" => Arc::new(core::service_account::ServiceAccount),
+        "services" => Arc::new(core::service::Service),
+        _ => Arc::new(Plain),
     }
 }
 
-fn apps_strategy(plural: &str) -> &'static dyn Strategy {
+fn apps_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
-        "controllerrevisions" => &apps::controller_revision::ControllerRevision,
-        "daemonsets" => &apps::daemon_set::DaemonSet,
-        "deployments" => &apps::deployment::Deployment,
-        "replicasets" => &apps::replica_set::ReplicaSet,
-        "statefulsets" => &apps::stateful_set::StatefulSet,
-        _ => &Plain,
+        "controllerrevisions" => Arc::new(apps::controller_revision::ControllerRevision),
+        "daemonsets" => Arc::new(apps::daemon_set::DaemonSet),
+        "deployments" => Arc::new(apps::deployment::Deployment),
+        "replicasets" => Arc::new(apps::replica_set::ReplicaSet),
+        "statefulsets" => Arc::new(apps::stateful_set::StatefulSet),
+        _ => Arc::new(Plain),
     }
 }
 
-fn storage_strategy(plural: &str) -> &'static dyn Strategy {
+fn storage_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
-        "csidrivers" => &storage::csi_driver::CsiDriver,
-        "csinodes" => &storage::csi_node::CsiNode,
-        "csistoragecapacities" => &storage::csi_node::CsiStorageCapacity,
-        "storageclasses" => &storage::storage_class::StorageClass,
-        "volumeattachments" => &storage::volume_attachment::VolumeAttachment,
-        "volumeattributesclasses" => &storage::storage_class::VolumeAttributesClass,
-        _ => &Plain,
+        "csidrivers" => Arc::new(storage::csi_driver::CsiDriver),
+        "csinodes" => Arc::new(storage::csi_node::CsiNode),
+        "csistoragecapacities" => Arc::new(storage::csi_node::CsiStorageCapacity),
+        "storageclasses" => Arc::new(storage::storage_class::StorageClass),
+        "volumeattachments" => Arc::new(storage::volume_attachment::VolumeAttachment),
+        "volumeattributesclasses" => Arc::new(storage::storage_class::VolumeAttributesClass),
+        _ => Arc::new(Plain),
     }
 }
 
-fn networking_strategy(plural: &str) -> &'static dyn Strategy {
+fn networking_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
-        "ingressclasses" => &networking::ingress_class::IngressClass,
-        "ingresses" => &networking::ingress::Ingress,
-        "ipaddresses" => &networking::service_cidr::IpAddress,
-        "networkpolicies" => &networking::network_policy::NetworkPolicy,
-        "servicecidrs" => &networking::service_cidr::ServiceCidr,
-        _ => &Plain,
+        "ingressclasses" => Arc::new(networking::ingress_class::IngressClass),
+        "ingresses" => Arc::new(networking::ingress::Ingress),
+        "ipaddresses" => Arc::new(networking::service_cidr::IpAddress),
+        "networkpolicies" => Arc::new(networking::network_policy::NetworkPolicy),
+        "servicecidrs" => Arc::new(networking::service_cidr::ServiceCidr),
+        _ => Arc::new(Plain),
     }
 }
 
-fn other_strategy(group: &str, plural: &str) -> &'static dyn Strategy {
+fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
     match (group, plural) {
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
-            &admissionregistration::webhook_configuration::WebhookConfiguration
+            Arc::new(admissionregistration::webhook_configuration::WebhookConfiguration)
         }
         ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
-            &admissionregistration::policy::AdmissionPolicy
+            Arc::new(admissionregistration::policy::AdmissionPolicy)
         }
-        ("admissionregistration.k8s.io", _) => &admissionregistration::policy::AdmissionPolicyBinding,
+        ("admissionregistration.k8s.io", _) => Arc::new(admissionregistration::policy::AdmissionPolicyBinding),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
-            &apiextensions::custom_resource_definition::CustomResourceDefinition
+            Arc::new(apiextensions::custom_resource_definition::CustomResourceDefinition)
         }
-        ("apiregistration.k8s.io", "apiservices") => &apiextensions::api_service::ApiService,
-        ("autoscaling", "horizontalpodautoscalers") => &autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscaler,
-        ("batch", "cronjobs") => &batch::cron_job::CronJob,
-        ("batch", "jobs") => &batch::job::Job,
-        ("certificates.k8s.io", "certificatesigningrequests") => &certificates::signing_request::SigningRequest,
-        ("coordination.k8s.io", "leases") => &coordination::lease::Lease,
-        ("discovery.k8s.io", "endpointslices") => &discovery::endpoint_slice::EndpointSlice,
-        ("events.k8s.io", "events") => &core::event::Event,
-        ("flowcontrol.apiserver.k8s.io", "flowschemas") => &flowcontrol::flow_schema::FlowSchema,
-        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => &flowcontrol::priority_level::PriorityLevel,
-        ("node.k8s.io", "runtimeclasses") => &node::runtime_class::RuntimeClass,
-        ("policy", "poddisruptionbudgets") => &policy::pod_disruption_budget::PodDisruptionBudget,
-        ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => &rbac::binding::Binding,
-        ("rbac.authorization.k8s.io", _) => &rbac::role::Role,
-        ("scheduling.k8s.io", "priorityclasses") => &scheduling::priority_class::PriorityClass,
-        _ => &Plain,
+        ("apiregistration.k8s.io", "apiservices") => Arc::new(apiextensions::api_service::ApiService),
+        ("autoscaling", "horizontalpodautoscalers") => {
+            Arc::new(autoscaling::horizontal_pod_autoscaler::HorizontalPodAutoscaler)
+        }
+        ("batch", "cronjobs") => Arc::new(batch::cron_job::CronJob),
+        ("batch", "jobs") => Arc::new(batch::job::Job),
+        ("certificates.k8s.io", "certificatesigningrequests") => {
+            Arc::new(certificates::signing_request::SigningRequest)
+        }
+        ("coordination.k8s.io", "leases") => Arc::new(coordination::lease::Lease),
+        ("discovery.k8s.io", "endpointslices") => Arc::new(discovery::endpoint_slice::EndpointSlice),
+        ("events.k8s.io", "events") => Arc::new(core::event::Event),
+        ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::flow_schema::FlowSchema),
+        ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
+            Arc::new(flowcontrol::priority_level::PriorityLevel)
+        }
+        ("node.k8s.io", "runtimeclasses") => Arc::new(node::runtime_class::RuntimeClass),
+        ("policy", "poddisruptionbudgets") => Arc::new(policy::pod_disruption_budget::PodDisruptionBudget),
+        ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::binding::Binding),
+        ("rbac.authorization.k8s.io", _) => Arc::new(rbac::role::Role),
+        ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priority_class::PriorityClass),
+        _ => Arc::new(Plain),
     }
 }
 
 const COMMON: &[&str] = &["metadata.name", "metadata.namespace"];
-/// The fields that lists and watches of a resource can select by.
-pub(crate) fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
-    match (info.storage_group, info.plural) {
+
+/// The fields that lists and watches of a resource can select by. Absent booleans and counts are selected by their zero value.
+pub(crate) fn fields(info: &ResourceInfo) -> Fields {
+    let zero = |path: &str| match path {
+        "spec.unschedulable" | "spec.hostNetwork" => Text::of("false"),
+        "status.replicas" | "status.successful" => Text::of("0"),
+        _ => Text::default(),
+    };
+    selectable_fields(info).iter().map(|path| Field { path: Text::of(path), zero: zero(path) }).collect()
+}
+
+fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
+    match (&*info.storage_group, &*info.plural) {
         ("", "pods") => &[
             "metadata.name",
             "metadata.namespace",

@@ -26,7 +26,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
     let name = object.name().to_owned();
     let mut attributes = Attributes {
         operation: Operation::Create,
-        resource: request.served.info,
+        resource: &request.served.info,
         subresource: request.subresource,
         namespace: request.namespace,
         name: &name,
@@ -38,14 +38,14 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
     };
     request.admission.admit(&mut attributes).await?;
     let ctx = request.context();
-    let strategy = request.served.strategy;
+    let strategy = &*request.served.strategy;
     let draft = std::mem::take(&mut attributes.object);
     let mut attempt = 0;
     loop {
         attempt += 1;
         let mut object = draft.clone();
         metadata::fill(&mut object, request.namespace, ctx.now)?;
-        if strategy.has_generation(request.served.info) {
+        if strategy.has_generation(&request.served.info) {
             object.entry("metadata").insert("generation".into(), 1.into());
         }
         let has_status = request.served.info.subresource("status").is_some();
@@ -56,9 +56,10 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
         request.normalize(&mut object);
         let mut errors = metadata::validate(&object, strategy);
+        errors.extend(request.served.info.schema.validate(&object));
         errors.extend(strategy.validate(&ctx, &object));
         if !errors.is_empty() {
-            let kind = kedge_meta::GroupKind::new(request.served.info.group, request.served.info.kind);
+            let kind = kedge_meta::GroupKind::new(&request.served.info.group, &request.served.info.kind);
             return Err(Status::invalid(&kind, object.name(), &errors));
         }
         attributes.object = object;

@@ -104,7 +104,7 @@ async fn attempt(
     check_preconditions(request, &old, options)?;
     let mut attributes = Attributes {
         operation: Operation::Delete,
-        resource: request.served.info,
+        resource: &request.served.info,
         subresource: request.subresource,
         namespace: request.namespace,
         name: request.name,
@@ -168,7 +168,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
         (asked, _) => asked,
     };
     let held = !object.list(&["metadata", "finalizers"]).is_empty()
-        || (object["kind"] == "Namespace" && !object.list(&["spec", "finalizers"]).is_empty());
+        || (super::is_namespace(object) && !object.list(&["spec", "finalizers"]).is_empty());
     let waits = held || grace.is_some_and(|g| g > 0);
     if !waits {
         return false;
@@ -177,7 +177,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
     let seconds = grace.unwrap_or_default();
     if !marked || pending.is_some_and(|left| seconds < left) {
         let due = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
-        let has_generation = request.served.strategy.has_generation(request.served.info);
+        let has_generation = request.served.strategy.has_generation(&request.served.info);
         let metadata = object.entry("metadata");
         metadata.insert("deletionTimestamp".into(), time::rfc3339(due).into());
         metadata.insert("deletionGracePeriodSeconds".into(), seconds.into());

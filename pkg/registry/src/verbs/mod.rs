@@ -16,7 +16,8 @@ use kedge_storage::{self as storage, With};
 use serde_json::Value;
 
 use crate::attributes::Admission;
-use crate::registry::{Registry, Served};
+use crate::registry::Registry;
+use crate::served::Served;
 use crate::strategy::{Context, Reservation};
 
 /// The request that a verb serves.
@@ -43,7 +44,7 @@ impl<'a> Request<'a> {
     pub(crate) fn context(&self) -> Context<'a> {
         Context {
             registry: self.registry,
-            resource: self.served.info,
+            resource: &self.served.info,
             subresource: self.subresource,
             now: self.registry.clock.now(),
             user: self.user,
@@ -72,33 +73,36 @@ impl<'a> Request<'a> {
     pub(crate) fn with(&self, reservation: &mut Reservation, old: Option<&Value>, new: Option<&Value>) -> With {
         let claims = std::mem::take(&mut reservation.claims);
         let releases = std::mem::take(&mut reservation.releases);
-        let strategy = self.served.strategy;
+        let strategy = &self.served.strategy;
         let ttl = strategy.time_to_live().map(Duration::from_secs);
         With { ttl, claims, releases, durability: strategy.durability(old, new) }
     }
 
     /// What goes with the deletion of an object.
     pub(crate) fn with_deletion(&self, old: &Value) -> With {
-        let strategy = self.served.strategy;
+        let strategy = &self.served.strategy;
         let (releases, durability) = (strategy.releases(self.registry, old), strategy.durability(Some(old), None));
         With { releases, durability, ..With::default() }
     }
 
     /// Brings an object into the form in which it is stored and shown.
     pub(crate) fn normalize(&self, value: &mut Value) {
-        if let Some(ty) = self.served.type_id() {
-            kedge_schema::normalize(ty, value);
-        }
+        self.served.info.schema.normalize(value);
     }
 
     /// The stored form of an object of the served version.
     pub(crate) fn stored_form(&self, value: &Value) -> Value {
         let mut value = value.clone();
         if self.served.needs_conversion() {
-            crate::convert::to_storage(self.served.info, &mut value);
+            crate::convert::to_storage(&self.served.info, &mut value);
         }
         value
     }
+}
+
+/// Whether it is a namespace, which has finalizers of its own: other groups may have kinds of that name.
+pub(crate) fn is_namespace(object: &Value) -> bool {
+    object["kind"] == "Namespace" && object["apiVersion"] == "v1"
 }
 
 /// A failure of the store itself, as a client is told: what may pass is to be tried again.
@@ -106,6 +110,7 @@ pub fn store_failure(err: storage::Error) -> Status {
     match &err {
         storage::Error::TooOld { .. } => Status::expired(err.to_string()),
         storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
+        storage::Error::Removed => Status::unknown_path(),
         storage::Error::Behind { .. } | storage::Error::Outdated(_) => Status::timeout(err.to_string(), 1),
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),

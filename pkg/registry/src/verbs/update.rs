@@ -79,7 +79,7 @@ async fn attempt(
     prepare(request, &ctx, &mut new, &old);
     let mut attributes = Attributes {
         operation: Operation::Update,
-        resource: request.served.info,
+        resource: &request.served.info,
         subresource: request.subresource,
         namespace: request.namespace,
         name: request.name,
@@ -130,13 +130,13 @@ fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<(),
         let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
         let error = kedge_meta::field::Error::invalid(&path, 0, "must be specified for an update");
         // Upstream names the resource where the kind belongs.
-        let kind = GroupKind::new(request.served.info.group, request.served.info.plural);
+        let kind = GroupKind::new(&request.served.info.group, &request.served.info.plural);
         return Err(Status::invalid(&kind, request.name, &vec![error]));
     }
     let Ok(version) = written.parse::<u64>() else {
         let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
         let error = kedge_meta::field::Error::invalid(&path, written, "strconv.ParseUint: parsing: invalid syntax");
-        let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+        let kind = GroupKind::new(&request.served.info.group, &request.served.info.kind);
         return Err(Status::invalid(&kind, request.name, &vec![error]));
     };
     if version != current {
@@ -156,7 +156,7 @@ fn check_uid(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Stat
 }
 
 fn prepare(request: &Request<'_>, ctx: &Context<'_>, new: &mut Value, old: &Value) {
-    let info = request.served.info;
+    let info = &request.served.info;
     metadata::carry_over(new, old);
     if request.subresource == "status" {
         keep_all_but_status(new, old);
@@ -173,14 +173,15 @@ fn finish(
     new: &mut Value,
     old: &Value,
 ) -> Result<crate::strategy::Reservation, Status> {
-    let strategy = request.served.strategy;
+    let strategy = &*request.served.strategy;
     let reservation = strategy.reserve(ctx, new, Some(old))?;
     request.normalize(new);
-    if strategy.has_generation(request.served.info) && request.subresource != "status" && content_differs(new, old) {
+    if strategy.has_generation(&request.served.info) && request.subresource != "status" && content_differs(new, old) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }
     let mut errors = metadata::validate_update(new, old);
+    errors.extend(request.served.info.schema.validate(new));
     errors.extend(match request.subresource {
         "status" => strategy.validate_status_update(ctx, new, old),
         _ => strategy.validate_update(ctx, new, old),
@@ -188,7 +189,7 @@ fn finish(
     if errors.is_empty() {
         return Ok(reservation);
     }
-    let kind = GroupKind::new(request.served.info.group, request.served.info.kind);
+    let kind = GroupKind::new(&request.served.info.group, &request.served.info.kind);
     Err(Status::invalid(&kind, request.name, &errors))
 }
 
@@ -206,7 +207,7 @@ fn content_differs(new: &Value, old: &Value) -> bool {
 fn is_released(new: &Value) -> bool {
     let deleting = !new.text(&["metadata", "deletionTimestamp"]).is_empty();
     let waiting = new.int(&["metadata", "deletionGracePeriodSeconds"]).unwrap_or_default() > 0;
-    let spec_finalizers = !new.list(&["spec", "finalizers"]).is_empty() && new["kind"] == "Namespace";
+    let spec_finalizers = !new.list(&["spec", "finalizers"]).is_empty() && super::is_namespace(new);
     deleting && !waiting && new.list(&["metadata", "finalizers"]).is_empty() && !spec_finalizers
 }
 

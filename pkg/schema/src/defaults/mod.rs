@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn defaults_are_idempotent_on_bare_objects() {
         for info in crate::resources() {
-            let ty = info.type_id().unwrap();
+            let ty = info.schema.builtin().unwrap();
             let mut once = serde_json::json!({});
             crate::normalize(ty, &mut once);
             apply_type(ty, &mut once);

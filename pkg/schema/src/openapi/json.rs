@@ -3,7 +3,7 @@
 
 /// JSON text in the making.
 #[derive(Default)]
-pub(super) struct Json {
+pub(crate) struct Json {
     out: String,
     /// Whether a comma is due before the next key or element.
     comma: bool,

@@ -1,4 +1,4 @@
-//! OpenAPI documents, rendered from the table: `/openapi/v3` (one document a group-version) and `/openapi/v2`.
+//! OpenAPI documents of what is served: `/openapi/v3` (one document a group-version) and `/openapi/v2`.
 //!
 //! Documents are large and asked for rarely (clients keep them by their hash), so they are written on demand and not
 //! kept. Invariant: the same binary always writes the same bytes.
@@ -6,19 +6,22 @@
 mod descriptions;
 mod json;
 mod operation;
+mod own;
 mod paths;
 mod render;
 mod schema;
 
-use self::json::Json;
+pub(crate) use self::json::Json;
+use self::own::Own;
 use self::schema::Scope;
-use crate::table::groups;
+use crate::table::Kinds;
 use bytes::Bytes;
+use kedge_meta::Text;
 use std::sync::LazyLock;
 
 /// All served group-versions.
-fn versions() -> impl Iterator<Item = (&'static str, &'static str)> {
-    groups().iter().flat_map(|group| group.versions.iter().map(|version| (group.name, *version)))
+fn versions(kinds: &dyn Kinds) -> impl Iterator<Item = (Text, Text)> {
+    kinds.groups().flat_map(|group| group.versions.iter().map(|version| (group.name.clone(), version.clone())))
 }
 
 fn version_path(group: &str, version: &str) -> String {
@@ -35,16 +38,20 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
 });
 
 /// `/openapi/v3`: where the documents are.
-pub fn v3_index() -> Vec<u8> {
-    let mut names: Vec<String> = versions().map(|(group, version)| version_path(group, version)).collect();
-    names.extend(operation::fixed_documents().into_iter().map(|(name, _)| name));
+pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
+    let mut names: Vec<String> = versions(kinds).map(|(group, version)| version_path(&group, &version)).collect();
+    names.extend(operation::fixed_documents(kinds).into_iter().map(|(name, _)| name));
     names.sort();
     let mut json = Json::default();
     json.object(|json| {
         json.key("paths").object(|json| {
             for name in &names {
                 json.key(name).object(|json| {
-                    json.key("serverRelativeURL").text(&format!("/openapi/v3/{name}?hash={}", *HASH));
+                    json.key("serverRelativeURL").text(&format!(
+                        "/openapi/v3/{name}?hash={}{}",
+                        *HASH,
+                        kinds.generation()
+                    ));
                 });
             }
         });
@@ -53,36 +60,38 @@ pub fn v3_index() -> Vec<u8> {
 }
 
 /// `/openapi/v3/<path>` with a path such as `api/v1` or `apis/apps/v1`; none for what is not served.
-pub fn v3_document(path: &str) -> Option<Bytes> {
-    if let Some((group, version)) = versions().find(|(group, version)| version_path(group, version) == path) {
-        return Some(render::v3(&paths::of_version(group, version), Scope(&[(group, version)])).into());
+pub fn v3_document(kinds: &dyn Kinds, path: &str) -> Option<Bytes> {
+    if let Some(one) = versions(kinds).find(|(group, version)| version_path(group, version) == path) {
+        let items = paths::of_version(kinds, &one.0, &one.1);
+        return Some(render::v3(&items, Scope(&[one]), &Own::of(kinds)).into());
     }
-    let (_, item) = operation::fixed_documents().into_iter().find(|(name, _)| name == path)?;
-    Some(render::v3(&[item], Scope(&[])).into())
+    let (_, item) = operation::fixed_documents(kinds).into_iter().find(|(name, _)| name == path)?;
+    Some(render::v3(&[item], Scope(&[]), &Own::default()).into())
 }
 
 /// `/openapi/v2`: everything in one document of some megabytes.
-pub fn v2_document() -> Bytes {
-    let scope: Vec<_> = versions().collect();
-    let mut items: Vec<_> = operation::fixed_documents().into_iter().map(|(_, item)| item).collect();
-    items.extend(scope.iter().flat_map(|(group, version)| paths::of_version(group, version)));
+pub fn v2_document(kinds: &dyn Kinds) -> Bytes {
+    let scope: Vec<_> = versions(kinds).collect();
+    let mut items: Vec<_> = operation::fixed_documents(kinds).into_iter().map(|(_, item)| item).collect();
+    items.extend(scope.iter().flat_map(|(group, version)| paths::of_version(kinds, group, version)));
     items.sort_by(|a, b| a.path.cmp(&b.path));
-    render::v2(&items, Scope(&scope)).into()
+    render::v2(&items, Scope(&scope), &Own::of(kinds)).into()
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::table::Builtin;
     use serde_json::Value;
 
     fn document(path: &str) -> Value {
-        serde_json::from_slice(&v3_document(path).unwrap()).unwrap()
+        serde_json::from_slice(&v3_document(&Builtin, path).unwrap()).unwrap()
     }
 
     #[test]
     fn the_index_names_documents_that_exist() {
-        let index: Value = serde_json::from_slice(&v3_index()).unwrap();
+        let index: Value = serde_json::from_slice(&v3_index(&Builtin)).unwrap();
         let paths = index["paths"].as_object().unwrap();
         assert!(paths.contains_key("api/v1") && paths.contains_key("apis/apps/v1") && paths.contains_key("version"));
         for (path, entry) in paths {
@@ -90,7 +99,7 @@ mod tests {
             let url = entry["serverRelativeURL"].as_str().unwrap();
             assert!(url.starts_with(&format!("/openapi/v3/{path}?hash=")), "{url}");
         }
-        assert!(v3_document("apis/apps/v9").is_none() && v3_document("").is_none());
+        assert!(v3_document(&Builtin, "apis/apps/v9").is_none() && v3_document(&Builtin, "").is_none());
     }
 
     #[test]
@@ -125,10 +134,10 @@ mod tests {
                 _ => {}
             }
         }
-        let version_2: Value = serde_json::from_slice(&v2_document()).unwrap();
+        let version_2: Value = serde_json::from_slice(&v2_document(&Builtin)).unwrap();
         visit(&version_2, &version_2);
-        for (group, version) in versions() {
-            let version_3 = document(&version_path(group, version));
+        for (group, version) in versions(&Builtin) {
+            let version_3 = document(&version_path(&group, &version));
             visit(&version_3, &version_3);
         }
     }

@@ -2,7 +2,8 @@
 //! Invariant: an item's shared parameters are exactly those that all of its operations take.
 
 use super::schema::meta;
-use crate::table::KindInfo;
+use crate::table::{KindInfo, Kinds};
+use kedge_meta::Text;
 
 /// A parameter in the path or the query.
 #[derive(Debug, PartialEq, Eq)]
@@ -126,29 +127,29 @@ pub(super) const LOG: &[&str] = &[
 ];
 
 /// What a request carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
     None,
     /// An object of the named definition.
-    Object(&'static str),
+    Object(Text),
     /// Options that may be left out.
-    Options(&'static str),
-    Patch(&'static str),
+    Options(Text),
+    Patch(Text),
 }
 
 /// What an answer carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Returns {
-    Object(&'static str),
+    Object(Text),
     /// A list, or a stream of watch events.
-    Stream(&'static str),
+    Stream(Text),
     /// A discovery document, which has fewer encodings.
-    Discovery(&'static str),
+    Discovery(Text),
     Log,
     /// Whatever the target says.
     Anything,
     /// A JSON document that is no object of the API.
-    Plain(&'static str),
+    Plain(Text),
 }
 
 /// One method on one path.
@@ -191,7 +192,7 @@ impl PathItem {
     }
 }
 
-pub(super) fn encodings(returns: Returns) -> &'static [&'static str] {
+pub(super) fn encodings(returns: &Returns) -> &'static [&'static str] {
     match returns {
         Returns::Object(_) => OBJECT,
         Returns::Stream(_) => &[
@@ -212,7 +213,7 @@ pub(super) fn encodings(returns: Returns) -> &'static [&'static str] {
             "application/cbor",
         ],
         Returns::Anything => &["*/*"],
-        Returns::Plain("") => &["application/jwk-set+json"],
+        Returns::Plain(name) if name.is_empty() => &["application/jwk-set+json"],
         Returns::Plain(_) => &["application/json"],
     }
 }
@@ -254,7 +255,7 @@ pub(super) fn fixed(path: &str, tag: &str, id: &str, text: &str, returns: Return
 }
 
 /// The documents outside of group-versions, by the name they have below `/openapi/v3/`.
-pub(super) fn fixed_documents() -> Vec<(String, PathItem)> {
+pub(super) fn fixed_documents(kinds: &dyn Kinds) -> Vec<(String, PathItem)> {
     let mut documents = vec![
         (
             "api".to_string(),
@@ -283,7 +284,7 @@ pub(super) fn fixed_documents() -> Vec<(String, PathItem)> {
                 "version",
                 "getCodeVersion",
                 "get the version information for this server",
-                Returns::Plain("io.k8s.apimachinery.pkg.version.Info"),
+                Returns::Plain(Text::of("io.k8s.apimachinery.pkg.version.Info")),
             ),
         ),
         (
@@ -293,7 +294,7 @@ pub(super) fn fixed_documents() -> Vec<(String, PathItem)> {
                 "WellKnown",
                 "getServiceAccountIssuerOpenIDConfiguration",
                 "get service account issuer OpenID configuration, also known as the 'OIDC discovery doc'",
-                Returns::Plain("string"),
+                Returns::Plain(Text::of("string")),
             ),
         ),
         (
@@ -303,15 +304,15 @@ pub(super) fn fixed_documents() -> Vec<(String, PathItem)> {
                 "openid",
                 "getServiceAccountIssuerOpenIDKeyset",
                 "get service account issuer OpenID JSON Web Key Set (contains public token verification keys)",
-                Returns::Plain(""),
+                Returns::Plain(Text::of("")),
             ),
         ),
     ];
-    for group in crate::groups().iter().filter(|group| !group.name.is_empty()) {
+    for group in kinds.groups().filter(|group| !group.name.is_empty()) {
         let item = fixed(
             &format!("/apis/{}/", group.name),
-            &super::paths::camel(group.name, false),
-            &format!("get{}APIGroup", super::paths::camel(group.name, true)),
+            &super::paths::camel(&group.name, false),
+            &format!("get{}APIGroup", super::paths::camel(&group.name, true)),
             "get information of a group",
             Returns::Discovery(meta("APIGroup")),
         );

@@ -1,8 +1,11 @@
 //! The paths of one group-version, derived from its resources.
 
 use super::operation::{Body, DELETE, DELETE_COLLECTION, LIST, LOG, Operation, PathItem, READ, Returns, WRITE, fixed};
+use super::own;
 use super::schema::meta;
-use crate::table::{KindInfo, ResourceInfo, SubresourceInfo, Verb, resources};
+use crate::SchemaRef;
+use crate::table::{KindInfo, Kinds, ResourceInfo, SubresourceInfo, Verb};
+use kedge_meta::Text;
 
 /// `rbacAuthorization` or `RbacAuthorization` for `rbac.authorization.k8s.io`; core has a name of its own here.
 pub(super) fn camel(group: &str, first_upper: bool) -> String {
@@ -17,7 +20,7 @@ fn capital(word: &str) -> String {
 }
 
 /// All paths of a group-version, sorted.
-pub(super) fn of_version(group: &'static str, version: &'static str) -> Vec<PathItem> {
+pub(super) fn of_version(kinds: &dyn Kinds, group: &str, version: &str) -> Vec<PathItem> {
     let root = if group.is_empty() { format!("/api/{version}") } else { format!("/apis/{group}/{version}") };
     let prefix = format!("{}{}", camel(group, true), capital(version));
     let tag = format!("{}_{version}", camel(group, false));
@@ -29,7 +32,7 @@ pub(super) fn of_version(group: &'static str, version: &'static str) -> Vec<Path
         Returns::Object(meta("APIResourceList")),
     );
     let mut items = vec![list];
-    for info in resources().iter().filter(|info| info.group == group && info.version == version) {
+    for info in kinds.resources(group, version) {
         let builder = Builder { info, root: &root, prefix: &prefix, tag: &tag };
         builder.collection(&mut items);
         builder.item(&mut items);
@@ -44,7 +47,7 @@ pub(super) fn of_version(group: &'static str, version: &'static str) -> Vec<Path
 }
 
 struct Builder<'a> {
-    info: &'static ResourceInfo,
+    info: &'a ResourceInfo,
     root: &'a str,
     prefix: &'a str,
     tag: &'a str,
@@ -52,15 +55,15 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn kind(&self) -> KindInfo {
-        KindInfo { group: self.info.group, version: self.info.version, kind: self.info.kind }
+        self.info.own_kind()
     }
 
-    fn definition(&self) -> &'static str {
-        self.info.type_id().map_or("", |id| id.def().name)
+    fn definition(&self) -> Text {
+        self.info.schema.definition_name()
     }
 
-    fn list_definition(&self) -> &'static str {
-        self.info.list_type_id().map_or("", |id| id.def().name)
+    fn list_definition(&self) -> Text {
+        own::list_definition(self.info)
     }
 
     /// `Namespaced` where objects live in namespaces.
@@ -92,7 +95,7 @@ impl Builder<'_> {
     }
 
     fn collection(&self, items: &mut Vec<PathItem>) {
-        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), self.info.kind);
+        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), &self.info.kind);
         let mut operations = Vec::new();
         if info.has_verb(Verb::DeleteCollection) {
             let id = format!("delete{prefix}Collection{scope}{kind}");
@@ -133,7 +136,7 @@ impl Builder<'_> {
     }
 
     fn item(&self, items: &mut Vec<PathItem>) {
-        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), self.info.kind);
+        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), &self.info.kind);
         let mut operations = Vec::new();
         if info.has_verb(Verb::Delete) {
             let article = if kind.starts_with(['A', 'E', 'I', 'O', 'U']) { "an" } else { "a" };
@@ -161,22 +164,26 @@ impl Builder<'_> {
         operations: &mut Vec<Operation>,
         has: &dyn Fn(Verb) -> bool,
         body: KindInfo,
-        definition: &'static str,
+        definition: Text,
         sub: &str,
     ) {
         let name = format!("{}{}{}{}", self.prefix, self.scope(), self.info.kind, capital(sub));
         let of = if sub.is_empty() { String::new() } else { format!("{sub} of ") };
-        let (kind, returns) = (Some(body), Returns::Object(definition));
-        let what = self.info.kind;
+        let (kind, returns) = (|| Some(body.clone()), || Returns::Object(definition.clone()));
+        let what = &self.info.kind;
         if has(Verb::Get) {
             let text = format!("read {of}the specified {what}");
-            operations.push(Operation { kind, returns, ..self.operation("get", "get", format!("read{name}"), text) });
+            operations.push(Operation {
+                kind: kind(),
+                returns: returns(),
+                ..self.operation("get", "get", format!("read{name}"), text)
+            });
         }
         if has(Verb::Patch) {
             let text = format!("partially update {of}the specified {what}");
             operations.push(Operation {
-                kind,
-                returns,
+                kind: kind(),
+                returns: returns(),
                 parameters: [WRITE, &["force"]].concat(),
                 body: Body::Patch(meta("Patch")),
                 codes: &[200, 201],
@@ -186,10 +193,10 @@ impl Builder<'_> {
         if has(Verb::Update) {
             let text = format!("replace {of}the specified {what}");
             operations.push(Operation {
-                kind,
-                returns,
+                kind: kind(),
+                returns: returns(),
                 parameters: WRITE.to_vec(),
-                body: Body::Object(definition),
+                body: Body::Object(definition.clone()),
                 codes: &[200, 201],
                 ..self.operation("put", "put", format!("replace{name}"), text)
             });
@@ -200,7 +207,7 @@ impl Builder<'_> {
         if !self.info.has_verb(Verb::Watch) {
             return;
         }
-        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), self.info.kind);
+        let (info, prefix, scope, kind) = (self.info, self.prefix, self.scope(), &self.info.kind);
         let watch = |action, id: String, what: &str| Operation {
             parameters: LIST.to_vec(),
             returns: Returns::Stream(meta("WatchEvent")),
@@ -227,20 +234,26 @@ impl Builder<'_> {
             }
             return;
         }
-        let definition = sub.type_id().map_or("", |id| id.def().name);
+        let definition = sub.schema.as_ref().map_or_else(Text::default, SchemaRef::definition_name);
         let mut operations = Vec::new();
-        self.reads_and_writes(&mut operations, &|verb| sub.has_verb(verb), sub.kind, definition, sub.name);
+        self.reads_and_writes(
+            &mut operations,
+            &|verb| sub.has_verb(verb),
+            sub.kind.clone(),
+            definition.clone(),
+            &sub.name,
+        );
         if sub.name == "log" {
             for operation in &mut operations {
                 (operation.parameters, operation.returns) = (LOG.to_vec(), Returns::Log);
             }
         }
         if sub.has_verb(Verb::Create) {
-            let name = format!("create{}{}{}{}", self.prefix, self.scope(), self.info.kind, capital(sub.name));
+            let name = format!("create{}{}{}{}", self.prefix, self.scope(), &self.info.kind, capital(&sub.name));
             operations.push(Operation {
-                kind: Some(sub.kind),
+                kind: Some(sub.kind.clone()),
                 parameters: WRITE.to_vec(),
-                body: Body::Object(definition),
+                body: Body::Object(definition.clone()),
                 codes: &[200, 201, 202],
                 returns: Returns::Object(definition),
                 ..self.operation("post", "post", name, format!("create {} of a {}", sub.name, self.info.kind))
@@ -256,18 +269,18 @@ impl Builder<'_> {
         } else {
             &["get", "post"]
         };
-        let parameters: &[&'static str] = match sub.name {
+        let parameters: &[&'static str] = match &*sub.name {
             "exec" => &["command", "container", "stderr", "stdin", "stdout", "tty"],
             "attach" => &["container", "stderr", "stdin", "stdout", "tty"],
             "portforward" => &["ports"],
             _ => &["path"],
         };
         let connect = |method: &&'static str| {
-            let (scope, kind, name) = (self.scope(), self.info.kind, capital(sub.name));
+            let (scope, kind, name) = (self.scope(), &self.info.kind, capital(&sub.name));
             let id = format!("connect{}{}{scope}{kind}{name}{suffix}", self.prefix, capital(method));
             let text = format!("connect {} requests to {} of {kind}", method.to_uppercase(), sub.name);
             Operation {
-                kind: Some(sub.kind),
+                kind: Some(sub.kind.clone()),
                 parameters: parameters.to_vec(),
                 returns: Returns::Anything,
                 ..self.operation(method, "connect", id, text)
@@ -279,9 +292,9 @@ impl Builder<'_> {
 
 /// Whether a delete answers with the object instead of a status.
 fn returns_deleted(info: &ResourceInfo) -> bool {
-    match info.group {
+    match &*info.group {
         "" => matches!(
-            info.plural,
+            &*info.plural,
             "persistentvolumes"
                 | "persistentvolumeclaims"
                 | "pods"

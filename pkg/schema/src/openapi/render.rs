@@ -3,14 +3,16 @@
 use super::descriptions::Descriptions;
 use super::json::Json;
 use super::operation::{Body, OBJECT, Operation, PARAMETERS, PATCHES, Parameter, PathItem, Returns, encodings, reason};
+use super::own::Own;
 use super::schema::{Dialect, Referred, Scope, definition, group_version_kind};
+use kedge_meta::Text;
 
 /// The version of Kubernetes that is implemented.
 const VERSION: &str = "v1.36.2";
 const SECURITY: &str = r#"{"BearerToken":{"description":"Bearer Token authentication","in":"header","name":"authorization","type":"apiKey"}}"#;
 
 /// A document of version 3 for these paths.
-pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
+pub(super) fn v3(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8> {
     let mut json = Json::default();
     json.object(|json| {
         json.key("openapi").text("3.0.0");
@@ -18,13 +20,15 @@ pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
         let mut referred = Referred::default();
         json.key("paths").object(|json| paths(json, Dialect::V3, items, &mut referred));
         json.key("components").object(|json| {
-            let names = referred.close();
+            let names = referred.close(own);
             if !names.is_empty() {
                 let docs = Descriptions::load();
                 json.key("schemas").object(|json| {
                     for name in names {
-                        json.key(name);
-                        definition(json, Dialect::V3, name, scope, &docs);
+                        json.key(&name);
+                        if !own.definition(json, Dialect::V3, &name) {
+                            definition(json, Dialect::V3, &name, scope, &docs);
+                        }
                     }
                 });
             }
@@ -35,7 +39,7 @@ pub(super) fn v3(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
 }
 
 /// The one document of version 2.
-pub(super) fn v2(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
+pub(super) fn v2(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8> {
     let mut json = Json::default();
     json.object(|json| {
         json.key("swagger").text("2.0");
@@ -44,9 +48,11 @@ pub(super) fn v2(items: &[PathItem], scope: Scope<'_>) -> Vec<u8> {
         json.key("paths").object(|json| paths(json, Dialect::V2, items, &mut referred));
         let docs = Descriptions::load();
         json.key("definitions").object(|json| {
-            for name in referred.close() {
-                json.key(name);
-                definition(json, Dialect::V2, name, scope, &docs);
+            for name in referred.close(own) {
+                json.key(&name);
+                if !own.definition(json, Dialect::V2, &name) {
+                    definition(json, Dialect::V2, &name, scope, &docs);
+                }
             }
         });
         json.key("parameters").object(|json| {
@@ -123,14 +129,14 @@ fn operation(json: &mut Json, dialect: Dialect, item: &PathItem, one: &Operation
     if !one.action.is_empty() {
         json.key("x-kubernetes-action").text(one.action);
     }
-    if let Some(kind) = one.kind {
+    if let Some(kind) = &one.kind {
         json.key("x-kubernetes-group-version-kind");
-        group_version_kind(json, kind.group, kind.version, kind.kind);
+        group_version_kind(json, &kind.group, &kind.version, &kind.kind);
     }
 }
 
 /// The schema of an answer: a reference, or any text.
-fn answer(json: &mut Json, dialect: Dialect, returns: Returns, referred: &mut Referred) {
+fn answer(json: &mut Json, dialect: Dialect, returns: &Returns, referred: &mut Referred) {
     json.object(|json| match returns {
         Returns::Object(name) | Returns::Stream(name) | Returns::Discovery(name) => {
             refer(json, dialect, name, referred)
@@ -140,8 +146,8 @@ fn answer(json: &mut Json, dialect: Dialect, returns: Returns, referred: &mut Re
     });
 }
 
-fn refer(json: &mut Json, dialect: Dialect, name: &'static str, referred: &mut Referred) {
-    referred.note(name);
+fn refer(json: &mut Json, dialect: Dialect, name: &Text, referred: &mut Referred) {
+    referred.note(name.clone());
     json.key("$ref").text(&dialect.reference(name));
 }
 
@@ -150,12 +156,12 @@ fn v3_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
     if !own.is_empty() {
         json.key("parameters").list(|json| parameters(json, Dialect::V3, &own));
     }
-    let (kinds, name): (&[&str], _) = match one.body {
-        Body::None => (&[], ""),
-        Body::Object(name) | Body::Options(name) => (&["*/*"], name),
-        Body::Patch(name) => (PATCHES, name),
+    let (kinds, name): (&[&str], _) = match &one.body {
+        Body::None => (&[], None),
+        Body::Object(name) | Body::Options(name) => (&["*/*"], Some(name)),
+        Body::Patch(name) => (PATCHES, Some(name)),
     };
-    if !name.is_empty() {
+    if let Some(name) = name {
         json.key("requestBody").object(|json| {
             json.key("content").object(|json| {
                 for kind in kinds {
@@ -174,10 +180,10 @@ fn v3_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
             json.key(&code.to_string()).object(|json| {
                 json.key("description").text(reason(*code));
                 json.key("content").object(|json| {
-                    for kind in encodings(one.returns) {
+                    for kind in encodings(&one.returns) {
                         json.key(kind).object(|json| {
                             json.key("schema");
-                            answer(json, Dialect::V3, one.returns, referred);
+                            answer(json, Dialect::V3, &one.returns, referred);
                         });
                     }
                 });
@@ -188,9 +194,9 @@ fn v3_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
 }
 
 fn v2_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut Referred) {
-    let consumes: &[&str] = match (one.body, one.returns) {
+    let consumes: &[&str] = match (&one.body, &one.returns) {
         (Body::Patch(_), _) => PATCHES,
-        (_, Returns::Discovery(_)) => encodings(one.returns),
+        (_, Returns::Discovery(_)) => encodings(&one.returns),
         (_, Returns::Plain(name)) => {
             if name.contains('.') {
                 &["application/json"]
@@ -204,10 +210,10 @@ fn v2_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
     if !consumes.is_empty() {
         json.key("consumes").texts(consumes.iter().copied());
     }
-    json.key("produces").texts(encodings(one.returns).iter().copied());
+    json.key("produces").texts(encodings(&one.returns).iter().copied());
     json.key("schemes").texts(["https"]);
     let own = item.own(one);
-    let body = match one.body {
+    let body = match &one.body {
         Body::None => None,
         Body::Object(name) | Body::Patch(name) => Some((name, true)),
         Body::Options(name) => Some((name, false)),
@@ -232,7 +238,7 @@ fn v2_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
             json.key(&code.to_string()).object(|json| {
                 json.key("description").text(reason(*code));
                 json.key("schema");
-                answer(json, Dialect::V2, one.returns, referred);
+                answer(json, Dialect::V2, &one.returns, referred);
             });
         }
         json.key("401").object(|json| json.key("description").text(reason(401)));

@@ -3,7 +3,9 @@
 
 use super::descriptions::Descriptions;
 use super::json::Json;
+use super::own::Own;
 use crate::table::{FieldDef, FieldType, TypeDef, type_by_name};
+use kedge_meta::Text;
 use std::collections::BTreeSet;
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
@@ -27,13 +29,13 @@ impl Dialect {
 /// Schemas that are referred to.
 #[derive(Default)]
 pub(super) struct Referred {
-    pending: Vec<&'static str>,
-    known: BTreeSet<&'static str>,
+    pending: Vec<Text>,
+    known: BTreeSet<Text>,
 }
 
 impl Referred {
-    pub fn note(&mut self, name: &'static str) {
-        if self.known.insert(name) {
+    pub fn note(&mut self, name: Text) {
+        if self.known.insert(name.clone()) {
             self.pending.push(name);
         }
     }
@@ -43,16 +45,17 @@ impl Referred {
             FieldType::List(inner) | FieldType::Map(inner) => self.note_all(*inner),
             other => {
                 if let Some(name) = definition_name(other) {
-                    self.note(name);
+                    self.note(Text::of(name));
                 }
             }
         }
     }
 
     /// All names in order, with those that the named definitions refer to.
-    pub fn close(mut self) -> BTreeSet<&'static str> {
+    pub fn close(mut self, own: &Own<'_>) -> BTreeSet<Text> {
         while let Some(name) = self.pending.pop() {
-            if let Some(id) = type_by_name(name) {
+            own.references(&name).into_iter().for_each(|name| self.note(name));
+            if let Some(id) = type_by_name(&name) {
                 id.def().fields.iter().for_each(|field| self.note_all(field.ty));
             }
         }
@@ -202,13 +205,13 @@ fn type_of(json: &mut Json, dialect: Dialect, ty: FieldType) {
 
 /// Which group-versions a document is about; types of every group list the kinds of these.
 #[derive(Clone, Copy)]
-pub(super) struct Scope<'a>(pub &'a [(&'static str, &'static str)]);
+pub(super) struct Scope<'a>(pub &'a [(Text, Text)]);
 
 fn extensions(json: &mut Json, def: &TypeDef, scope: Scope<'_>) {
-    let mut kinds: Vec<_> = def.kinds.iter().map(|kind| (kind.group, kind.version, kind.kind)).collect();
+    let mut kinds: Vec<_> = def.kinds.iter().map(|kind| (&*kind.group, &*kind.version, &*kind.kind)).collect();
     if def.in_every_group() {
         kinds.push(("", "v1", def.short_name()));
-        kinds.extend(scope.0.iter().map(|(group, version)| (*group, *version, def.short_name())));
+        kinds.extend(scope.0.iter().map(|(group, version)| (&**group, &**version, def.short_name())));
         kinds.dedup();
     }
     if !kinds.is_empty() {
@@ -235,6 +238,6 @@ pub(super) fn group_version_kind(json: &mut Json, group: &str, version: &str, ki
 }
 
 /// The full name of a type of `meta/v1`.
-pub(super) fn meta(name: &str) -> &'static str {
-    type_by_name(&format!("{META}{name}")).map_or("", |id| id.def().name)
+pub(super) fn meta(name: &str) -> Text {
+    type_by_name(&format!("{META}{name}")).map_or_else(Text::default, |id| Text::of(id.def().name))
 }

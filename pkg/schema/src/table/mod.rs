@@ -90,6 +90,34 @@ pub fn groups() -> &'static [GroupInfo] {
     &TABLE.groups
 }
 
+/// What is served: groups, and the resources of their versions.
+pub trait Kinds: Send + Sync {
+    /// All groups, core (`""`) first, in the order of `/apis`.
+    fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_>;
+
+    /// Differs whenever something else is served; empty for what is built in.
+    fn generation(&self) -> String {
+        String::new()
+    }
+
+    /// The resources of a group-version; none if it is not served.
+    fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a>;
+}
+
+/// What is built in.
+#[derive(Debug, Clone, Copy)]
+pub struct Builtin;
+
+impl Kinds for Builtin {
+    fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_> {
+        Box::new(groups().iter())
+    }
+
+    fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a> {
+        Box::new(resources().iter().filter(move |r| r.group == group && r.version == version))
+    }
+}
+
 /// The type of a kind, including list kinds and kinds that are only request bodies (`Scale`, `TokenRequest`, …).
 pub fn kind(group: &str, version: &str, kind: &str) -> Option<TypeId> {
     if let Some(id) = TABLE.by_kind.get(&(group, version, kind)) {
@@ -118,7 +146,7 @@ mod tests {
     #[test]
     fn knows_the_pod_and_its_containers() {
         let pods = resource("", "v1", "pods").unwrap();
-        assert_eq!((pods.kind, pods.singular, pods.namespaced), ("Pod", "pod", true));
+        assert_eq!((&*pods.kind, &*pods.singular, pods.namespaced), ("Pod", "pod", true));
         assert_eq!(pods.storage_prefix, "pods");
         assert!(pods.has_verb(Verb::Watch) && pods.subresource("status").is_some());
         let spec = type_by_name("io.k8s.api.core.v1.PodSpec").unwrap().def();
@@ -131,7 +159,7 @@ mod tests {
 
     #[test]
     fn keeps_upstreams_places_in_the_store() {
-        let prefix = |group, plural| resource(group, "v1", plural).unwrap().storage_prefix;
+        let prefix = |group, plural| resource(group, "v1", plural).unwrap().storage_prefix.clone();
         assert_eq!(prefix("", "services"), "services/specs");
         assert_eq!(prefix("", "endpoints"), "services/endpoints");
         assert_eq!(prefix("", "nodes"), "minions");
@@ -142,15 +170,19 @@ mod tests {
             "apiextensions.k8s.io/customresourcedefinitions"
         );
         let hpa = resource("autoscaling", "v1", "horizontalpodautoscalers").unwrap();
-        assert_eq!((hpa.storage_group, hpa.storage_version), ("autoscaling", "v2"));
+        assert_eq!((&*hpa.storage_group, &*hpa.storage_version), ("autoscaling", "v2"));
     }
 
     #[test]
     fn every_served_kind_and_list_has_a_type() {
+        assert_eq!(
+            resources().len(),
+            include_str!("../generated/facts.txt").lines().filter(|l| l.starts_with("R ")).count()
+        );
         for info in resources() {
-            assert!(info.type_id().is_some(), "{}", info.plural);
+            assert!(info.schema.builtin().is_some(), "{}", info.plural);
             if info.has_verb(Verb::List) {
-                assert!(kind(info.group, info.version, &list_kind(info.kind)).is_some(), "{}", info.plural);
+                assert!(kind(&info.group, &info.version, &info.list_kind).is_some(), "{}", info.plural);
             }
         }
         assert!(kind("apps", "v1", "DeleteOptions").is_some());

@@ -15,7 +15,13 @@
 
 use super::field::flag;
 use super::{FieldDef, FieldType, GroupInfo, KindInfo, ResourceInfo, SubresourceInfo, Table, TypeDef, TypeId};
+use crate::SchemaRef;
+use kedge_meta::Text;
 use std::collections::HashMap;
+
+/// Group, version and kind.
+type Names = (&'static str, &'static str, &'static str);
+type ByKind = HashMap<Names, TypeId>;
 
 pub(super) fn parse(facts: &'static str) -> Table {
     let names = facts.lines().filter_map(|line| line.strip_prefix("T ")).map(first_word);
@@ -23,16 +29,12 @@ pub(super) fn parse(facts: &'static str) -> Table {
         names.enumerate().filter_map(|(at, name)| Some((name, TypeId(u16::try_from(at).ok()?)))).collect();
     let mut table =
         Table { types: Vec::new(), by_name, by_kind: HashMap::new(), resources: Vec::new(), groups: Vec::new() };
+    for line in facts.lines() {
+        types(line, &mut table);
+    }
     let mut reader = Reader { group: "", version: "" };
     for line in facts.lines() {
         reader.line(line, &mut table);
-    }
-    for (at, def) in table.types.iter().enumerate() {
-        for kind in &def.kinds {
-            if let Ok(at) = u16::try_from(at) {
-                table.by_kind.insert((kind.group, kind.version, kind.kind), TypeId(at));
-            }
-        }
     }
     table
 }
@@ -50,8 +52,8 @@ fn dash(text: &'static str) -> &'static str {
     if text == "-" { "" } else { text }
 }
 
-fn words(text: &'static str) -> Vec<&'static str> {
-    if text == "-" { Vec::new() } else { text.split(',').collect() }
+fn words(text: &'static str) -> Vec<Text> {
+    if text == "-" { Vec::new() } else { text.split(',').map(Text::of).collect() }
 }
 
 struct Reader {
@@ -59,19 +61,39 @@ struct Reader {
     version: &'static str,
 }
 
+fn types(line: &'static str, table: &mut Table) -> Option<()> {
+    let (head, rest) = line.split_once(' ')?;
+    match head {
+        "#" | "G" | "R" | "S" => {}
+        "T" => {
+            let id = TypeId(u16::try_from(table.types.len()).ok()?);
+            let (def, kinds) = type_def(rest);
+            table.types.push(def);
+            table.by_kind.extend(kinds.into_iter().map(|kind| (kind, id)));
+        }
+        name => {
+            let field = field(name, rest, &table.by_name)?;
+            table.types.last_mut()?.fields.push(field);
+        }
+    }
+    Some(())
+}
+
+/// Resources name types, which have been read before.
 impl Reader {
     fn line(&mut self, line: &'static str, table: &mut Table) -> Option<()> {
         let (head, rest) = line.split_once(' ')?;
         match head {
-            "#" => {}
             "G" => self.group(rest, table)?,
-            "R" => table.resources.push(self.resource(rest)?),
-            "S" => table.resources.last_mut()?.subresources.push(subresource(rest)?),
-            "T" => table.types.push(type_def(rest)),
-            name => {
-                let field = field(name, rest, &table.by_name)?;
-                table.types.last_mut()?.fields.push(field);
+            "R" => {
+                let resource = self.resource(rest, &table.by_kind)?;
+                table.resources.push(resource);
             }
+            "S" => {
+                let subresource = subresource(rest, &table.by_kind)?;
+                table.resources.last_mut()?.subresources.push(subresource);
+            }
+            _ => {}
         }
         Some(())
     }
@@ -81,13 +103,13 @@ impl Reader {
         self.group = dash(group);
         self.version = version;
         match table.groups.last_mut().filter(|last| last.name == self.group) {
-            Some(last) => last.versions.push(version),
-            None => table.groups.push(GroupInfo { name: self.group, versions: vec![version] }),
+            Some(last) => last.versions.push(Text::of(version)),
+            None => table.groups.push(GroupInfo { name: Text::of(self.group), versions: vec![Text::of(version)] }),
         }
         Some(())
     }
 
-    fn resource(&self, rest: &'static str) -> Option<ResourceInfo> {
+    fn resource(&self, rest: &'static str, kinds: &ByKind) -> Option<ResourceInfo> {
         let mut parts = rest.split(' ');
         let mut next = || parts.next();
         let (plural, singular, kind, scope) = (next()?, next()?, next()?, next()?);
@@ -95,39 +117,49 @@ impl Reader {
         let (hash, prefix) = (dash(next()?), next()?);
         let (storage_group, storage_version) = next()?.split_once('/')?;
         Some(ResourceInfo {
-            group: self.group,
-            version: self.version,
-            plural,
-            singular,
-            kind,
+            group: Text::of(self.group),
+            version: Text::of(self.version),
+            plural: Text::of(plural),
+            singular: Text::of(singular),
+            kind: Text::of(kind),
+            list_kind: super::list_kind(kind).into(),
             namespaced: scope == "N",
             verbs,
             short_names,
             categories,
-            storage_version_hash: hash,
-            storage_prefix: prefix,
-            storage_group: dash(storage_group),
-            storage_version,
+            storage_version_hash: Text::of(hash),
+            storage_prefix: Text::of(prefix),
+            storage_group: Text::of(dash(storage_group)),
+            storage_version: Text::of(storage_version),
+            schema: SchemaRef::Builtin(*kinds.get(&(self.group, self.version, kind))?),
             subresources: Vec::new(),
         })
     }
 }
 
-fn subresource(rest: &'static str) -> Option<SubresourceInfo> {
+fn subresource(rest: &'static str, kinds: &ByKind) -> Option<SubresourceInfo> {
     let mut parts = rest.split(' ');
     let (name, group, version) = (parts.next()?, dash(parts.next()?), parts.next()?);
     let (kind, verbs) = (parts.next()?, words(parts.next()?));
-    Some(SubresourceInfo { name, kind: KindInfo { group, version, kind }, verbs })
+    let schema = kinds.get(&(group, version, kind)).copied().map(SchemaRef::Builtin);
+    let kind = KindInfo { group: Text::of(group), version: Text::of(version), kind: Text::of(kind) };
+    Some(SubresourceInfo { name: Text::of(name), kind, schema, verbs })
 }
 
-fn type_def(rest: &'static str) -> TypeDef {
+fn type_def(rest: &'static str) -> (TypeDef, Vec<Names>) {
     let (name, attributes) = rest.split_once(' ').unwrap_or((rest, ""));
     let kinds = attribute(attributes, "v=").filter(|kinds| *kinds != "*").unwrap_or_default();
     let kinds = kinds.split(';').filter_map(|kind| {
         let mut parts = kind.split('/');
-        Some(KindInfo { group: parts.next()?, version: parts.next()?, kind: parts.next()? })
+        Some((parts.next()?, parts.next()?, parts.next()?))
     });
-    TypeDef { name, fields: Vec::new(), kinds: kinds.collect(), attributes }
+    let kinds: Vec<_> = kinds.collect();
+    let own = |(group, version, kind): &Names| KindInfo {
+        group: Text::of(group),
+        version: Text::of(version),
+        kind: Text::of(kind),
+    };
+    (TypeDef { name, fields: Vec::new(), kinds: kinds.iter().map(own).collect(), attributes }, kinds)
 }
 
 fn field(name: &'static str, rest: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Option<FieldDef> {

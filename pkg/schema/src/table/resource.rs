@@ -1,6 +1,8 @@
 //! Resources, subresources and groups as discovery shows them, and where they are stored.
 
-use super::TypeId;
+use kedge_meta::Text;
+
+use crate::SchemaRef;
 
 /// What can be done to a resource; the names are discovery's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,77 +46,77 @@ impl Verb {
 }
 
 /// One group and its served versions.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupInfo {
     /// Empty for core.
-    pub name: &'static str,
+    pub name: Text,
     /// In order of preference.
-    pub versions: Vec<&'static str>,
+    pub versions: Vec<Text>,
 }
 
 impl GroupInfo {
     /// The version that discovery prefers.
-    pub fn preferred_version(&self) -> &'static str {
-        self.versions.first().copied().unwrap_or_default()
+    pub fn preferred_version(&self) -> Text {
+        self.versions.first().cloned().unwrap_or_default()
     }
 }
 
 /// A group, version and kind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KindInfo {
-    pub group: &'static str,
-    pub version: &'static str,
-    pub kind: &'static str,
+    pub group: Text,
+    pub version: Text,
+    pub kind: Text,
 }
 
 /// A subresource: its name, the kind of its body, and its verbs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SubresourceInfo {
-    pub name: &'static str,
+    pub name: Text,
     pub kind: KindInfo,
+    /// The schema of the body, where it has one (connect options do not).
+    pub schema: Option<SchemaRef>,
     /// Sorted.
-    pub verbs: Vec<&'static str>,
+    pub verbs: Vec<Text>,
 }
 
 impl SubresourceInfo {
     pub fn has_verb(&self, verb: Verb) -> bool {
-        self.verbs.contains(&verb.as_str())
-    }
-
-    /// The type of the body, where it is one (connect options are not).
-    pub fn type_id(&self) -> Option<TypeId> {
-        super::kind(self.kind.group, self.kind.version, self.kind.kind)
+        self.verbs.iter().any(|v| *v == verb.as_str())
     }
 }
 
-/// One resource in one version.
-#[derive(Debug)]
+/// One resource in one version: a built-in one, or one that came while the server runs.
+#[derive(Debug, Clone)]
 pub struct ResourceInfo {
     /// Empty for core.
-    pub group: &'static str,
-    pub version: &'static str,
-    pub plural: &'static str,
-    pub singular: &'static str,
-    pub kind: &'static str,
+    pub group: Text,
+    pub version: Text,
+    pub plural: Text,
+    pub singular: Text,
+    pub kind: Text,
+    pub list_kind: Text,
     pub namespaced: bool,
     /// Sorted, discovery's names.
-    pub verbs: Vec<&'static str>,
-    pub short_names: Vec<&'static str>,
-    pub categories: Vec<&'static str>,
+    pub verbs: Vec<Text>,
+    pub short_names: Vec<Text>,
+    pub categories: Vec<Text>,
     /// Discovery's hash of the storage version; empty for what is not stored.
-    pub storage_version_hash: &'static str,
+    pub storage_version_hash: Text,
     /// The place below `/registry/`, for example `services/specs`.
-    pub storage_prefix: &'static str,
+    pub storage_prefix: Text,
     /// Group of the stored form: `""` for `events.k8s.io` events, which are stored as core events.
-    pub storage_group: &'static str,
+    pub storage_group: Text,
     /// Version of the stored form as upstream 1.36 chooses it.
-    pub storage_version: &'static str,
+    pub storage_version: Text,
+    /// What its objects look like.
+    pub schema: SchemaRef,
     pub subresources: Vec<SubresourceInfo>,
 }
 
 impl ResourceInfo {
     pub fn has_verb(&self, verb: Verb) -> bool {
-        self.verbs.contains(&verb.as_str())
+        self.verbs.iter().any(|v| *v == verb.as_str())
     }
 
     /// Whether objects of this resource are kept in the store at all.
@@ -128,17 +130,12 @@ impl ResourceInfo {
 
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        api_version(self.group, self.version)
+        api_version(&self.group, &self.version)
     }
 
-    /// The type of one object.
-    pub fn type_id(&self) -> Option<TypeId> {
-        super::kind(self.group, self.version, self.kind)
-    }
-
-    /// The type of a list.
-    pub fn list_type_id(&self) -> Option<TypeId> {
-        super::kind(self.group, self.version, &super::list_kind(self.kind))
+    /// Group, version and kind of its objects.
+    pub fn own_kind(&self) -> KindInfo {
+        KindInfo { group: self.group.clone(), version: self.version.clone(), kind: self.kind.clone() }
     }
 }
 

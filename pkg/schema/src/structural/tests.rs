@@ -1,0 +1,126 @@
+//! What a schema makes of objects.
+#![allow(clippy::unwrap_used)]
+
+use super::*;
+use proptest::prelude::*;
+use serde_json::json;
+
+fn schema() -> Structural {
+    let schema = json!({
+        "type": "object", "description": "A thing.",
+        "properties": {
+            "spec": {"type": "object", "required": ["size"], "properties": {
+                "size": {"type": "integer"},
+                "port": {"x-kubernetes-int-or-string": true},
+                "colour": {"type": "string", "default": "blue"},
+                "maybe": {"type": "string", "nullable": true, "default": "x"},
+                "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
+                "parts": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"],
+                    "items": {"type": "object", "properties": {"name": {"type": "string"}, "on": {"type": "boolean", "default": true}}}},
+            }},
+        },
+    });
+    Structural::parse(Text::of("org.example.v1.Thing"), &schema).unwrap()
+}
+
+#[test]
+fn what_is_unknown_goes_and_is_named() {
+    let mut value = json!({"apiVersion": "example.org/v1", "kind": "Thing", "extra": 1,
+        "metadata": {"name": "x", "creationTimestamp": null, "nonsense": 1},
+        "spec": {"size": 1, "no": 2, "labels": {"a": "b"}, "free": {"any": [1]}, "parts": [{"name": "a", "what": 1}]}});
+    let mut strict = Vec::new();
+    schema().prune(&mut value, &mut strict).unwrap();
+    let named: Vec<String> = strict.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        named,
+        [
+            r#"unknown field "extra""#,
+            r#"unknown field "spec.no""#,
+            r#"unknown field "spec.parts[0].what""#,
+            r#"unknown field "metadata.nonsense""#
+        ]
+    );
+    assert_eq!(value["spec"], json!({"size": 1, "labels": {"a": "b"}, "free": {"any": [1]}, "parts": [{"name": "a"}]}));
+    assert_eq!((&value["kind"], &value["metadata"]["name"]), (&json!("Thing"), &json!("x")));
+}
+
+#[test]
+fn what_is_left_out_is_filled_in() {
+    let mut value = json!({"spec": {"size": 1, "maybe": null, "colour": null, "parts": [{}, {"on": false}]}});
+    schema().default(&mut value);
+    assert_eq!(
+        value["spec"],
+        json!({"size": 1, "maybe": null, "colour": "blue", "parts": [{"on": true}, {"on": false}]})
+    );
+    let mut none = json!({"metadata": {}});
+    schema().default(&mut none);
+    assert_eq!(none, json!({"metadata": {}}), "a field without a default is not made for those below it");
+}
+
+#[test]
+fn what_is_wrong_is_named_as_upstream_names_it() {
+    let value = json!({"spec": {"port": true, "labels": {"a": 1}, "parts": [{"name": 3}]}});
+    let errors: Vec<String> = schema().validate(&value).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "spec.size: Required value",
+            r#"spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer""#,
+            r#"spec.parts[0].name: Invalid value: "integer": spec.parts[0].name in body must be of type string: "integer""#,
+            r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
+        ]
+    );
+    assert!(schema().validate(&json!({"spec": {"size": 1.0, "port": "http", "maybe": null}})).is_empty());
+}
+
+#[test]
+fn a_schema_that_makes_no_sense_is_refused() {
+    let parse = |schema: Value| Structural::parse(Text::of("x"), &schema).unwrap_err().to_string();
+    assert_eq!(
+        parse(json!({"type": "object", "properties": {"a": {"type": "nonsense"}}})),
+        r#"properties[a].type: "nonsense" is no type"#
+    );
+    assert!(parse(json!({"type": "array", "items": {}})).starts_with("items.type: Required value"));
+    let deep = (0..100).fold(json!({"type": "string"}), |inner, _| json!({"type": "array", "items": inner}));
+    assert!(parse(deep).contains("deeper than 64"));
+}
+
+/// Each of a million errors would say its path again, which can be as long as the object.
+#[test]
+fn a_large_object_that_is_all_wrong_is_refused_in_few_words() {
+    let key = "k".repeat(100_000);
+    let list = vec![json!(1); 10_000];
+    let mut value =
+        json!({"spec": {"size": 1, "labels": {&*key: list}, "parts": vec![json!({"what": 1, "name": 1}); 10_000]}});
+    let mut strict = Vec::new();
+    schema().prune(&mut value, &mut strict).unwrap();
+    assert_eq!((strict.len(), schema().validate(&value).len()), (100, 100));
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let keys = "spec|size|port|colour|maybe|labels|free|parts|name|on|metadata|kind|x";
+    let leaf = prop_oneof![Just(Value::Null), any::<i64>().prop_map(Value::from), "[a-z]{0,3}".prop_map(Value::from)];
+    leaf.prop_recursive(5, 40, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            prop::collection::btree_map(keys, inner, 0..5).prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn pruning_and_defaulting_are_done_once(value in any_json()) {
+        let (schema, mut once) = (schema(), value);
+        if schema.prune(&mut once, &mut Vec::new()).is_ok() {
+            schema.default(&mut once);
+            let (mut twice, mut strict) = (once.clone(), Vec::new());
+            schema.prune(&mut twice, &mut strict).unwrap();
+            schema.default(&mut twice);
+            prop_assert_eq!(twice, once);
+            prop_assert!(strict.is_empty(), "{:?}", strict);
+        }
+        schema.validate(&json!({"spec": [1]}));
+    }
+}

@@ -1,0 +1,131 @@
+//! What the objects of a resource are stored as, and as what other versions in the store are read.
+
+use kedge_meta::{GroupVersion, Text};
+use kedge_schema::{ResourceInfo, TypeId, former};
+
+use crate::object;
+
+/// Versions of built-in kinds that are served, and have other fields than the one that is stored for them.
+const CONVERTED: [&str; 2] = ["autoscaling/v1", "events.k8s.io/v1"];
+
+/// The kind of a cache's objects, and the version that they are stored in.
+#[derive(Debug)]
+pub struct StoredForm {
+    pub api_version: Text,
+    pub kind: Text,
+    /// Their type, when it is a built-in one.
+    pub schema: Option<TypeId>,
+    /// Whether it is a kind of Kubernetes itself, of which there have been versions that are served no more.
+    pub built_in: bool,
+    /// Other versions of which the store may hold objects.
+    pub others: Box<[OtherVersion]>,
+    /// What they begin with.
+    head: Box<[u8]>,
+}
+
+/// A version that objects may say to be of, beside the one that is stored.
+#[derive(Debug, Clone)]
+pub struct OtherVersion {
+    pub api_version: Text,
+    /// Its type, when it is a built-in one.
+    pub schema: Option<TypeId>,
+    /// Whether it has the same fields. Objects of one that has not are not read: shown as what is stored, they would lose
+    /// fields with the next update.
+    pub same: bool,
+}
+
+impl StoredForm {
+    pub fn new(
+        api_version: Text,
+        kind: Text,
+        schema: Option<TypeId>,
+        built_in: bool,
+        others: impl IntoIterator<Item = OtherVersion>,
+    ) -> Self {
+        let head = object::head(&api_version, &kind).into();
+        Self { api_version, kind, schema, built_in, others: others.into_iter().collect(), head }
+    }
+
+    /// Of a built-in resource: one form for all its versions.
+    pub fn built_in(info: &ResourceInfo) -> Self {
+        let stored = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
+        // A version that is stored but not served has the fields of the one that is.
+        let schema = kedge_schema::kind(&info.storage_group, &info.storage_version, &info.kind);
+        let schema = schema.or_else(|| info.schema.builtin());
+        let served = kedge_schema::resources().iter().filter(|r| r.storage_prefix == info.storage_prefix);
+        let others: Vec<OtherVersion> = served
+            .map(|r| (r.api_version(), r.schema.builtin()))
+            .filter(|(api_version, _)| *api_version != stored)
+            .map(|(api_version, schema)| {
+                let same = !CONVERTED.contains(&&*api_version);
+                OtherVersion { api_version: api_version.into(), schema, same }
+            })
+            .collect();
+        Self::new(stored.into(), info.kind.clone(), schema, true, others)
+    }
+
+    /// Whether an object in our own form is of the version that is stored.
+    pub(crate) fn begins(&self, json: &[u8]) -> bool {
+        json.starts_with(&self.head)
+    }
+
+    /// Whether there is such a version of the kind, or was.
+    pub(crate) fn knows(&self, api_version: &str) -> bool {
+        self.api_version == *api_version
+            || self.others.iter().any(|other| other.api_version == *api_version)
+            || self.former(api_version).is_some()
+    }
+
+    /// The type of a version of which objects are read, if that is known: those of Kubernetes itself have one. None when
+    /// objects of that version are not read.
+    pub(crate) fn reads(&self, api_version: &str) -> Option<Option<TypeId>> {
+        if self.api_version == *api_version {
+            return Some(self.schema);
+        }
+        let other = self.others.iter().find(|other| other.api_version == *api_version);
+        match other {
+            Some(other) => other.same.then_some(other.schema),
+            None => self.former(api_version),
+        }
+    }
+
+    /// The type of the stored version, when objects of a version that once was are read as that.
+    fn former(&self, api_version: &str) -> Option<Option<TypeId>> {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        (self.built_in && former::successor(group, version, &self.kind).is_some()).then_some(self.schema)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn form(prefix: &str) -> StoredForm {
+        StoredForm::built_in(kedge_schema::resources().iter().find(|r| r.storage_prefix == prefix).unwrap())
+    }
+
+    #[test]
+    fn versions_are_read_when_they_have_the_stored_fields() {
+        let events = form("events");
+        assert_eq!((&*events.api_version, &*events.kind), ("v1", "Event"));
+        assert!(events.reads("v1").unwrap().is_some() && events.reads("events.k8s.io/v1").is_none());
+        assert!(events.knows("events.k8s.io/v1") && !events.knows("events.k8s.io/v1beta1"));
+        let policies = form("mutatingadmissionpolicies");
+        let newer = policies.reads("admissionregistration.k8s.io/v1").unwrap();
+        assert!(newer.is_some() && newer == policies.schema);
+        let classes = form("priorityclasses");
+        assert_eq!(classes.reads("scheduling.k8s.io/v1beta1"), Some(classes.schema));
+        assert!(!classes.knows("scheduling.k8s.io/v2"));
+    }
+
+    #[test]
+    fn every_stored_resource_has_one_form_in_all_its_versions() {
+        for info in kedge_schema::resources().iter().filter(|r| r.is_stored()) {
+            let (one, first) = (StoredForm::built_in(info), form(&info.storage_prefix));
+            assert!(one.schema.is_some(), "{}", info.plural);
+            assert_eq!((&one.api_version, &one.kind, one.schema), (&first.api_version, &first.kind, first.schema));
+            assert_eq!(one.others.len(), first.others.len());
+        }
+    }
+}

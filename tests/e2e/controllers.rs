@@ -1,0 +1,63 @@
+//! What controllers say and do, as far as it takes no node.
+
+use crate::support::{TestCluster, eventually};
+
+/// A schedule without any time was accepted and nothing was ever said about it.
+#[test]
+fn a_schedule_that_never_comes_is_said() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "cronjob", "never", "--image=kedge.test/x:1", "--schedule=59 23 31 2 *"]);
+    let of_never = ["get", "events", "--field-selector", "involvedObject.name=never", "-o"];
+    cluster.wait_for("InvalidSchedule", &[&of_never[..], &["jsonpath={.items[*].reason}"]].concat());
+    let said = cluster.ok(&[&of_never[..], &["jsonpath={.items[*].message}"]].concat());
+    assert_eq!(said, "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second");
+}
+
+/// Once a deleted one stayed away until the next start, and with it the heartbeats of all nodes.
+#[test]
+fn a_namespace_of_the_system_comes_back() {
+    let cluster = TestCluster::control_plane();
+    let uid = ["get", "namespace", "kube-node-lease", "-o", "jsonpath={.metadata.uid}"];
+    let before = cluster.ok(&uid);
+    cluster.ok(&["delete", "namespace", "kube-node-lease"]);
+    eventually("another kube-node-lease", || {
+        let out = cluster.kubectl(&uid);
+        let now = String::from_utf8_lossy(&out.stdout).into_owned();
+        if out.status.success() && !now.is_empty() && now != before { Ok(()) } else { Err(format!("{out:?}")) }
+    });
+    for immortal in ["default", "kube-system", "kube-public"] {
+        let said = cluster.fails(&["delete", "namespace", immortal]);
+        assert!(said.contains("this namespace may not be deleted"), "{said}");
+    }
+}
+
+#[test]
+fn a_node_is_told_how_long_it_may_keep_secrets() {
+    let cluster = TestCluster::control_plane();
+    cluster.apply("apiVersion: v1\nkind: Node\nmetadata: {name: node-1}\n");
+    let annotation = r"jsonpath={.metadata.annotations.node\.alpha\.kubernetes\.io/ttl}";
+    cluster.wait_for("0", &["get", "node", "node-1", "-o", annotation]);
+    cluster.ok(&["annotate", "--overwrite", "node", "node-1", "node.alpha.kubernetes.io/ttl=7"]);
+    cluster.wait_for("0", &["get", "node", "node-1", "-o", annotation]);
+}
+
+#[test]
+fn extension_servers_find_what_they_trust() {
+    let cluster = TestCluster::control_plane();
+    let map = ["-n", "kube-system", "configmap", "extension-apiserver-authentication"];
+    let reader = ["auth", "can-i", "get", "configmap/extension-apiserver-authentication", "-n", "kube-system"];
+    let names =
+        [&["get"], &map[..], &["--ignore-not-found", "-o", r"jsonpath={.data.requestheader-allowed-names}"]].concat();
+    cluster.wait_for(r#"["system:auth-proxy"]"#, &names);
+    let data = cluster.json(&map)["data"].clone();
+    let file = |name: &str| std::fs::read_to_string(cluster.data_dir().join("server/tls").join(name)).unwrap();
+    assert_eq!(data["client-ca-file"], file("client-ca.crt"));
+    assert_eq!(data["requestheader-client-ca-file"], file("request-header-ca.crt"));
+    assert_eq!(data["requestheader-username-headers"], r#"["X-Remote-User"]"#);
+    cluster.ok(&[&["delete"], &map[..]].concat());
+    cluster.wait_for(r#"["system:auth-proxy"]"#, &names);
+    let binding =
+        ["create", "rolebinding", "-n", "kube-system", "metrics", "--role=extension-apiserver-authentication-reader"];
+    cluster.ok(&[&binding[..], &["--serviceaccount=kube-system:metrics"]].concat());
+    cluster.wait_for("yes", &[&reader[..], &["--as=system:serviceaccount:kube-system:metrics"]].concat());
+}
