@@ -5,11 +5,15 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::eventually;
+
+/// How long a program may take to end when its terminal has gone.
+const HANGS_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// A program that runs in a terminal of its own; killed when dropped.
 pub struct Terminal {
@@ -108,7 +112,12 @@ impl Terminal {
     pub fn hang_up(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-        self.ends();
+        // kubectl does not always heed that while it is busy writing. Then it is killed: what is looked at is what
+        // happens to those whom it leaves behind.
+        let start = Instant::now();
+        while self.child.try_wait().unwrap().is_none() && start.elapsed() < HANGS_UP_WITHIN {
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 }
 
