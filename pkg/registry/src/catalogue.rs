@@ -86,18 +86,6 @@ impl Catalogue {
         group.entries.iter().find(|entry| entry.info().version == version && entry.info().kind == kind)
     }
 
-    /// The other versions of a resource.
-    pub fn siblings<'a>(&'a self, info: &'a ResourceInfo) -> impl Iterator<Item = &'a Entry> {
-        let group = self.group(&info.group);
-        let of_name = group.into_iter().flat_map(|group| &group.entries).filter(|e| e.info().plural == info.plural);
-        of_name.filter(|entry| entry.info().version != info.version)
-    }
-
-    /// All resources in all versions.
-    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.groups.iter().flat_map(|group| &group.entries)
-    }
-
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<Group>> {
         self.by_name.get(name).map(|at| &self.groups[*at])
     }

@@ -1,7 +1,8 @@
 //! Kinds come and go while the server runs.
 //!
 //! Invariants: a kind is served from the moment its cache holds what the store holds; one that goes is first out of the catalogue, then
-//! takes no more writes, then loses its objects and its cache, so that nothing of it is left for one of its name that comes later.
+//! takes no more writes, then loses its objects and its cache, so that nothing of it is left for one of its name that comes later. That holds
+//! for this server: others on the same store have catalogues of their own.
 //! Changes are made one after the other. Requests in flight go on with the catalogue that they began with.
 
 use std::sync::Arc;

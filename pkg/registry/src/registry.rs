@@ -77,11 +77,6 @@ impl Registry {
         &self.storage
     }
 
-    /// Tells whenever something else is served.
-    pub fn changes(&self) -> watch::Receiver<Arc<Catalogue>> {
-        self.current.subscribe()
-    }
-
     /// A built-in resource that is stored.
     pub fn builtin(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Served>> {
         match self.base.get(group, version, plural)? {

@@ -319,11 +319,6 @@ impl ResourceStore {
         self.cache.fields.contains(field)
     }
 
-    /// Whether an object is of the version that its resource is stored in.
-    pub fn is_current(&self, object: &Object) -> bool {
-        self.cache.form.as_ref().is_none_or(|form| form.begins(object.stored()))
-    }
-
     /// Watches keys that begin with `scope`, from after `revision`.
     ///
     /// # Errors

@@ -42,16 +42,13 @@ pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
     let mut names: Vec<String> = versions(kinds).map(|(group, version)| version_path(&group, &version)).collect();
     names.extend(operation::fixed_documents(kinds).into_iter().map(|(name, _)| name));
     names.sort();
+    let hash = format!("{}{}", *HASH, kinds.generation());
     let mut json = Json::default();
     json.object(|json| {
         json.key("paths").object(|json| {
             for name in &names {
                 json.key(name).object(|json| {
-                    json.key("serverRelativeURL").text(&format!(
-                        "/openapi/v3/{name}?hash={}{}",
-                        *HASH,
-                        kinds.generation()
-                    ));
+                    json.key("serverRelativeURL").text(&format!("/openapi/v3/{name}?hash={hash}"));
                 });
             }
         });

@@ -82,11 +82,6 @@ impl Structural {
         &self.definition
     }
 
-    /// The place of the whole object.
-    pub fn root(&self) -> &Node {
-        &self.root
-    }
-
     /// Drops what is unknown, which is added to `strict`.
     ///
     /// # Errors
