@@ -192,6 +192,26 @@ fn a_stale_chain_is_emptied_first_and_deleted_later() {
     assert_eq!(third.script.matches("delete chain").count(), 3, "{}", third.script);
 }
 
+/// A node whose services had all gone kept their chains until something else changed: for good, on a quiet node.
+#[tokio::test]
+async fn what_is_left_over_goes_with_a_sync_of_its_own() {
+    let nft = Arc::new(kedge_nft::RecordingNft::default());
+    let mut syncer = crate::syncer::Syncer::new(nft.clone(), Shape::default(), Context::default());
+    let key = ObjectKey::new("default", "web");
+    let sticky = cluster_ip(json!({"sessionAffinity": "ClientIP"}));
+    for (service, left) in [(Some(&sticky), false), (None, true)] {
+        syncer.update(&key, service, &remote());
+        syncer.sync().await.unwrap();
+        assert_eq!(syncer.has_leftovers(), left);
+    }
+    nft.take();
+    syncer.sync().await.unwrap();
+    assert_eq!(nft.take().concat().matches("delete chain").count(), 3);
+    assert!(!syncer.has_leftovers());
+    syncer.sync().await.unwrap();
+    assert!(nft.take().is_empty(), "nothing is left to do");
+}
+
 #[test]
 fn names_cannot_smuggle_rules() {
     let mut odd = cluster_ip(json!({"sessionAffinity": "ClientIP"}));

@@ -20,6 +20,13 @@ pub struct Kernel {
     stale: BTreeSet<Arc<str>>,
 }
 
+impl Kernel {
+    /// Whether something is there that nothing needs any more.
+    pub fn has_leftovers(&self) -> bool {
+        !self.stale.is_empty()
+    }
+}
+
 /// A script, and what the kernel holds once it is applied.
 #[derive(Debug)]
 pub struct Rendered {

@@ -23,6 +23,10 @@ use std::time::Duration;
 /// once; the wait is far below what a client can notice.
 const GATHER: Duration = Duration::from_millis(5);
 
+/// How long after a sync its leftovers are removed, if nothing changes before: the kernel has noticed by then that nothing points to
+/// them.
+const TIDY: Duration = Duration::from_secs(1);
+
 const SYNCER: &str = "proxy-syncer";
 
 /// How the proxy is set up.
@@ -179,8 +183,10 @@ async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {
                         "conntrack was not found: UDP flows keep going to endpoints that are gone until they pause; install the package `conntrack`"
                     );
                 }
-                inputs.tracker.changed().await;
-                config.clock.sleep(GATHER).await;
+                tokio::select! {
+                    () = inputs.tracker.changed() => config.clock.sleep(GATHER).await,
+                    () = config.clock.sleep(TIDY), if syncer.has_leftovers() => {}
+                }
             }
             Err(error) => {
                 let wait = backoff.next();

@@ -60,6 +60,11 @@ impl Syncer {
         self.desired.owners().cloned().collect()
     }
 
+    /// Whether the kernel holds chains that only another sync can remove, also if nothing changes until then.
+    pub fn has_leftovers(&self) -> bool {
+        self.kernel.as_ref().is_some_and(Kernel::has_leftovers)
+    }
+
     /// Makes the kernel hold what is planned.
     ///
     /// # Errors
@@ -68,7 +73,7 @@ impl Syncer {
         let changes = self.desired.changes();
         let full = self.kernel.is_none();
         let rendered = match &self.kernel {
-            Some(_) if changes.is_empty() => return Ok(Outcome::default()),
+            Some(kernel) if changes.is_empty() && !kernel.has_leftovers() => return Ok(Outcome::default()),
             Some(kernel) => render::incremental(kernel, &changes),
             None => render::full(&self.shape, &self.desired.everything()),
         };
