@@ -13,6 +13,7 @@ pub mod decode;
 pub mod defaults;
 pub mod definition;
 pub mod discovery;
+pub mod encode;
 pub mod former;
 pub mod normalize;
 pub mod openapi;

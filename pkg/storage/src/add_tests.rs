@@ -33,7 +33,7 @@ fn object(name: &str, count: u64) -> Value {
 
 /// As another server writes.
 async fn put(kv: &Embedded, name: &str, count: u64) -> u64 {
-    let value = crate::Object::encode(&object(name, count)).unwrap();
+    let value = crate::Object::encode(None, &object(name, count)).unwrap();
     let put = Op::Put { key: format!("/registry/{PREFIX}/{name}").into(), value, lease: 0 };
     kv.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap().revision
 }

@@ -141,7 +141,13 @@ fn of_its_kind(form: Option<&StoredForm>, key: &str, json: Bytes) -> Result<Byte
     }
     value["apiVersion"] = form.api_version.as_str().into();
     value["kind"] = form.kind.as_str().into();
-    Object::encode(&value).map_err(|e| fail(e.to_string()))
+    encode(Some(form), &value).map_err(|e| fail(e.to_string()))
+}
+
+/// Our form of an object that has been read in another.
+fn encode(form: Option<&StoredForm>, value: &Value) -> Result<Bytes, Error> {
+    let ty = form.and_then(|form| form.reads(text(value, "apiVersion")).flatten());
+    Object::encode(ty, value)
 }
 
 /// Upstream's servers store built-in kinds as protobuf, with every zero value written out.
@@ -162,7 +168,7 @@ fn from_protobuf(form: Option<&StoredForm>, key: &str, bytes: &[u8]) -> Result<B
     value["apiVersion"] = api_version.as_str().into();
     value["kind"] = kind.as_str().into();
     complete(form, &mut value).map_err(fail)?;
-    Object::encode(&value).map_err(|e| fail(e.to_string()))
+    encode(form, &value).map_err(|e| fail(e.to_string()))
 }
 
 /// JSON in another form than ours. Upstream's servers begin built-in kinds with their kind, and sort all fields of
@@ -171,7 +177,7 @@ fn from_json(form: Option<&StoredForm>, key: &str, json: &[u8]) -> Result<Bytes,
     let fail = |what: String| Error::Unreadable { key: key.to_owned(), what };
     let mut value: Value = serde_json::from_slice(json).map_err(|e| fail(e.to_string()))?;
     complete(form, &mut value).map_err(fail)?;
-    Object::encode(&value).map_err(|e| fail(e.to_string()))
+    encode(form, &value).map_err(|e| fail(e.to_string()))
 }
 
 /// Upstream's servers set defaults when they read, and so store objects that lack some: a new claim has no phase.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 fn read(form: Option<&StoredForm>, stored: &Value) -> Value {
-    let bytes = Object::encode(stored).unwrap();
+    let bytes = Object::encode(None, stored).unwrap();
     let read = Codec::default().read("x", form, "/registry/x", bytes, 7).ok().unwrap();
     read.object.to_value().unwrap()
 }
@@ -42,9 +42,10 @@ fn only_the_kind_of_the_resource_itself_counts() {
         let read = Codec::default().read("x", Some(form), "/registry/x", json.into(), 7)?;
         read.object.to_value()
     };
-    // As stock servers write it, with the kind before the version.
+    // As stock servers write it, with a newline at the end.
     let stock = |version: &str, kind: &str| {
-        format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"name":"x"}},"spec":{{}}}}"#)
+        let object = format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{{"name":"x"}},"spec":{{}}}}"#);
+        object + "\n"
     };
     let custom = |others: &[&str]| {
         let other = |version: &&str| crate::OtherVersion { api_version: (**version).into(), schema: None, same: true };

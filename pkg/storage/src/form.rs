@@ -19,8 +19,8 @@ pub struct StoredForm {
     pub built_in: bool,
     /// Other versions of which the store may hold objects.
     pub others: Box<[OtherVersion]>,
-    /// What they begin with.
-    head: Box<[u8]>,
+    /// What they begin with, and what they began with when they were sorted.
+    heads: [Box<[u8]>; 2],
 }
 
 /// A version that objects may say to be of, beside the one that is stored.
@@ -42,8 +42,8 @@ impl StoredForm {
         built_in: bool,
         others: impl IntoIterator<Item = OtherVersion>,
     ) -> Self {
-        let head = object::head(&api_version, &kind).into();
-        Self { api_version, kind, schema, built_in, others: others.into_iter().collect(), head }
+        let heads = [schema, None].map(|ty| object::head(ty, &api_version, &kind).into());
+        Self { api_version, kind, schema, built_in, others: others.into_iter().collect(), heads }
     }
 
     /// Of a built-in resource: one form for all its versions.
@@ -66,7 +66,7 @@ impl StoredForm {
 
     /// Whether an object in our own form is of the version that is stored.
     pub(crate) fn begins(&self, json: &[u8]) -> bool {
-        json.starts_with(&self.head)
+        self.heads.iter().any(|head| json.starts_with(head))
     }
 
     /// Whether there is such a version of the kind, or was.

@@ -22,7 +22,7 @@ fn hub() -> Arc<Hub> {
 
 fn secret(data: &str) -> Bytes {
     let value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "b"}, "data": data});
-    Object::encode(&value).unwrap()
+    Object::encode(None, &value).unwrap()
 }
 
 fn stored(value: Bytes, revision: u64) -> KeyValue {

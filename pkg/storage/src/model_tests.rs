@@ -112,7 +112,7 @@ impl Model {
     fn write(&mut self) {
         let (resource, key) = (self.dice.roll(RESOURCES.len()), KEYS[self.dice.roll(KEYS.len())]);
         let value = json!({"apiVersion": "v1", "kind": "A", "metadata": {"name": key}, "n": self.log.len()});
-        let value = (self.dice.roll(3) > 0).then(|| Object::encode(&value).unwrap());
+        let value = (self.dice.roll(3) > 0).then(|| Object::encode(None, &value).unwrap());
         self.log.push(Change { resource, key, value });
     }
 
@@ -286,7 +286,7 @@ fn event(value: Bytes, revision: u64) -> Event {
 }
 
 fn secret(n: u64) -> Bytes {
-    Object::encode(&json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "n": n})).unwrap()
+    Object::encode(None, &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}, "n": n})).unwrap()
 }
 
 /// What waits for a key was reported before the cache was added, and reaches it later.

@@ -30,7 +30,7 @@ impl Bed {
         self.revision += 1;
         let value =
             serde_json::json!({"apiVersion": "v1", "kind": "X", "metadata": {"name": name}, "data": "d".repeat(bytes)});
-        let object = Object::from_stored(name, Object::encode(&value).unwrap(), self.revision).unwrap();
+        let object = Object::from_stored(name, Object::encode(None, &value).unwrap(), self.revision).unwrap();
         cache.apply(name.into(), Content::Object(Arc::new(object)), self.revision);
     }
 

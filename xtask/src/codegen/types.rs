@@ -64,12 +64,13 @@ fn write_type(name: &str, schema: &Value, go: &mut Sources, out: &mut String) ->
     let fields = go_fields(name, go)?;
     let required: BTreeSet<&str> =
         schema["required"].as_array().unwrap_or(&empty).iter().filter_map(Value::as_str).collect();
-    for (json, property) in properties {
-        let field = fields.get(json).with_context(|| format!("no Go field for {json}"))?;
+    for field in &fields {
+        let json = &field.field.json;
+        let property = properties.get(json).with_context(|| format!("OpenAPI lacks the Go field {json}"))?;
         write_field(json, property, required.contains(json.as_str()), field, out).with_context(|| json.clone())?;
     }
-    if let Some(missing) = fields.keys().find(|json| !properties.contains_key(*json)) {
-        bail!("OpenAPI lacks the Go field {missing}");
+    if let Some(missing) = properties.keys().find(|json| !fields.iter().any(|field| field.field.json == **json)) {
+        bail!("no Go field for {missing}");
     }
     Ok(())
 }
@@ -88,8 +89,9 @@ struct Located {
     embedding: Vec<(String, Option<u32>)>,
 }
 
-fn go_fields(name: &str, go: &mut Sources) -> Result<BTreeMap<String, Located>> {
-    let mut found = BTreeMap::new();
+/// The fields of a type in the order of their declaration, in which Go writes them.
+fn go_fields(name: &str, go: &mut Sources) -> Result<Vec<Located>> {
+    let mut found = Vec::new();
     if WITHOUT_GO.contains(&name) {
         return Ok(found);
     }
@@ -109,7 +111,7 @@ fn collect(
     type_name: &str,
     embedding: &[(String, Option<u32>)],
     go: &mut Sources,
-    found: &mut BTreeMap<String, Located>,
+    found: &mut Vec<Located>,
 ) -> Result<()> {
     let parsed = go.package(package)?.clone();
     let fields = match parsed.types.get(type_name) {
@@ -136,8 +138,12 @@ fn collect(
         }
         let pointer = field.go_type.starts_with('*');
         let printed = printed_type(package, field.go_type.trim_start_matches('*'), go)?;
-        let json = field.json.clone();
-        found.insert(json, Located { field, printed, pointer, embedding: embedding.to_vec() });
+        let located = Located { field, printed, pointer, embedding: embedding.to_vec() };
+        // A field hides one of the same name from deeper inside.
+        match found.iter_mut().find(|other| other.field.json == located.field.json) {
+            Some(other) => *other = located,
+            None => found.push(located),
+        }
     }
     Ok(())
 }

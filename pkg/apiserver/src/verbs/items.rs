@@ -201,7 +201,7 @@ mod tests {
 
     fn object(i: u64) -> Keyed {
         let value = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("p{i}")}, "data": "d".repeat(3_000)});
-        let object = Object::from_stored("k", Object::encode(&value).unwrap(), 7 + i * 13).unwrap();
+        let object = Object::from_stored("k", Object::encode(None, &value).unwrap(), 7 + i * 13).unwrap();
         (format!("p{i}").into(), Arc::new(object))
     }
 

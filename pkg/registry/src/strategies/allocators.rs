@@ -153,7 +153,11 @@ impl Pool {
         service: &Value,
         now: Timestamp,
     ) -> Result<Vec<(String, Bytes)>, StorageError> {
-        let claim = |n: &u32| Ok((self.key(*n), Object::encode(&self.claim(*n, service, now))?));
+        let ty = match self.kind {
+            Kind::Address => kedge_schema::kind("networking.k8s.io", "v1", "IPAddress"),
+            Kind::NodePort => None,
+        };
+        let claim = |n: &u32| Ok((self.key(*n), Object::encode(ty, &self.claim(*n, service, now))?));
         numbers.iter().map(claim).collect()
     }
 }

@@ -78,6 +78,8 @@ pub struct FieldDef {
     pub name: &'static str,
     pub ty: FieldType,
     pub(crate) flags: u8,
+    /// Its place in the declaration, in which Go writes it.
+    pub(crate) rank: u8,
     pub(crate) attributes: &'static str,
 }
 

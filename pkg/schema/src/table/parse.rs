@@ -9,7 +9,7 @@
 //!                  [s=patchStrategy] [m=mergeKey] [t=atomic]
 //! ```
 //!
-//! Types are scalar names, `@definition`, `[]element` and `{}element`; flags are r(equired), o(mitempty), z (omitzero)
+//! The fields of a definition stand in the order in which its Go type declares them. Types are scalar names, `@definition`, `[]element` and `{}element`; flags are r(equired), o(mitempty), z (omitzero)
 //! and p(ointer). Invariant: the text is part of the binary; a malformed line is a defect of the generator, is skipped,
 //! and is caught by this module's tests.
 
@@ -32,6 +32,7 @@ pub(super) fn parse(facts: &'static str) -> Table {
     for line in facts.lines() {
         types(line, &mut table);
     }
+    table.types.iter_mut().for_each(|def| def.fields.sort_unstable_by_key(|field| field.name));
     let mut reader = Reader { group: "", version: "" };
     for line in facts.lines() {
         reader.line(line, &mut table);
@@ -72,8 +73,9 @@ fn types(line: &'static str, table: &mut Table) -> Option<()> {
             table.by_kind.extend(kinds.into_iter().map(|kind| (kind, id)));
         }
         name => {
-            let field = field(name, rest, &table.by_name)?;
-            table.types.last_mut()?.fields.push(field);
+            let def = table.types.last_mut()?;
+            let field = field(name, rest, u8::try_from(def.fields.len()).ok()?, &table.by_name)?;
+            def.fields.push(field);
         }
     }
     Some(())
@@ -162,7 +164,12 @@ fn type_def(rest: &'static str) -> (TypeDef, Vec<Names>) {
     (TypeDef { name, fields: Vec::new(), kinds: kinds.iter().map(own).collect(), attributes }, kinds)
 }
 
-fn field(name: &'static str, rest: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Option<FieldDef> {
+fn field(
+    name: &'static str,
+    rest: &'static str,
+    rank: u8,
+    by_name: &HashMap<&'static str, TypeId>,
+) -> Option<FieldDef> {
     let (ty, rest) = rest.split_once(' ')?;
     let (letters, attributes) = rest.split_once(' ').unwrap_or((rest, ""));
     let flags = letters.bytes().fold(0, |flags, letter| {
@@ -175,7 +182,7 @@ fn field(name: &'static str, rest: &'static str, by_name: &HashMap<&'static str,
                 _ => 0,
             }
     });
-    Some(FieldDef { name, ty: field_type(ty, by_name)?, flags, attributes })
+    Some(FieldDef { name, ty: field_type(ty, by_name)?, flags, rank, attributes })
 }
 
 fn field_type(text: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Option<FieldType> {
