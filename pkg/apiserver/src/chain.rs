@@ -11,6 +11,7 @@ use kedge_registry::Catalogue;
 use tracing::{debug, warn};
 
 use crate::body::{Body, Guarded, Held, RequestBody};
+use crate::presentation::Presentation;
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
 use crate::{discovery, health, impersonation, respond, verbs};
@@ -34,18 +35,20 @@ impl ApiServer {
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
         let audit_id = random::uuid();
         let head = *request.method() == Method::HEAD;
+        let presentation = Presentation::of(&request);
         // A panic fails the one request; what it held is given back as its stack unwinds.
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
         let served = Box::pin(self.serve(request, peer));
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
-            Ok(Err(status)) => respond::failure(&status),
-            Err(_) => respond::failure(&Status::internal(PANICKED)),
+            Ok(Err(status)) => respond::failure(&status, presentation.errors),
+            Err(_) => respond::failure(&Status::internal(PANICKED), presentation.errors),
         };
         if let Ok(value) = audit_id.parse() {
             response.headers_mut().insert("audit-id", value);
         }
+        let response = presentation.finish(response);
         if head { respond::head_only(response) } else { response }
     }
 

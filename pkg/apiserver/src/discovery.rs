@@ -7,10 +7,10 @@ use kedge_meta::Status;
 use kedge_schema::{discovery, openapi};
 use serde_json::json;
 
-use crate::body::Body;
+use crate::body::{Body, full};
 use crate::chain::Admitted;
 use crate::metrics;
-use crate::negotiate::{self, Format};
+use crate::negotiate::{self, Format, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 
@@ -34,7 +34,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     }
     let headers = admitted.request.headers();
     let kinds = &*admitted.catalogue;
-    let json = |bytes: Vec<u8>| Ok(respond::json_bytes(StatusCode::OK, bytes));
+    let json = |bytes: Vec<u8>| plain(headers, bytes);
     match segments.as_slice() {
         [""] => paths(),
         ["version"] => version(),
@@ -56,7 +56,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         }
         ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
         ["openapi", "v2"] => negotiated(headers, &openapi::v2_document(kinds)),
-        ["openapi", "v3"] => json(openapi::v3_index(kinds)),
+        ["openapi", "v3"] => Ok(respond::document(StatusCode::OK, openapi::v3_index(kinds))),
         ["openapi", "v3", rest @ ..] => match openapi::v3_document(kinds, &rest.join("/")) {
             Some(document) => negotiated(headers, &document),
             None => Err(Status::unknown_path()),
@@ -70,16 +70,22 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256"],
             });
-            respond::object(StatusCode::OK, &document, Format::Json)
+            Ok(respond::document(StatusCode::OK, document.to_string()))
         }
         ["openid", "v1", "jwks"] => {
-            let mut response = respond::object(StatusCode::OK, &server.authenticator.tokens().key_set(), Format::Json)?;
+            let keys = serde_json::to_vec(&server.authenticator.tokens().key_set()).map_err(Status::internal)?;
+            let mut response = respond::document(StatusCode::OK, keys);
             let kind = HeaderValue::from_static("application/jwk-set+json");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             Ok(response)
         }
         _ => Err(Status::unknown_path()),
     }
+}
+
+/// A document of discovery in the form that is asked for.
+fn plain(headers: &HeaderMap, json: Vec<u8>) -> Result<Response<Body>, Status> {
+    respond::stored(StatusCode::OK, json, negotiate::accepted(headers, Offer::PLAIN)?.format)
 }
 
 /// The form of aggregated discovery that a client asks for.
@@ -105,7 +111,7 @@ impl Aggregated {
                 .replacen("apidiscovery.k8s.io/v2\"", "apidiscovery.k8s.io/v2beta1\"", 1)
                 .into_bytes(),
         };
-        let mut response = respond::json_bytes(StatusCode::OK, bytes);
+        let mut response = respond::encoded(StatusCode::OK, full(bytes), Format::Json);
         let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
         if let Ok(kind) = HeaderValue::from_str(&kind) {
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -119,11 +125,11 @@ fn negotiated(headers: &HeaderMap, document: &bytes::Bytes) -> Result<Response<B
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
     // The protobuf forms of these documents are not served; clients then ask for JSON.
     if !accept.contains("json") && !accept.contains("*/*") {
-        return Err(negotiate::accepted(headers)
+        return Err(negotiate::accepted(headers, Offer::PLAIN)
             .err()
             .unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
     }
-    Ok(respond::json_bytes(StatusCode::OK, document.clone()))
+    Ok(respond::document(StatusCode::OK, document.clone()))
 }
 
 /// The `@` of the name that clients ask with is not allowed in a media type.
@@ -144,7 +150,7 @@ fn v2_protobuf() -> Response<Body> {
         out
     };
     let info = [field(1, b"Kubernetes"), field(2, GIT_VERSION.as_bytes())].concat();
-    let mut response = respond::json_bytes(StatusCode::OK, [field(1, b"2.0"), field(2, &info)].concat());
+    let mut response = respond::document(StatusCode::OK, [field(1, b"2.0"), field(2, &info)].concat());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(V2_PROTOBUF));
     response
 }
@@ -157,7 +163,7 @@ fn version() -> Result<Response<Body>, Status> {
         "gitVersion": GIT_VERSION, "gitCommit": "", "gitTreeState": "clean", "buildDate": "",
         "goVersion": "", "compiler": "rustc", "platform": platform,
     });
-    respond::object(StatusCode::OK, &info, Format::Json)
+    Ok(respond::raw_json(StatusCode::OK, &info))
 }
 
 /// The architecture in Go's words, which clients compare.
@@ -178,5 +184,5 @@ fn paths() -> Result<Response<Body>, Status> {
     }
     let fixed = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
     paths.extend(fixed.map(str::to_owned));
-    respond::object(StatusCode::OK, &json!({ "paths": paths }), Format::Json)
+    Ok(respond::raw_json(StatusCode::OK, &json!({ "paths": paths })))
 }

@@ -18,6 +18,7 @@ mod kubelet;
 mod limits;
 mod metrics;
 mod negotiate;
+mod presentation;
 mod request_info;
 mod respond;
 mod reviews;

@@ -3,23 +3,43 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use kedge_meta::Status;
-use serde::Serialize;
+use kedge_schema::encode;
 use serde_json::Value;
 
 use crate::body::{Body, full};
 use crate::negotiate::Format;
-
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+use crate::presentation::Indent;
 
 /// Most warnings, and bytes of warnings, that one answer carries.
 const MAX_WARNINGS: usize = 64;
 const MAX_WARNING_BYTES: usize = 4 << 10;
 
-/// A failure as the client sees it.
-pub(crate) fn failure(status: &Status) -> Response<Body> {
+/// Marks an answer that is an encoded object, which may be laid out and compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoded {
+    Json,
+    Other,
+}
+
+impl Format {
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/json",
+            Self::Yaml => "application/yaml",
+            Self::Protobuf => "application/vnd.kubernetes.protobuf",
+        })
+    }
+}
+
+/// A failure as the client sees it, in the form that it reads errors in; in lines of JSON where it reads none.
+pub(crate) fn failure(status: &Status, form: Option<Format>) -> Response<Body> {
+    if status.is_unknown_path() {
+        return text(StatusCode::NOT_FOUND, "404 page not found\n");
+    }
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let bytes = serde_json::to_vec(status).unwrap_or_default();
-    let mut response = json_bytes(code, bytes);
+    let object = serde_json::to_value(status).unwrap_or_default();
+    let encoded = form.and_then(|form| value(code, &object, form).ok());
+    let mut response = encoded.unwrap_or_else(|| raw_json(code, &object));
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
@@ -30,17 +50,42 @@ pub(crate) fn failure(status: &Status) -> Response<Body> {
     response
 }
 
-/// JSON that is already encoded.
-pub(crate) fn json_bytes(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
-    json(code, full(bytes))
+/// What is no object of the API, as upstream shows that: in lines, whoever asks.
+pub(crate) fn raw_json(code: StatusCode, value: &Value) -> Response<Body> {
+    let mut text = Vec::new();
+    // A tree in memory can be written; were it not so, the end of the text would tell.
+    let _ = encode::write_json(encode::own_type(value), value, &mut text);
+    document(code, Indent::whole(&text))
 }
 
-/// JSON that comes as a body.
-pub(crate) fn json(code: StatusCode, body: Body) -> Response<Body> {
+/// JSON that is not touched any more.
+pub(crate) fn document(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
+    answer(code, full(bytes), Format::Json)
+}
+
+/// An encoded object or list that comes as a body.
+pub(crate) fn encoded(code: StatusCode, body: Body, format: Format) -> Response<Body> {
+    let mut response = answer(code, body, format);
+    let encoded = if format == Format::Json { Encoded::Json } else { Encoded::Other };
+    response.extensions_mut().insert(encoded);
+    response
+}
+
+/// What goes on and on.
+pub(crate) fn stream(body: Body, format: Format) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, body, format);
+    if format == Format::Protobuf {
+        let kind = HeaderValue::from_static("application/vnd.kubernetes.protobuf;stream=watch");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    response
+}
+
+fn answer(code: StatusCode, body: Body, format: Format) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = code;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::CONTENT_TYPE, format.content_type());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
@@ -49,30 +94,36 @@ pub(crate) fn json(code: StatusCode, body: Body) -> Response<Body> {
 ///
 /// # Errors
 /// 500 when it cannot be encoded.
-pub(crate) fn object(code: StatusCode, value: &impl Serialize, format: Format) -> Result<Response<Body>, Status> {
-    match format {
-        Format::Json => Ok(json_bytes(code, serde_json::to_vec(value).map_err(Status::internal)?)),
-        Format::Yaml => {
-            let text = serde_yaml::to_string(value).map_err(Status::internal)?;
-            let mut response = json_bytes(code, text);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-            Ok(response)
+pub(crate) fn value(code: StatusCode, value: &Value, format: Format) -> Result<Response<Body>, Status> {
+    let bytes = match format {
+        Format::Json => encode::to_json(value).map_err(Status::internal)?,
+        Format::Yaml => serde_yaml::to_string(value).map_err(Status::internal)?.into_bytes(),
+        Format::Protobuf => {
+            let encoded = encode::object_to_protobuf(value).map_err(Status::internal)?;
+            encoded.ok_or_else(|| Status::internal(format!("{} has no protobuf form", value["kind"])))?
         }
-    }
+    };
+    Ok(encoded(code, full(bytes), format))
 }
 
-/// Encoded JSON in the negotiated form.
+/// What came of a request that has no object to show.
 ///
 /// # Errors
-/// 500 when it cannot be turned into YAML.
-pub(crate) fn encoded(code: StatusCode, json: Vec<u8>, format: Format) -> Result<Response<Body>, Status> {
-    match format {
-        Format::Json => Ok(json_bytes(code, json)),
-        Format::Yaml => {
-            let value: Value = serde_json::from_slice(&json).map_err(Status::internal)?;
-            object(code, &value, format)
-        }
+/// As for [`value`].
+pub(crate) fn status(code: StatusCode, status: &Status, format: Format) -> Result<Response<Body>, Status> {
+    value(code, &serde_json::to_value(status).map_err(Status::internal)?, format)
+}
+
+/// The JSON of an object, as it is stored, in the negotiated form.
+///
+/// # Errors
+/// 500 when it cannot be turned into that.
+pub(crate) fn stored(code: StatusCode, mut json: Vec<u8>, format: Format) -> Result<Response<Body>, Status> {
+    if format == Format::Json {
+        json.push(b'\n');
+        return Ok(encoded(code, full(json), format));
     }
+    value(code, &serde_json::from_slice(&json).map_err(Status::internal)?, format)
 }
 
 /// 204.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted};
+use crate::negotiate::{self, Accepted, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::table::ListMeta;
@@ -24,10 +24,11 @@ pub(crate) async fn handle(
     admitted: Admitted,
     resource: &ResourceInfo,
 ) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
     if resource.group.is_empty() {
+        let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(resource))?;
         return component_statuses(server, &admitted, resource, accepted);
     }
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     if admitted.info.verb != "create" {
         return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
     }
@@ -59,7 +60,7 @@ pub(crate) async fn handle(
         review.set("metadata", json!({ "creationTimestamp": null }));
     }
     review.set("status", status);
-    let mut response = respond::object(StatusCode::CREATED, &review, accepted.format)?;
+    let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
     respond::warn(&mut response, &body.warnings);
     Ok(response)
 }

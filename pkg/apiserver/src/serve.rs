@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::{EXPECT, HOST};
+use http::{StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -13,21 +15,26 @@ use hyper_util::server::conn::auto;
 use kedge_auth::AnyClientCertificate;
 use kedge_base::TaskGroup;
 use parking_lot::RwLock;
-use rustls::ServerConfig;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
-use crate::body::{BodyError, BoxError};
+use crate::body::{Body, BodyError, BoxError};
 use crate::drain::Drain;
+use crate::respond;
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Header lists beyond this are refused.
 const MAX_HEADERS: u32 = 64 << 10;
+/// Header fields of a request over HTTP/1.1: proxies add many.
+const MAX_HEADER_FIELDS: usize = 500;
 /// Connections at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 8_192;
 /// Requests at a time on one HTTP/2 connection.
@@ -35,20 +42,28 @@ const MAX_STREAMS: u32 = 250;
 /// Bytes of one request's body that may be on their way.
 const STREAM_WINDOW: u32 = 64 << 10;
 
+/// What who speaks without TLS gets.
+const PLAIN_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+
 /// A TLS configuration that can be replaced while it is used.
 pub type SharedTls = Arc<RwLock<Arc<ServerConfig>>>;
 
-/// The TLS configuration for a serving certificate; clients may show a certificate, whoever issued it.
+/// The TLS configuration for a serving certificate; clients may show a certificate, whoever issued it, and are told that those of
+/// `client_ca_pem` are known.
 ///
 /// # Errors
 /// When certificate or key cannot be used.
-pub fn tls_config(certificate_pem: &str, key_pem: &str) -> Result<ServerConfig, BoxError> {
+pub fn tls_config(certificate_pem: &str, key_pem: &str, client_ca_pem: &str) -> Result<ServerConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
+    let authorities = CertificateDer::pem_slice_iter(client_ca_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
+    let mut known = RootCertStore::empty();
+    known.add_parsable_certificates(authorities);
+    let issuers = known.subjects();
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(Arc::new(AnyClientCertificate::new(provider)))
+        .with_client_cert_verifier(Arc::new(AnyClientCertificate::new(provider, issuers)))
         .with_single_cert(chain, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
@@ -96,18 +111,27 @@ async fn connection(
     shutdown: kedge_base::Shutdown,
 ) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
-    let handshake = TlsAcceptor::from(config).accept(stream);
-    let stream = kedge_base::time::timeout(HANDSHAKE, handshake).await??;
+    let handshake = handshake(stream, config);
+    let Some(stream) = kedge_base::time::timeout(HANDSHAKE, handshake).await?? else { return Ok(()) };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificates: Vec<CertificateDer<'static>> = certificates.iter().map(|c| c.clone().into_owned()).collect();
     let peer = Arc::new(Peer { certificates: Arc::new(certificates), trusted: None, address: Some(address) });
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());
         let request = drain.watch(request.map(|body| body.map_err(BodyError::from).boxed_unsync()));
-        async move { Ok::<_, Infallible>(server.handle(request, &peer).await) }
+        async move {
+            Ok::<_, Infallible>(match refusal(&request) {
+                Some(refused) => refused,
+                None => server.handle(request, &peer).await,
+            })
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(30));
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(30))
+        .max_headers(MAX_HEADER_FIELDS);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -126,4 +150,56 @@ async fn connection(
     }
     connection.as_mut().graceful_shutdown();
     kedge_base::time::timeout(Duration::from_secs(2), connection).await?
+}
+
+/// Shakes hands. A client that speaks plain HTTP is told so, in plain HTTP.
+async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> std::io::Result<Option<TlsStream<TcpStream>>> {
+    let mut first = [0];
+    // A handshake begins with a control character, every method of HTTP with a letter.
+    if stream.peek(&mut first).await? == 1 && first[0].is_ascii_uppercase() {
+        stream.write_all(PLAIN_HTTP).await?;
+        stream.shutdown().await?;
+        return Ok(None);
+    }
+    TlsAcceptor::from(config).accept(stream).await.map(Some)
+}
+
+/// What is refused before anybody asks what it is about.
+fn refusal<T>(request: &http::Request<T>) -> Option<http::Response<Body>> {
+    let headers = request.headers();
+    if headers.get(EXPECT).is_some_and(|wanted| !wanted.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
+        return Some(respond::text(StatusCode::EXPECTATION_FAILED, ""));
+    }
+    if request.version() != Version::HTTP_11 {
+        return None;
+    }
+    // Without one a proxy before the server and the server itself may disagree on what is asked for.
+    match headers.get_all(HOST).iter().count() {
+        1 => None,
+        0 => Some(respond::text(StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header")),
+        _ => Some(respond::text(StatusCode::BAD_REQUEST, "400 Bad Request: too many Host headers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_names_one_host_and_expects_nothing_special() {
+        let code = |version, headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder().version(version);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            refusal(&request.body(()).unwrap()).map(|refused| refused.status().as_u16())
+        };
+        assert_eq!(code(Version::HTTP_11, &[]), Some(400));
+        assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("host", "a")]), Some(400));
+        assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("expect", "100-Continue")]), None);
+        assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("expect", "wonders")]), Some(417));
+        assert_eq!(code(Version::HTTP_2, &[]), None);
+        assert_eq!(code(Version::HTTP_10, &[]), None);
+    }
 }

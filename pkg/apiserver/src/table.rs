@@ -1,12 +1,14 @@
-//! `meta.k8s.io/v1` Table and PartialObjectMetadata.
+//! Tables and metadata alone, as `meta.k8s.io` has them.
 
 use kedge_meta::Status;
+use kedge_meta::field::{self, Path};
 use std::sync::Arc;
 
 use kedge_registry::printers::{self, Print};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::negotiate::Accepted;
 use crate::request_info::RequestInfo;
 
 /// `metav1.ListMeta`.
@@ -46,16 +48,20 @@ impl Options {
             "" | "Metadata" => Ok(Self::Metadata),
             "None" => Ok(Self::None),
             "Object" => Ok(Self::Object),
-            other => Err(Status::bad_request(format!("unrecognized includeObject value: {other:?}"))),
+            other => {
+                let valid = ["Metadata", "None", "Object", ""];
+                let error = field::Error::not_supported(&Path::new("includeObject"), other, &valid);
+                Err(Status::bad_request(format!("Unable to convert to Table as requested: {error}")))
+            }
         }
     }
 }
 
-/// The metadata of an object as an object of its own.
-pub(crate) fn partial_metadata(object: &Value) -> Value {
+/// The metadata of an object as an object of its own, in a version of `meta.k8s.io`.
+pub(crate) fn partial_metadata(object: &Value, version: &str) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": version,
         "metadata": object.get("metadata").cloned().unwrap_or_default(),
     })
 }
@@ -64,12 +70,25 @@ pub(crate) fn partial_metadata(object: &Value) -> Value {
 pub(crate) struct Rows {
     printer: Arc<dyn Print>,
     options: Options,
+    /// Of `meta.k8s.io`.
+    version: String,
     now: jiff::Timestamp,
 }
 
 impl Rows {
-    pub(crate) fn new(printer: &Arc<dyn Print>, options: Options, now: jiff::Timestamp) -> Self {
-        Self { printer: printer.clone(), options, now }
+    pub(crate) fn new(printer: &Arc<dyn Print>, options: Options, accepted: Accepted, now: jiff::Timestamp) -> Self {
+        Self { printer: printer.clone(), options, version: accepted.meta_version(), now }
+    }
+
+    /// A table of these objects.
+    pub(crate) fn table(&self, objects: &[Value], meta: &ListMeta) -> Value {
+        json!({
+            "kind": "Table",
+            "apiVersion": self.version,
+            "metadata": meta,
+            "columnDefinitions": self.columns(),
+            "rows": objects.iter().map(|object| self.row(object)).collect::<Vec<_>>(),
+        })
     }
 
     /// The definitions of the columns.
@@ -82,28 +101,10 @@ impl Rows {
     pub(crate) fn row(&self, object: &Value) -> Value {
         let mut row = json!({ "cells": self.printer.row(object, self.now) });
         match self.options {
-            Options::None => {}
-            Options::Metadata => row["object"] = partial_metadata(object),
+            Options::None => row["object"] = Value::Null,
+            Options::Metadata => row["object"] = partial_metadata(object, &self.version),
             Options::Object => row["object"] = object.clone(),
         }
         row
     }
-}
-
-/// Objects as a table.
-pub(crate) fn render(
-    printer: &Arc<dyn Print>,
-    objects: &[Value],
-    meta: &ListMeta,
-    options: Options,
-    now: jiff::Timestamp,
-) -> Value {
-    let rows = Rows::new(printer, options, now);
-    json!({
-        "kind": "Table",
-        "apiVersion": "meta.k8s.io/v1",
-        "metadata": meta,
-        "columnDefinitions": rows.columns(),
-        "rows": objects.iter().map(|object| rows.row(object)).collect::<Vec<_>>(),
-    })
 }

@@ -69,18 +69,20 @@ fn credential_id(leaf: &CertificateDer<'_>) -> String {
 #[derive(Debug)]
 pub struct AnyClientCertificate {
     provider: Arc<CryptoProvider>,
+    issuers: Vec<DistinguishedName>,
 }
 
 impl AnyClientCertificate {
-    /// With the signature algorithms of a provider.
-    pub fn new(provider: Arc<CryptoProvider>) -> Self {
-        Self { provider }
+    /// With the signature algorithms of a provider. Clients with several certificates are told the issuers that are known, and
+    /// choose by that: browsers ask their user only about those.
+    pub fn new(provider: Arc<CryptoProvider>, issuers: Vec<DistinguishedName>) -> Self {
+        Self { provider, issuers }
     }
 }
 
 impl ClientCertVerifier for AnyClientCertificate {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
+        &self.issuers
     }
 
     fn client_auth_mandatory(&self) -> bool {

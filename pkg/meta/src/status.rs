@@ -101,6 +101,8 @@ fn is_unknown(reason: &Reason) -> bool {
     *reason == Reason::Unknown
 }
 
+const UNKNOWN_PATH: &str = "the server could not find the requested resource";
+
 impl Status {
     /// A failure with this code, reason and message.
     pub fn failure(code: u16, reason: Reason, message: impl Into<String>) -> Self {
@@ -135,8 +137,12 @@ impl Status {
 
     /// 404 for a path that nothing serves.
     pub fn unknown_path() -> Self {
-        Self::failure(404, Reason::NotFound, "the server could not find the requested resource")
-            .with_details(StatusDetails::default())
+        Self::failure(404, Reason::NotFound, UNKNOWN_PATH).with_details(StatusDetails::default())
+    }
+
+    /// Whether that is what it says.
+    pub fn is_unknown_path(&self) -> bool {
+        self.code == 404 && self.message == UNKNOWN_PATH
     }
 
     /// 409: the name is taken.
@@ -216,7 +222,11 @@ impl Status {
 
     /// 406 naming what could have been had.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
-        let message = format!("only the following media types are accepted: {}", accepted.join(", "));
+        Self::not_acceptable_as(format!("only the following media types are accepted: {}", accepted.join(", ")))
+    }
+
+    /// 406 for a form that the object does not have.
+    pub fn not_acceptable_as(message: String) -> Self {
         Self::failure(406, Reason::NotAcceptable, message)
     }
 

@@ -98,6 +98,7 @@ pub(crate) fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Resu
     names.dedup();
     let request = LeafRequest { common_name: "kube-apiserver".into(), organization: None, names, usage: Usage::Server };
     let leaf = pki.serving("serving-kube-apiserver", &request, now(clock))?;
-    let tls = serve::tls_config(&leaf.certificate, &leaf.key).map_err(|e| Error::Tls(e.to_string()))?;
+    let tls = serve::tls_config(&leaf.certificate, &leaf.key, &pki.client_ca.certificate);
+    let tls = tls.map_err(|e| Error::Tls(e.to_string()))?;
     Ok(Arc::new(RwLock::new(Arc::new(tls))))
 }

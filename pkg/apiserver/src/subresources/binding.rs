@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Format};
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{posted, registry_request};
 
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Binding"))?;
@@ -81,7 +82,7 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     };
     let written = verbs::update(&request, &transform, UpdateOptions::default()).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut response = respond::object(StatusCode::CREATED, &success, Format::Json)?;
+    let mut response = respond::value(StatusCode::CREATED, &success, accepted.format)?;
     respond::warn(&mut response, &[body.warnings, written.warnings].concat());
     Ok(response)
 }

@@ -13,7 +13,7 @@ use super::budget::{self, Guard};
 use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Format};
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{WriteOptions, posted, stored};
@@ -22,6 +22,7 @@ use crate::verbs::{WriteOptions, posted, stored};
 const ATTEMPTS: usize = 20;
 
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
@@ -34,7 +35,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let eviction = Eviction { server, served, namespace: &info.namespace, name: &info.name, options, dry_run };
     eviction.run().await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut response = respond::object(StatusCode::CREATED, &success, Format::Json)?;
+    let mut response = respond::value(StatusCode::CREATED, &success, accepted.format)?;
     respond::warn(&mut response, &[body.warnings, warnings].concat());
     Ok(response)
 }

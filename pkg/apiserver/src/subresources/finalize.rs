@@ -8,12 +8,13 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::Format;
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{posted, registry_request};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Namespace"))?;
     let wanted = body.object;
@@ -36,7 +37,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     };
     let options = verbs::UpdateOptions { meant_by_uid: true, ..verbs::UpdateOptions::default() };
     let written = verbs::update(&request, &transform, options).await?;
-    let mut response = respond::object(StatusCode::OK, &written.object, Format::Json)?;
+    let mut response = respond::value(StatusCode::OK, &written.object, accepted.format)?;
     respond::warn(&mut response, &[body.warnings, written.warnings].concat());
     Ok(response)
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate;
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{Patch, Target, posted, registry_request, stored};
@@ -72,12 +72,12 @@ impl Wanted {
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     let (namespace, name) = (&admitted.info.namespace, &admitted.info.name);
     if admitted.info.verb == "get" {
         let current = stored(served, &served.key(namespace, name), name)?;
         let current = scale_of(&convert::read(served, &current)?);
-        return respond::object(StatusCode::OK, &current, accepted.format);
+        return respond::value(StatusCode::OK, &current, accepted.format);
     }
     let (wanted, mut warnings) = Wanted::read(&admitted).await?;
     let mut request = registry_request(server, &admitted, served)?;
@@ -99,7 +99,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     if let Wanted::Patched(patch) = &wanted {
         warnings = patch.warnings();
     }
-    let mut response = respond::object(StatusCode::OK, &scale_of(&written.object), accepted.format)?;
+    let mut response = respond::value(StatusCode::OK, &scale_of(&written.object), accepted.format)?;
     respond::warn(&mut response, &[warnings, written.warnings].concat());
     Ok(response)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate;
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::{WriteOptions, posted, stored};
@@ -27,7 +27,7 @@ const KIND: &str = "TokenRequest";
 
 /// Issues a token. A dry run gets one as well, as upstream: nothing is stored for it.
 pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
@@ -48,7 +48,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let token = signer.issue(bindings, audiences, now, seconds).map_err(Status::internal)?;
     let expires = jiff::Timestamp::from_second(now + seconds).map_err(Status::internal)?;
     review.set("status", json!({ "token": token, "expirationTimestamp": time::rfc3339(expires) }));
-    let mut response = respond::object(StatusCode::CREATED, &review, accepted.format)?;
+    let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
     respond::warn(&mut response, &[body.warnings, warnings].concat());
     Ok(response)
 }

@@ -7,11 +7,12 @@ use kedge_registry::{Served, verbs};
 use super::{decode, get, registry_request};
 use crate::body::Body;
 use crate::chain::Admitted;
+use crate::negotiate::{self, Offer};
+use crate::respond;
 use crate::server::ApiServer;
-use crate::{negotiate, respond};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;

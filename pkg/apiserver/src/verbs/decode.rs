@@ -134,6 +134,11 @@ pub(super) fn misfit((group, version, kind): (&str, &str, &str), (wanted_group, 
     format!("no kind {kind:?} is registered for version {version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\"")
 }
 
+/// The Go type of an object of the kind, in upstream's internal form.
+pub(crate) fn go_type(info: &RequestInfo, kind: &str) -> String {
+    format!("*{}.{kind}", package(&info.group, kind))
+}
+
 /// The Go package of upstream's internal types of a group.
 fn package<'a>(group: &'a str, kind: &str) -> &'a str {
     match group {

@@ -12,7 +12,7 @@ use super::decode::message;
 use super::{get, items, list, registry_request};
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate;
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 
@@ -28,7 +28,7 @@ const SHOWN: [&str; 7] = [
 ];
 
 pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
     let mut request = registry_request(server, &admitted, served)?;
@@ -37,7 +37,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
         verbs::Deleted::Gone(object) if !(served.info.group.is_empty() && SHOWN.contains(&&*served.info.plural)) => {
             let uid = object.text(&["metadata", "uid"]);
             let status = Status::deleted(&served.group_resource(), &admitted.info.name, uid);
-            respond::object(StatusCode::OK, &status, accepted.format)
+            respond::status(StatusCode::OK, &status, accepted.format)
         }
         verbs::Deleted::Gone(object) | verbs::Deleted::Marked(object) => {
             get::show_value(server, &admitted, served, &object, StatusCode::OK, accepted)
@@ -52,7 +52,7 @@ pub(crate) async fn collection(
     admitted: Admitted,
     served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
     // They are wrong also where nothing is deleted.

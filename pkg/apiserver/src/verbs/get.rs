@@ -11,15 +11,15 @@ use kedge_storage::Object;
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Shape};
+use crate::negotiate::{self, Accepted, Format, Offer, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
-use crate::verbs::list;
+use crate::verbs::{decode, list, protobuf};
 use crate::{respond, table};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let key = served.key(&info.namespace, &info.name);
     // Any version will do for a client that says so, or any from a version on; otherwise what everybody has been
     // acknowledged is shown.
@@ -47,7 +47,10 @@ pub(crate) fn show(
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
     if accepted.shape == Shape::Object && !served.needs_conversion() {
-        return respond::encoded(code, object.to_json(), accepted.format);
+        if let (Format::Protobuf, Some(ty)) = (accepted.format, served.info.schema.builtin()) {
+            return protobuf::answer(code, served, ty, object);
+        }
+        return respond::stored(code, object.to_json(), accepted.format);
     }
     let value = convert::read(served, object)?;
     show_value(server, admitted, served, &value, code, accepted)
@@ -75,14 +78,20 @@ pub(crate) fn shaped(
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
     match accepted.shape {
-        Shape::Object => respond::object(code, value, accepted.format),
-        Shape::Metadata => respond::object(code, &table::partial_metadata(value), accepted.format),
+        Shape::Object => respond::value(code, value, accepted.format),
+        Shape::Metadata => {
+            respond::value(code, &table::partial_metadata(value, &accepted.meta_version()), accepted.format)
+        }
+        Shape::MetadataList => {
+            let kind = decode::go_type(info, value["kind"].as_str().unwrap_or_default());
+            let why = "you requested PartialObjectMetadataList, but the requested object is not a list";
+            Err(Status::not_acceptable_as(format!("{why} ({kind})")))
+        }
         Shape::Table => {
-            let options = table::Options::from_query(info)?;
+            let rows = table::Rows::new(printer, table::Options::from_query(info)?, accepted, server.clock.now());
             let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default();
-            let rows = std::slice::from_ref(value);
-            let table = table::render(printer, rows, &table::ListMeta::at(version), options, server.clock.now());
-            respond::object(code, &table, accepted.format)
+            let table = rows.table(std::slice::from_ref(value), &table::ListMeta::at(version));
+            respond::value(code, &table, accepted.format)
         }
     }
 }

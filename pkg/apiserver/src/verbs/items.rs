@@ -10,9 +10,11 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use kedge_meta::Status;
 use kedge_registry::{Served, convert};
+use kedge_schema::{TypeId, encode, type_by_name};
 use kedge_storage::{Keyed, Object};
-use serde::Serialize;
+use serde_json::Value;
 
+use super::{list, protobuf};
 use crate::body::{Body, BodyError, PIECE, full};
 use crate::negotiate::{Accepted, Format, Shape};
 use crate::request_info::RequestInfo;
@@ -27,9 +29,14 @@ enum Form {
     Stored,
     /// In another version.
     Converted(Arc<Served>),
-    Metadata,
+    /// Alone, as an object of this version.
+    Metadata(String),
     Row(Box<table::Rows>, Arc<Served>),
 }
+
+const ROW: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.TableRow";
+const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
+const COLUMN: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.TableColumnDefinition";
 
 impl Form {
     fn write(&self, object: &Object, out: &mut Vec<u8>) -> Result<(), Status> {
@@ -37,24 +44,25 @@ impl Form {
             Self::Stored => object.write_item(out),
             Self::Converted(served) => {
                 let mut item = convert::read(served, object)?;
-                super::list::without_type(&mut item);
-                encode(&item, out)?;
+                list::without_type(&mut item);
+                encode(served.info.schema.builtin(), &item, out)?;
             }
-            Self::Metadata => {
-                out.extend_from_slice(
-                    b"{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"meta.k8s.io/v1\",\"metadata\":",
-                );
+            Self::Metadata(version) => {
+                let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":");
+                out.extend_from_slice(head.as_bytes());
                 object.write_metadata(out).map_err(Status::internal)?;
                 out.push(b'}');
             }
-            Self::Row(rows, served) => encode(&rows.row(&convert::read(served, object)?), out)?,
+            Self::Row(rows, served) => {
+                encode(type_by_name(ROW), &rows.row(&convert::read(served, object)?), out)?;
+            }
         }
         Ok(())
     }
 }
 
-fn encode(value: &impl Serialize, out: &mut Vec<u8>) -> Result<(), Status> {
-    serde_json::to_writer(out, value).map_err(Status::internal)
+fn encode(ty: Option<TypeId>, value: &Value, out: &mut Vec<u8>) -> Result<(), Status> {
+    encode::write_json(ty, value, out).map_err(Status::internal)
 }
 
 /// A list, as far as it has not been written out.
@@ -154,35 +162,50 @@ pub(super) async fn respond(
     accepted: Accepted,
     now: jiff::Timestamp,
 ) -> Result<http::Response<Body>, Status> {
-    let (kind, version) = (served.info.list_kind.clone(), served.info.api_version());
+    if accepted.shape == Shape::Metadata {
+        return Err(list::no_object(info, &served.info));
+    }
+    if accepted.format == Format::Protobuf {
+        return protobuf::list(served, objects, meta, accepted).await;
+    }
+    let meta = serde_json::to_value(meta).map_err(Status::internal)?;
     let (head, form) = match accepted.shape {
         Shape::Object => {
             let form = if served.needs_conversion() { Form::Converted(served.clone()) } else { Form::Stored };
-            (head(&kind, &version, meta, None)?, form)
+            (head(&served.info.list_kind, &served.info.api_version(), &meta, None)?, form)
         }
-        Shape::Metadata => (head("PartialObjectMetadataList", "meta.k8s.io/v1", meta, None)?, Form::Metadata),
+        Shape::Metadata | Shape::MetadataList => {
+            let version = accepted.meta_version();
+            (head("PartialObjectMetadataList", &version, &meta, None)?, Form::Metadata(version))
+        }
         Shape::Table => {
-            let rows = table::Rows::new(&served.printer, table::Options::from_query(info)?, now);
-            (head("Table", "meta.k8s.io/v1", meta, Some(&rows))?, Form::Row(Box::new(rows), served.clone()))
+            let rows = table::Rows::new(&served.printer, table::Options::from_query(info)?, accepted, now);
+            let head = head("Table", &accepted.meta_version(), &meta, Some(&rows))?;
+            (head, Form::Row(Box::new(rows), served.clone()))
         }
     };
     let body = body(head, form, objects)?;
     if accepted.format == Format::Json {
-        return Ok(respond::json(StatusCode::OK, body));
+        return Ok(respond::encoded(StatusCode::OK, body, Format::Json));
     }
     let text = body.collect().await.map_err(Status::internal)?.to_bytes();
-    respond::encoded(StatusCode::OK, text.into(), accepted.format)
+    respond::stored(StatusCode::OK, text.into(), accepted.format)
 }
 
 /// All of a list before its items.
-fn head(kind: &str, version: &str, meta: &ListMeta, table: Option<&table::Rows>) -> Result<Vec<u8>, Status> {
+fn head(kind: &str, version: &str, meta: &Value, table: Option<&table::Rows>) -> Result<Vec<u8>, Status> {
     let mut head = format!("{{\"kind\":\"{kind}\",\"apiVersion\":\"{version}\",\"metadata\":").into_bytes();
-    encode(meta, &mut head)?;
+    encode(type_by_name(LIST_META), meta, &mut head)?;
     match table {
         Some(rows) => {
-            head.extend_from_slice(b",\"columnDefinitions\":");
-            encode(&rows.columns(), &mut head)?;
-            head.extend_from_slice(b",\"rows\":[");
+            head.extend_from_slice(b",\"columnDefinitions\":[");
+            for (at, column) in rows.columns().iter().enumerate() {
+                if at > 0 {
+                    head.push(b',');
+                }
+                encode(type_by_name(COLUMN), column, &mut head)?;
+            }
+            head.extend_from_slice(b"],\"rows\":[");
         }
         None => head.extend_from_slice(b",\"items\":["),
     }
@@ -195,7 +218,7 @@ mod tests {
     use std::sync::Arc;
 
     use http_body::Body as _;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -208,7 +231,7 @@ mod tests {
     #[tokio::test]
     async fn a_list_comes_in_pieces_of_the_length_that_was_announced() {
         for count in [0, 1, 20, 21, 22, 23, 100] {
-            for (form, known) in [(Form::Stored, true), (Form::Metadata, false)] {
+            for (form, known) in [(Form::Stored, true), (Form::Metadata("meta.k8s.io/v1".into()), false)] {
                 let mut body = body(b"{\"items\":[".to_vec(), form, (0..count).map(object).collect()).unwrap();
                 let (announced, whole) = (body.size_hint().exact(), count < 22 || !known);
                 assert_eq!(announced.is_some(), known || whole);

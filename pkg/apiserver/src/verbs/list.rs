@@ -17,12 +17,12 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Shape};
+use crate::negotiate::{self, Accepted, Offer, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{respond, table};
 
-use super::items;
+use super::{decode, items};
 
 /// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
 /// from, below what is listed.
@@ -117,7 +117,7 @@ pub(crate) async fn handle(
     served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let matcher = matcher(info, served)?;
     let limit = limit(info)?;
     let scope = served.scope(&info.namespace);
@@ -135,25 +135,32 @@ pub(crate) fn shaped(
     meta: &table::ListMeta,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
+    let (format, version) = (accepted.format, accepted.meta_version());
     match accepted.shape {
         Shape::Table => {
-            let options = table::Options::from_query(info)?;
-            let table = table::render(printer, &items, meta, options, server.clock.now());
-            respond::object(StatusCode::OK, &table, accepted.format)
+            let rows = table::Rows::new(printer, table::Options::from_query(info)?, accepted, server.clock.now());
+            respond::value(StatusCode::OK, &rows.table(&items, meta), format)
         }
-        Shape::Metadata => {
-            let items: Vec<Value> = items.iter().map(table::partial_metadata).collect();
+        Shape::MetadataList => {
+            let items: Vec<Value> = items.iter().map(|item| table::partial_metadata(item, &version)).collect();
             let kind = "PartialObjectMetadataList";
-            let list = json!({"kind": kind, "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items});
-            respond::object(StatusCode::OK, &list, accepted.format)
+            let list = json!({"kind": kind, "apiVersion": version, "metadata": meta, "items": items});
+            respond::value(StatusCode::OK, &list, format)
         }
+        Shape::Metadata => Err(no_object(info, resource)),
         Shape::Object => {
             items.iter_mut().for_each(without_type);
             let kind = &resource.list_kind;
             let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
-            respond::object(StatusCode::OK, &list, accepted.format)
+            respond::value(StatusCode::OK, &list, format)
         }
     }
+}
+
+/// 406 for the metadata of a list.
+pub(super) fn no_object(info: &RequestInfo, resource: &ResourceInfo) -> Status {
+    let why = "you requested PartialObjectMetadata, but the requested object is a list";
+    Status::not_acceptable_as(format!("{why} ({})", decode::go_type(info, &resource.list_kind)))
 }
 
 pub(super) async fn select(

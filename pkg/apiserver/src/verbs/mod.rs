@@ -1,13 +1,14 @@
 //! One file a verb; this one finds the resource and the verb of a request.
 
 mod create;
-mod decode;
+pub(crate) mod decode;
 mod delete;
 pub(crate) mod get;
 mod items;
 pub(crate) mod list;
 mod options;
 mod patch;
+mod protobuf;
 mod update;
 mod watch;
 

@@ -14,9 +14,10 @@ use super::options::{Validation, WriteOptions};
 use super::{get, registry_request};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::negotiate::{self, Offer};
 use crate::request_info::RequestInfo;
+use crate::respond;
 use crate::server::ApiServer;
-use crate::{negotiate, respond};
 
 const TYPES: [&str; 3] =
     ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
@@ -68,7 +69,7 @@ impl Patch {
     /// # Errors
     /// 415 for one that is not understood.
     fn form(headers: &HeaderMap) -> Result<Form, Status> {
-        match negotiate::content_type(headers) {
+        match negotiate::content_type(headers).as_str() {
             "application/json-patch+json" => Ok(Form::Json),
             "application/merge-patch+json" => Ok(Form::Merge),
             "application/strategic-merge-patch+json" => Ok(Form::Strategic),
@@ -273,7 +274,7 @@ fn conform(
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     Patch::form(admitted.request.headers())?;
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let patch = Patch::read(&admitted.request, &admitted.info).await?;
     let target = Target::of(&served.info, &*admitted.catalogue);
     let transform = |old: Option<&Value>| {

@@ -9,8 +9,9 @@ use serde_json::Value;
 use super::{decode, get, registry_request};
 use crate::body::Body;
 use crate::chain::{Admitted, forbidden};
+use crate::negotiate::{self, Offer};
+use crate::respond;
 use crate::server::ApiServer;
-use crate::{negotiate, respond};
 
 /// Who may change what is there may not therefore make what is not.
 fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
@@ -23,7 +24,7 @@ fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
     verbs::check_name(&body.object, &admitted.info.name)?;

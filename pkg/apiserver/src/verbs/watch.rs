@@ -8,22 +8,23 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::{Response, StatusCode};
+use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use kedge_base::{BoxFuture, SharedClock, Shutdown};
 use kedge_meta::Status;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
+use kedge_schema::encode;
 use kedge_storage::{EventKind, Matcher, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
 
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, full};
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Format, Shape};
+use crate::negotiate::{self, Accepted, Format, Offer, Shape};
 use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
-use crate::verbs::list;
+use crate::verbs::{list, protobuf};
 use crate::{respond, table};
 
 /// Without a timeout from the client, a watch ends after this time plus a random part of it, so that clients spread.
@@ -34,11 +35,12 @@ const READY_BYTES: usize = 128 << 10;
 const BOOKMARK: Duration = Duration::from_secs(60);
 
 /// How an event becomes a line for one client.
-#[derive(Clone)]
 struct Form {
     served: Arc<Served>,
     accepted: Accepted,
     options: table::Options,
+    /// Whether the columns have been told: the first table of a watch has them, the others do not.
+    has_columns: bool,
     clock: SharedClock,
 }
 
@@ -48,17 +50,15 @@ pub(crate) async fn handle(
     served: &Arc<Served>,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let accepted = negotiate::accepted(admitted.request.headers())?;
-    if accepted.format == Format::Yaml {
-        return Err(Status::not_acceptable(&["application/json;stream=watch"]));
-    }
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::stream(&served.info))?;
     let matcher = list::matcher(info, served)?;
     let (state, watcher) = match begin(info, served, matcher).await {
         Ok(begun) => begun,
         // As upstream: once a request is understood, what is wrong with its version is an event. Some clients list again
         // only when they are told so by one, and would begin a watch that is refused again and again as it was.
         Err(status) if matches!(status.code, 410 | 504) => {
-            return Ok(respond::json_bytes(StatusCode::OK, error_line(&status)));
+            let error = error_event(accepted.format, &status);
+            return Ok(respond::stream(full(error), accepted.format));
         }
         Err(status) => return Err(status),
     };
@@ -66,10 +66,11 @@ pub(crate) async fn handle(
         served: served.clone(),
         accepted,
         options: table::Options::from_query(info)?,
+        has_columns: false,
         clock: server.clock.clone(),
     };
     let bookmarks = info.flag("allowWatchBookmarks");
-    let initial_end = (state.is_some() && bookmarks).then(|| form.bookmark(watcher.seen(), true));
+    let initial_end = (state.is_some() && bookmarks).then(|| watcher.seen());
     let seconds = match info.param("timeoutSeconds") {
         "" | "0" => MIN_SECONDS + kedge_base::random::u64() % MIN_SECONDS,
         text => text.parse().map_err(|_| Status::bad_request(format!("invalid timeoutSeconds {text:?}")))?,
@@ -85,9 +86,7 @@ pub(crate) async fn handle(
         watcher: Some(watcher),
         shutdown: server.shutdown.clone(),
     };
-    let mut response = respond::json_bytes(StatusCode::OK, Bytes::new());
-    *response.body_mut() = stream.boxed_unsync();
-    Ok(response)
+    Ok(respond::stream(stream.boxed_unsync(), accepted.format))
 }
 
 /// The state that the watch begins with, if it does with one, and what follows on it.
@@ -117,18 +116,24 @@ async fn begin(
 }
 
 impl Form {
+    /// Whether events are as all other watchers get them.
     fn is_plain(&self) -> bool {
+        self.is_stored() && self.accepted.format == Format::Json
+    }
+
+    /// Whether objects are shown as they are stored.
+    fn is_stored(&self) -> bool {
         self.accepted.shape == Shape::Object && !self.served.needs_conversion()
     }
 
-    fn added(&self, object: &Object) -> Result<Bytes, Status> {
+    fn added(&mut self, object: &Object) -> Result<Bytes, Status> {
         if self.is_plain() {
             return Ok(ResourceStore::added_frame(object));
         }
-        Ok(self.line("ADDED", convert::read(&self.served, object)?))
+        self.object("ADDED", object)
     }
 
-    fn event(&self, kind: EventKind, event: &Arc<kedge_storage::WatchEvent>) -> Result<Bytes, Status> {
+    fn event(&mut self, kind: EventKind, event: &Arc<kedge_storage::WatchEvent>) -> Result<Bytes, Status> {
         if self.is_plain() {
             return Ok(event.frame(kind));
         }
@@ -138,54 +143,65 @@ impl Form {
             EventKind::Deleted => "DELETED",
         };
         let object = event.shown(kind).ok_or_else(|| Status::internal("an event without its object"))?;
-        Ok(self.line(name, convert::read(&self.served, &object)?))
+        self.object(name, &object)
     }
 
-    fn line(&self, kind: &str, value: Value) -> Bytes {
+    fn object(&mut self, kind: &str, object: &Object) -> Result<Bytes, Status> {
+        if let (true, Some(ty)) = (self.is_stored(), self.served.info.schema.builtin()) {
+            return Ok(protobuf::event(kind, &protobuf::stored(&self.served, ty, object)?));
+        }
+        let value = convert::read(&self.served, object)?;
+        Ok(self.shown(kind, value))
+    }
+
+    /// An event with an object in the shape that was asked for.
+    fn shown(&mut self, kind: &str, value: Value) -> Bytes {
         let shown = match self.accepted.shape {
             Shape::Object => value,
-            Shape::Metadata => table::partial_metadata(&value),
+            Shape::Metadata | Shape::MetadataList => table::partial_metadata(&value, &self.accepted.meta_version()),
             Shape::Table => {
                 let version = value["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-                let rows = std::slice::from_ref(&value);
-                table::render(
-                    &self.served.printer,
-                    rows,
-                    &table::ListMeta::at(&version),
-                    self.options,
-                    self.clock.now(),
-                )
+                let rows = table::Rows::new(&self.served.printer, self.options, self.accepted, self.clock.now());
+                let mut table = rows.table(std::slice::from_ref(&value), &table::ListMeta::at(&version));
+                if std::mem::replace(&mut self.has_columns, true) {
+                    table["columnDefinitions"] = Value::Null;
+                }
+                table
             }
         };
-        line(kind, &shown)
+        event(self.accepted.format, kind, &shown)
     }
 
-    fn bookmark(&self, revision: u64, initial_end: bool) -> Bytes {
+    fn bookmark(&mut self, revision: u64, initial_end: bool) -> Bytes {
         let mut metadata = json!({ "resourceVersion": revision.to_string() });
         if initial_end {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        if self.accepted.shape == Shape::Metadata {
-            let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
-            return line("BOOKMARK", &object);
-        }
         let info = &self.served.info;
         let object = json!({ "kind": info.kind, "apiVersion": info.api_version(), "metadata": metadata });
-        if self.accepted.shape == Shape::Table {
-            let rows = std::slice::from_ref(&object);
-            let meta = table::ListMeta::at(&revision.to_string());
-            return line("BOOKMARK", &table::render(&self.served.printer, rows, &meta, self.options, self.clock.now()));
-        }
-        line("BOOKMARK", &object)
+        self.shown("BOOKMARK", object)
+    }
+
+    fn error(&self, status: &Status) -> Bytes {
+        error_event(self.accepted.format, status)
     }
 }
 
-fn line(kind: &str, object: &Value) -> Bytes {
-    format!("{}\n", json!({ "type": kind, "object": object })).into()
+fn event(format: Format, kind: &str, object: &Value) -> Bytes {
+    if format == Format::Protobuf {
+        return protobuf::event_of(kind, object);
+    }
+    let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
+    match encode::to_json(object) {
+        Ok(json) => line.extend_from_slice(json.trim_ascii_end()),
+        Err(_) => line.extend_from_slice(b"null"),
+    }
+    line.extend_from_slice(b"}\n");
+    line.into()
 }
 
-fn error_line(status: &Status) -> Bytes {
-    line("ERROR", &serde_json::to_value(status).unwrap_or_default())
+fn error_event(format: Format, status: &Status) -> Bytes {
+    event(format, "ERROR", &serde_json::to_value(status).unwrap_or_default())
 }
 
 /// What one wait ended with.
@@ -201,8 +217,8 @@ struct WatchBody {
     /// What was there at the beginning. Each becomes a frame when the client takes it: all clients come back at once after
     /// a restart, and copies of everything for each of them could be more than there is memory.
     state: std::vec::IntoIter<Arc<Object>>,
-    /// Says that this was all.
-    initial_end: Option<Bytes>,
+    /// The revision at which this was all, which a bookmark says.
+    initial_end: Option<u64>,
     form: Form,
     bookmarks: bool,
     end: BoxFuture<'static, ()>,
@@ -218,11 +234,13 @@ impl WatchBody {
         if let Some(frame) = self.ready.pop_front() {
             return Some(frame);
         }
-        let Some(object) = self.state.next() else { return self.initial_end.take() };
+        let Some(object) = self.state.next() else {
+            return self.initial_end.take().map(|revision| self.form.bookmark(revision, true));
+        };
         let frame = self.form.added(&object).unwrap_or_else(|status| {
             // The error is the last thing that this watch says.
             (self.state, self.initial_end, self.watcher) = (Vec::new().into_iter(), None, None);
-            error_line(&status)
+            self.form.error(&status)
         });
         Some(frame)
     }
@@ -248,7 +266,8 @@ impl WatchBody {
             Step::Bookmark => {
                 let applied = self.form.served.store.revision();
                 if let Some(revision) = watcher.bookmark(applied).filter(|_| self.bookmarks) {
-                    self.ready.push_back(self.form.bookmark(revision, false));
+                    let bookmark = self.form.bookmark(revision, false);
+                    self.ready.push_back(bookmark);
                 }
                 self.watcher = Some(watcher);
                 return true;
@@ -262,7 +281,8 @@ impl WatchBody {
                 Ok(None) => break,
                 Err(status) => {
                     // The error is the last thing that this watch says.
-                    self.ready.push_back(error_line(&status));
+                    let error = self.form.error(&status);
+                    self.ready.push_back(error);
                     return true;
                 }
             }

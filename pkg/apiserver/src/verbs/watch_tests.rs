@@ -13,7 +13,8 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
     let clock = kedge_base::system_clock();
     let form = Form {
         served: served.clone(),
-        accepted: negotiate::accepted(&HeaderMap::new()).unwrap(),
+        accepted: negotiate::accepted(&HeaderMap::new(), Offer::stream(&served.info)).unwrap(),
+        has_columns: false,
         options: table::Options::from_query(&info).unwrap(),
         clock: clock.clone(),
     };
@@ -21,7 +22,7 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
     let mut body = WatchBody {
         ready: VecDeque::new(),
         state: state.into_iter(),
-        initial_end: Some(form.bookmark(watcher.seen(), true)),
+        initial_end: Some(watcher.seen()),
         form,
         bookmarks: true,
         end: clock.sleep(Duration::from_secs(3_600)),

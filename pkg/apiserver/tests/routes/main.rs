@@ -5,6 +5,7 @@
 mod catalogue;
 mod dry_run;
 mod eviction;
+mod forms;
 mod heads;
 mod kinds;
 mod support;

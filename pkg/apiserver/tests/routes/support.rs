@@ -92,12 +92,34 @@ impl Cluster {
         body: impl Into<Bytes>,
     ) -> (StatusCode, Value) {
         let request = Request::builder().method(method).uri(path).header("content-type", kind);
-        let body: Body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
-        let peer = Peer { trusted: Some(Arc::new(user.clone())), ..Peer::default() };
-        let response = self.server.handle(request.body(body).unwrap(), &peer).await;
+        let response = self.send(user, request, body).await;
         let code = response.status();
         let bytes = response.into_body().collect().await.unwrap().to_bytes();
         (code, serde_json::from_slice(&bytes).unwrap_or_default())
+    }
+
+    async fn send(
+        &self,
+        user: &UserInfo,
+        request: http::request::Builder,
+        body: impl Into<Bytes>,
+    ) -> http::Response<Body> {
+        let body: Body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+        let peer = Peer { trusted: Some(Arc::new(user.clone())), ..Peer::default() };
+        self.server.handle(request.body(body).unwrap(), &peer).await
+    }
+
+    /// The answer to the administrator in a form that he accepts: its code, its media type, and its first frame or all of it.
+    pub async fn accepting(&self, path: &str, accept: &str, whole: bool) -> (StatusCode, String, Bytes) {
+        let request = Request::builder().uri(path).header("accept", accept);
+        let response = self.send(&self.admin, request, "").await;
+        let kind = response.headers().get("content-type").map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        let (code, mut body) = (response.status(), response.into_body());
+        let bytes = match whole {
+            true => body.collect().await.unwrap().to_bytes(),
+            false => body.frame().await.unwrap().unwrap().into_data().unwrap(),
+        };
+        (code, kind, bytes)
     }
 
     pub async fn get(&self, path: &str) -> Value {

@@ -48,10 +48,10 @@ pub fn write_json_fields(
     }
 }
 
-/// The built-in kind that an object says to be of.
-fn own_type(object: &Value) -> Option<TypeId> {
+/// The built-in kind that an object says to be of. Some documents of discovery say nothing of their version, which is `v1`.
+pub fn own_type(object: &Value) -> Option<TypeId> {
     let text = |name: &str| object.get(name).and_then(Value::as_str);
-    let (api_version, kind) = (text("apiVersion")?, text("kind")?);
+    let (api_version, kind) = (text("apiVersion").unwrap_or("v1"), text("kind")?);
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
     crate::kind(group, version, kind)
 }
@@ -69,6 +69,7 @@ fn typed(ty: FieldType, value: &Value, out: &mut Vec<u8>) -> serde_json::Result<
         (FieldType::SchemaOrArray | FieldType::SchemaOrBool | FieldType::SchemaOrStrings, value) => {
             schema_or(value, out)
         }
+        (FieldType::Raw, Value::Object(_)) => write_json(own_type(value), value, out),
         (_, value) => serde_json::to_writer(out, value),
     }
 }

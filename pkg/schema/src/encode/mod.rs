@@ -6,5 +6,5 @@
 mod json;
 pub mod protobuf;
 
-pub use json::{to_json, write_json, write_json_fields};
-pub use protobuf::{to_protobuf, write_protobuf};
+pub use json::{own_type, to_json, write_json, write_json_fields};
+pub use protobuf::{object_to_protobuf, to_protobuf, write_protobuf};

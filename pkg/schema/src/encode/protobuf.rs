@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::protobuf::MAGIC;
@@ -53,6 +54,16 @@ pub fn to_protobuf<'de, D: Deserializer<'de>>(
     Ok(out)
 }
 
+/// An object that says what it is, in its envelope. None when it is of no kind that has a protobuf form.
+///
+/// # Errors
+/// As for [`to_protobuf`].
+pub fn object_to_protobuf(object: &Value) -> serde_json::Result<Option<Vec<u8>>> {
+    let text = |name: &str| object.get(name).and_then(Value::as_str);
+    let (api_version, kind) = (text("apiVersion").unwrap_or("v1"), text("kind").unwrap_or_default());
+    super::json::own_type(object).map(|ty| to_protobuf(ty, api_version, kind, object)).transpose()
+}
+
 /// Appends the message of an object, without an envelope.
 ///
 /// # Errors
@@ -89,6 +100,15 @@ pub fn delimited<T>(out: &mut Vec<u8>, number: u32, write: impl FnOnce(&mut Vec<
     varint(&mut prefix, len as u64);
     out.splice(at..=at, prefix);
     written
+}
+
+/// Bytes of a field with `length` bytes of content.
+pub fn delimited_len(number: u32, length: usize) -> usize {
+    varint_len(u64::from(number) << 3) + varint_len(length as u64) + length
+}
+
+fn varint_len(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros()).div_ceil(7) as usize
 }
 
 fn varint(out: &mut Vec<u8>, mut value: u64) {
@@ -413,7 +433,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::protobuf;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     /// What a decoder makes of an object.
     fn there_and_back(value: &Value) -> Value {

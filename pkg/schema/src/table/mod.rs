@@ -73,7 +73,10 @@ pub(crate) struct Table {
     pub groups: Vec<GroupInfo>,
 }
 
-pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(|| parse::parse(include_str!("../generated/facts.txt")));
+/// What is generated, and what is answered with beside it.
+const FACTS: &str = concat!(include_str!("../generated/facts.txt"), include_str!("meta.txt"));
+
+pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(|| parse::parse(FACTS));
 
 /// All resources that are served by default: core first, then in the order of `/apis`.
 pub fn resources() -> &'static [ResourceInfo] {
