@@ -4,18 +4,21 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use kedge_meta::Status;
-use kedge_schema::{discovery, openapi};
+use kedge_schema::discovery;
 use serde_json::json;
 
-use crate::body::{Body, full};
+use crate::body::Body;
 use crate::chain::Admitted;
-use crate::metrics;
-use crate::negotiate::{self, Format, Offer};
+use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
+use crate::{documents, metrics};
 
 /// What `kubectl version` shows: the Kubernetes version that is implemented, and ours.
 const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
+
+/// How long who verifies tokens may keep the issuer's documents.
+const KEPT_AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
     if let Some(own) = server.own.as_ref().filter(|own| admitted.info.path.starts_with(own.prefix())) {
@@ -40,11 +43,11 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         ["version"] => version(),
         ["metrics"] => Ok(metrics::handle()),
         ["api"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(discovery::aggregated_core(kinds))),
+            Some(form) => Ok(form.respond(headers, discovery::aggregated_core(kinds))),
             None => json(discovery::api_versions(&server.advertised)),
         },
         ["apis"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(discovery::aggregated_groups(kinds))),
+            Some(form) => Ok(form.respond(headers, discovery::aggregated_groups(kinds))),
             None => json(discovery::api_group_list(kinds)),
         },
         ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::unknown_path()), json),
@@ -55,12 +58,12 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
             discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(Status::unknown_path()), json)
         }
         ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
-        ["openapi", "v2"] => negotiated(headers, &openapi::v2_document(kinds)),
-        ["openapi", "v3"] => Ok(respond::document(StatusCode::OK, openapi::v3_index(kinds))),
-        ["openapi", "v3", rest @ ..] => match openapi::v3_document(kinds, &rest.join("/")) {
-            Some(document) => negotiated(headers, &document),
-            None => Err(Status::unknown_path()),
-        },
+        ["openapi", "v2"] => json_alone(headers).map(|()| documents::v2(headers, kinds)),
+        ["openapi", "v3"] => Ok(documents::v3_index(headers, kinds)),
+        ["openapi", "v3", rest @ ..] => {
+            json_alone(headers)?;
+            documents::v3(headers, &admitted.info, kinds, &rest.join("/"), server.clock.now())
+        }
         [".well-known", "openid-configuration"] => {
             let issuer = server.authenticator.tokens().issuer();
             let document = json!({
@@ -70,13 +73,16 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
                 "subject_types_supported": ["public"],
                 "id_token_signing_alg_values_supported": ["ES256"],
             });
-            Ok(respond::document(StatusCode::OK, document.to_string()))
+            let mut response = respond::document(StatusCode::OK, document.to_string());
+            response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
+            Ok(response)
         }
         ["openid", "v1", "jwks"] => {
             let keys = serde_json::to_vec(&server.authenticator.tokens().key_set()).map_err(Status::internal)?;
             let mut response = respond::document(StatusCode::OK, keys);
             let kind = HeaderValue::from_static("application/jwk-set+json");
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
+            response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
             Ok(response)
         }
         _ => Err(Status::unknown_path()),
@@ -103,7 +109,7 @@ fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
 }
 
 impl Aggregated {
-    fn respond(&self, bytes: Vec<u8>) -> Response<Body> {
+    fn respond(&self, headers: &HeaderMap, bytes: Vec<u8>) -> Response<Body> {
         // Both versions have the same shape; only the name differs.
         let bytes = match self.version {
             "v2" => bytes,
@@ -111,25 +117,20 @@ impl Aggregated {
                 .replacen("apidiscovery.k8s.io/v2\"", "apidiscovery.k8s.io/v2beta1\"", 1)
                 .into_bytes(),
         };
-        let mut response = respond::encoded(StatusCode::OK, full(bytes), Format::Json);
         let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
-        if let Ok(kind) = HeaderValue::from_str(&kind) {
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-        }
-        response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-        response
+        documents::discovery(headers, bytes, &kind)
     }
 }
 
-fn negotiated(headers: &HeaderMap, document: &bytes::Bytes) -> Result<Response<Body>, Status> {
+/// The protobuf forms of these documents are not served; clients then ask for JSON.
+fn json_alone(headers: &HeaderMap) -> Result<(), Status> {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or("*/*");
-    // The protobuf forms of these documents are not served; clients then ask for JSON.
-    if !accept.contains("json") && !accept.contains("*/*") {
-        return Err(negotiate::accepted(headers, Offer::PLAIN)
+    match accept.contains("json") || accept.contains("*/*") {
+        true => Ok(()),
+        false => Err(negotiate::accepted(headers, Offer::PLAIN)
             .err()
-            .unwrap_or_else(|| Status::not_acceptable(&["application/json"])));
+            .unwrap_or_else(|| Status::not_acceptable(&["application/json"]))),
     }
-    Ok(respond::document(StatusCode::OK, document.clone()))
 }
 
 /// The `@` of the name that clients ask with is not allowed in a media type.

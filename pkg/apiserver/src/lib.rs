@@ -11,6 +11,7 @@ mod admit;
 mod body;
 mod chain;
 mod discovery;
+mod documents;
 mod drain;
 mod health;
 mod impersonation;

@@ -126,11 +126,16 @@ pub(crate) fn stored(code: StatusCode, mut json: Vec<u8>, format: Format) -> Res
     value(code, &serde_json::from_slice(&json).map_err(Status::internal)?, format)
 }
 
+/// A head alone.
+pub(crate) fn empty(code: StatusCode) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::new()));
+    *response.status_mut() = code;
+    response
+}
+
 /// 204.
 pub(crate) fn no_content() -> Response<Body> {
-    let mut response = Response::new(full(Bytes::new()));
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response
+    empty(StatusCode::NO_CONTENT)
 }
 
 /// Plain text.

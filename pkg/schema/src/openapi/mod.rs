@@ -37,12 +37,17 @@ static HASH: LazyLock<String> = LazyLock::new(|| {
     format!("{:032X}", bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME)))
 });
 
+/// The hash of every document of what is served.
+pub fn hash(kinds: &dyn Kinds) -> String {
+    format!("{}{}", *HASH, kinds.generation())
+}
+
 /// `/openapi/v3`: where the documents are.
 pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
     let mut names: Vec<String> = versions(kinds).map(|(group, version)| version_path(&group, &version)).collect();
     names.extend(operation::fixed_documents(kinds).into_iter().map(|(name, _)| name));
     names.sort();
-    let hash = format!("{}{}", *HASH, kinds.generation());
+    let hash = hash(kinds);
     let mut json = Json::default();
     json.object(|json| {
         json.key("paths").object(|json| {
