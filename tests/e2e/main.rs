@@ -19,6 +19,7 @@ mod memory;
 mod mounts;
 mod pod;
 mod port_forward;
+mod proxy;
 mod restart;
 mod rights;
 mod roles;

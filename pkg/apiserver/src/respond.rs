@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::body::{Body, full};
 use crate::negotiate::Format;
 use crate::presentation::Indent;
+use crate::subresources::proxy::Proxied;
 
 /// Most warnings, and bytes of warnings, that one answer carries.
 const MAX_WARNINGS: usize = 64;
@@ -147,6 +148,9 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 /// protocol.
 pub(crate) fn head_only(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
+    if head.extensions.get::<Proxied>().is_some() {
+        return Response::from_parts(head, full(Bytes::new()));
+    }
     if let Some(length) = http_body::Body::size_hint(&body).exact() {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }

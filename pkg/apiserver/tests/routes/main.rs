@@ -8,5 +8,7 @@ mod eviction;
 mod forms;
 mod heads;
 mod kinds;
+mod proxy;
+mod proxy_backend;
 mod support;
 mod tokens;
