@@ -10,5 +10,6 @@ mod heads;
 mod kinds;
 mod proxy;
 mod proxy_backend;
+mod selectors;
 mod support;
 mod tokens;
