@@ -15,7 +15,7 @@ use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::presentation::Presentation;
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
-use crate::{discovery, health, impersonation, respond, verbs};
+use crate::{deprecation, discovery, health, impersonation, respond, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -83,7 +83,8 @@ impl ApiServer {
             Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue, client };
         let work = Box::pin(async {
             if admitted.info.is_resource {
-                verbs::dispatch(self, admitted).await
+                let warning = deprecation::warning(&admitted.info);
+                verbs::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await
             }

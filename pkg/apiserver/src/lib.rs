@@ -11,6 +11,7 @@ mod admit;
 mod backends;
 mod body;
 mod chain;
+mod deprecation;
 mod discovery;
 mod drain;
 mod health;
