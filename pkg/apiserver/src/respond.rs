@@ -98,7 +98,7 @@ fn answer(code: StatusCode, body: Body, format: Format) -> Response<Body> {
 pub(crate) fn value(code: StatusCode, value: &Value, format: Format) -> Result<Response<Body>, Status> {
     let bytes = match format {
         Format::Json => encode::to_json(value).map_err(Status::internal)?,
-        Format::Yaml => serde_yaml::to_string(value).map_err(Status::internal)?.into_bytes(),
+        Format::Yaml => kedge_schema::to_yaml(value).into_bytes(),
         Format::Protobuf => {
             let encoded = encode::object_to_protobuf(value).map_err(Status::internal)?;
             encoded.ok_or_else(|| Status::internal(format!("{} has no protobuf form", value["kind"])))?
