@@ -13,6 +13,7 @@ mod clients_writes;
 mod controllers;
 mod encryption;
 mod etcd_cluster;
+mod host_ports;
 mod hung_volumes;
 mod kubectl;
 mod memory;
