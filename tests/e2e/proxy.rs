@@ -28,7 +28,10 @@ spec:
     - |
       echo ready
       mkdir /www/sub; echo '<a href=\"/x\">x</a>' > /www/page.html
-      printf '%s\\n' 'printf \"HTTP/1.1 101 Switching Protocols\\\\r\\\\nConnection: Upgrade\\\\r\\\\nUpgrade: echo\\\\r\\\\n\\\\r\\\\n\"' 'sed -u -n \"s/^say /heard /p\"' > /tmp/echo
+      cat > /tmp/echo <<'END'
+      printf 'HTTP/1.1 101 Switching Protocols\\r\\nConnection: Upgrade\\r\\nUpgrade: echo\\r\\n\\r\\n'
+      while read -r line; do case $line in say*) echo \"heard${{line#say}}\";; esac; done
+      END
       nc -ll -p 9000 -e sh /tmp/echo &
       exec httpd -f -p 8080 -h /www
     ports: [{{name: http, containerPort: 8080}}]
@@ -141,7 +144,9 @@ fn tunnels(cluster: &TestCluster) {
     assert_eq!(lines.next().unwrap().unwrap(), "heard two");
     stream.shutdown(Shutdown::Both).unwrap();
     eventually("the pod learns that its client has gone", || {
-        (!cluster.ok(&["exec", "web", "--", "ps"]).contains("/tmp/echo")).then_some(())
+        let running = cluster.ok(&["exec", "web", "--", "ps"]);
+        let heard = running.lines().any(|line| line.split_whitespace().nth(2) == Some("sh"));
+        if heard { Err(running) } else { Ok(()) }
     });
 }
 
