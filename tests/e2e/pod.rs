@@ -29,6 +29,8 @@ spec:
     - {{name: IP, valueFrom: {{fieldRef: {{fieldPath: status.podIP}}}}}}
     - {{name: CPU, valueFrom: {{resourceFieldRef: {{resource: limits.cpu, divisor: 1m}}}}}}
     - {{name: BOTH, value: $(COLOUR)-$(WORD)}}
+    - {{name: \"odd name.\", value: odd}}
+    envFrom: [{{prefix: p-, configMapRef: {{name: settings}}}}]
     resources: {{limits: {{cpu: 500m, memory: 64Mi}}}}
     securityContext: {{readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
     volumeMounts:
@@ -47,6 +49,11 @@ spec:
     let sh = |script: &str| cluster.ok(&["exec", "p", "-c", "main", "--", "sh", "-c", script]).trim().to_owned();
     let ip = cluster.ok(&["get", "pod", "p", "-o", "jsonpath={.status.podIP}"]);
     assert_eq!(sh("echo $BOTH $IP $CPU"), format!("green-hush {ip} 500"));
+    // Any printable name is one. Some shells do not pass such names on, so none is asked.
+    let environment = cluster.ok(&["exec", "p", "-c", "main", "--", "env"]);
+    for variable in ["odd name.=odd", "p-colour=green"] {
+        assert!(environment.lines().any(|line| line == variable), "{variable}: {environment}");
+    }
     assert_eq!(sh("cat /scratch/from-init /settings/colour"), "prepared\ngreen");
     assert_eq!(sh("cat /about/labels"), "app=\"p\"");
     assert_eq!(sh("id -u; id -g"), "1000\n2000");

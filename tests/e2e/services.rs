@@ -94,7 +94,7 @@ fn node_ip(cluster: &TestCluster) -> String {
 
 /// Answers datagrams in the network of a pod with the pod's name. No part of the images' busybox speaks UDP, so a thread
 /// goes there; it ends when the flag is set.
-fn answer_datagrams(cluster: &TestCluster, pod: &str, done: Arc<AtomicBool>) {
+pub fn answer_datagrams(cluster: &TestCluster, pod: &str, done: Arc<AtomicBool>) {
     let id = cluster.ok(&["get", "pod", pod, "-o", "jsonpath={.status.containerStatuses[0].containerID}"]);
     let id = id.trim_start_matches("containerd://");
     let tasks = std::process::Command::new("ctr")
@@ -125,7 +125,7 @@ fn answer_datagrams(cluster: &TestCluster, pod: &str, done: Arc<AtomicBool>) {
 }
 
 /// Sets a flag when the test ends, however it ends.
-struct Done(Arc<AtomicBool>);
+pub struct Done(pub Arc<AtomicBool>);
 
 impl Drop for Done {
     fn drop(&mut self) {

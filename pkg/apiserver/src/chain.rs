@@ -1,5 +1,6 @@
 //! The way of a request: one function, read from top to bottom.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::presentation::Presentation;
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
-use crate::{discovery, health, impersonation, respond, verbs};
+use crate::{deprecation, discovery, health, impersonation, respond, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -28,6 +29,8 @@ pub(crate) struct Admitted {
     pub request: Request<RequestBody>,
     /// What is served, as of when the request came.
     pub catalogue: Arc<Catalogue>,
+    /// The address of a remote client.
+    pub client: Option<IpAddr>,
 }
 
 impl ApiServer {
@@ -75,10 +78,13 @@ impl ApiServer {
         // The work, within its time.
         let long_running = info.is_long_running();
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
-        let admitted = Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue };
+        let client = peer.address.map(|address| address.ip());
+        let admitted =
+            Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue, client };
         let work = Box::pin(async {
             if admitted.info.is_resource {
-                verbs::dispatch(self, admitted).await
+                let warning = deprecation::warning(&admitted.info);
+                verbs::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await
             }
@@ -128,7 +134,7 @@ impl ApiServer {
         }
     }
 
-    fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+    pub(crate) fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
         let name = info.authorized_name();
         let request = info.authorization(user, &name);
         match self.authorizer.authorize(&request) {

@@ -8,14 +8,16 @@
 //! versions copy stored bytes and build no trees.
 
 mod admit;
+mod backends;
 mod body;
 mod chain;
+mod deprecation;
 mod discovery;
 mod documents;
 mod drain;
 mod health;
 mod impersonation;
-mod kubelet;
+mod keep_alive;
 mod limits;
 mod metrics;
 mod negotiate;
@@ -29,8 +31,8 @@ mod subresources;
 mod table;
 mod verbs;
 
+pub use backends::{Connection, Dialer, DirectDialer, KubeletAccess};
 pub use body::{Body, BodyError, BoxError};
 pub use health::Readiness;
-pub use kubelet::KubeletAccess;
 pub use request_info::RequestInfo;
 pub use server::{ApiServer, Config, OwnPaths, Peer};

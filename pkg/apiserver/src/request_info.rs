@@ -28,13 +28,14 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// Reads method, path and query. Nothing is refused here but what cannot be decoded.
+    /// Reads method, path and query. Nothing is refused here but what is too long.
     pub fn parse(method: &Method, uri: &http::Uri) -> Option<Self> {
         if uri.path().len() > MAX_PATH {
             return None;
         }
         let query = uri.query().map(parse_query).unwrap_or_default();
-        let path = decode(uri.path())?;
+        // Other bytes are nobody's name, but what is proxied may have them.
+        let path = percent_encoding::percent_decode_str(uri.path()).decode_utf8_lossy().into_owned();
         let mut info =
             Self { path: path.clone(), query, verb: method.as_str().to_ascii_lowercase(), ..Self::default() };
         let segments: Vec<&str> = path.trim_matches('/').split('/').collect();

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::body::{Body, full};
 use crate::negotiate::Format;
 use crate::presentation::Indent;
+use crate::subresources::proxy::Proxied;
 
 /// Most warnings, and bytes of warnings, that one answer carries.
 const MAX_WARNINGS: usize = 64;
@@ -97,7 +98,7 @@ fn answer(code: StatusCode, body: Body, format: Format) -> Response<Body> {
 pub(crate) fn value(code: StatusCode, value: &Value, format: Format) -> Result<Response<Body>, Status> {
     let bytes = match format {
         Format::Json => encode::to_json(value).map_err(Status::internal)?,
-        Format::Yaml => serde_yaml::to_string(value).map_err(Status::internal)?.into_bytes(),
+        Format::Yaml => kedge_schema::to_yaml(value).into_bytes(),
         Format::Protobuf => {
             let encoded = encode::object_to_protobuf(value).map_err(Status::internal)?;
             encoded.ok_or_else(|| Status::internal(format!("{} has no protobuf form", value["kind"])))?
@@ -152,6 +153,9 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
 /// protocol.
 pub(crate) fn head_only(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
+    if head.extensions.get::<Proxied>().is_some() {
+        return Response::from_parts(head, full(Bytes::new()));
+    }
     if let Some(length) = http_body::Body::size_hint(&body).exact() {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -11,9 +11,9 @@ use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
 use rustls_pki_types::CertificateDer;
 
+use crate::backends::KubeletAccess;
 use crate::body::Body;
 use crate::health::Readiness;
-use crate::kubelet::KubeletAccess;
 use crate::limits::Limits;
 
 /// Paths beside the Kubernetes API: the server's own administration. A request has passed the whole chain before.

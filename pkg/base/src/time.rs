@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 /// `metav1.Time`: whole seconds, UTC.
 pub fn rfc3339(ts: Timestamp) -> String {
@@ -23,6 +24,12 @@ pub fn parse(text: &str) -> Result<Timestamp, jiff::Error> {
     text.parse()
 }
 
+/// The zone of a name of the IANA's database, which is part of the program: small hosts have none. Names are spelled exactly.
+pub fn zone(name: &str) -> Option<TimeZone> {
+    let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
+    (zone.iana_name() == Some(name)).then_some(zone)
+}
+
 /// What came of waiting too long.
 #[derive(Debug, thiserror::Error)]
 #[error("timed out after {0:?}")]
@@ -40,6 +47,22 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// Schedules in a zone were refused, or never ran, on hosts without a database of their own.
+    #[test]
+    fn zones_are_known_whatever_the_host_has() {
+        let at = parse("2026-07-01T00:00:00Z").unwrap();
+        for (name, local) in
+            [("Asia/Singapore", "08:00"), ("Europe/Berlin", "02:00"), ("Etc/UTC", "00:00"), ("UTC", "00:00")]
+        {
+            let zoned = at.to_zoned(zone(name).unwrap_or_else(|| panic!("{name}")));
+            assert_eq!(zoned.strftime("%H:%M").to_string(), local, "{name}");
+        }
+        for name in ["", "Mars/Phobos", "asia/singapore", "Local", "../etc", "Etc/Unknown", "UTC+8", "Asia/Singapore "]
+        {
+            assert!(zone(name).is_none(), "{name}");
+        }
+    }
 
     #[test]
     fn text_forms_are_those_of_kubernetes() {

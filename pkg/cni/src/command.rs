@@ -4,10 +4,10 @@
 //! one after the other, and a record without an interface is known to be a leftover.
 
 use crate::error::CniError;
-use crate::hostport;
 use crate::ipam::{Record, Store};
 use crate::link::{self, Pair};
 use crate::{BRIDGE, Invocation, NetConf, Settings, host, result};
+use crate::{conntrack, hostport};
 use kedge_nft::Nft;
 use rtnetlink::Handle;
 use serde_json::Value;
@@ -69,6 +69,7 @@ impl Add<'_> {
         })?;
         if !self.conf.runtime_config.port_mappings.is_empty() {
             write_host_ports(self.store, self.nft).await?;
+            conntrack::forget(&self.conf.runtime_config.port_mappings).await;
         }
         Ok(result::pod(self.conf, self.invocation, pair))
     }
@@ -128,6 +129,7 @@ async fn remove(store: &Store, invocation: &Invocation, nft: &dyn Nft) -> Result
 async fn after_release(store: &Store, gone: &[(Ipv4Addr, Record)], nft: &dyn Nft) -> Result<(), CniError> {
     if gone.iter().any(|(_, record)| !record.ports.is_empty()) {
         write_host_ports(store, nft).await?;
+        conntrack::forget(gone.iter().flat_map(|(_, record)| &record.ports)).await;
     }
     Ok(())
 }

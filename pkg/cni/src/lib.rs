@@ -14,6 +14,7 @@
 
 mod command;
 mod conf;
+mod conntrack;
 mod entry;
 mod error;
 mod host;

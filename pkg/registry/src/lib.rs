@@ -24,4 +24,5 @@ pub use catalogue::{Catalogue, Entry};
 pub use change::{ChangeError, Definition};
 pub use registry::{ClusterConfig, Registry};
 pub use served::Served;
+pub use strategies::field_labels::field_of_label;
 pub use strategy::{Context, Plain, Reservation, Strategy};

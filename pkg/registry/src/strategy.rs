@@ -114,9 +114,9 @@ pub trait Strategy: Send + Sync {
         ErrorList::new()
     }
 
-    /// Warnings for who creates or changes it.
-    fn warnings(&self, _ctx: &Context<'_>, _new: &Value, _old: Option<&Value>) -> Vec<String> {
-        Vec::new()
+    /// Warnings for who creates or changes it; by default what upstream says of its kind.
+    fn warnings(&self, ctx: &Context<'_>, new: &Value, old: Option<&Value>) -> Vec<String> {
+        crate::strategies::warnings::of(ctx, new, old)
     }
 
     /// Takes what the object needs from the cluster (addresses, ports) and writes it into the object.

@@ -22,6 +22,7 @@ mod scalar;
 mod schema_ref;
 pub mod structural;
 pub mod table;
+mod yaml;
 
 pub use conform::{TypeError, conform};
 pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_object, decode_yaml};
@@ -31,3 +32,4 @@ pub use table::{
     Builtin, FieldDef, FieldType, GroupInfo, KindInfo, Kinds, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId,
     Verb, groups, kind, list_kind, resource, resources, type_by_name,
 };
+pub use yaml::to_yaml;

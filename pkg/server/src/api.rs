@@ -66,6 +66,8 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let mut kubelet_tls = access.tls_config().map_err(|e| Error::Tls(e.to_string()))?;
     // Upgrades need HTTP/1.1.
     kubelet_tls.alpn_protocols.clear();
+    let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
+    let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
     Ok(ApiServer::new(Config {
         admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
         registry: registry.clone(),
@@ -73,7 +75,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         authenticator: Authenticator::new(certificates, Arc::new(signer)),
         authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
         rbac,
-        kubelets: Some(KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"))),
+        kubelets: Some(kubelets),
         clock: clock.clone(),
         shutdown: tasks.shutdown().clone(),
         readiness,

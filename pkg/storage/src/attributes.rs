@@ -11,7 +11,8 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 /// A field that lists and watches can select by.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Field {
-    /// Where it is in the stored form, with dots.
+    /// Where it is in the stored form, with dots. Of two places with `|` between, the second is that of objects whose first is
+    /// empty.
     pub path: Text,
     /// What an absent one is selected by: `0` for a count, `false` for a boolean, else nothing.
     pub zero: Text,
@@ -64,11 +65,27 @@ impl Attributes {
     pub(crate) fn of(json: &[u8], fields: &Fields) -> Self {
         let labels = serde_json::from_slice::<Labelled>(json).ok().and_then(|object| object.metadata.labels);
         let mut found: Vec<Option<Box<str>>> = vec![None; fields.0.len()];
-        let paths: Vec<(usize, &str)> = fields.0.iter().map(|field| &*field.path).enumerate().collect();
+        let mut paths: Vec<(usize, &str)> = Vec::with_capacity(fields.0.len());
+        // Where the second places of fields are found, and which fields these are.
+        let mut seconds = Vec::new();
+        for (slot, field) in fields.0.iter().enumerate() {
+            let (first, second) = field.path.split_once('|').map_or((&*field.path, None), |(a, b)| (a, Some(b)));
+            paths.push((slot, first));
+            if let Some(second) = second {
+                paths.push((found.len(), second));
+                seconds.push((slot, found.len()));
+                found.push(None);
+            }
+        }
         let picked =
             Pick { paths: &paths, found: &mut found }.deserialize(&mut serde_json::Deserializer::from_slice(json));
         if picked.is_err() {
             found.fill(None);
+        }
+        for (slot, second) in seconds {
+            if found[slot].as_ref().is_none_or(|text| text.is_empty()) {
+                found[slot] = found[second].take();
+            }
         }
         let value = |(text, field): (Option<Box<str>>, &Field)| text.unwrap_or_else(|| (*field.zero).into());
         Self {
@@ -186,6 +203,22 @@ mod tests {
             ("source.a", ""),
         ];
         all.map(|(path, zero)| Field { path: path.into(), zero: zero.into() }).into_iter().collect()
+    }
+
+    #[test]
+    fn a_second_place_is_that_of_objects_whose_first_is_empty() {
+        let all: Fields =
+            [Field { path: "a.b|c".into(), zero: "".into() }, Field { path: "c".into(), zero: "".into() }]
+                .into_iter()
+                .collect();
+        let of = |object: serde_json::Value| {
+            let attributes = Attributes::of(object.to_string().as_bytes(), &all);
+            (attributes.field("a.b|c", &all).to_owned(), attributes.field("c", &all).to_owned())
+        };
+        assert_eq!(of(json!({"a": {"b": "x"}, "c": "y"})), ("x".into(), "y".into()));
+        assert_eq!(of(json!({"a": {"b": ""}, "c": "y"})), ("y".into(), "y".into()));
+        assert_eq!(of(json!({"c": "y"})), ("y".into(), "y".into()));
+        assert_eq!(of(json!({"a": {"b": "x"}})), ("x".into(), String::new()));
     }
 
     #[test]

@@ -9,12 +9,14 @@
 //! - [`cri`]: the client of a container runtime's streaming server, over SPDY.
 //! - [`bridge`]: joins the two.
 //! - [`port_forward`]: the server of port-forward, over SPDY, plain or inside a WebSocket.
+//! - [`serve_reader`]: bytes that are only read, such as logs, over WebSocket.
 
 pub mod bridge;
 pub mod cri;
 pub mod negotiate;
 mod pipe;
 pub mod port_forward;
+mod reader;
 pub mod remote_command;
 pub mod spdy;
 mod status;
@@ -23,6 +25,7 @@ mod ws;
 pub use bridge::bridge;
 pub use cri::{CriStreams, cri_connect};
 pub use port_forward::{Target, serve_port_forward};
+pub use reader::serve_reader;
 pub use remote_command::{RemoteCommandStreams, TermSize, serve_remote_command};
 pub use status::{ExecStatus, StatusWriter};
 

@@ -58,6 +58,15 @@ pub enum PortForward {
     Tunnel,
 }
 
+/// How bytes of a server that only sends are carried: in messages of a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// As they are.
+    Binary,
+    /// As text in base64, each message by itself.
+    Base64,
+}
+
 /// A decision with the answer to send: status 101 with its headers and no body.
 #[derive(Debug)]
 pub struct Negotiated<P> {
@@ -119,6 +128,16 @@ pub fn port_forward(headers: &HeaderMap) -> Result<Negotiated<PortForward>, Refu
     }
     let (name, protocol) = spdy_protocol(headers, &[("portforward.k8s.io", PortForward::Spdy)])?;
     Ok(Negotiated { protocol, response: spdy_response(name) })
+}
+
+/// Decides about bytes that are only read, such as logs.
+///
+/// # Errors
+/// [`Refusal`] when there is no common protocol.
+pub fn reader(headers: &HeaderMap) -> Result<Negotiated<Reader>, Refusal> {
+    let supported = [("binary.k8s.io", Reader::Binary), ("base64.binary.k8s.io", Reader::Base64)];
+    let (name, protocol) = websocket_protocol(headers, &supported, Some(Reader::Binary))?;
+    Ok(Negotiated { protocol, response: websocket_response(headers, name)? })
 }
 
 /// All values of a header, also those that stand in one line with commas between.
@@ -254,6 +273,17 @@ mod tests {
         assert_eq!(port_forward(&tunnel).unwrap().protocol, PortForward::Tunnel);
         let plain = with(&SPDY_UPGRADE, "x-stream-protocol-version", "portforward.k8s.io");
         assert_eq!(port_forward(&plain).unwrap().protocol, PortForward::Spdy);
+    }
+
+    #[test]
+    fn logs_are_binary_unless_the_client_wants_text() {
+        let wanted = |names| reader(&with(&WS_UPGRADE, "sec-websocket-protocol", names));
+        assert_eq!(reader(&headers(&WS_UPGRADE)).unwrap().protocol, Reader::Binary);
+        let got = wanted("x, base64.binary.k8s.io, binary.k8s.io").unwrap();
+        assert_eq!(got.protocol, Reader::Base64);
+        assert_eq!(got.response.headers()["sec-websocket-protocol"], "base64.binary.k8s.io");
+        assert_eq!(wanted("binary.k8s.io").unwrap().protocol, Reader::Binary);
+        assert_eq!(wanted("v4.channel.k8s.io").unwrap_err().status, 403);
     }
 
     #[test]

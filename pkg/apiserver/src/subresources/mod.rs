@@ -5,8 +5,9 @@ mod budget;
 mod eviction;
 mod finalize;
 mod log_options;
-mod proxy;
+pub(crate) mod proxy;
 mod scale;
+mod streaming;
 mod token;
 
 use std::sync::Arc;
@@ -32,11 +33,16 @@ pub(crate) async fn dispatch(
     let Some(subresource) = served.info.subresource(&info.subresource) else { return Err(Status::unknown_path()) };
     let verb = info.verb.as_str();
     let core = if served.info.group.is_empty() { served.info.plural.as_str() } else { "" };
+    let connects = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
+    if connects && !core.is_empty() && info.params("dryRun").next().is_some() {
+        return Err(Status::bad_request("dryRun is not supported"));
+    }
     match (core, info.subresource.as_str(), verb) {
-        ("pods" | "nodes", "log" | "exec" | "attach" | "portforward" | "proxy", _) => {
-            proxy::handle(server, admitted, &served).await
+        ("pods", "log" | "exec" | "attach" | "portforward", _) if !subresource.verbs.iter().any(|v| v == verb) => {
+            Err(Status::method_not_allowed())
         }
-        ("services", "proxy", _) => Err(unsupported(&served, "proxying to services is not supported yet")),
+        ("pods", "log" | "exec" | "attach" | "portforward", _) => streaming::handle(server, admitted, &served).await,
+        ("pods" | "services" | "nodes", "proxy", _) => proxy::handle(server, admitted, &served).await,
         ("pods", "binding", "create") => binding::create(server, admitted).await,
         ("pods", "eviction", "create") => eviction::create(server, admitted, &served).await,
         ("serviceaccounts", "token", "create") => token::create(server, admitted, &served).await,
@@ -58,11 +64,4 @@ pub(crate) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(),
     }
     object.entry("metadata").insert("namespace".into(), namespace.into());
     Ok(())
-}
-
-/// 501 that names what is missing.
-pub(crate) fn unsupported(served: &Served, what: &str) -> Status {
-    let mut status = Status::method_not_supported(&served.group_resource(), "this");
-    status.message = what.to_owned();
-    status
 }

@@ -101,8 +101,9 @@ impl Wanted<'_> {
         let api_version = if api_version.is_empty() { &wanted } else { api_version };
         let kind = if kind.is_empty() { self.kind } else { kind };
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        // Options come under the version of whatever they are for.
-        if kind == self.kind && (api_version == wanted || kind == "DeleteOptions") {
+        // Options come under the version of whatever they are for, and evictions may still come under their first one.
+        let any_version = kind == "DeleteOptions" || (kind == "Eviction" && api_version == "policy/v1beta1");
+        if kind == self.kind && (api_version == wanted || any_version) {
             return Ok(());
         }
         if kind == self.kind && is_known(group, version, kind) {

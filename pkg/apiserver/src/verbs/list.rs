@@ -7,9 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
-use kedge_registry::Served;
 use kedge_registry::printers::Print;
 use kedge_registry::verbs::store_failure;
+use kedge_registry::{Served, field_of_label};
 use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
@@ -81,20 +81,9 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
         fields.requirements.push(fields::Requirement { field: "metadata.name".into(), value, equal: true });
     }
     for requirement in &mut fields.requirements {
-        // The newer group's events are selected by their own names of the same fields.
-        if let Some(rest) = requirement.field.strip_prefix("regarding.")
-            && served.needs_conversion()
-        {
-            requirement.field = format!("involvedObject.{rest}");
-        }
-        // Events are selected by `source`, which is a field of that name.
-        let events = served.is("", "events") || served.is("events.k8s.io", "events");
-        if requirement.field == "source" && events {
-            requirement.field = "source.component".into();
-        }
-        if !served.store.is_selectable(&requirement.field) {
-            return Err(Status::bad_request(format!("field label not supported: {}", requirement.field)));
-        }
+        let known = |field: &str| served.store.is_selectable(field);
+        let field = field_of_label(&served.info, &requirement.field, known).map_err(Status::bad_request)?.to_owned();
+        requirement.field = field;
     }
     Ok(Matcher { labels, fields })
 }

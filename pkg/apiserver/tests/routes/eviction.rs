@@ -132,3 +132,20 @@ async fn what_an_eviction_may_not_say() {
     assert_eq!((code, answer["message"].as_str().unwrap()), (StatusCode::INTERNAL_SERVER_ERROR, said));
     assert!(is_there(&cluster, "p").await);
 }
+
+/// Clients that were written before 1.22 name the version of that time.
+#[tokio::test]
+async fn the_first_version_of_evictions_is_still_taken() {
+    let cluster = Cluster::new().await;
+    for (name, version, code) in [
+        ("old", "policy/v1beta1", StatusCode::CREATED),
+        ("new", "policy/v1", StatusCode::CREATED),
+        ("odd", "policy/v2", StatusCode::BAD_REQUEST),
+    ] {
+        pod(&cluster, name, true).await;
+        let eviction = json!({"apiVersion": version, "kind": "Eviction", "metadata": {"name": name}});
+        let (got, answer) = cluster.post(&at(&format!("pods/{name}/eviction")), &eviction).await;
+        assert_eq!(got, code, "{answer}");
+        assert_eq!(is_there(&cluster, name).await, code != StatusCode::CREATED);
+    }
+}

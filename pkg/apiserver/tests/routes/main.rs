@@ -8,5 +8,8 @@ mod eviction;
 mod forms;
 mod heads;
 mod kinds;
+mod proxy;
+mod proxy_backend;
+mod selectors;
 mod support;
 mod tokens;

@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kedge_admission::Chain;
-use kedge_apiserver::{ApiServer, Body, Config, Peer, Readiness};
+use kedge_apiserver::{ApiServer, Body, Config, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
     Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
 };
@@ -30,12 +30,17 @@ pub const NAMESPACE: &str = "test";
 pub struct Cluster {
     pub server: Arc<ApiServer>,
     pub registry: Arc<Registry>,
-    admin: UserInfo,
+    pub admin: UserInfo,
     _dir: tempfile::TempDir,
 }
 
 impl Cluster {
     pub async fn new() -> Self {
+        Self::with_kubelets(None).await
+    }
+
+    /// With a way to kubelets and pods.
+    pub async fn with_kubelets(kubelets: Option<KubeletAccess>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
@@ -62,7 +67,7 @@ impl Cluster {
             authenticator: Authenticator::new(certificates, signer),
             authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
             rbac,
-            kubelets: None,
+            kubelets,
             clock,
             shutdown: Shutdown::new(),
             readiness: Readiness::default(),

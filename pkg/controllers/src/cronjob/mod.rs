@@ -62,10 +62,10 @@ pub fn start(ctx: &Context, jobs: &Informer<Job>) {
 }
 
 /// The zone that is named beside the schedule; the machine's if none is.
-fn zone_of(cron: &CronJob) -> Result<TimeZone, jiff::Error> {
+fn zone_of(cron: &CronJob) -> Option<TimeZone> {
     match &cron.spec.time_zone {
-        Some(name) => TimeZone::get(name),
-        None => Ok(TimeZone::system()),
+        Some(name) => kedge_base::time::zone(name),
+        None => Some(TimeZone::system()),
     }
 }
 
@@ -161,7 +161,7 @@ impl Controller {
 
     async fn run_due(&self, key: &ObjectKey, cron: &mut CronJob, object: &ObjectReference) -> Result<(), Error> {
         let warn = |reason: &str, message: String| self.events.event(object, EventType::Warning, reason, message);
-        let Ok(zone) = zone_of(cron) else {
+        let Some(zone) = zone_of(cron) else {
             let name = cron.spec.time_zone.as_deref().unwrap_or_default();
             warn("UnknownTimeZone", format!("invalid timeZone: {name:?}: unknown time zone {name}"));
             return Ok(());
@@ -244,7 +244,7 @@ impl Controller {
     ) -> Result<(), Error> {
         let namespace = cron.metadata.namespace.clone();
         // The zone of the field, or UTC; one in the schedule itself does not count, as upstream.
-        let zone = cron.spec.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        let zone = cron.spec.time_zone.as_deref().and_then(kedge_base::time::zone);
         let body = job_body(cron, name, at, &zone.unwrap_or(TimeZone::UTC));
         let job: Meta = match self.ctx.client.create(&JOBS, &namespace, &body).await {
             Ok(job) => {

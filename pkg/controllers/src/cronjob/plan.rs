@@ -50,7 +50,7 @@ pub fn schedule_of(text: &str, zone: TimeZone) -> Result<(Schedule, TimeZone), U
     let Some((name, rest)) = named.map(|rest| rest.split_once(' ').unwrap_or((rest, ""))) else {
         return Ok((Schedule::parse(text)?, zone));
     };
-    let zone = TimeZone::get(name).map_err(|_| Unusable::Zone(name.to_owned()))?;
+    let zone = kedge_base::time::zone(name).ok_or_else(|| Unusable::Zone(name.to_owned()))?;
     Ok((Schedule::parse(rest)?, zone))
 }
 

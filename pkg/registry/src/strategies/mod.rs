@@ -10,6 +10,7 @@ mod certificates;
 mod coordination;
 mod core;
 mod discovery;
+pub(crate) mod field_labels;
 mod flowcontrol;
 mod networking;
 mod node;
@@ -18,14 +19,12 @@ mod rbac;
 mod scheduling;
 mod storage;
 pub(crate) mod validation;
+pub(crate) mod warnings;
 
 pub(crate) use allocators::State;
+pub(crate) use field_labels::fields;
 
 use std::sync::Arc;
-
-use kedge_meta::Text;
-use kedge_schema::ResourceInfo;
-use kedge_storage::{Field, Fields};
 
 use crate::strategy::{Plain, Strategy};
 
@@ -129,61 +128,5 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::role::Role),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priority_class::PriorityClass),
         _ => Arc::new(Plain),
-    }
-}
-
-const COMMON: &[&str] = &["metadata.name", "metadata.namespace"];
-
-/// The fields that lists and watches of a resource can select by. Absent booleans and counts are selected by their zero value.
-pub(crate) fn fields(info: &ResourceInfo) -> Fields {
-    let zero = |path: &str| match path {
-        "spec.unschedulable" | "spec.hostNetwork" => Text::of("false"),
-        "status.replicas" | "status.successful" => Text::of("0"),
-        _ => Text::default(),
-    };
-    selectable_fields(info).iter().map(|path| Field { path: Text::of(path), zero: zero(path) }).collect()
-}
-
-fn selectable_fields(info: &ResourceInfo) -> &'static [&'static str] {
-    match (&*info.storage_group, &*info.plural) {
-        ("", "pods") => &[
-            "metadata.name",
-            "metadata.namespace",
-            "spec.nodeName",
-            "spec.restartPolicy",
-            "spec.schedulerName",
-            "spec.serviceAccountName",
-            "spec.hostNetwork",
-            "status.phase",
-            "status.podIP",
-            "status.nominatedNodeName",
-        ],
-        ("", "events") => &[
-            "metadata.name",
-            "metadata.namespace",
-            "involvedObject.kind",
-            "involvedObject.namespace",
-            "involvedObject.name",
-            "involvedObject.uid",
-            "involvedObject.apiVersion",
-            "involvedObject.resourceVersion",
-            "involvedObject.fieldPath",
-            "reason",
-            "reportingComponent",
-            "source.component",
-            "type",
-        ],
-        ("", "nodes") => &["metadata.name", "metadata.namespace", "spec.unschedulable"],
-        ("", "secrets") => &["metadata.name", "metadata.namespace", "type"],
-        ("", "namespaces") => &["metadata.name", "metadata.namespace", "status.phase"],
-        ("", "services") => &["metadata.name", "metadata.namespace", "spec.clusterIP", "spec.type"],
-        ("", "replicationcontrollers") | ("apps", "replicasets") => {
-            &["metadata.name", "metadata.namespace", "status.replicas"]
-        }
-        ("batch", "jobs") => &["metadata.name", "metadata.namespace", "status.successful"],
-        ("certificates.k8s.io", "certificatesigningrequests") => {
-            &["metadata.name", "metadata.namespace", "spec.signerName"]
-        }
-        _ => COMMON,
     }
 }

@@ -10,7 +10,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<(Value, Vec<Duplicate>), De
     if bytes.len() > limits.max_bytes {
         return Err(DecodeError::TooLarge { limit: limits.max_bytes });
     }
-    let mut builder = Builder::new(limits.max_depth.min(MAX_DEPTH), false);
+    let mut builder = Builder::new(limits.max_depth.min(MAX_DEPTH));
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = builder.seed().deserialize(&mut deserializer).map_err(|error| worded(bytes, &error, false))?;
     deserializer.end().map_err(|error| worded(bytes, &error, true))?;

@@ -3,11 +3,13 @@
 
 mod json;
 mod order;
+mod scalar;
 mod tree;
 mod yaml;
 
 use crate::conform::{TypeError, conform};
 use crate::table::{FieldType, TypeId};
+pub(crate) use scalar::is_plain_text;
 use serde_json::Value;
 use std::fmt;
 pub(crate) use tree::push_key;

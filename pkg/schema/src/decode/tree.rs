@@ -19,6 +19,21 @@ pub struct Duplicate {
 }
 
 impl Duplicate {
+    /// A key given twice, here.
+    pub fn of(key: &str) -> Self {
+        Self { reversed: vec![Segment::Key(key.to_owned())] }
+    }
+
+    /// The same, seen from the map that has it under a key.
+    pub fn within_key(&mut self, key: &str) {
+        self.reversed.push(Segment::Key(key.to_owned()));
+    }
+
+    /// The same, seen from the list that has it at a place.
+    pub fn within_index(&mut self, index: usize) {
+        self.reversed.push(Segment::Index(index));
+    }
+
     pub fn segments(&self) -> impl Iterator<Item = &Segment> {
         self.reversed.iter().rev()
     }
@@ -55,14 +70,12 @@ pub const TOO_DEEP: &str = "exceeded max depth";
 /// State of one reading.
 pub struct Builder {
     pub max_depth: usize,
-    /// YAML keys may be scalars other than strings, and `<<` merges.
-    pub yaml: bool,
     pub duplicates: Vec<Duplicate>,
 }
 
 impl Builder {
-    pub fn new(max_depth: usize, yaml: bool) -> Self {
-        Builder { max_depth, yaml, duplicates: Vec::new() }
+    pub fn new(max_depth: usize) -> Self {
+        Builder { max_depth, duplicates: Vec::new() }
     }
 
     pub fn seed(&mut self) -> Seed<'_> {
@@ -71,7 +84,7 @@ impl Builder {
 
     fn note(&mut self, key: &str) {
         if self.duplicates.len() < MAX_STRICT_ERRORS {
-            self.duplicates.push(Duplicate { reversed: vec![Segment::Key(key.to_string())] });
+            self.duplicates.push(Duplicate::of(key));
         }
     }
 
@@ -167,24 +180,17 @@ impl<'de> Visitor<'de> for Seed<'_> {
             self.builder.prefix(from, || Segment::Key(key.clone()));
             map.insert(key, value);
         }
-        if self.builder.yaml {
-            merge_keys(&mut map);
-        }
         Ok(Value::Object(map))
     }
 }
 
-/// YAML's `<<`: takes over what the map does not set itself.
-fn merge_keys(map: &mut Map<String, Value>) {
-    let sources = match map.get("<<") {
-        Some(Value::Object(_)) => map.remove("<<").into_iter().collect(),
-        Some(Value::Array(items)) if items.iter().all(Value::is_object) => match map.remove("<<") {
-            Some(Value::Array(items)) => items,
-            _ => Vec::new(),
-        },
-        _ => Vec::new(),
-    };
-    for source in sources {
+/// YAML's `<<`: takes over what the map does not set itself, from maps or lists of them.
+pub fn merge_keys(map: &mut Map<String, Value>, sources: Vec<Value>) {
+    let flat = sources.into_iter().flat_map(|source| match source {
+        Value::Array(items) => items,
+        other => vec![other],
+    });
+    for source in flat {
         if let Value::Object(source) = source {
             for (key, value) in source {
                 map.entry(key).or_insert(value);

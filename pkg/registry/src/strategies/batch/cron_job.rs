@@ -85,9 +85,7 @@ fn time_zone(at: &At<'_>, errors: &mut ErrorList) {
         let rule = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(at.invalid(rule));
     }
-    // A machine without a time zone database cannot tell which names exist.
-    let has_database = jiff::tz::TimeZone::get("Etc/UTC").is_ok();
-    if has_database && jiff::tz::TimeZone::get(name).is_err() {
+    if kedge_base::time::zone(name).is_none() {
         errors.push(at.invalid(format!("unknown time zone {name}")));
     }
 }

@@ -1,12 +1,11 @@
 //! Pods: born pending, deleted gracefully, and hardly changeable.
 
-use kedge_meta::field::{Error, ErrorList};
-use kedge_meta::names;
+use kedge_meta::field::ErrorList;
 use serde_json::{Value, json};
 
 use super::super::validation::pod_spec::{Owner, pod_spec};
 use super::super::validation::{At, container};
-use super::{pod_scheduling, pod_status, pod_update};
+use super::{pod_resize, pod_scheduling, pod_status, pod_update};
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
@@ -31,13 +30,14 @@ impl Strategy for Pod {
                 if let (true, Some(class)) = (status.get("qosClass").is_none_or(Value::is_null), class) {
                     status.insert("qosClass".into(), class);
                 }
+                pod_status::keep_observed_generation(new, old);
             }
             "ephemeralcontainers" => {
                 let wanted = new.at(&["spec", "ephemeralContainers"]).cloned();
                 keep_all_but_spec(new, old);
                 new["spec"].set_or_remove("ephemeralContainers", wanted);
             }
-            "resize" => pod_update::keep_all_but_resources(new, old),
+            "resize" => pod_resize::keep_all_but_resources(new, old),
             _ => {}
         }
     }
@@ -61,17 +61,13 @@ impl Strategy for Pod {
             // The scheduler's decision, which only the binding itself can make.
             "binding" => ErrorList::new(),
             "ephemeralcontainers" => pod_update::validate_ephemeral_containers(new, old),
-            "resize" => pod_update::validate_resize(new, old),
+            "resize" => pod_resize::validate(new, old),
             _ => pod_update::validate(new, old),
         }
     }
 
     fn validate_status_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         pod_status::validate(new, old)
-    }
-
-    fn warnings(&self, _ctx: &Context<'_>, new: &Value, old: Option<&Value>) -> Vec<String> {
-        if old.is_none() { warnings(new) } else { Vec::new() }
     }
 
     /// A pod that runs nowhere, or runs no more, goes at once.
@@ -149,49 +145,6 @@ pub(super) fn qos_class(pod: &Value) -> &'static str {
     }
 }
 
-fn warnings(pod: &Value) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let complaints = names::is_dns1123_label(pod.name());
-    if !complaints.is_empty() {
-        warnings.push(format!(
-            "metadata.name: this is used in the Pod's hostname, which can result in surprising behavior; a DNS label \
-             is recommended: [{}]",
-            complaints.join(" ")
-        ));
-    }
-    let spec = At::field(pod, "spec");
-    if spec.child("terminationGracePeriodSeconds").int().is_some_and(|seconds| seconds < 0) {
-        warnings.push(
-            "spec.terminationGracePeriodSeconds: must be >= 0; negative values are invalid and will be treated as 1"
-                .into(),
-        );
-    }
-    for container in spec.child("containers").items() {
-        let mut seen: Vec<(&str, Error)> = Vec::new();
-        for variable in container.child("env").items() {
-            let name = variable.child("name").text();
-            if seen.iter().any(|(known, _)| *known == name) {
-                warnings.push(format!(
-                    "{}: hides previous definition of {name:?}, which may be dropped when using apply",
-                    variable.path
-                ));
-            }
-            seen.push((name, variable.duplicate()));
-        }
-        let ports: Vec<_> = container.child("ports").items().collect();
-        let key = |port: &At<'_>| {
-            let field = |name: &str| port.child(name).value.clone();
-            (field("containerPort"), field("hostPort"), field("hostIP"), field("protocol"))
-        };
-        for (at, port) in ports.iter().enumerate() {
-            if let Some(first) = ports[..at].iter().find(|other| key(other) == key(port)) {
-                warnings.push(format!("{}: duplicate port definition with {}", port.path, first.path));
-            }
-        }
-    }
-    warnings
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -255,15 +208,5 @@ mod tests {
         assert_eq!(with(json!({"requests": {"cpu": "1"}})), "Burstable");
         let all = json!({"cpu": "1", "memory": "1Gi"});
         assert_eq!(with(json!({"requests": all, "limits": all})), "Guaranteed");
-    }
-
-    #[test]
-    fn odd_pods_are_warned_about() {
-        let mut pod = good();
-        pod["spec"]["containers"][0]["env"] = json!([{"name": "A"}, {"name": "A"}]);
-        assert_eq!(
-            warnings(&pod),
-            ["spec.containers[0].env[1]: hides previous definition of \"A\", which may be dropped when using apply"]
-        );
     }
 }

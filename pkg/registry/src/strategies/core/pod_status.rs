@@ -5,6 +5,26 @@ use kedge_meta::names;
 use serde_json::Value;
 
 use super::super::validation::{At, Report, container, scalar};
+use crate::value::ValueExt;
+
+/// Writers that know nothing of `observedGeneration` do not take back what others have observed.
+pub(super) fn keep_observed_generation(new: &mut Value, old: &Value) {
+    const FIELD: &str = "observedGeneration";
+    let unknown = |value: &Value| value.int(&[FIELD]).unwrap_or_default() == 0;
+    if let Some(status) = new.get_mut("status").filter(|status| unknown(status)) {
+        status.set_or_remove(FIELD, old.at(&["status", FIELD]).cloned());
+    }
+    // One type may occur more than once; its conditions are taken in their order.
+    let mut before: Vec<&Value> = old.list(&["status", "conditions"]).iter().collect();
+    let conditions = new.get_mut("status").and_then(|status| status.get_mut("conditions"));
+    for condition in conditions.and_then(Value::as_array_mut).into_iter().flatten() {
+        let same = before.iter().position(|other| other.text(&["type"]) == condition.text(&["type"]));
+        let was = same.map(|at| before.remove(at));
+        if unknown(condition) {
+            condition.set_or_remove(FIELD, was.and_then(|was| was.get(FIELD)).cloned());
+        }
+    }
+}
 
 /// A change of status.
 pub(super) fn validate(new: &Value, old: &Value) -> ErrorList {
@@ -74,6 +94,18 @@ fn transitions(now: &At<'_>, was: &At<'_>, specs: &At<'_>, policy: &str, errors:
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_was_observed_stays_known() {
+        let old = json!({"status": {"observedGeneration": 3, "conditions": [{"type": "A", "observedGeneration": 2},
+            {"type": "B", "observedGeneration": 1}]}});
+        let mut new =
+            json!({"status": {"conditions": [{"type": "B"}, {"type": "A", "observedGeneration": 3}, {"type": "C"}]}});
+        keep_observed_generation(&mut new, &old);
+        let conditions =
+            json!([{"type": "B", "observedGeneration": 1}, {"type": "A", "observedGeneration": 3}, {"type": "C"}]);
+        assert_eq!(new, json!({"status": {"observedGeneration": 3, "conditions": conditions}}));
+    }
 
     #[test]
     fn what_has_ended_stays_ended() {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::super::validation::diff::diff;
 use super::super::validation::{At, Report, scheduling};
-use super::pod::{keep_all_but_spec, qos_class, validate_pod};
+use super::pod::validate_pod;
 use crate::value::ValueExt;
 
 pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -156,69 +156,6 @@ pub(super) fn validate_ephemeral_containers(new: &Value, old: &Value) -> ErrorLi
     errors
 }
 
-/// For `resize`: only the resources of containers change.
-pub(super) fn keep_all_but_resources(new: &mut Value, old: &Value) {
-    let wanted = new.get("spec").cloned().unwrap_or_default();
-    let same_containers = ["containers", "initContainers"].iter().all(|list| {
-        let names = |spec: &Value| spec.list(&[list]).iter().map(|c| c.text(&["name"]).to_owned()).collect::<Vec<_>>();
-        names(&wanted) == names(&old["spec"])
-    });
-    if !same_containers {
-        // Left as it is, so that validation can say what is wrong with it.
-        return;
-    }
-    keep_all_but_spec(new, old);
-    for list in ["containers", "initContainers"] {
-        let containers = new["spec"].get_mut(list).and_then(Value::as_array_mut).into_iter().flatten();
-        for (container, wanted) in containers.zip(wanted.list(&[list])) {
-            for field in ["resources", "resizePolicy"] {
-                container.set_or_remove(field, wanted.get(field).cloned());
-            }
-        }
-    }
-    new["spec"].set_or_remove("resources", wanted.get("resources").cloned());
-}
-
-/// Only CPU and memory change, and the class of the pod stays.
-pub(super) fn validate_resize(new: &Value, old: &Value) -> ErrorList {
-    let mut errors = validate_pod(new);
-    let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
-    if qos_class(new) != old.text(&["status", "qosClass"]) {
-        let path = Path::new("spec");
-        errors.push(Error::invalid(&path, qos_class(new), "Pod QOS Class may not change as a result of resizing"));
-    }
-    for list in ["containers", "initContainers"] {
-        if spec.child(list).len() != was.child(list).len() {
-            errors.push(spec.child(list).forbidden("containers may not be added or removed on resize"));
-            return errors;
-        }
-    }
-    let mut munged = spec.value.clone();
-    for list in ["containers", "initContainers"] {
-        let before = was.value.list(&[list]);
-        for (container, was) in munged.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().zip(before) {
-            for kind in ["requests", "limits"] {
-                for resource in ["cpu", "memory"] {
-                    let had = was.at(&["resources", kind, resource]).cloned();
-                    let resources = container.entry("resources");
-                    let amounts = resources.entry(kind).or_insert_with(|| serde_json::json!({}));
-                    amounts.set_or_remove(resource, had);
-                    if amounts.as_object().is_some_and(serde_json::Map::is_empty) {
-                        resources.remove(kind);
-                    }
-                }
-            }
-            container.set_or_remove("resizePolicy", was.get("resizePolicy").cloned());
-        }
-    }
-    munged.set_or_remove("resources", was.value.get("resources").cloned());
-    if munged != *was.value {
-        let difference = diff(was.value, &munged);
-        errors.push(spec.forbidden(format!("only cpu and memory resources are mutable\n{difference}")));
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,16 +199,5 @@ mod tests {
         assert!(validate_ephemeral_containers(&new, &old)[0].to_string().contains("may not be changed"));
         new["spec"]["ephemeralContainers"] = json!([]);
         assert!(validate_ephemeral_containers(&new, &old)[0].to_string().contains("may not be removed"));
-    }
-
-    #[test]
-    fn a_resize_changes_resources_only() {
-        let mut new = pod();
-        new["spec"]["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
-        new["spec"]["containers"][0]["image"] = json!("y");
-        keep_all_but_resources(&mut new, &pod());
-        assert_eq!(new["spec"]["containers"][0]["image"], "x");
-        let texts: Vec<_> = validate_resize(&new, &pod()).iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["spec: Invalid value: \"Burstable\": Pod QOS Class may not change as a result of resizing"]);
     }
 }

@@ -1,18 +1,24 @@
-//! `log`, `exec`, `attach`, `portforward` and `proxy` of pods and nodes: the request goes on to the kubelet.
+//! `log`, `exec`, `attach` and `portforward` of pods: the request goes on to the kubelet.
 
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{Response, Uri};
+use http::{Response, Uri, header};
+use http_body_util::BodyExt as _;
+use hyper_util::rt::TokioIo;
 use kedge_meta::{Reason, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, convert};
+use kedge_streams::{negotiate, serve_reader};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
+use tracing::debug;
 
-use super::{log_options, unsupported};
+use super::log_options;
+use crate::backends::{Backend, is_upgrade};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
+use crate::request_info::RequestInfo;
 use crate::respond;
 use crate::server::ApiServer;
 use crate::verbs::stored;
@@ -26,16 +32,10 @@ pub(crate) async fn handle(
     served: &Served,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    if served.info.plural == "nodes" {
-        let node = info.name.split(':').next().unwrap_or_default();
-        let address = node_address(server, node)?;
-        let target = with_query(&format!("/{}", info.rest), &admitted)?;
-        return forward(server, admitted, &address, target).await;
-    }
-    if info.subresource == "proxy" {
-        return Err(unsupported(served, "proxying to pods is not supported yet"));
-    }
     let logs = info.subresource == "log";
+    if !logs {
+        may_create(server, &admitted)?;
+    }
     let options = if logs { log_options::kubelet_query(info)? } else { String::new() };
     let object = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let pod = convert::read(served, &object)?;
@@ -53,13 +53,62 @@ pub(crate) async fn handle(
     if node.is_empty() {
         return Err(Status::bad_request(format!("pod {} does not have a host assigned", info.name)));
     }
-    let address = node_address(server, node)?;
-    let target = match logs {
-        true => format!("{path}?{options}").parse().map_err(|_| Status::bad_request("the path cannot be forwarded"))?,
-        false => kubelet_query(&path, &admitted)?,
+    let kubelet = kubelet(server, node)?;
+    if !logs {
+        if !is_upgrade(admitted.request.headers()) {
+            return Err(Status::bad_request("Upgrade request required"));
+        }
+        let target = kubelet_query(&path, &admitted)?;
+        return forward(server, admitted, &kubelet, target).await;
+    }
+    let target = format!("{path}?{options}").parse();
+    logs_of(server, admitted, &kubelet, target.map_err(|_| Status::bad_request("the path cannot be forwarded"))?).await
+}
+
+/// Browsers can open a WebSocket by GET alone, which is authorized as `get`; what runs in a container takes `create`
+/// however it is asked for.
+fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
+    if admitted.info.verb == "create" {
+        return Ok(());
+    }
+    let info = RequestInfo { verb: "create".into(), ..admitted.info.clone() };
+    server.authorize(&info, &admitted.user)
+}
+
+/// Logs, also in the messages of a WebSocket.
+async fn logs_of(
+    server: &Arc<ApiServer>,
+    mut admitted: Admitted,
+    kubelet: &Backend,
+    target: PathAndQuery,
+) -> Result<Response<Body>, Status> {
+    let socket = negotiate::is_websocket(admitted.request.headers());
+    let socket = socket.then(|| negotiate::reader(admitted.request.headers())).transpose();
+    let socket = match socket {
+        Ok(socket) => socket,
+        Err(refusal) => return Ok(respond::text(refusal.status, refusal.message)),
     };
-    let response = forward(server, admitted, &address, target).await?;
-    if logs && !response.status().is_success() { Err(kubelet_failure(response).await) } else { Ok(response) }
+    let client = hyper::upgrade::on(&mut admitted.request);
+    // The kubelet is asked for plain bytes.
+    for name in [header::CONNECTION, header::UPGRADE] {
+        admitted.request.headers_mut().remove(name);
+    }
+    let response = forward(server, admitted, kubelet, target).await?;
+    if !response.status().is_success() {
+        return Err(kubelet_failure(response).await);
+    }
+    let (Some(socket), Some(kubelets)) = (socket, &server.kubelets) else { return Ok(response) };
+    kubelets.spawn("logs over a WebSocket", async move {
+        let client = match client.await {
+            Ok(client) => TokioIo::new(client),
+            Err(err) => return debug!(error = %err, "a client left before its logs came"),
+        };
+        let pieces = response.into_body().into_data_stream();
+        if let Err(err) = serve_reader(client, pieces, socket.protocol).await {
+            debug!(error = %err, "logs over a WebSocket broke off");
+        }
+    });
+    Ok(socket.response.map(|()| body::full("")))
 }
 
 /// What the kubelet refuses in plain text, as a Status.
@@ -113,8 +162,8 @@ fn container(pod: &Value, wanted: &str, log: bool) -> Result<String, Status> {
     }
 }
 
-/// `host:port` of a node's kubelet.
-fn node_address(server: &ApiServer, node: &str) -> Result<String, Status> {
+/// The kubelet of a node.
+pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Backend, Status> {
     let served = server.registry.builtin("", "v1", "nodes").ok_or_else(Status::unknown_path)?;
     let object = stored(served, node, node)?;
     let node = convert::read(served, &object)?;
@@ -125,7 +174,7 @@ fn node_address(server: &ApiServer, node: &str) -> Result<String, Status> {
         host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
     let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    Ok(format!("{host}:{port}"))
+    Ok(Backend::kubelet(format!("{host}:{port}")))
 }
 
 fn with_query(path: &str, admitted: &Admitted) -> Result<PathAndQuery, Status> {
@@ -162,11 +211,11 @@ fn kubelet_query(path: &str, admitted: &Admitted) -> Result<PathAndQuery, Status
 async fn forward(
     server: &Arc<ApiServer>,
     admitted: Admitted,
-    address: &str,
+    kubelet: &Backend,
     target: PathAndQuery,
 ) -> Result<Response<Body>, Status> {
     let Some(kubelets) = &server.kubelets else { return Err(Status::unavailable("this server reaches no kubelets")) };
     let mut request = admitted.request.map(|body| body.take());
     *request.uri_mut() = Uri::from(target);
-    kubelets.forward(address, request).await
+    kubelets.forward(kubelet, request).await
 }

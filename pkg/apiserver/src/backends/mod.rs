@@ -1,0 +1,249 @@
+//! The way to kubelets and pods: HTTP over connections that a [`Dialer`] makes, upgrades passed through byte by byte.
+
+mod dial;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use kedge_base::TaskGroup;
+use kedge_meta::Status;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsConnector;
+use tracing::debug;
+
+use crate::body::{Body, BodyError};
+
+pub use dial::{Connection, Dialer, DirectDialer};
+
+/// Until TLS is spoken, as Go's default transport.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Connections to kubelets and pods at a time; each is that of one request.
+const MAX_CONNECTIONS: usize = 4_096;
+/// Headers that identify the client to this server, and are nobody else's business.
+const CREDENTIALS: [&str; 5] =
+    ["authorization", "proxy-authorization", "x-remote-user", "x-remote-group", "x-remote-uid"];
+/// What such headers begin with.
+const CREDENTIAL_PREFIXES: [&str; 2] = ["impersonate-", "x-remote-extra-"];
+
+/// What is spoken with a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Http,
+    /// Pods have certificates that nobody but they know.
+    Https,
+    /// Kubelets are known, and know this server.
+    Kubelet,
+}
+
+/// Whom a request goes on to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Backend {
+    pub transport: Transport,
+    /// `host:port`.
+    pub address: String,
+}
+
+impl Backend {
+    pub(crate) fn kubelet(address: String) -> Self {
+        Self { transport: Transport::Kubelet, address }
+    }
+}
+
+/// Why a request could not be passed on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unreached {
+    #[error("{}", dial::go_text(.0, .1))]
+    Dial(String, #[source] std::io::Error),
+    #[error("net/http: TLS handshake timeout")]
+    HandshakeTimeout,
+    #[error("{0}")]
+    Tls(#[source] std::io::Error),
+    /// As Go says when a connection ends before an answer.
+    #[error("EOF")]
+    Eof,
+    #[error("{0}")]
+    Http(#[source] hyper::Error),
+    #[error("all {MAX_CONNECTIONS} connections to kubelets and pods are in use")]
+    Full,
+}
+
+impl From<hyper::Error> for Unreached {
+    fn from(err: hyper::Error) -> Self {
+        if err.is_incomplete_message() { Self::Eof } else { Self::Http(err) }
+    }
+}
+
+/// Reaches kubelets, and pods through the network of their nodes.
+pub struct KubeletAccess {
+    dialer: Arc<dyn Dialer>,
+    kubelets: TlsConnector,
+    pods: TlsConnector,
+    slots: Arc<Semaphore>,
+    tasks: TaskGroup,
+}
+
+impl KubeletAccess {
+    /// With a TLS configuration that trusts the kubelets' authority and shows the API server's client certificate.
+    /// Connections live in `tasks`.
+    ///
+    /// # Errors
+    /// When no other TLS configuration can be made.
+    pub fn new(tls: Arc<rustls::ClientConfig>, tasks: TaskGroup) -> Result<Self, rustls::Error> {
+        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let pods = TlsConnector::from(Arc::new(any_certificate()?));
+        Ok(Self { dialer: Arc::new(DirectDialer), kubelets: TlsConnector::from(tls), pods, slots, tasks })
+    }
+
+    /// The same with another way to make connections.
+    #[must_use]
+    pub fn with_dialer(self, dialer: Arc<dyn Dialer>) -> Self {
+        Self { dialer, ..self }
+    }
+
+    /// Sends a request on and its answer back; when the backend switches protocols, both sides are joined.
+    ///
+    /// # Errors
+    /// When the backend cannot be reached, or says nothing that is HTTP.
+    pub(crate) async fn send(
+        &self,
+        backend: &Backend,
+        mut request: Request<Body>,
+    ) -> Result<Response<Body>, Unreached> {
+        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Unreached::Full)?;
+        let client = is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
+        remove_credentials(request.headers_mut());
+        let stream = self.connect(backend).await?;
+        // Programs that know headers in one spelling only know them in that of Go's client.
+        let (mut sender, connection) =
+            http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await?;
+        let slot = Arc::new(slot);
+        self.tasks.spawn_until_shutdown("backend connection", drive(connection, slot.clone()));
+        let mut response = sender.send_request(request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS
+            && let Some(client) = client
+        {
+            let tunnel = tunnel::run(client, hyper::upgrade::on(&mut response));
+            self.tasks.spawn_until_shutdown("backend stream", async move {
+                tunnel.await;
+                drop(slot);
+            });
+        }
+        // The connection lives as long as the answer streams.
+        Ok(response.map(|body| body.map_err(BodyError::from).boxed_unsync()))
+    }
+
+    /// The same for a kubelet's own paths.
+    ///
+    /// # Errors
+    /// 500 in upstream's words when the kubelet cannot be reached.
+    pub(crate) async fn forward(&self, kubelet: &Backend, request: Request<Body>) -> Result<Response<Body>, Status> {
+        let url = format!("https://{}{}", kubelet.address, request.uri().path());
+        let upgrade = is_upgrade(request.headers());
+        self.send(kubelet, request).await.map_err(|err| match upgrade {
+            true => Status::failure(500, kedge_meta::Reason::Unknown, format!("error dialing backend: {err}")),
+            false => Status::failure(500, kedge_meta::Reason::Unknown, format!("Get {url:?}: {err}")),
+        })
+    }
+
+    /// Runs what serves a connection beyond its request.
+    pub(crate) fn spawn(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_until_shutdown(task, work);
+    }
+
+    async fn connect(&self, backend: &Backend) -> Result<Box<dyn Connection>, Unreached> {
+        let address = &backend.address;
+        let plain = self.dialer.dial(address).await.map_err(|err| Unreached::Dial(address.clone(), err))?;
+        let tls = match backend.transport {
+            Transport::Http => return Ok(plain),
+            Transport::Https => &self.pods,
+            Transport::Kubelet => &self.kubelets,
+        };
+        let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
+        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+        let name = name.map_err(|err| Unreached::Tls(std::io::Error::other(err)))?;
+        let handshake = kedge_base::time::timeout(HANDSHAKE, tls.connect(name, plain));
+        let secured = handshake.await.map_err(|_| Unreached::HandshakeTimeout)?.map_err(Unreached::Tls)?;
+        Ok(Box::new(secured))
+    }
+}
+
+async fn drive(connection: http1::Connection<TokioIo<Box<dyn Connection>>, Body>, slot: Arc<OwnedSemaphorePermit>) {
+    if let Err(err) = connection.with_upgrades().await {
+        debug!(error = %err, "connection to a backend ended");
+    }
+    drop(slot);
+}
+
+/// Whether a request or answer is about switching protocols, by upstream's rule.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.into_iter().any(|value| value.to_ascii_lowercase().contains("upgrade"))
+}
+
+fn remove_credentials(headers: &mut HeaderMap) {
+    let is_one =
+        |name: &str| CREDENTIALS.contains(&name) || CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    let found: Vec<_> = headers.keys().filter(|name| is_one(name.as_str())).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+fn any_certificate() -> Result<rustls::ClientConfig, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = Arc::new(AnyCertificate(provider.clone()));
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
+    Ok(config)
+}
+
+/// Accepts a server whoever has certified it; that it has the key of its certificate is still made sure.
+#[derive(Debug)]
+struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &rustls::DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
