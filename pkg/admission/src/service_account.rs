@@ -1,5 +1,8 @@
 //! ServiceAccount: every pod runs as one, and gets a token for it.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use kedge_base::random;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
@@ -16,11 +19,17 @@ const MIRROR: &str = "kubernetes.io/config.mirror";
 
 pub(crate) struct ServiceAccount;
 
+#[async_trait]
 impl Plugin for ServiceAccount {
-    fn admit(&self, registry: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        if !is(attributes, "", "pods") || attributes.operation != Operation::Create {
-            return Ok(());
-        }
+    fn name(&self) -> &'static str {
+        "ServiceAccount"
+    }
+
+    fn mutates(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && is(attributes, "", "pods")
+    }
+
+    async fn admit(&self, registry: &Arc<Registry>, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         if attributes.object.at(&["metadata", "annotations", MIRROR]).is_some() {
             return Ok(());
         }

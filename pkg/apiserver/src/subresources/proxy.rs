@@ -25,6 +25,7 @@ pub(crate) async fn handle(
     admitted: Admitted,
     served: &Served,
 ) -> Result<Response<Body>, Status> {
+    crate::admit::connect(server, &admitted, &served.info).await?;
     let info = &admitted.info;
     if served.info.plural == "nodes" {
         let node = info.name.split(':').next().unwrap_or_default();

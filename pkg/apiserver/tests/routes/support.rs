@@ -14,7 +14,7 @@ use kedge_auth::{
 use kedge_base::Shutdown;
 use kedge_kv::Embedded;
 use kedge_meta::UserInfo;
-use kedge_registry::{ClusterConfig, Registry};
+use kedge_registry::{Admission, ClusterConfig, Registry};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Storage;
 use serde_json::{Value, json};
@@ -36,6 +36,11 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn new() -> Self {
+        Self::with_admission(|chain| chain).await
+    }
+
+    /// With something around the usual admission.
+    pub async fn with_admission<A: Admission + 'static>(wrap: impl FnOnce(Chain) -> A) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
@@ -57,7 +62,7 @@ impl Cluster {
         let nodes = Arc::new(NodeAuthorizer::new(store("pods")));
         let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
         let server = ApiServer::new(Config {
-            admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone()))),
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
             authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
