@@ -9,11 +9,14 @@ use kedge_registry::{Admission, Attributes, Registry};
 
 use crate::Plugin;
 use crate::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::limit_ranger::LimitRanger;
 use crate::names::ELSEWHERE;
 use crate::namespace_lifecycle::NamespaceLifecycle;
 use crate::node_restriction::NodeRestriction;
 use crate::priority::Priority;
 use crate::rbac_escalation::RbacEscalation;
+use crate::resource_quota::ResourceQuota;
+use crate::runtime_class::RuntimeClass;
 use crate::service_account::ServiceAccount;
 use crate::taint_nodes_by_condition::TaintNodesByCondition;
 
@@ -45,12 +48,15 @@ pub enum UnknownPlugin {
 fn all(rbac: &Arc<RbacAuthorizer>) -> Vec<Box<dyn Plugin>> {
     vec![
         Box::new(NamespaceLifecycle),
+        Box::new(LimitRanger),
         Box::new(ServiceAccount),
         Box::new(NodeRestriction::new(rbac.clone())),
         Box::new(TaintNodesByCondition),
         Box::new(Priority),
         Box::new(DefaultTolerationSeconds),
+        Box::new(RuntimeClass),
         Box::new(RbacEscalation::new(rbac.clone())),
+        Box::new(ResourceQuota::default()),
     ]
 }
 

@@ -6,15 +6,19 @@
 
 mod chain;
 mod default_toleration_seconds;
+mod limit_ranger;
 mod names;
 mod namespace_lifecycle;
 mod node_restriction;
 mod priority;
 mod rbac_escalation;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 mod testing;
+mod tolerations;
 
 pub use chain::{Chain, Selection, UnknownPlugin};
 
@@ -24,7 +28,8 @@ use async_trait::async_trait;
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::store_failure;
-use kedge_registry::{Attributes, Registry, convert};
+use kedge_registry::{Attributes, Operation, Registry, convert};
+use kedge_storage::Matcher;
 use serde_json::Value;
 
 /// A plugin. Nothing is asked of it unless it says that a request is its business.
@@ -93,4 +98,39 @@ pub(crate) fn read(
     let Some(served) = registry.builtin(group, "v1", plural).filter(|_| !name.is_empty()) else { return Ok(None) };
     let object = served.store.get(&served.key(namespace, name)).map_err(store_failure)?;
     object.map(|object| convert::read(served, &object)).transpose()
+}
+
+/// All objects of a built-in kind in a namespace, from the cache.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) fn list(registry: &Registry, (group, plural): (&str, &str), namespace: &str) -> Result<Vec<Value>, Status> {
+    let Some(served) = registry.builtin(group, "v1", plural) else { return Ok(Vec::new()) };
+    let listing = served.store.list(&served.scope(namespace), &Matcher::default(), 0).map_err(store_failure)?;
+    listing.objects.iter().map(|(_, object)| convert::read(served, object)).collect()
+}
+
+/// Whether a request creates or changes this resource itself.
+pub(crate) fn writes(attributes: &Attributes<'_>, group: &str, plural: &str) -> bool {
+    matches!(attributes.operation, Operation::Create | Operation::Update) && is(attributes, group, plural)
+}
+
+/// Whether a request creates this resource.
+pub(crate) fn creates(attributes: &Attributes<'_>, group: &str, plural: &str) -> bool {
+    attributes.operation == Operation::Create && is(attributes, group, plural)
+}
+
+/// Several complaints as upstream lists them: one as it is, more in brackets, each once.
+pub(crate) fn aggregate(complaints: &[String]) -> Option<String> {
+    let mut each: Vec<&str> = Vec::new();
+    complaints.iter().for_each(|complaint| {
+        if !each.contains(&complaint.as_str()) {
+            each.push(complaint);
+        }
+    });
+    match each.as_slice() {
+        [] => None,
+        [one] => Some((*one).to_owned()),
+        many => Some(format!("[{}]", many.join(", "))),
+    }
 }
