@@ -180,6 +180,8 @@ async fn what_is_no_object_of_its_own_is_seen_as_what_it_is() {
     taken(&asked);
     let binding = json!({"metadata": {"name": "p"}, "target": {"kind": "Node", "name": "n"}});
     assert_eq!(cluster.post(&format!("{pods}/p/binding"), &binding).await.0, StatusCode::CREATED);
+    let bound = cluster.get(&format!("{pods}/p")).await;
+    assert_eq!((&bound["spec"]["nodeName"], &bound["metadata"]["generation"]), (&json!("n"), &json!(1)));
     let eviction = json!({"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 0}});
     assert_eq!(cluster.post(&format!("{pods}/p/eviction"), &eviction).await.0, StatusCode::CREATED);
     let token = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts/default/token");

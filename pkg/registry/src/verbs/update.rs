@@ -189,7 +189,9 @@ fn finish(
     let strategy = &*request.served.strategy;
     let reservation = strategy.reserve(ctx, new, Some(old))?;
     request.normalize(new);
-    if strategy.has_generation(&request.served.info) && request.subresource != "status" && content_differs(new, old) {
+    // Neither what is said of an object nor where it is put is a change of what is wanted.
+    let counts = !matches!(request.subresource, "status" | "binding") && strategy.has_generation(&request.served.info);
+    if counts && content_differs(new, old) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }
