@@ -8,16 +8,25 @@ use kedge_meta::Status;
 use kedge_registry::{Admission, Attributes, Registry};
 
 use crate::Plugin;
+use crate::certificate_approval::CertificateApproval;
+use crate::certificate_signing::CertificateSigning;
+use crate::certificate_subject_restriction::CertificateSubjectRestriction;
+use crate::claim_resize::PersistentVolumeClaimResize;
+use crate::default_ingress_class::DefaultIngressClass;
+use crate::default_storage_class::DefaultStorageClass;
 use crate::default_toleration_seconds::DefaultTolerationSeconds;
 use crate::limit_ranger::LimitRanger;
 use crate::names::ELSEWHERE;
 use crate::namespace_lifecycle::NamespaceLifecycle;
 use crate::node_restriction::NodeRestriction;
+use crate::pod_security::PodSecurity;
+use crate::pod_topology_labels::PodTopologyLabels;
 use crate::priority::Priority;
 use crate::rbac_escalation::RbacEscalation;
 use crate::resource_quota::ResourceQuota;
 use crate::runtime_class::RuntimeClass;
 use crate::service_account::ServiceAccount;
+use crate::storage_protection::StorageObjectInUseProtection;
 use crate::taint_nodes_by_condition::TaintNodesByCondition;
 
 /// The admission chain.
@@ -52,9 +61,18 @@ fn all(rbac: &Arc<RbacAuthorizer>) -> Vec<Box<dyn Plugin>> {
         Box::new(ServiceAccount),
         Box::new(NodeRestriction::new(rbac.clone())),
         Box::new(TaintNodesByCondition),
+        Box::new(PodSecurity),
         Box::new(Priority),
         Box::new(DefaultTolerationSeconds),
+        Box::new(DefaultStorageClass),
+        Box::new(StorageObjectInUseProtection),
+        Box::new(PersistentVolumeClaimResize),
         Box::new(RuntimeClass),
+        Box::new(CertificateApproval(rbac.clone())),
+        Box::new(CertificateSigning(rbac.clone())),
+        Box::new(CertificateSubjectRestriction),
+        Box::new(DefaultIngressClass),
+        Box::new(PodTopologyLabels),
         Box::new(RbacEscalation::new(rbac.clone())),
         Box::new(ResourceQuota::default()),
     ]

@@ -1,3 +1,4 @@
+//! The chain: whom it asks, and how often.
 #![allow(clippy::unwrap_used)]
 use std::sync::atomic::{AtomicUsize, Ordering};
 

@@ -4,17 +4,28 @@
 //! with, and costs the others nothing but that question; it reads the cluster from the registry's caches. Only a plugin that
 //! writes (quotas) waits for the store.
 
+mod certificate_approval;
+mod certificate_signing;
+mod certificate_subject_restriction;
 mod chain;
+mod claim_resize;
+mod classes;
+mod default_ingress_class;
+mod default_storage_class;
 mod default_toleration_seconds;
 mod limit_ranger;
 mod names;
 mod namespace_lifecycle;
 mod node_restriction;
+mod pod_security;
+mod pod_topology_labels;
 mod priority;
 mod rbac_escalation;
 mod resource_quota;
 mod runtime_class;
 mod service_account;
+mod signers;
+mod storage_protection;
 mod taint_nodes_by_condition;
 #[cfg(test)]
 mod testing;

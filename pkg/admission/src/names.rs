@@ -1,7 +1,7 @@
 //! All of upstream's plugins by name: those that are not here are known, so that an option that names one is told apart from a slip.
 
 /// What upstream has and Kedge does not.
-pub(crate) const ELSEWHERE: [&str; 22] = [
+pub(crate) const ELSEWHERE: [&str; 23] = [
     "AlwaysAdmit",
     "NamespaceAutoProvision",
     "NamespaceExists",
@@ -14,6 +14,8 @@ pub(crate) const ELSEWHERE: [&str; 22] = [
     "ExtendedResourceToleration",
     "PodGroupProtection",
     "OwnerReferencesPermissionEnforcement",
+    // What it is about is not served by default.
+    "ClusterTrustBundleAttest",
     "DenyServiceExternalIPs",
     "PodGroupWorkloadExists",
     "NodeDeclaredFeatureValidator",

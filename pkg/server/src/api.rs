@@ -67,7 +67,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     // Upgrades need HTTP/1.1.
     kubelet_tls.alpn_protocols.clear();
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),

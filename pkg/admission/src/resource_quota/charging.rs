@@ -51,17 +51,17 @@ impl Wanted {
 }
 
 /// A request that waits to be charged. There are no more of them than writing requests are let in.
-struct Waiter {
+pub(super) struct Waiter {
     wanted: Arc<Wanted>,
     answer: oneshot::Sender<Result<(), Refusal>>,
 }
 
 /// The requests of a namespace.
 #[derive(Default)]
-struct Line {
+pub(super) struct Line {
     /// Held by who charges for all that wait.
-    turn: tokio::sync::Mutex<()>,
-    waiting: Mutex<Vec<Waiter>>,
+    pub(super) turn: tokio::sync::Mutex<()>,
+    pub(super) waiting: Mutex<Vec<Waiter>>,
 }
 
 /// The namespaces in which somebody waits.
@@ -104,6 +104,11 @@ impl Charging {
 
 #[cfg(test)]
 impl Charging {
+    /// The line of a namespace, as one that waits in it has it.
+    pub(super) fn line(&self, namespace: &str) -> Arc<Line> {
+        self.lines.lock().entry(namespace.to_owned()).or_default().clone()
+    }
+
     /// Whether nobody waits anywhere.
     pub(super) fn is_idle(&self) -> bool {
         self.lines.lock().is_empty()
@@ -193,7 +198,8 @@ async fn round(registry: &Registry, namespace: &str, only: Option<&[String]>, le
 /// What each quota has used after everybody was charged who has room; none for those that do not change.
 fn decide(stored: &[Value], left: &mut Vec<Waiter>, now: jiff::Timestamp) -> Vec<Option<Amounts>> {
     let mut quotas: Vec<Quota<'_>> = stored.iter().map(Quota::of).collect();
-    for waiter in std::mem::take(left) {
+    // Who has given up is not charged.
+    for waiter in std::mem::take(left).into_iter().filter(|waiter| !waiter.answer.is_closed()) {
         match charge(&mut quotas, &waiter.wanted.change(), now) {
             Ok(true) => left.push(waiter),
             Ok(false) => answer(vec![waiter], &Ok(())),

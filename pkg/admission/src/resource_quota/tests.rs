@@ -1,3 +1,4 @@
+//! Charging, alone and together with others.
 #![allow(clippy::unwrap_used)]
 use serde_json::json;
 
@@ -46,25 +47,34 @@ async fn those_who_come_together_never_get_more_than_there_is() {
     assert!(plugin.charging.is_idle(), "nobody is left behind");
 }
 
+/// Requests end before their time: their clients go, or their deadline comes.
 #[tokio::test]
 async fn who_gives_up_does_not_take_the_others_with_it() {
     let (registry, _) = testing::registry().await;
     testing::put(&registry, quota(json!({"pods": "9"}), json!({"pods": "0"}))).await;
     let (plugin, user) = (ResourceQuota::default(), testing::user());
-    let ask = async |name: &str| {
+    let ask = async |name: &'static str| {
         let attributes = attributes(Operation::Create, "pods", &user, pod(name));
         plugin.validate(&registry, &attributes).await
     };
-    let (first, second) = (ask("first"), ask("second"));
-    let mut first = Box::pin(first);
-    // The first one has taken its turn, and is given up in the midst of it.
-    assert!(futures::poll!(&mut first).is_pending());
-    let mut second = Box::pin(second);
-    assert!(futures::poll!(&mut second).is_pending());
-    drop(first);
-    second.await.unwrap();
-    let charged: u32 = used(&registry)["pods"].as_str().unwrap().parse().unwrap();
-    assert!((1..=3).contains(&charged), "what the first was charged is for the controller to give back: {charged}");
+    let line = plugin.charging.line("a");
+    let turn = line.turn.lock().await;
+    let mut both = Box::pin(async { futures::join!(ask("first"), ask("second")) });
+    assert!(futures::poll!(&mut both).is_pending());
+    // Who had the turn has taken them, and is given up.
+    assert_eq!(std::mem::take(&mut *line.waiting.lock()).len(), 2);
+    let mut third = Box::pin(ask("third"));
+    assert!(futures::poll!(&mut third).is_pending());
+    drop(third);
+    drop(turn);
+    assert_eq!(both.await, (Ok(()), Ok(())), "they wait in line again");
+    assert_eq!(used(&registry)["pods"], "2", "who has gone is not charged");
+    drop(line);
+    plugin
+        .charging
+        .charge(&registry, "a", Wanted::of(&attributes(Operation::Create, "pods", &user, pod("p"))))
+        .await
+        .unwrap();
     assert!(plugin.charging.is_idle());
 }
 

@@ -9,5 +9,6 @@ mod eviction;
 mod forms;
 mod heads;
 mod kinds;
+mod limits;
 mod support;
 mod tokens;
