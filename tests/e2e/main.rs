@@ -4,6 +4,7 @@
 //! `KEDGE_TEST_KUBECTL` and `KEDGE_TEST_ETCD_DIR`. Tests wait on states, never on time; what a test made is gone after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
+mod admission;
 mod bad_input;
 mod clients_answers;
 mod clients_identity;

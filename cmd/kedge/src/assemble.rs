@@ -8,7 +8,7 @@ use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
 use kedge_cli::ServerFlags;
 use kedge_meta::UserInfo;
-use kedge_server::{Server, ServerConfig, SnapshotSettings};
+use kedge_server::{AdmissionPlugins, Server, ServerConfig, SnapshotSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -55,6 +55,7 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
 
 fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyhow::Result<ServerConfig> {
     let (datastore, datastore_tls) = crate::store::datastore(&flags.datastore)?;
+    let (enable, disable) = flags.admission_plugins();
     Ok(ServerConfig {
         data_dir: flags.data_dir(),
         bind_address: flags.bind_address,
@@ -76,6 +77,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         token: flags.token.read().map_err(anyhow::Error::msg)?,
         secrets_encryption: flags.secrets_encryption,
         encryption_config: flags.encryption_config(),
+        admission: AdmissionPlugins { enable, disable },
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
             retention: flags.etcd_snapshot_retention as usize,

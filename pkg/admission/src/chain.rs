@@ -8,12 +8,25 @@ use kedge_meta::Status;
 use kedge_registry::{Admission, Attributes, Registry};
 
 use crate::Plugin;
+use crate::certificate_approval::CertificateApproval;
+use crate::certificate_signing::CertificateSigning;
+use crate::certificate_subject_restriction::CertificateSubjectRestriction;
+use crate::claim_resize::PersistentVolumeClaimResize;
+use crate::default_ingress_class::DefaultIngressClass;
+use crate::default_storage_class::DefaultStorageClass;
 use crate::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::limit_ranger::LimitRanger;
+use crate::names::ELSEWHERE;
 use crate::namespace_lifecycle::NamespaceLifecycle;
 use crate::node_restriction::NodeRestriction;
+use crate::pod_security::PodSecurity;
+use crate::pod_topology_labels::PodTopologyLabels;
 use crate::priority::Priority;
 use crate::rbac_escalation::RbacEscalation;
+use crate::resource_quota::ResourceQuota;
+use crate::runtime_class::RuntimeClass;
 use crate::service_account::ServiceAccount;
+use crate::storage_protection::StorageObjectInUseProtection;
 use crate::taint_nodes_by_condition::TaintNodesByCondition;
 
 /// The admission chain.
@@ -22,29 +35,124 @@ pub struct Chain {
     plugins: Vec<Box<dyn Plugin>>,
 }
 
+/// Which plugins are on beside those that are by default, and which are off.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub enable: Vec<String>,
+    pub disable: Vec<String>,
+}
+
+/// What a selection of plugins may not say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnknownPlugin {
+    #[error("{option}-admission-plugins plugin {name:?} is unknown")]
+    Unknown { option: &'static str, name: String },
+    #[error("enable-admission-plugins plugin {0:?} is not part of Kedge")]
+    Missing(String),
+    #[error("{0:?} in enable-admission-plugins and disable-admission-plugins overlapped")]
+    Both(String),
+}
+
+/// All plugins, in the order in which they are asked. What is charged to a quota has passed everything else.
+fn all(rbac: &Arc<RbacAuthorizer>) -> Vec<Box<dyn Plugin>> {
+    vec![
+        Box::new(NamespaceLifecycle),
+        Box::new(LimitRanger),
+        Box::new(ServiceAccount),
+        Box::new(NodeRestriction::new(rbac.clone())),
+        Box::new(TaintNodesByCondition),
+        Box::new(PodSecurity),
+        Box::new(Priority),
+        Box::new(DefaultTolerationSeconds),
+        Box::new(DefaultStorageClass),
+        Box::new(StorageObjectInUseProtection),
+        Box::new(PersistentVolumeClaimResize),
+        Box::new(RuntimeClass),
+        Box::new(CertificateApproval(rbac.clone())),
+        Box::new(CertificateSigning(rbac.clone())),
+        Box::new(CertificateSubjectRestriction),
+        Box::new(DefaultIngressClass),
+        Box::new(PodTopologyLabels),
+        Box::new(RbacEscalation::new(rbac.clone())),
+        Box::new(ResourceQuota::default()),
+    ]
+}
+
+impl Selection {
+    /// Whether a plugin is on. All that are here are on by default; what is no plugin of upstream's cannot be turned off.
+    fn has(&self, name: &str) -> bool {
+        !self.disable.iter().any(|off| off == name)
+    }
+
+    fn check(&self, plugins: &[Box<dyn Plugin>]) -> Result<(), UnknownPlugin> {
+        let here = |name: &str| plugins.iter().any(|plugin| plugin.name() == name) && name != RbacEscalation::NAME;
+        for (option, names) in [("enable", &self.enable), ("disable", &self.disable)] {
+            let unknown = names.iter().find(|name| !here(name) && !ELSEWHERE.contains(&name.as_str()));
+            if let Some(name) = unknown {
+                return Err(UnknownPlugin::Unknown { option, name: name.clone() });
+            }
+        }
+        if let Some(name) = self.enable.iter().find(|name| !here(name)) {
+            return Err(UnknownPlugin::Missing(name.clone()));
+        }
+        match self.enable.iter().find(|name| self.disable.contains(name)) {
+            Some(name) => Err(UnknownPlugin::Both(name.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Chain {
     /// The plugins that are on by default.
     pub fn new(registry: Arc<Registry>, rbac: Arc<RbacAuthorizer>) -> Self {
-        let plugins: Vec<Box<dyn Plugin>> = vec![
-            Box::new(NamespaceLifecycle),
-            Box::new(ServiceAccount),
-            Box::new(NodeRestriction::new(rbac.clone())),
-            Box::new(TaintNodesByCondition),
-            Box::new(Priority),
-            Box::new(DefaultTolerationSeconds),
-            Box::new(RbacEscalation::new(rbac)),
-        ];
-        Self { registry, plugins }
+        Self { plugins: all(&rbac), registry }
+    }
+
+    /// The plugins that are selected.
+    ///
+    /// # Errors
+    /// When the selection names what is none.
+    pub fn with(
+        registry: Arc<Registry>,
+        rbac: Arc<RbacAuthorizer>,
+        selection: &Selection,
+    ) -> Result<Self, UnknownPlugin> {
+        let mut plugins = all(&rbac);
+        selection.check(&plugins)?;
+        plugins.retain(|plugin| selection.has(plugin.name()));
+        Ok(Self { registry, plugins })
+    }
+
+    async fn pass(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        for plugin in &self.plugins {
+            if plugin.mutates(attributes) {
+                plugin.admit(&self.registry, attributes).await?;
+            }
+        }
+        Ok(())
     }
 }
 
 #[async_trait]
 impl Admission for Chain {
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|plugin| plugin.admit(&self.registry, attributes))
+        self.pass(attributes).await?;
+        if attributes.reinvocation.begin(&attributes.object) {
+            self.pass(attributes).await?;
+        }
+        Ok(())
     }
 
     async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
-        self.plugins.iter().try_for_each(|plugin| plugin.validate(&self.registry, attributes))
+        for plugin in &self.plugins {
+            if plugin.validates(attributes) {
+                plugin.validate(&self.registry, attributes).await?;
+            }
+        }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+#[path = "chain_tests.rs"]
+mod tests;

@@ -1,5 +1,8 @@
 //! DefaultTolerationSeconds: pods stay five minutes on a node that is not ready or cannot be reached.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
@@ -16,11 +19,17 @@ fn tolerates(toleration: &Value, key: &str) -> bool {
     (has_key == key || has_key.is_empty()) && (effect == "NoExecute" || effect.is_empty())
 }
 
+#[async_trait]
 impl Plugin for DefaultTolerationSeconds {
-    fn admit(&self, _: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        if !is(attributes, "", "pods") || attributes.operation == Operation::Delete {
-            return Ok(());
-        }
+    fn name(&self) -> &'static str {
+        "DefaultTolerationSeconds"
+    }
+
+    fn mutates(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Update) && is(attributes, "", "pods")
+    }
+
+    async fn admit(&self, _: &Arc<Registry>, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let present = attributes.object.list(&["spec", "tolerations"]).to_vec();
         let mut tolerations = present.clone();
         for key in ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"] {

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kedge_auth::{Authorizer as _, Decision, RbacAuthorizer};
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
-use kedge_registry::verbs::store_failure;
-use kedge_registry::{Attributes, Operation, Registry, convert};
+use kedge_registry::{Attributes, Operation, Registry};
 use serde_json::Value;
 
-use crate::{Plugin, forbidden};
+use crate::{Plugin, forbidden, read};
 
 pub(crate) struct NodeRestriction {
     rbac: Arc<RbacAuthorizer>,
@@ -32,7 +32,7 @@ impl NodeRestriction {
         if uid.is_empty() {
             return forbid("node requested token with a pod binding without a uid");
         }
-        let Some(pod) = read(registry, "pods", attributes.namespace, name)? else {
+        let Some(pod) = read(registry, ("", "pods"), attributes.namespace, name)? else {
             return Err(Status::not_found(&GroupResource::new("", "pods"), name));
         };
         if pod.text(&["metadata", "uid"]) != uid {
@@ -92,12 +92,12 @@ fn names_audience(registry: &Registry, pod: &Value, audience: &str) -> Result<bo
         let driver = match claim.as_str() {
             "" => volume.text(&["csi", "driver"]).to_owned(),
             claim => {
-                let claim = read(registry, "persistentvolumeclaims", pod.namespace(), claim)?.unwrap_or_default();
-                let volume = read(registry, "persistentvolumes", "", claim.text(&["spec", "volumeName"]))?;
+                let claim = read(registry, ("", "persistentvolumeclaims"), pod.namespace(), claim)?.unwrap_or_default();
+                let volume = read(registry, ("", "persistentvolumes"), "", claim.text(&["spec", "volumeName"]))?;
                 volume.unwrap_or_default().text(&["spec", "csi", "driver"]).to_owned()
             }
         };
-        let driver = find(registry, ("storage.k8s.io", "csidrivers"), "", &driver)?.unwrap_or_default();
+        let driver = read(registry, ("storage.k8s.io", "csidrivers"), "", &driver)?.unwrap_or_default();
         if driver.list(&["spec", "tokenRequests"]).iter().any(|token| token.text(&["audience"]) == audience) {
             return Ok(true);
         }
@@ -113,8 +113,17 @@ fn node_of<'a>(attributes: &'a Attributes<'_>) -> Option<&'a str> {
     attributes.user.name.strip_prefix("system:node:")
 }
 
+#[async_trait]
 impl Plugin for NodeRestriction {
-    fn validate(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
+    fn name(&self) -> &'static str {
+        "NodeRestriction"
+    }
+
+    fn validates(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation != Operation::Connect && node_of(attributes).is_some()
+    }
+
+    async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         let Some(node) = node_of(attributes) else { return Ok(()) };
         let name = if attributes.name.is_empty() { attributes.object.name() } else { attributes.name };
         match (&*attributes.resource.group, &*attributes.resource.plural, attributes.subresource) {
@@ -249,12 +258,12 @@ fn check_pod(node: &str, subresource: &str, registry: &Registry, attributes: &At
             }
             Ok(())
         }
-        ("eviction", Operation::Create) => match read(registry, "pods", attributes.namespace, attributes.name)? {
+        ("eviction", Operation::Create) => match read(registry, ("", "pods"), attributes.namespace, attributes.name)? {
             Some(pod) if bound(&pod) => Ok(()),
             Some(_) => forbid(format!("node {node} can only evict pods with spec.nodeName set to itself")),
             None => Err(Status::not_found(&GroupResource::new("", "pods"), attributes.name)),
         },
-        ("status" | "eviction", _) => forbid(format!("unexpected operation {:?}", attributes.operation)),
+        ("status" | "eviction", _) => forbid(format!("unexpected operation {:?}", attributes.operation.as_str())),
         _ => forbid(format!("unexpected pod subresource {subresource:?}, only 'status' and 'eviction' are allowed")),
     }
 }
@@ -285,7 +294,7 @@ fn check_mirror(node: &str, registry: &Registry, attributes: &Attributes<'_>) ->
     if owner.flag(&["blockOwnerDeletion"]) == Some(true) {
         return forbid(format!("node {node:?} must not set blockOwnerDeletion on an owner reference"));
     }
-    let Some(itself) = read(registry, "nodes", "", node)? else {
+    let Some(itself) = read(registry, ("", "nodes"), "", node)? else {
         return Err(Status::not_found(&GroupResource::new("", "nodes"), node));
     };
     let (wanted, is) = (owner.text(&["uid"]), itself.text(&["metadata", "uid"]));
@@ -342,21 +351,6 @@ fn check_slice(node: &str, attributes: &Attributes<'_>) -> Result<(), Status> {
         }
         _ => Ok(()),
     }
-}
-
-fn read(registry: &Registry, plural: &str, namespace: &str, name: &str) -> Result<Option<Value>, Status> {
-    find(registry, ("", plural), namespace, name)
-}
-
-fn find(
-    registry: &Registry,
-    (group, plural): (&str, &str),
-    namespace: &str,
-    name: &str,
-) -> Result<Option<Value>, Status> {
-    let Some(served) = registry.builtin(group, "v1", plural).filter(|_| !name.is_empty()) else { return Ok(None) };
-    let object = served.store.get(&served.key(namespace, name)).map_err(store_failure)?;
-    object.map(|object| convert::read(served, &object)).transpose()
 }
 
 #[cfg(test)]

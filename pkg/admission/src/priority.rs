@@ -1,5 +1,8 @@
 //! Priority: the class of a pod becomes its number.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::store_failure;
@@ -28,16 +31,25 @@ fn class_of(registry: &Registry, name: &str) -> Result<Option<Value>, Status> {
     Ok(default)
 }
 
+#[async_trait]
 impl Plugin for Priority {
-    fn admit(&self, registry: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        match attributes.operation {
-            _ if !is(attributes, "", "pods") => return Ok(()),
-            Operation::Create => {}
-            Operation::Update => {
-                keep(attributes);
-                return Ok(());
-            }
-            Operation::Delete | Operation::Connect => return Ok(()),
+    fn name(&self) -> &'static str {
+        "Priority"
+    }
+
+    fn mutates(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Update) && is(attributes, "", "pods")
+    }
+
+    fn validates(&self, attributes: &Attributes<'_>) -> bool {
+        matches!(attributes.operation, Operation::Create | Operation::Update)
+            && is(attributes, "scheduling.k8s.io", "priorityclasses")
+    }
+
+    async fn admit(&self, registry: &Arc<Registry>, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        if attributes.operation == Operation::Update {
+            keep(attributes);
+            return Ok(());
         }
         let name = attributes.object.text(&["spec", "priorityClassName"]).to_owned();
         let class = class_of(registry, &name)?;
@@ -72,11 +84,7 @@ impl Plugin for Priority {
     }
 
     /// There is one default at most.
-    fn validate(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if !is(attributes, "scheduling.k8s.io", "priorityclasses") || !writes {
-            return Ok(());
-        }
+    async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         if attributes.object.flag(&["globalDefault"]) != Some(true) {
             return Ok(());
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kedge_auth::{Authorizer as _, Decision, MASTERS, PolicyRule, RbacAuthorizer, Request, uncovered};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
@@ -18,6 +19,9 @@ pub(crate) struct RbacEscalation {
 }
 
 impl RbacEscalation {
+    /// Upstream has it in the storage of roles, where it cannot be turned off.
+    pub(crate) const NAME: &'static str = "RbacEscalation";
+
     pub(crate) fn new(rbac: Arc<RbacAuthorizer>) -> Self {
         Self { rbac }
     }
@@ -72,12 +76,18 @@ fn rules(role: &Value) -> Vec<PolicyRule> {
     role.get("rules").cloned().and_then(|r| serde_json::from_value(r).ok()).unwrap_or_default()
 }
 
+#[async_trait]
 impl Plugin for RbacEscalation {
-    fn validate(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
+    fn name(&self) -> &'static str {
+        Self::NAME
+    }
+
+    fn validates(&self, attributes: &Attributes<'_>) -> bool {
         let writes = matches!(attributes.operation, Operation::Create | Operation::Update);
-        if attributes.resource.group != GROUP || !writes || attributes.user.in_group(MASTERS) {
-            return Ok(());
-        }
+        attributes.resource.group == GROUP && writes && !attributes.user.in_group(MASTERS)
+    }
+
+    async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         if attributes.old.is_some_and(|old| differs_only_for_deletion(&attributes.object, old)) {
             return Ok(());
         }

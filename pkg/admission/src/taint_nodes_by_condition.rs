@@ -1,5 +1,8 @@
 //! TaintNodesByCondition: a new node takes no pods until the node controller has seen that it is ready.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
@@ -11,11 +14,17 @@ const NOT_READY: &str = "node.kubernetes.io/not-ready";
 
 pub(crate) struct TaintNodesByCondition;
 
+#[async_trait]
 impl Plugin for TaintNodesByCondition {
-    fn admit(&self, _: &Registry, attributes: &mut Attributes<'_>) -> Result<(), Status> {
-        if !is(attributes, "", "nodes") || attributes.operation != Operation::Create {
-            return Ok(());
-        }
+    fn name(&self) -> &'static str {
+        "TaintNodesByCondition"
+    }
+
+    fn mutates(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Create && is(attributes, "", "nodes")
+    }
+
+    async fn admit(&self, _: &Arc<Registry>, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         let mut taints = attributes.object.list(&["spec", "taints"]).to_vec();
         if !taints.iter().any(|t| t.text(&["key"]) == NOT_READY) {
             taints.push(json!({ "key": NOT_READY, "effect": "NoSchedule" }));

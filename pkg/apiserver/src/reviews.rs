@@ -10,13 +10,14 @@ use kedge_registry::value::ValueExt as _;
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
+use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Accepted, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::table::ListMeta;
-use crate::verbs::{get, list, posted};
+use crate::verbs::{WriteOptions, get, list, posted};
 
 /// Answers requests on what is not stored: reviews, and the state of components.
 pub(crate) async fn handle(
@@ -36,7 +37,8 @@ pub(crate) async fn handle(
     let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
     let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, &resource.kind))?;
-    let mut review = body.object;
+    let dry_run = WriteOptions::of(info)?.dry_run;
+    let (mut review, warnings) = admit::create(server, &admitted, resource, body.object, dry_run).await?;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
@@ -61,7 +63,7 @@ pub(crate) async fn handle(
     }
     review.set("status", status);
     let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
-    respond::warn(&mut response, &body.warnings);
+    respond::warn(&mut response, &[body.warnings, warnings].concat());
     Ok(response)
 }
 

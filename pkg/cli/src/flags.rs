@@ -8,6 +8,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
 use crate::values::{Cidr, FileMode, PortRange};
 
+/// Settings of the API server that name admission plugins.
+const ENABLE: &str = "enable-admission-plugins=";
+const DISABLE: &str = "disable-admission-plugins=";
+
 /// A Kubernetes distribution in one small binary.
 #[derive(Debug, Parser)]
 #[command(name = "kedge", version, about, arg_required_else_help = true)]
@@ -119,7 +123,7 @@ pub struct ServerFlags {
     /// Where snapshots are kept [default: server/db/snapshots in the data directory]
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub etcd_snapshot_dir: Option<PathBuf>,
-    /// Setting of the API server, KEY=VALUE: encryption-provider-config.
+    /// Setting of the API server, KEY=VALUE: encryption-provider-config, enable-admission-plugins, disable-admission-plugins.
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
 
@@ -188,9 +192,10 @@ impl ServerFlags {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
         for setting in &self.kube_apiserver_arg {
-            if setting.strip_prefix("encryption-provider-config=").is_none_or(str::is_empty) {
+            let known = ["encryption-provider-config=", ENABLE, DISABLE];
+            if !known.iter().any(|key| setting.strip_prefix(key).is_some_and(|value| !value.is_empty())) {
                 return Err(format!(
-                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE is"
+                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE and enable- and disable-admission-plugins=NAME[,NAME] are"
                 ));
             }
         }
@@ -219,6 +224,15 @@ impl ServerFlags {
     pub fn encryption_config(&self) -> Option<PathBuf> {
         let file = |setting: &String| setting.strip_prefix("encryption-provider-config=").map(PathBuf::from);
         self.kube_apiserver_arg.iter().rev().find_map(file)
+    }
+
+    /// The admission plugins to turn on, and those to turn off.
+    pub fn admission_plugins(&self) -> (Vec<String>, Vec<String>) {
+        let named = |key: &str| {
+            let values = self.kube_apiserver_arg.iter().filter_map(|setting| setting.strip_prefix(key));
+            values.flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).collect()
+        };
+        (named(ENABLE), named(DISABLE))
     }
 
     /// Whether a packaged part is to run.
@@ -289,6 +303,19 @@ mod tests {
     }
 
     #[test]
+    fn admission_plugins_are_listed() {
+        let flags = server(&[
+            "--kube-apiserver-arg",
+            "disable-admission-plugins=PodSecurity, LimitRanger",
+            "--kube-apiserver-arg",
+            "enable-admission-plugins=Priority",
+        ])
+        .unwrap();
+        let (enable, disable) = flags.admission_plugins();
+        assert_eq!((enable, disable), (vec!["Priority".into()], vec!["PodSecurity".into(), "LimitRanger".into()]));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (args, named) in [
             (vec!["--no-such-flag"], "--no-such-flag"),
@@ -304,6 +331,7 @@ mod tests {
             (vec!["--cluster-reset"], "--cluster-reset-restore-path"),
             (vec!["--etcd-snapshot-retention", "0"], "0"),
             (vec!["--kube-apiserver-arg", "v=3"], "encryption-provider-config=FILE"),
+            (vec!["--kube-apiserver-arg", "enable-admission-plugins="], "disable-admission-plugins=NAME"),
         ] {
             let err = server(&args).unwrap_err();
             assert!(err.contains(named), "{args:?}: {err}");

@@ -22,6 +22,7 @@ mod root_ca;
 mod service;
 mod serviceaccount;
 mod statefulset;
+mod storage_protection;
 mod system_namespaces;
 mod workload;
 
@@ -65,6 +66,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     clusterrole_aggregation::start(&ctx);
     let notice = resourcequota::start(&ctx);
     garbage_collector::start(&ctx, notice);
+    storage_protection::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
     authentication_trust::start(&ctx, config.trust);

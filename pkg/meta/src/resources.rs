@@ -86,4 +86,5 @@ resources! {
     ROLES = "rbac.authorization.k8s.io"/"v1" "roles" "Role" true;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
+    VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io"/"v1" "volumeattributesclasses" "VolumeAttributesClass" false;
 }

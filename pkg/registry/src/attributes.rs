@@ -1,9 +1,16 @@
 //! What admission sees of a request.
 
+use std::sync::{Arc, OnceLock};
+
 use async_trait::async_trait;
 use kedge_meta::{Status, UserInfo};
 use kedge_schema::ResourceInfo;
-use serde_json::Value;
+use kedge_storage::Object;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::registry::Registry;
+use crate::verbs::{DeleteOptions, store_failure};
 
 /// What a request does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,22 +21,204 @@ pub enum Operation {
     Connect,
 }
 
+impl Operation {
+    /// Its name in messages and in reviews.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "CREATE",
+            Self::Update => "UPDATE",
+            Self::Delete => "DELETE",
+            Self::Connect => "CONNECT",
+        }
+    }
+}
+
+/// What a write says of itself beside its object. Patches count as updates, as upstream's do.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteOptions<'a> {
+    /// As it was asked for; empty when it was not.
+    pub field_manager: &'a str,
+    /// `Ignore`, `Warn`, `Strict`, or empty.
+    pub field_validation: &'a str,
+}
+
+/// The options of a request.
+#[derive(Debug, Clone, Copy)]
+pub enum Options<'a> {
+    /// Connections have none.
+    None,
+    Write(WriteOptions<'a>),
+    Delete(&'a DeleteOptions),
+}
+
 /// A request on its way through admission.
 pub struct Attributes<'a> {
     pub operation: Operation,
     pub resource: &'a ResourceInfo,
+    /// What the client asked for. `resource` may be another version or group of it.
+    pub requested: &'a ResourceInfo,
     /// Empty for the object itself.
     pub subresource: &'a str,
+    /// That of the object. A namespace is its own.
     pub namespace: &'a str,
-    /// Empty when the name is still to be generated.
+    /// Empty when the name is still to be generated, and for what goes with its whole collection.
     pub name: &'a str,
-    /// The new object; null for a delete.
+    /// The new object; null for a delete, and options for a connection.
     pub object: Value,
     pub old: Option<&'a Value>,
+    pub options: Options<'a>,
     pub user: &'a UserInfo,
     pub dry_run: bool,
-    /// Warnings for the client, collected on the way.
-    pub warnings: Vec<String>,
+    pub reinvocation: Reinvocation,
+    notes: Mutex<Notes>,
+    namespace_object: OnceLock<Option<Value>>,
+}
+
+/// What is said about a request on its way.
+#[derive(Default)]
+struct Notes {
+    warnings: Vec<String>,
+    annotations: Vec<(String, String)>,
+}
+
+/// A second pass through the mutating plugins.
+#[derive(Default)]
+pub struct Reinvocation {
+    /// The object as plugins left it that want to see it again if it changes.
+    left: Vec<(&'static str, Value)>,
+    again: bool,
+}
+
+impl Reinvocation {
+    /// Whether this is the second pass.
+    pub fn is_second(&self) -> bool {
+        self.again
+    }
+
+    /// Whether a plugin that asked for it has reason to see the object again: somebody changed it afterwards.
+    pub fn concerns(&self, plugin: &str, object: &Value) -> bool {
+        self.left.iter().any(|(name, left)| *name == plugin && left != object)
+    }
+
+    /// Begins the second pass if somebody asked for it with reason. There is one at most.
+    pub fn begin(&mut self, object: &Value) -> bool {
+        let wanted = !self.again && self.left.iter().any(|(_, left)| left != object);
+        self.again |= wanted;
+        wanted
+    }
+}
+
+impl<'a> Attributes<'a> {
+    /// A request that carries nothing yet.
+    pub fn new(operation: Operation, resource: &'a ResourceInfo, user: &'a UserInfo) -> Self {
+        Self {
+            operation,
+            resource,
+            requested: resource,
+            subresource: "",
+            namespace: "",
+            name: "",
+            object: Value::Null,
+            old: None,
+            options: Options::None,
+            user,
+            dry_run: false,
+            reinvocation: Reinvocation::default(),
+            notes: Mutex::default(),
+            namespace_object: OnceLock::new(),
+        }
+    }
+
+    /// Group, version and kind of the object: a subresource may have its own.
+    pub fn kind(&self) -> (&str, &str, &str) {
+        let of = |info: &'a ResourceInfo| (info.group.as_str(), info.version.as_str(), info.kind.as_str());
+        match self.resource.subresource(self.subresource) {
+            Some(sub) => (&sub.kind.group, &sub.kind.version, &sub.kind.kind),
+            None => of(self.resource),
+        }
+    }
+
+    /// The options as an object of `meta.k8s.io/v1`; null for a connection.
+    pub fn options_object(&self) -> Value {
+        let kind = match self.operation {
+            Operation::Create => "CreateOptions",
+            Operation::Update => "UpdateOptions",
+            Operation::Delete => "DeleteOptions",
+            Operation::Connect => return Value::Null,
+        };
+        let mut value = match self.options {
+            Options::Delete(options) => serde_json::to_value(options).unwrap_or_else(|_| json!({})),
+            Options::Write(_) | Options::None => json!({}),
+        };
+        value["kind"] = kind.into();
+        value["apiVersion"] = "meta.k8s.io/v1".into();
+        if self.dry_run {
+            value["dryRun"] = json!(["All"]);
+        }
+        if let Options::Write(options) = self.options {
+            let fields = [("fieldManager", options.field_manager), ("fieldValidation", options.field_validation)];
+            for (field, text) in fields.into_iter().filter(|(_, text)| !text.is_empty()) {
+                value[field] = text.into();
+            }
+        }
+        value
+    }
+
+    /// The namespace that the request is in, looked up once; none when there is none of that name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn namespace_object(&self, registry: &Registry) -> Result<Option<&Value>, Status> {
+        if let Some(known) = self.namespace_object.get() {
+            return Ok(known.as_ref());
+        }
+        let found = stored_namespace(registry, self.namespace)?;
+        let found = found.map(|object| object.to_value().map_err(Status::internal)).transpose()?;
+        Ok(self.namespace_object.get_or_init(|| found).as_ref())
+    }
+
+    /// Warns the client.
+    pub fn warn(&self, text: impl Into<String>) {
+        let (text, mut notes) = (text.into(), self.notes.lock());
+        if !notes.warnings.contains(&text) {
+            notes.warnings.push(text);
+        }
+    }
+
+    /// Notes something for the audit. The first word on a key counts.
+    pub fn annotate(&self, key: &str, value: impl Into<String>) {
+        let mut notes = self.notes.lock();
+        if !notes.annotations.iter().any(|(known, _)| known == key) {
+            notes.annotations.push((key.to_owned(), value.into()));
+        }
+    }
+
+    /// What the client has been warned of so far.
+    pub fn warnings(&self) -> Vec<String> {
+        self.notes.lock().warnings.clone()
+    }
+
+    /// What has been noted for the audit.
+    pub fn annotations(&self) -> Vec<(String, String)> {
+        self.notes.lock().annotations.clone()
+    }
+
+    /// Asks for a second pass if anybody changes the object after this (`reinvocationPolicy: IfNeeded`).
+    pub fn reinvoke_if_changed(&mut self, plugin: &'static str) {
+        self.reinvocation.left.retain(|(name, _)| *name != plugin);
+        self.reinvocation.left.push((plugin, self.object.clone()));
+    }
+}
+
+/// A namespace as it is stored.
+///
+/// # Errors
+/// When the store fails.
+pub fn stored_namespace(registry: &Registry, name: &str) -> Result<Option<Arc<Object>>, Status> {
+    let Some(namespaces) = registry.builtin("", "v1", "namespaces").filter(|_| !name.is_empty()) else {
+        return Ok(None);
+    };
+    namespaces.store.get(name).map_err(store_failure)
 }
 
 /// The admission chain.
@@ -59,5 +248,58 @@ impl Admission for NoAdmission {
 
     async fn validate(&self, _: &Attributes<'_>) -> Result<(), Status> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pods() -> &'static ResourceInfo {
+        kedge_schema::resource("", "v1", "pods").unwrap()
+    }
+
+    #[test]
+    fn options_are_those_of_the_operation() {
+        let user = UserInfo::new("u", &[]);
+        let mut attributes = Attributes::new(Operation::Update, pods(), &user);
+        attributes.options = Options::Write(WriteOptions { field_manager: "m", field_validation: "Strict" });
+        attributes.dry_run = true;
+        let written = json!({"kind": "UpdateOptions", "apiVersion": "meta.k8s.io/v1", "dryRun": ["All"],
+            "fieldManager": "m", "fieldValidation": "Strict"});
+        assert_eq!(attributes.options_object(), written);
+        let options = DeleteOptions { grace_period_seconds: Some(5), ..DeleteOptions::default() };
+        let mut attributes = Attributes::new(Operation::Delete, pods(), &user);
+        attributes.options = Options::Delete(&options);
+        let written = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1", "gracePeriodSeconds": 5});
+        assert_eq!(attributes.options_object(), written);
+        assert_eq!(Attributes::new(Operation::Connect, pods(), &user).options_object(), Value::Null);
+    }
+
+    #[test]
+    fn a_subresource_has_its_own_kind() {
+        let user = UserInfo::new("u", &[]);
+        let mut attributes = Attributes::new(Operation::Connect, pods(), &user);
+        assert_eq!(attributes.kind(), ("", "v1", "Pod"));
+        attributes.subresource = "exec";
+        assert_eq!(attributes.kind(), ("", "v1", "PodExecOptions"));
+        attributes.subresource = "eviction";
+        assert_eq!(attributes.kind(), ("policy", "v1", "Eviction"));
+        attributes.subresource = "status";
+        assert_eq!(attributes.kind(), ("", "v1", "Pod"));
+    }
+
+    #[test]
+    fn what_is_said_twice_is_said_once() {
+        let user = UserInfo::new("u", &[]);
+        let attributes = Attributes::new(Operation::Create, pods(), &user);
+        for _ in 0..2 {
+            attributes.warn("w");
+        }
+        attributes.annotate("k", "1");
+        attributes.annotate("k", "2");
+        assert_eq!(attributes.warnings(), ["w"]);
+        assert_eq!(attributes.annotations(), [("k".to_owned(), "1".to_owned())]);
     }
 }

@@ -19,7 +19,9 @@ mod strategy;
 pub mod value;
 pub mod verbs;
 
-pub use attributes::{Admission, Attributes, NoAdmission, Operation};
+pub use attributes::{
+    Admission, Attributes, NoAdmission, Operation, Options, Reinvocation, WriteOptions, stored_namespace,
+};
 pub use catalogue::{Catalogue, Entry};
 pub use change::{ChangeError, Definition};
 pub use registry::{ClusterConfig, Registry};

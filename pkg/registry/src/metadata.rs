@@ -30,6 +30,13 @@ pub(crate) fn fill(object: &mut Value, namespace: &str, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// What a creator cannot say, before anybody sees the object.
+pub(crate) fn wipe(metadata: &mut Map<String, Value>) {
+    for field in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        metadata.remove(field);
+    }
+}
+
 /// Gives an object without a name one from its `generateName`.
 pub(crate) fn generate_name(metadata: &mut Map<String, Value>) {
     let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kedge_kv::{Embedded, Options};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::verbs::{self, DeleteOptions, Deleted, Request, UpdateOptions};
-use kedge_registry::{ClusterConfig, NoAdmission, Registry};
+use kedge_registry::{ClusterConfig, NoAdmission, Registry, WriteOptions};
 use kedge_storage::Storage;
 use serde_json::{Value, json};
 
@@ -48,6 +48,7 @@ impl Cluster {
             name: object["metadata"]["name"].as_str().unwrap_or_default(),
             subresource,
             dry_run: false,
+            options: WriteOptions::default(),
         }
     }
 

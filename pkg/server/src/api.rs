@@ -69,7 +69,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use kedge_datastore::{Endpoint, Layout, Snapshots, Tls};
 use kedge_registry::ClusterConfig;
 
+pub use kedge_admission::Selection as AdmissionPlugins;
+
 /// The settings of a server; the defaults are those of the command line.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -35,6 +37,8 @@ pub struct ServerConfig {
     pub secrets_encryption: bool,
     /// An `EncryptionConfiguration` of the user's own, instead of the one that is managed here.
     pub encryption_config: Option<PathBuf>,
+    /// Admission plugins beside those that are on by default, and without some of them.
+    pub admission: AdmissionPlugins,
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,

@@ -26,6 +26,8 @@ pub enum Error {
     WrongToken,
     #[error("the cluster's identity in the store cannot be used: {0}")]
     Identity(String),
+    #[error("--kube-apiserver-arg: {0}")]
+    Admission(#[from] kedge_admission::UnknownPlugin),
     #[error("encryption of secrets: {0}")]
     Encryption(String),
     #[error("--etcd-snapshot-schedule-cron {0:?}: {1}")]

@@ -4,10 +4,12 @@ use http::{Response, StatusCode};
 use kedge_base::time;
 use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{Reason, Status};
+use kedge_registry::NoAdmission;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, UpdateOptions};
 use serde_json::{Value, json};
 
+use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
 use crate::negotiate::{self, Offer};
@@ -32,10 +34,13 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     if pod.is_empty() || pod != admitted.info.name {
         return Err(Status::bad_request("name in URL does not match name in Binding object"));
     }
-    let node = binding.text(&["target", "name"]).to_owned();
     check_target(&binding)?;
     let served = server.registry.builtin("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
     let request = registry_request(server, &admitted, &served)?;
+    let (binding, warnings) = admit::create(server, &admitted, &served.info, binding, request.dry_run).await?;
+    // What is admitted is the binding: it is no update of the pod.
+    let request = verbs::Request { admission: &NoAdmission, ..request };
+    let node = binding.text(&["target", "name"]).to_owned();
     let now = time::rfc3339(server.clock.now());
     let meant = |field: &str| binding.text(&["metadata", field]).to_owned();
     let (uid, version) = (meant("uid"), meant("resourceVersion"));
@@ -83,7 +88,7 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let written = verbs::update(&request, &transform, UpdateOptions::default()).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut response = respond::value(StatusCode::CREATED, &success, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
+    respond::warn(&mut response, &[body.warnings, warnings, written.warnings].concat());
     Ok(response)
 }
 

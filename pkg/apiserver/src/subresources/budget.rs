@@ -6,7 +6,7 @@ use kedge_base::time;
 use kedge_meta::{GroupResource, Reason, Status, StatusCause, StatusDetails, labels};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, UpdateOptions};
-use kedge_registry::{NoAdmission, Served, convert};
+use kedge_registry::{NoAdmission, Served, WriteOptions, convert};
 use kedge_storage::Matcher;
 use serde_json::{Value, json};
 
@@ -102,6 +102,7 @@ pub(super) async fn take(server: &ApiServer, budget: &Value, pod: &str, dry_run:
         name: budget.name(),
         subresource: "status",
         dry_run,
+        options: WriteOptions::default(),
     };
     let now = time::rfc3339(server.clock.now());
     // Done again on the newest version whenever somebody else was first: two evictions never take the same one.

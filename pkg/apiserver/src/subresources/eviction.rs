@@ -6,7 +6,7 @@ use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{GroupKind, GroupResource, Reason, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, DeleteOptions, Preconditions, UpdateOptions};
-use kedge_registry::{NoAdmission, Served, convert};
+use kedge_registry::{NoAdmission, Served, WriteOptions, convert};
 use serde_json::{Value, json};
 
 use super::budget::{self, Guard};
@@ -16,7 +16,7 @@ use crate::chain::Admitted;
 use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{WriteOptions, posted, stored};
+use crate::verbs::{self as api, posted, stored};
 
 /// How often a delete that lost a race is tried again.
 const ATTEMPTS: usize = 20;
@@ -26,12 +26,12 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
-    let written = WriteOptions::of(info)?;
+    let written = api::WriteOptions::of(info)?;
     let mut body = posted(admitted.request.headers(), &bytes, info, ("policy", "v1", "Eviction"))?;
     super::check_namespace(&mut body.object, &info.namespace)?;
     let options = delete_options(&body.object, &info.name, written.dry_run)?;
     let dry_run = options.dry_run.iter().any(|value| value == "All");
-    let warnings = admit::create(server, &admitted, &served.info, body.object, dry_run).await?;
+    let (_, warnings) = admit::create(server, &admitted, &served.info, body.object, dry_run).await?;
     let eviction = Eviction { server, served, namespace: &info.namespace, name: &info.name, options, dry_run };
     eviction.run().await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
@@ -168,6 +168,7 @@ impl Eviction<'_> {
             name: self.name,
             subresource,
             dry_run: self.dry_run,
+            options: WriteOptions::default(),
         }
     }
 }

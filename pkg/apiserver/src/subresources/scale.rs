@@ -82,26 +82,35 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let (wanted, mut warnings) = Wanted::read(&admitted).await?;
     let mut request = registry_request(server, &admitted, served)?;
     request.subresource = "scale";
-    let transform = |old: Option<&Value>| {
-        let mut object = old.cloned().unwrap_or_default();
-        let scale = wanted.of(&scale_of(&object))?;
-        if !scale.namespace().is_empty() && scale.namespace() != namespace {
-            let message = "the namespace of the provided object does not match the namespace sent on the request";
-            return Err(Status::bad_request(message));
-        }
-        verbs::check_name(&scale, name)?;
-        object.entry("spec").insert("replicas".into(), replicas(&scale, name)?.into());
-        check_uid(served, &scale, &object)?;
-        object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
-        Ok(object)
-    };
-    let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
+    let transform = |shown: Option<&Value>| wanted.of(shown.unwrap_or(&Value::Null));
+    let options = verbs::UpdateOptions { view: Some(&ScaleView { served, name }), ..verbs::UpdateOptions::default() };
+    let written = verbs::update(&request, &transform, options).await?;
     if let Wanted::Patched(patch) = &wanted {
         warnings = patch.warnings();
     }
     let mut response = respond::value(StatusCode::OK, &scale_of(&written.object), accepted.format)?;
     respond::warn(&mut response, &[warnings, written.warnings].concat());
     Ok(response)
+}
+
+/// What `scale` shows of a workload.
+struct ScaleView<'a> {
+    served: &'a Served,
+    name: &'a str,
+}
+
+impl verbs::View for ScaleView<'_> {
+    fn show(&self, object: &Value) -> Value {
+        scale_of(object)
+    }
+
+    fn apply(&self, scale: &Value, old: &Value) -> Result<Value, Status> {
+        let mut object = old.clone();
+        object.entry("spec").insert("replicas".into(), replicas(scale, self.name)?.into());
+        check_uid(self.served, scale, &object)?;
+        object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
+        Ok(object)
+    }
 }
 
 /// A scale that is meant for one life of an object must not hit another.

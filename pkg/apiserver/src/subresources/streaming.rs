@@ -31,6 +31,7 @@ pub(crate) async fn handle(
     admitted: Admitted,
     served: &Served,
 ) -> Result<Response<Body>, Status> {
+    crate::admit::connect(server, &admitted, &served.info).await?;
     let info = &admitted.info;
     let logs = info.subresource == "log";
     if !logs {

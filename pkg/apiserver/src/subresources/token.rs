@@ -34,7 +34,8 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let dry_run = WriteOptions::of(info)?.dry_run;
     let body = posted(admitted.request.headers(), &bytes, info, (GROUP, "v1", KIND))?;
     let mut review = body.object;
-    let warnings = admit::create(server, &admitted, &served.info, review.clone(), dry_run).await?;
+    let (admitted_review, warnings) = admit::create(server, &admitted, &served.info, review, dry_run).await?;
+    review = admitted_review;
     check_identity(&review, &info.namespace, &info.name)?;
     let account = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let account = convert::read(served, &account)?;

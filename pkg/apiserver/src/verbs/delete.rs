@@ -68,7 +68,7 @@ pub(crate) async fn collection(
         let mut request = registry_request(server, &admitted, served)?;
         (request.namespace, request.name) = (namespace, name);
         request.dry_run |= options.dry_run.iter().any(|d| d == "All");
-        match verbs::delete(&request, &options).await {
+        match verbs::delete_in_collection(&request, &options).await {
             Ok(_) => kept.push((key, object)),
             // Somebody else deleted it first.
             Err(status) if status.code == 404 => {}

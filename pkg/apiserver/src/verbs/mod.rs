@@ -20,6 +20,7 @@ use kedge_registry::{Entry, Served, verbs};
 
 use crate::body::Body;
 use crate::chain::Admitted;
+use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
@@ -113,7 +114,16 @@ pub(crate) fn registry_request<'a>(
         name: &admitted.info.name,
         subresource: &admitted.info.subresource,
         dry_run: WriteOptions::of(&admitted.info)?.dry_run,
+        options: asked(&admitted.info),
     })
+}
+
+/// What the client says of a write itself, for admission.
+pub(crate) fn asked(info: &RequestInfo) -> kedge_registry::WriteOptions<'_> {
+    kedge_registry::WriteOptions {
+        field_manager: info.param("fieldManager"),
+        field_validation: info.param("fieldValidation"),
+    }
 }
 
 /// Group and plural of a request, for messages.

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
 
+mod admission;
 mod catalogue;
 mod dry_run;
 mod eviction;
 mod forms;
 mod heads;
 mod kinds;
+mod limits;
 mod proxy;
 mod proxy_backend;
 mod selectors;

@@ -14,7 +14,7 @@ use kedge_auth::{
 use kedge_base::Shutdown;
 use kedge_kv::Embedded;
 use kedge_meta::UserInfo;
-use kedge_registry::{ClusterConfig, Registry};
+use kedge_registry::{Admission, ClusterConfig, Registry};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Storage;
 use serde_json::{Value, json};
@@ -36,11 +36,20 @@ pub struct Cluster {
 
 impl Cluster {
     pub async fn new() -> Self {
-        Self::with_kubelets(None).await
+        Self::with(None, |chain| chain).await
     }
 
     /// With a way to kubelets and pods.
     pub async fn with_kubelets(kubelets: Option<KubeletAccess>) -> Self {
+        Self::with(kubelets, |chain| chain).await
+    }
+
+    /// With something around the usual admission.
+    pub async fn with_admission<A: Admission + 'static>(wrap: impl FnOnce(Chain) -> A) -> Self {
+        Self::with(None, wrap).await
+    }
+
+    async fn with<A: Admission + 'static>(kubelets: Option<KubeletAccess>, wrap: impl FnOnce(Chain) -> A) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
@@ -62,7 +71,7 @@ impl Cluster {
         let nodes = Arc::new(NodeAuthorizer::new(store("pods")));
         let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
         let server = ApiServer::new(Config {
-            admission: Arc::new(Chain::new(registry.clone(), rbac.clone())),
+            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone()))),
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
             authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),

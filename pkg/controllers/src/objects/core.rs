@@ -99,4 +99,5 @@ pub struct ServicePort {
     pub port: i64,
     pub target_port: Option<IntOrString>,
     pub app_protocol: Option<String>,
+    pub node_port: i64,
 }

@@ -47,6 +47,8 @@ pub struct PodSpec {
     #[serde(deserialize_with = "containers")]
     pub init_containers: Arc<[Container]>,
     pub overhead: StringMap,
+    /// Of the pod as a whole.
+    pub resources: Option<Box<Resources>>,
     pub active_deadline_seconds: Option<i64>,
     pub priority_class_name: String,
 }

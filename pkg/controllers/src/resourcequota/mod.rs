@@ -1,7 +1,8 @@
-//! Keeps the `used` of ResourceQuotas in line with what there is.
+//! Keeps the `used` of ResourceQuotas in line with what there is: objects are charged when they are admitted, and given back here.
 //!
 //! Invariant: what is written was counted from the API server or a full cache, never added to what was there before.
 
+mod settle;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -11,15 +12,16 @@ use std::time::Duration;
 use kedge_client::{Error, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::quantity::Quantity;
 use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS};
-use kedge_meta::{ObjectKey, ObjectMeta, Resource, StringMap};
+use kedge_meta::{ObjectKey, Resource, StringMap};
+use kedge_quota::{Amounts, Item, amounts, count_names};
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::context::{Context, enqueue_changes, ignore_not_found};
 use crate::discovery::discover;
 use crate::objects::{Meta, ResourceQuota};
-use usage::{Amounts, add};
+use settle::Settling;
+use usage::StoredClaim;
 
 /// Everything is counted again after this time at the latest.
 const RECOUNT: Duration = Duration::from_secs(300);
@@ -32,6 +34,8 @@ struct Controller {
     quotas: Informer<ResourceQuota>,
     /// Served resources by the name that `count/` uses.
     served: Mutex<BTreeMap<String, Resource>>,
+    /// Quotas that wait until nothing is charged.
+    settling: Mutex<Settling>,
 }
 
 /// Tells the controller that objects of a resource came or went in a namespace.
@@ -46,6 +50,7 @@ pub fn start(ctx: &Context) -> Notice {
         queue: queue.clone(),
         quotas: quotas.clone(),
         served: Mutex::default(),
+        settling: Mutex::default(),
     });
     enqueue_changes(&quotas, &queue);
     let c = controller.clone();
@@ -53,7 +58,8 @@ pub fn start(ctx: &Context) -> Notice {
         if c.quotas.is_empty() {
             return;
         }
-        let uses = |p: &Option<Arc<crate::objects::Pod>>| p.as_ref().map(|p| usage::of_pod(p));
+        let now = c.ctx.clock.now();
+        let uses = |p: &Option<Arc<crate::objects::Pod>>| p.as_ref().map(|p| usage::counted(p, now));
         if uses(&change.old) != uses(&change.new) {
             c.recount(&change.key().namespace, |_| true);
         }
@@ -78,49 +84,14 @@ pub fn start(ctx: &Context) -> Notice {
     notice
 }
 
+/// The name that `count/` has for a resource.
 fn count_name(resource: &Resource) -> String {
-    let group = if resource.group.is_empty() { String::new() } else { format!(".{}", resource.group) };
-    format!("count/{}{group}", resource.plural)
+    count_names(resource.group, resource.plural).swap_remove(0)
 }
 
-/// Resources of the core group that have a name of their own in quotas.
-const PLAIN: [&str; 5] =
-    ["configmaps", "secrets", "persistentvolumeclaims", "replicationcontrollers", "resourcequotas"];
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Claim {
-    metadata: ObjectMeta,
-    spec: ClaimSpec,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ClaimSpec {
-    storage_class_name: String,
-    resources: ClaimResources,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ClaimResources {
-    requests: StringMap,
-}
-
-fn of_claim(claim: &Claim) -> Amounts {
-    let one = Quantity::from_value(1);
-    let asked = claim.spec.resources.requests.get("storage").and_then(|s| Quantity::parse(s).ok());
-    let mut out =
-        Amounts::from([("persistentvolumeclaims".to_owned(), one), ("count/persistentvolumeclaims".to_owned(), one)]);
-    let class = &claim.spec.storage_class_name;
-    let class = claim.metadata.annotations.get("volume.beta.kubernetes.io/storage-class").unwrap_or(class);
-    let prefix = format!("{class}.storageclass.storage.k8s.io");
-    if let Some(asked) = asked {
-        out.insert("requests.storage".to_owned(), asked);
-        out.insert(format!("{prefix}/requests.storage"), asked);
-    }
-    out.insert(format!("{prefix}/persistentvolumeclaims"), one);
-    out
+/// Names that count claims.
+fn is_of_claims(name: &str) -> bool {
+    name.contains("persistentvolumeclaims") || name.contains("storage")
 }
 
 impl Controller {
@@ -135,14 +106,32 @@ impl Controller {
 
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         let Some(quota) = self.quotas.get(&key.namespace, &key.name) else {
+            self.settling.lock().forget(&key);
             return Ok(());
         };
+        // A quota that nobody enforces yet is counted at once.
+        let counted = quota.spec.hard.keys().all(|name| quota.status.used.contains_key(name));
+        if counted && quota.status.hard == quota.spec.hard {
+            let version = &quota.metadata.resource_version;
+            let wait = self.settling.lock().wait(&key, version, self.ctx.clock.monotonic());
+            if let Some(wait) = wait {
+                self.queue.add_after(key, wait);
+                return Ok(());
+            }
+        }
         let found = self.usage(&quota).await?;
         let zero = Quantity::ZERO;
         let used = quota.spec.hard.keys().map(|name| (name, found.get(name).unwrap_or(&zero).to_string()));
         let used: StringMap = used.collect();
         self.queue.add_after(key.clone(), RECOUNT);
-        if used == quota.status.used && quota.status.hard == quota.spec.hard {
+        let same = |name: &str, text: &str| {
+            let parse = |text: &str| Quantity::parse(text).ok();
+            quota.status.used.get(name).is_some_and(|was| parse(was) == parse(text))
+        };
+        if used.len() == quota.status.used.len()
+            && used.iter().all(|(name, text)| same(name, text))
+            && quota.status.hard == quota.spec.hard
+        {
             return Ok(());
         }
         let mut wanted = json!({ "hard": quota.spec.hard, "used": used });
@@ -159,29 +148,25 @@ impl Controller {
 
     async fn usage(&self, quota: &ResourceQuota) -> Result<Amounts, Error> {
         let (namespace, spec) = (&quota.metadata.namespace, &quota.spec);
+        let (scopes, now) = (usage::scopes(spec), self.ctx.clock.now());
         let mut total = Amounts::new();
-        for pod in self.ctx.pods.list_namespace(namespace) {
-            if usage::matches(spec, &pod) {
-                add(&mut total, &usage::of_pod(&pod));
+        let mut count = |item: Item<'_>| {
+            if item.in_scopes(&scopes) {
+                amounts::add(&mut total, &item.usage(now));
             }
-        }
-        if usage::is_scoped(spec) {
-            return Ok(total);
-        }
-        for service in self.ctx.services.list_namespace(namespace) {
-            add(&mut total, &usage::of_service(&service));
-        }
-        let claims = |name: &str| name.contains("persistentvolumeclaims") || name.contains("storage");
-        if spec.hard.keys().any(claims) {
+        };
+        self.ctx.pods.list_namespace(namespace).iter().for_each(|pod| count(usage::of_pod(pod)));
+        self.ctx.services.list_namespace(namespace).iter().for_each(|service| count(usage::of_service(service)));
+        if spec.hard.keys().any(is_of_claims) {
             let all = ListParams::default();
-            let list = self.ctx.client.list::<Claim>(&PERSISTENT_VOLUME_CLAIMS, namespace, &all).await?;
-            list.items.iter().for_each(|claim| add(&mut total, &of_claim(claim)));
+            let list = self.ctx.client.list::<StoredClaim>(&PERSISTENT_VOLUME_CLAIMS, namespace, &all).await?;
+            list.items.iter().for_each(|claim| count(usage::of_claim(claim)));
         }
-        for name in spec.hard.keys() {
+        for name in spec.hard.keys().filter(|_| scopes.is_empty()) {
             if total.contains_key(name) {
                 continue;
             }
-            let counted = if PLAIN.contains(&name) { format!("count/{name}") } else { name.to_owned() };
+            let counted = if name.contains('/') { name.to_owned() } else { format!("count/{name}") };
             let Some(resource) = self.resource(&counted).await? else { continue };
             let list = self.ctx.client.list::<Meta>(&resource, namespace, &ListParams::default()).await?;
             let n = i64::try_from(list.items.len()).unwrap_or(i64::MAX);
@@ -209,7 +194,6 @@ impl Controller {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
     use kedge_meta::resources;
 
@@ -217,16 +201,5 @@ mod tests {
     fn names_of_counts_are_upstreams() {
         assert_eq!(count_name(&resources::CONFIG_MAPS), "count/configmaps");
         assert_eq!(count_name(&resources::DEPLOYMENTS), "count/deployments.apps");
-    }
-
-    #[test]
-    fn claims_count_by_class() {
-        let claim: Claim = serde_json::from_value(json!({
-            "spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "1Gi"}}}
-        }))
-        .unwrap();
-        let used = of_claim(&claim);
-        assert_eq!(used["requests.storage"].to_string(), "1Gi");
-        assert_eq!(used["gold.storageclass.storage.k8s.io/persistentvolumeclaims"].to_string(), "1");
     }
 }

@@ -1,128 +1,123 @@
-//! What objects use up of a quota.
+//! The controller's objects as quotas see them.
 
-use std::collections::BTreeMap;
+use jiff::Timestamp;
+use kedge_meta::{ObjectMeta, StringMap};
+use kedge_quota::amounts::parse;
+use kedge_quota::{Amounts, Claim, Container, Item, Pod, Requirement, Service};
+use serde::Deserialize;
 
-use kedge_meta::StringMap;
-use kedge_meta::quantity::Quantity;
+use crate::objects::{self, QuotaSpec, Resources, parse_time};
 
-use crate::objects::{Pod, QuotaSpec, Service};
-
-/// Amounts by the names that quotas use.
-pub type Amounts = BTreeMap<String, Quantity>;
-
-/// Adds amounts up.
-pub fn add(into: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        let sum = into.get(name).map_or(*amount, |old| old.add(amount));
-        into.insert(name.clone(), sum);
-    }
+fn amounts(map: &StringMap) -> Amounts {
+    parse(map.iter())
 }
 
-/// The larger of each.
-fn max(into: &mut Amounts, more: &Amounts) {
-    for (name, amount) in more {
-        if into.get(name).is_none_or(|old| old < amount) {
-            into.insert(name.clone(), *amount);
-        }
-    }
+fn sides(resources: &Resources) -> (Amounts, Amounts) {
+    (amounts(&resources.requests), amounts(&resources.limits))
 }
 
-fn parsed(map: &StringMap) -> Amounts {
-    map.iter().filter_map(|(name, text)| Some((name.to_owned(), Quantity::parse(text).ok()?))).collect()
-}
-
-/// What all containers of a pod ask for together: those that run at a time, or one that runs before them if that is more.
-fn of_containers(pod: &Pod, limits: bool) -> Amounts {
-    let of = |c: &crate::objects::Container| parsed(if limits { &c.resources.limits } else { &c.resources.requests });
-    let mut total = Amounts::new();
-    pod.spec.containers.iter().for_each(|c| add(&mut total, &of(c)));
-    let (mut sidecars, mut before) = (Amounts::new(), Amounts::new());
-    for container in pod.spec.init_containers.iter() {
-        let mut at_once = of(container);
-        if container.restart_policy == "Always" {
-            add(&mut total, &at_once);
-            add(&mut sidecars, &at_once);
-            at_once = sidecars.clone();
-        } else {
-            add(&mut at_once, &sidecars);
-        }
-        max(&mut before, &at_once);
-    }
-    max(&mut total, &before);
-    add(&mut total, &parsed(&pod.spec.overhead));
-    total
-}
-
-/// What a pod uses; nothing once it has ended.
-pub fn of_pod(pod: &Pod) -> Amounts {
-    let mut out = Amounts::from([("count/pods".to_owned(), Quantity::from_value(1))]);
-    if pod.is_terminal() {
-        return out;
-    }
-    out.insert("pods".to_owned(), Quantity::from_value(1));
-    for (name, amount) in of_containers(pod, false) {
-        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-") {
-            out.insert(name.clone(), amount);
-        }
-        out.insert(format!("requests.{name}"), amount);
-    }
-    for (name, amount) in of_containers(pod, true) {
-        if matches!(name.as_str(), "cpu" | "memory" | "ephemeral-storage") {
-            out.insert(format!("limits.{name}"), amount);
-        }
-    }
-    out
-}
-
-/// What a service uses.
-pub fn of_service(service: &Service) -> Amounts {
-    let one = Quantity::from_value(1);
-    let mut out = Amounts::from([("services".to_owned(), one), ("count/services".to_owned(), one)]);
-    let ports = Quantity::from_value(i64::try_from(service.spec.ports.len()).unwrap_or(i64::MAX));
-    match service.spec.kind.as_str() {
-        "NodePort" => {
-            out.insert("services.nodeports".to_owned(), ports);
-        }
-        "LoadBalancer" => {
-            out.insert("services.loadbalancers".to_owned(), one);
-            if service.spec.allocate_load_balancer_node_ports != Some(false) {
-                out.insert("services.nodeports".to_owned(), ports);
-            }
-        }
-        _ => {}
-    }
-    out
-}
-
-/// Whether the quota has scopes, which makes it one of pods only.
-pub fn is_scoped(spec: &QuotaSpec) -> bool {
-    !spec.scopes.is_empty() || spec.scope_selector.is_some()
-}
-
-/// Whether the pod is in all scopes of the quota.
-pub fn matches(spec: &QuotaSpec, pod: &Pod) -> bool {
-    let selected = spec.scope_selector.iter().flat_map(|s| &s.match_expressions);
-    spec.scopes.iter().all(|scope| in_scope(pod, scope))
-        && selected.into_iter().all(|e| match (e.scope_name.as_str(), e.operator.as_str()) {
-            ("PriorityClass", "In") => e.values.contains(&pod.spec.priority_class_name),
-            ("PriorityClass", "NotIn") => !e.values.contains(&pod.spec.priority_class_name),
-            ("PriorityClass", "DoesNotExist") => pod.spec.priority_class_name.is_empty(),
-            (scope, _) => in_scope(pod, scope),
+fn containers(list: &[objects::Container]) -> Vec<Container<'_>> {
+    let container = |c: &'_ objects::Container| {
+        let (requests, limits) = sides(&c.resources);
+        (c.restart_policy == "Always", requests, limits)
+    };
+    list.iter()
+        .map(|c| {
+            let (sidecar, requests, limits) = container(c);
+            Container { name: &c.name, sidecar, requests, limits }
         })
+        .collect()
 }
 
-fn in_scope(pod: &Pod, scope: &str) -> bool {
-    let containers = || pod.spec.containers.iter().chain(pod.spec.init_containers.iter());
-    let asks = |map: &StringMap| map.contains_key("cpu") || map.contains_key("memory");
-    let best_effort = || !containers().any(|c| asks(&c.resources.requests) || asks(&c.resources.limits));
-    match scope {
-        "Terminating" => pod.spec.active_deadline_seconds.is_some(),
-        "NotTerminating" => pod.spec.active_deadline_seconds.is_none(),
-        "BestEffort" => best_effort(),
-        "NotBestEffort" => !best_effort(),
-        "PriorityClass" => !pod.spec.priority_class_name.is_empty(),
-        _ => false,
-    }
+/// A pod.
+pub(super) fn of_pod(pod: &objects::Pod) -> Item<'_> {
+    let deletion = parse_time(pod.metadata.deletion_timestamp.as_ref()).zip(pod.metadata.deletion_grace_period_seconds);
+    let affinity = pod.spec.affinity.as_deref();
+    Item::Pod(Pod {
+        containers: containers(&pod.spec.containers),
+        init_containers: containers(&pod.spec.init_containers),
+        resources: pod.spec.resources.as_deref().map(sides),
+        overhead: amounts(&pod.spec.overhead),
+        phase: &pod.status.phase,
+        deletion,
+        active_deadline_seconds: pod.spec.active_deadline_seconds,
+        priority_class: &pod.spec.priority_class_name,
+        crosses_namespaces: affinity.is_some_and(|a| a.to_other_namespaces || a.from_other_namespaces),
+    })
+}
+
+/// What a pod uses, and whether its end is set, which quotas may select by.
+pub(super) fn counted(pod: &objects::Pod, now: Timestamp) -> (Amounts, bool) {
+    (of_pod(pod).usage(now), pod.spec.active_deadline_seconds.is_some_and(|seconds| seconds >= 0))
+}
+
+/// A service.
+pub(super) fn of_service(service: &objects::Service) -> Item<'_> {
+    Item::Service(Service {
+        kind: &service.spec.kind,
+        ports: service.spec.ports.len(),
+        named_node_ports: service.spec.ports.iter().filter(|port| port.node_port != 0).count(),
+        allocates_node_ports: service.spec.allocate_load_balancer_node_ports != Some(false),
+    })
+}
+
+/// A claim, read when claims are counted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct StoredClaim {
+    metadata: ObjectMeta,
+    spec: ClaimSpec,
+    status: ClaimStatus,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimSpec {
+    storage_class_name: String,
+    volume_attributes_class_name: String,
+    resources: Resources,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ClaimStatus {
+    allocated_resources: StringMap,
+    current_volume_attributes_class_name: String,
+    modify_volume_status: Option<ModifyStatus>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ModifyStatus {
+    target_volume_attributes_class_name: String,
+}
+
+/// A claim.
+pub(super) fn of_claim(claim: &StoredClaim) -> Item<'_> {
+    let storage = |map: &StringMap| amounts(map).remove("storage");
+    let class = claim.metadata.annotations.get("volume.beta.kubernetes.io/storage-class");
+    let modified = claim.status.modify_volume_status.as_ref();
+    Item::Claim(Claim {
+        class: class.unwrap_or(&claim.spec.storage_class_name),
+        requested: storage(&claim.spec.resources.requests),
+        allocated: storage(&claim.status.allocated_resources),
+        attributes_classes: vec![
+            &claim.spec.volume_attributes_class_name,
+            &claim.status.current_volume_attributes_class_name,
+            modified.map_or("", |status| &status.target_volume_attributes_class_name),
+        ],
+    })
+}
+
+/// What must hold of the objects that a quota counts.
+pub(super) fn scopes(spec: &QuotaSpec) -> Vec<Requirement<'_>> {
+    let selected = spec.scope_selector.iter().flat_map(|selector| &selector.match_expressions);
+    let selected = selected.map(|e| Requirement {
+        scope: &e.scope_name,
+        operator: &e.operator,
+        values: e.values.iter().map(String::as_str).collect(),
+    });
+    spec.scopes.iter().map(|scope| Requirement::exists(scope)).chain(selected).collect()
 }
 
 #[cfg(test)]
@@ -131,44 +126,34 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn pod(spec: Value) -> Pod {
-        serde_json::from_value(json!({"spec": spec, "status": {"phase": "Running"}})).unwrap()
-    }
-
-    fn c(cpu: &str, restart: &str) -> Value {
-        json!({"resources": {"requests": {"cpu": cpu}, "limits": {"cpu": "2"}}, "restartPolicy": restart})
-    }
-
+    /// Who admits and who counts must come to the same.
     #[test]
-    fn containers_that_run_at_a_time_add_up() {
-        let used = of_pod(&pod(json!({
-            "containers": [c("100m", ""), c("200m", "")],
-            "initContainers": [c("50m", "Always"), c("400m", "")],
-        })));
-        assert_eq!(used["requests.cpu"].to_string(), "450m", "the second one runs beside the sidecar");
-        assert_eq!(used["cpu"], used["requests.cpu"]);
-        assert_eq!(used["limits.cpu"].to_string(), "6");
-        assert_eq!(used["pods"].to_string(), "1");
-    }
-
-    #[test]
-    fn an_ended_pod_only_counts_as_an_object() {
-        let mut ended = pod(json!({"containers": [c("1", "")]}));
-        ended.status.phase = "Succeeded".into();
-        assert_eq!(of_pod(&ended).keys().collect::<Vec<_>>(), ["count/pods"]);
-    }
-
-    #[test]
-    fn scopes_select_pods() {
-        let spec = |value: Value| -> QuotaSpec { serde_json::from_value(value).unwrap() };
-        let best = pod(json!({"containers": [{}], "priorityClassName": "high"}));
-        assert!(matches(&spec(json!({"scopes": ["BestEffort", "NotTerminating"]})), &best));
-        assert!(!matches(&spec(json!({"scopes": ["Terminating"]})), &best));
-        let class = |operator: &str, values: Value| {
-            let e = json!([{"scopeName": "PriorityClass", "operator": operator, "values": values}]);
-            matches(&spec(json!({"scopeSelector": {"matchExpressions": e}})), &best)
-        };
-        assert!(class("In", json!(["high"])));
-        assert!(!class("NotIn", json!(["high"])));
+    fn slim_objects_count_as_whole_ones() {
+        let now = Timestamp::UNIX_EPOCH;
+        let resources = json!({"requests": {"cpu": "100m", "example.com/a": "1"}, "limits": {"memory": "1Gi"}});
+        let pod = json!({"metadata": {"name": "p"}, "status": {"phase": "Running"}, "spec": {
+            "containers": [{"name": "a", "resources": resources}, {"name": "b"}],
+            "initContainers": [{"name": "i", "resources": resources, "restartPolicy": "Always"}],
+            "resources": {"requests": {"memory": "3Gi"}}, "overhead": {"cpu": "1m"}, "activeDeadlineSeconds": 3,
+            "priorityClassName": "high",
+            "affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"namespaces": ["x"]}]}}}});
+        let slim: objects::Pod = serde_json::from_value(pod.clone()).unwrap();
+        assert_eq!(of_pod(&slim).usage(now), Item::of("", "pods", &pod).usage(now));
+        for scope in ["Terminating", "BestEffort", "PriorityClass", "CrossNamespacePodAffinity", "NotTerminating"] {
+            let scopes = [Requirement::exists(scope)];
+            assert_eq!(of_pod(&slim).in_scopes(&scopes), Item::of("", "pods", &pod).in_scopes(&scopes), "{scope}");
+        }
+        let service = json!({"spec": {"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false,
+            "ports": [{"port": 1, "nodePort": 30001}, {"port": 2}]}});
+        let slim: objects::Service = serde_json::from_value(service.clone()).unwrap();
+        assert_eq!(of_service(&slim).usage(now), Item::of("", "services", &service).usage(now));
+        let claim = json!({"spec": {"storageClassName": "gold", "resources": {"requests": {"storage": "1Gi"}},
+            "volumeAttributesClassName": "fast"}, "status": {"allocatedResources": {"storage": "2Gi"}}});
+        let slim: StoredClaim = serde_json::from_value(claim.clone()).unwrap();
+        assert_eq!(of_claim(&slim).usage(now), Item::of("", "persistentvolumeclaims", &claim).usage(now));
+        let fast = |e: Value| -> QuotaSpec { serde_json::from_value(e).unwrap() };
+        let selector = fast(json!({"scopeSelector": {"matchExpressions": [
+            {"scopeName": "VolumeAttributesClass", "operator": "In", "values": ["fast"]}]}}));
+        assert!(of_claim(&slim).in_scopes(&scopes(&selector)));
     }
 }

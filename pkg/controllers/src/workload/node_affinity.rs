@@ -2,7 +2,8 @@
 
 use kedge_meta::StringMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use crate::objects::Node;
 
@@ -10,6 +11,16 @@ use crate::objects::Node;
 #[serde(rename_all = "camelCase", default)]
 pub struct Affinity {
     pub node_affinity: Option<NodeAffinity>,
+    /// Whether it looks at pods of other namespaces, to which or away from which it draws.
+    #[serde(rename = "podAffinity", deserialize_with = "crosses_namespaces")]
+    pub to_other_namespaces: bool,
+    #[serde(rename = "podAntiAffinity", deserialize_with = "crosses_namespaces")]
+    pub from_other_namespaces: bool,
+}
+
+/// All that is kept of an affinity to pods.
+fn crosses_namespaces<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(kedge_quota::crosses_namespaces(&Value::deserialize(deserializer)?))
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

@@ -4,7 +4,7 @@ use kedge_meta::Status;
 use serde_json::Value;
 
 use super::{Request, Written};
-use crate::attributes::{Attributes, Operation};
+use crate::attributes::Operation;
 use crate::convert;
 use crate::metadata;
 use crate::value::ValueExt;
@@ -22,20 +22,15 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         return Err(Status::failure(500, kedge_meta::Reason::Unknown, message));
     }
     metadata::check_namespace(object.entry("metadata"), request.namespace)?;
+    metadata::wipe(object.entry("metadata"));
     let generated = object.name().is_empty();
     let name = object.name().to_owned();
-    let mut attributes = Attributes {
-        operation: Operation::Create,
-        resource: &request.served.info,
-        subresource: request.subresource,
-        namespace: request.namespace,
-        name: &name,
-        object,
-        old: None,
-        user: request.user,
-        dry_run: request.dry_run,
-        warnings: Vec::new(),
-    };
+    let mut attributes = request.attributes(Operation::Create);
+    attributes.name = &name;
+    if request.served.is("", "namespaces") {
+        attributes.namespace = &name;
+    }
+    attributes.object = object;
     request.admission.admit(&mut attributes).await?;
     let ctx = request.context();
     let strategy = &*request.served.strategy;
@@ -76,16 +71,16 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             if taken {
                 return Err(Status::already_exists(&request.group_resource(), object.name()));
             }
-            attributes.warnings.extend(warnings);
-            return Ok(Written { object: attributes.object, created: true, warnings: attributes.warnings });
+            let warnings = [attributes.warnings(), warnings].concat();
+            return Ok(Written { object: attributes.object, created: true, warnings });
         }
         let with = request.with(&mut reservation, None, Some(object));
         match request.served.store.create(&key, &request.stored_form(object), with).await {
             Ok(stored) => {
                 reservation.settle(true);
-                attributes.warnings.extend(warnings);
                 let object = convert::read(request.served, &stored)?;
-                return Ok(Written { object, created: true, warnings: attributes.warnings });
+                let warnings = [attributes.warnings(), warnings].concat();
+                return Ok(Written { object, created: true, warnings });
             }
             Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
             // Another server took what was reserved: drawn again, or refused, once that is seen here.

@@ -6,11 +6,11 @@ use kedge_base::time;
 use kedge_meta::field::{Error as FieldError, ErrorList, Path};
 use kedge_meta::{GroupKind, Status};
 use kedge_storage::{Error as StorageError, Object};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Request;
-use crate::attributes::{Attributes, Operation};
+use crate::attributes::{Operation, Options};
 use crate::convert;
 use crate::strategy::Reservation;
 use crate::value::ValueExt;
@@ -18,21 +18,28 @@ use crate::value::ValueExt;
 const ATTEMPTS: usize = 16;
 
 /// `metav1.DeleteOptions`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DeleteOptions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub grace_period_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub preconditions: Option<Preconditions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub orphan_dependents: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation_policy: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dry_run: Vec<String>,
 }
 
 /// `metav1.Preconditions`.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Preconditions {
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub resource_version: Option<String>,
 }
 
@@ -50,13 +57,25 @@ pub enum Deleted {
 /// # Errors
 /// The refusal, as upstream words it.
 pub async fn delete(request: &Request<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    delete_as(request, options, request.name).await
+}
+
+/// Deletes an object of those that match. Admission sees each of them, under no name: that is what the client asked for.
+///
+/// # Errors
+/// The refusal, as upstream words it.
+pub async fn delete_in_collection(request: &Request<'_>, options: &DeleteOptions) -> Result<Deleted, Status> {
+    delete_as(request, options, "").await
+}
+
+async fn delete_as(request: &Request<'_>, options: &DeleteOptions, admitted: &str) -> Result<Deleted, Status> {
     check_options(options)?;
     let key = request.served.key(request.namespace, request.name);
     let unreadable = |err| request.storage_error(request.name, err);
     let mut current = request.served.store.current(&key).await.map_err(unreadable)?;
     for _ in 0..ATTEMPTS {
         let Some(object) = current else { return Err(Status::not_found(&request.group_resource(), request.name)) };
-        match attempt(request, &key, &object, options).await? {
+        match attempt(request, &key, &object, options, admitted).await? {
             Outcome::Done(deleted) => return Ok(deleted),
             Outcome::Lost(newer) => current = newer,
         }
@@ -99,21 +118,15 @@ async fn attempt(
     key: &str,
     object: &Arc<Object>,
     options: &DeleteOptions,
+    admitted: &str,
 ) -> Result<Outcome, Status> {
     let old = convert::read(request.served, object)?;
     check_preconditions(request, &old, options)?;
-    let mut attributes = Attributes {
-        operation: Operation::Delete,
-        resource: &request.served.info,
-        subresource: request.subresource,
-        namespace: request.namespace,
-        name: request.name,
-        object: Value::Null,
-        old: Some(&old),
-        user: request.user,
-        dry_run: request.dry_run,
-        warnings: Vec::new(),
-    };
+    if is_pending(&old, options) {
+        return Ok(Outcome::Done(Deleted::Marked(old)));
+    }
+    let mut attributes = request.attributes(Operation::Delete);
+    (attributes.name, attributes.old, attributes.options) = (admitted, Some(&old), Options::Delete(options));
     request.admission.admit(&mut attributes).await?;
     request.admission.validate(&attributes).await?;
     let mut new = old.clone();
@@ -152,6 +165,15 @@ fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptio
         }
     }
     Ok(())
+}
+
+/// Whether the object has a time to end which the delete does not shorten: nothing happens then, and nobody is asked.
+fn is_pending(object: &Value, options: &DeleteOptions) -> bool {
+    let Some(left) = object.int(&["metadata", "deletionGracePeriodSeconds"]).filter(|left| *left > 0) else {
+        return false;
+    };
+    let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
+    !object.text(&["metadata", "deletionTimestamp"]).is_empty() && asked.is_none_or(|asked| asked >= left)
 }
 
 /// Marks the object for deletion. Returns whether it has to wait; otherwise it can go now.

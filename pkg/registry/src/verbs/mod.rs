@@ -6,8 +6,8 @@ mod update;
 
 pub use crate::metadata::check_name;
 pub use create::create;
-pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
-pub use update::{Transform, UpdateOptions, update};
+pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete, delete_in_collection};
+pub use update::{Transform, UpdateOptions, View, update};
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use kedge_meta::{GroupResource, Status, UserInfo};
 use kedge_storage::{self as storage, With};
 use serde_json::Value;
 
-use crate::attributes::Admission;
+use crate::attributes::{Admission, Attributes, Operation, Options, WriteOptions};
 use crate::registry::Registry;
 use crate::served::Served;
 use crate::strategy::{Context, Reservation};
@@ -30,6 +30,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     pub subresource: &'a str,
     pub dry_run: bool,
+    /// What the client says of the write itself, for admission.
+    pub options: WriteOptions<'a>,
 }
 
 /// A written object and what the client should be told beside it.
@@ -41,6 +43,18 @@ pub struct Written {
 }
 
 impl<'a> Request<'a> {
+    /// What admission sees of it, but for the objects.
+    pub(crate) fn attributes(&self, operation: Operation) -> Attributes<'a> {
+        let info = &self.served.info;
+        let mut attributes = Attributes::new(operation, info, self.user);
+        (attributes.subresource, attributes.name) = (self.subresource, self.name);
+        let itself = self.namespace.is_empty() && self.served.is("", "namespaces");
+        attributes.namespace = if itself { self.name } else { self.namespace };
+        attributes.options = Options::Write(self.options);
+        attributes.dry_run = self.dry_run;
+        attributes
+    }
+
     pub(crate) fn context(&self) -> Context<'a> {
         Context {
             registry: self.registry,

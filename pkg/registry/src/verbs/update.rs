@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use super::{Request, Written, create};
-use crate::attributes::{Attributes, Operation};
+use crate::attributes::Operation;
 use crate::strategy::{Context, keep_all_but_status};
 use crate::value::ValueExt;
 use crate::{convert, metadata};
@@ -17,14 +17,28 @@ const ATTEMPTS: usize = 16;
 /// Makes the wanted object out of the current one. May be called several times.
 pub type Transform<'a> = dyn Fn(Option<&Value>) -> Result<Value, Status> + Send + Sync + 'a;
 
+/// The kind that a subresource shows of an object (`Scale`). Transform and admission see that.
+pub trait View: Send + Sync {
+    /// What is shown of an object.
+    fn show(&self, object: &Value) -> Value;
+
+    /// The object that what is shown makes of the old one.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn apply(&self, shown: &Value, old: &Value) -> Result<Value, Status>;
+}
+
 /// How an update is done.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct UpdateOptions {
+#[derive(Clone, Copy, Default)]
+pub struct UpdateOptions<'a> {
     /// Whether an object that does not exist is created (PUT of some kinds, apply).
     pub create: bool,
     /// Whether the UID that `transform` leaves names the life of the object that is meant (PUT). In a patch it is a field
     /// like others, that cannot be changed.
     pub meant_by_uid: bool,
+    /// For subresources of a kind of their own.
+    pub view: Option<&'a dyn View>,
 }
 
 /// Replaces the object by what `transform` makes of it.
@@ -34,7 +48,7 @@ pub struct UpdateOptions {
 pub async fn update(
     request: &Request<'_>,
     transform: &Transform<'_>,
-    options: UpdateOptions,
+    options: UpdateOptions<'_>,
 ) -> Result<Written, Status> {
     let key = request.served.key(request.namespace, request.name);
     let unreadable = |err| request.storage_error(request.name, err);
@@ -65,34 +79,33 @@ async fn attempt(
     key: &str,
     object: &Arc<Object>,
     transform: &Transform<'_>,
-    options: UpdateOptions,
+    options: UpdateOptions<'_>,
 ) -> Result<Outcome, Status> {
     let old = convert::read(request.served, object)?;
-    let mut new = transform(Some(&old))?;
-    metadata::check_namespace(new.entry("metadata"), request.namespace)?;
-    metadata::check_name(&new, request.name)?;
+    let shown = options.view.map(|view| view.show(&old));
+    let seen = shown.as_ref().unwrap_or(&old);
+    let mut wanted = transform(Some(seen))?;
+    metadata::check_namespace(wanted.entry("metadata"), request.namespace)?;
+    metadata::check_name(&wanted, request.name)?;
     if options.meant_by_uid {
-        check_uid(request, &new, &old)?;
+        check_uid(request, &wanted, &old)?;
     }
+    // Who changes objects on their way sees what the client wants; the kind's own rules come after that.
+    let mut attributes = request.attributes(Operation::Update);
+    (attributes.object, attributes.old) = (wanted, Some(seen));
+    request.admission.admit(&mut attributes).await?;
+    let wanted = std::mem::take(&mut attributes.object);
+    let mut new = options.view.map_or(Ok(None), |view| view.apply(&wanted, &old).map(Some))?.unwrap_or(wanted);
     check_version(request, &new, object.revision)?;
     let ctx = request.context();
     prepare(request, &ctx, &mut new, &old);
-    let mut attributes = Attributes {
-        operation: Operation::Update,
-        resource: &request.served.info,
-        subresource: request.subresource,
-        namespace: request.namespace,
-        name: request.name,
-        object: new,
-        old: Some(&old),
-        user: request.user,
-        dry_run: request.dry_run,
-        warnings: Vec::new(),
-    };
-    request.admission.admit(&mut attributes).await?;
-    let mut reservation = finish(request, &ctx, &mut attributes.object, &old)?;
+    let mut reservation = finish(request, &ctx, &mut new, &old)?;
+    attributes.object = options.view.map(|view| view.show(&new)).unwrap_or_else(|| std::mem::take(&mut new));
     request.admission.validate(&attributes).await?;
-    let Attributes { object: mut new, mut warnings, .. } = attributes;
+    let mut warnings = attributes.warnings();
+    if options.view.is_none() {
+        new = attributes.object;
+    }
     warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
     new["metadata"].set("resourceVersion", object.revision.to_string());
     let unchanged = new == old;
@@ -176,9 +189,9 @@ fn finish(
     let strategy = &*request.served.strategy;
     let reservation = strategy.reserve(ctx, new, Some(old))?;
     request.normalize(new);
-    // Neither what a controller says of an object nor where the scheduler puts a pod is a change of what is wanted.
-    let counts = !matches!(request.subresource, "status" | "binding");
-    if counts && strategy.has_generation(&request.served.info) && content_differs(new, old) {
+    // Neither what is said of an object nor where it is put is a change of what is wanted.
+    let counts = !matches!(request.subresource, "status" | "binding") && strategy.has_generation(&request.served.info);
+    if counts && content_differs(new, old) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }

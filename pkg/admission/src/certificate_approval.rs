@@ -1,0 +1,60 @@
+//! CertificateApproval: who approves or denies a request must be allowed to for its signer.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kedge_auth::RbacAuthorizer;
+use kedge_meta::Status;
+use kedge_registry::value::ValueExt as _;
+use kedge_registry::{Attributes, Operation, Registry};
+
+use crate::signers::{GROUP, may};
+use crate::{Plugin, forbidden, is_sub};
+
+pub(crate) struct CertificateApproval(pub(crate) Arc<RbacAuthorizer>);
+
+#[async_trait]
+impl Plugin for CertificateApproval {
+    fn name(&self) -> &'static str {
+        "CertificateApproval"
+    }
+
+    fn validates(&self, attributes: &Attributes<'_>) -> bool {
+        attributes.operation == Operation::Update && is_sub(attributes, GROUP, "certificatesigningrequests", "approval")
+    }
+
+    async fn validate(&self, _: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
+        // The request as it was: its signer cannot be changed here, but somebody may try.
+        let signer = attributes.old.map(|old| old.text(&["spec", "signerName"])).unwrap_or_default();
+        if may(&self.0, attributes, "approve", signer) {
+            return Ok(());
+        }
+        let why = format!("user not permitted to approve requests with signerName {signer:?}");
+        Err(forbidden(attributes, &why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signers::testing::{grant, said};
+    use crate::testing;
+    use serde_json::json;
+
+    #[tokio::test]
+    async fn approving_takes_a_right_for_the_signer() {
+        let (registry, rbac) = testing::registry().await;
+        let plugin = CertificateApproval(rbac);
+        let request = |signer: &str| json!({"spec": {"signerName": signer}});
+        let mine = request("example.com/a");
+        let refused = "certificatesigningrequests.certificates.k8s.io \"csr\" is forbidden: \
+            user not permitted to approve requests with signerName \"example.com/a\"";
+        let approve = async |new, old| said(&plugin, &registry, "approval", new, Some(old)).await;
+        assert_eq!(approve(mine.clone(), &mine).await, Err(refused.to_owned()));
+        assert_eq!(said(&plugin, &registry, "status", mine.clone(), Some(&mine)).await, Ok(()));
+        grant(&registry, "approve", "example.com/*").await;
+        assert_eq!(approve(mine.clone(), &mine).await, Ok(()));
+        let other = request("example.org/a");
+        assert!(approve(mine.clone(), &other).await.is_err(), "it is the signer of the stored request that counts");
+    }
+}

@@ -1,0 +1,99 @@
+//! Quotas, protection and selected plugins, through kubectl.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::support::{TestCluster, eventually};
+
+fn pod(name: &str, namespace: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{containers: [{{name: c, image: example.com/x}}]}}\n"
+    )
+}
+
+/// What a quota has used, once its controller has looked at it.
+fn wait_for_used(cluster: &TestCluster, namespace: &str, wanted: &str) {
+    cluster.wait_for(wanted, &["get", "quota", "q", "-n", namespace, "-o", "jsonpath={.status.used.pods}"]);
+}
+
+/// Twenty at the same time, for three places: upstream's count of them, and its words to the others.
+#[test]
+fn a_quota_holds_when_many_come_at_once() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "namespace", "a"]);
+    cluster.wait_for("default", &["get", "serviceaccount", "default", "-n", "a", "-o", "jsonpath={.metadata.name}"]);
+    cluster.ok(&["create", "quota", "q", "--hard=pods=3", "-n", "a"]);
+    wait_for_used(&cluster, "a", "0");
+    let files: Vec<_> = (0..20).map(|i| cluster.file(&format!("p{i}.yaml"), &pod(&format!("p{i}"), "a"))).collect();
+    let started: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let mut command = cluster.kubectl_command(&["create", "-f", file.to_str().unwrap()]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    let (mut made, mut refused) = (0, 0);
+    for child in started {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() {
+            made += 1;
+        } else {
+            let wanted = "is forbidden: exceeded quota: q, requested: pods=1, used: pods=3, limited: pods=3";
+            assert!(said.contains(wanted), "{said}");
+            refused += 1;
+        }
+    }
+    assert_eq!((made, refused), (3, 17));
+    wait_for_used(&cluster, "a", "3");
+    // What is given back can be used again.
+    let names = cluster.ok(&["get", "pods", "-n", "a", "-o", "name"]);
+    let first = names.lines().next().unwrap();
+    cluster.ok(&["delete", first, "-n", "a", "--grace-period=0", "--force"]);
+    wait_for_used(&cluster, "a", "2");
+    cluster.apply(&pod("again", "a"));
+    wait_for_used(&cluster, "a", "3");
+}
+
+/// A claim in use waits until its pod is gone, and so does a volume until its claim is.
+#[test]
+fn storage_in_use_is_not_deleted() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    cluster.apply(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default}\n\
+         spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n\
+         ---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default}\n\
+         spec: {nodeName: n, containers: [{name: c, image: example.com/x}], \
+         volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}\n",
+    );
+    let finalizers = |claim: &Value| claim["metadata"]["finalizers"].clone();
+    let claim = cluster.json(&["get", "pvc", "c"]);
+    assert_eq!(finalizers(&claim), serde_json::json!(["kubernetes.io/pvc-protection"]));
+    cluster.ok(&["delete", "pvc", "c", "--wait=false"]);
+    cluster.apply(
+        "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: other, namespace: default}\n\
+         spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n",
+    );
+    // The other one, which nobody uses, shows that the controller has been here.
+    cluster.ok(&["delete", "pvc", "other", "--timeout=60s"]);
+    let claim = cluster.json(&["get", "pvc", "c"]);
+    assert!(claim["metadata"]["deletionTimestamp"].is_string(), "{claim}");
+    cluster.ok(&["delete", "pod", "p", "--grace-period=0", "--force"]);
+    eventually("the claim goes with its last pod", || match cluster.kubectl(&["get", "pvc", "c"]).status.success() {
+        true => Err("it is still there".to_owned()),
+        false => Ok(()),
+    });
+}
+
+#[test]
+fn plugins_are_turned_off_by_name() {
+    let flag = "disable-admission-plugins=StorageObjectInUseProtection,PodSecurity";
+    let cluster = TestCluster::control_plane_with(&["--kube-apiserver-arg", flag]);
+    cluster.ok(&["create", "namespace", "a"]);
+    cluster.ok(&["label", "namespace", "a", "pod-security.kubernetes.io/enforce=bogus"]);
+    let said = TestCluster::refused(&["--kube-apiserver-arg", "enable-admission-plugins=Nothing"]);
+    assert!(said.contains("enable-admission-plugins plugin \"Nothing\" is unknown"), "{said}");
+}
