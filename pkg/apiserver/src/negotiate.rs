@@ -90,6 +90,8 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Status> {
 }
 
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
+/// A configuration to be applied.
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 
 #[cfg(test)]
 mod tests {

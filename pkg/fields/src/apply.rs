@@ -12,7 +12,7 @@ use crate::conflict::Conflicts;
 use crate::element::same;
 use crate::entry::{Entry, Managed, Operation};
 use crate::last_applied;
-use crate::manager::{FieldManager, Failure, entries, put_entries, strip, take_entries};
+use crate::manager::{Failure, FieldManager, entries, put_entries, strip, take_entries};
 use crate::merge::merge;
 use crate::remove::remove;
 use crate::set::Set;

@@ -172,13 +172,7 @@ impl Walk {
         }
     }
 
-    fn below(
-        &mut self,
-        step: &dyn std::fmt::Display,
-        ty: Type<'_>,
-        old: Option<&Value>,
-        new: Option<&Value>,
-    ) -> Diff {
+    fn below(&mut self, step: &dyn std::fmt::Display, ty: Type<'_>, old: Option<&Value>, new: Option<&Value>) -> Diff {
         let above = std::mem::take(&mut self.found);
         let diff = self.node(ty, old, new);
         let found = std::mem::replace(&mut self.found, above);

@@ -16,7 +16,9 @@ pub fn remove(ty: Type<'_>, value: Value, set: &Set) -> Value {
     match (form, value) {
         (Form::Scalar(_), value) => value,
         (Form::Map, Value::Object(map)) if !map.is_empty() && !ty.is_atomic_map() => fields(ty, map, set),
-        (Form::List, Value::Array(list)) if !list.is_empty() && ty.items() != Items::Atomic => list_items(ty, list, set),
+        (Form::List, Value::Array(list)) if !list.is_empty() && ty.items() != Items::Atomic => {
+            list_items(ty, list, set)
+        }
         (Form::Map | Form::List, _) => Value::Null,
     }
 }

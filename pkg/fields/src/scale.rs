@@ -47,7 +47,8 @@ pub fn to_parent(
 ) -> Result<Option<Value>, EntryError> {
     let mut scale = Managed::decode(scale)?;
     let mut out = Managed::default();
-    for mut entry in Managed::decode(parent)?.0 {
+    let before = Managed::decode(parent)?;
+    for mut entry in before.0.clone() {
         // Of versions that are not served nothing is known.
         let Some(names) = replicas(&entry.manager.api_version) else { continue };
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -71,8 +72,16 @@ pub fn to_parent(
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     for mut entry in scale.0 {
         if entry.set()?.has(&path(&IN_SCALE)) {
+            // As upstream: whoever has just come to own them has no time.
+            let time = before.find(&entry.manager).and_then(|at| before.0[at].time.clone());
             entry.manager.api_version = api_version.to_owned();
-            out.0.push(Entry::new(entry.manager, entry.time, Set::of_fields(&[&names])));
+            match out.find(&entry.manager) {
+                Some(at) => {
+                    let set = out.0[at].take_set()?.union(Set::of_fields(&[&names]));
+                    out.0[at] = Entry::new(entry.manager, time, set);
+                }
+                None => out.0.push(Entry::new(entry.manager, time, Set::of_fields(&[&names]))),
+            }
         }
     }
     out.drop_empty();

@@ -25,5 +25,6 @@ pub fn keep_times(new: &mut Value, old: &Value) {
 fn same_but(a: &Value, b: &Value, field: &str) -> bool {
     let (Value::Object(a), Value::Object(b)) = (a, b) else { return false };
     let others = |map: &serde_json::Map<String, Value>| map.len() - usize::from(map.contains_key(field));
-    others(a) == others(b) && a.iter().filter(|(name, _)| *name != field).all(|(name, value)| b.get(name) == Some(value))
+    others(a) == others(b)
+        && a.iter().filter(|(name, _)| *name != field).all(|(name, value)| b.get(name) == Some(value))
 }

@@ -230,9 +230,9 @@ impl<'s> Type<'s> {
     /// The default of a named field.
     pub(crate) fn default_of(self, name: &str) -> Option<Value> {
         match self.0 {
-            Inner::Builtin(FieldType::Object(id), _) => {
-                serde_json::from_str(id.def().field(name)?.default_json()?).ok().filter(|value: &Value| !value.is_null())
-            }
+            Inner::Builtin(FieldType::Object(id), _) => serde_json::from_str(id.def().field(name)?.default_json()?)
+                .ok()
+                .filter(|value: &Value| !value.is_null()),
             Inner::Root(node) | Inner::Node(node, _) => node.properties.get(name)?.default.as_deref().cloned(),
             _ => None,
         }

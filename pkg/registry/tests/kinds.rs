@@ -48,6 +48,7 @@ impl Cluster {
             name: object["metadata"]["name"].as_str().unwrap_or_default(),
             subresource,
             dry_run: false,
+            writer: verbs::Writer::Manager("tester".into()),
         }
     }
 

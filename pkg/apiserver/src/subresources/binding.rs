@@ -34,7 +34,8 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let node = binding.text(&["target", "name"]).to_owned();
     check_target(&binding)?;
     let served = server.registry.builtin("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
-    let request = registry_request(server, &admitted, &served)?;
+    // As upstream: nobody comes to own the node of a pod, and its condition, by binding it.
+    let request = verbs::Request { writer: verbs::Writer::Settled, ..registry_request(server, &admitted, &served)? };
     let now = time::rfc3339(server.clock.now());
     let meant = |field: &str| binding.text(&["metadata", field]).to_owned();
     let (uid, version) = (meant("uid"), meant("resourceVersion"));

@@ -167,6 +167,7 @@ impl Eviction<'_> {
             name: self.name,
             subresource,
             dry_run: self.dry_run,
+            writer: verbs::Writer::Settled,
         }
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Request, Written};
 use crate::attributes::{Attributes, Operation};
 use crate::convert;
-use crate::metadata;
 use crate::value::ValueExt;
+use crate::{metadata, ownership};
 
 /// How often a generated name that is taken is drawn again.
 const NAME_ATTEMPTS: usize = 8;
@@ -22,6 +22,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         return Err(Status::failure(500, kedge_meta::Reason::Unknown, message));
     }
     metadata::check_namespace(object.entry("metadata"), request.namespace)?;
+    ownership::written(request, None, &mut object);
     let generated = object.name().is_empty();
     let name = object.name().to_owned();
     let mut attributes = Attributes {
@@ -36,10 +37,10 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         dry_run: request.dry_run,
         warnings: Vec::new(),
     };
-    request.admission.admit(&mut attributes).await?;
+    ownership::admit(request.admission, &mut attributes).await?;
     let ctx = request.context();
     let strategy = &*request.served.strategy;
-    let draft = std::mem::take(&mut attributes.object);
+    let mut draft = std::mem::take(&mut attributes.object);
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -87,6 +88,8 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
                 let object = convert::read(request.served, &stored)?;
                 return Ok(Written { object, created: true, warnings: attributes.warnings });
             }
+            // Better without owners than not at all.
+            Err(err) if ownership::weigh_too_much(&err, request, &draft) => ownership::disown(&mut draft),
             Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
             // Another server took what was reserved: drawn again, or refused, once that is seen here.
             Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {

@@ -5,6 +5,7 @@ mod delete;
 mod update;
 
 pub use crate::metadata::check_name;
+pub use crate::ownership::{ScaleOwners, Writer, apply, scale_owners};
 pub use create::create;
 pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
 pub use update::{Transform, UpdateOptions, update};
@@ -30,6 +31,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     pub subresource: &'a str,
     pub dry_run: bool,
+    /// Who comes to own what the write changes.
+    pub writer: Writer<'a>,
 }
 
 /// A written object and what the client should be told beside it.

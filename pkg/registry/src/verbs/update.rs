@@ -1,7 +1,7 @@
 //! Update and patch: one read-modify-write loop.
 
 use kedge_meta::{GroupKind, Status};
-use kedge_storage::{Error as StorageError, Object};
+use kedge_storage::{Error as StorageError, Object, With};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Request, Written, create};
 use crate::attributes::{Attributes, Operation};
 use crate::strategy::{Context, keep_all_but_status};
 use crate::value::ValueExt;
-use crate::{convert, metadata};
+use crate::{convert, metadata, ownership};
 
 /// How often a write that lost a race is done again on the newer object.
 const ATTEMPTS: usize = 16;
@@ -75,6 +75,7 @@ async fn attempt(
         check_uid(request, &new, &old)?;
     }
     check_version(request, &new, object.revision)?;
+    ownership::written(request, Some(&old), &mut new);
     let ctx = request.context();
     prepare(request, &ctx, &mut new, &old);
     let mut attributes = Attributes {
@@ -89,12 +90,13 @@ async fn attempt(
         dry_run: request.dry_run,
         warnings: Vec::new(),
     };
-    request.admission.admit(&mut attributes).await?;
+    ownership::admit(request.admission, &mut attributes).await?;
     let mut reservation = finish(request, &ctx, &mut attributes.object, &old)?;
     request.admission.validate(&attributes).await?;
     let Attributes { object: mut new, mut warnings, .. } = attributes;
     warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
     new["metadata"].set("resourceVersion", object.revision.to_string());
+    kedge_fields::keep_times(&mut new, &old);
     let unchanged = new == old;
     if unchanged || request.dry_run {
         return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
@@ -103,7 +105,7 @@ async fn attempt(
         return delete_released(request, key, object, new, warnings).await;
     }
     let with = request.with(&mut reservation, Some(&old), Some(&new));
-    match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
+    match store(request, key, &mut new, object.revision, with).await {
         Ok(stored) => {
             reservation.settle(true);
             let object = convert::read(request.served, &stored)?;
@@ -117,6 +119,24 @@ async fn attempt(
             Ok(Outcome::Lost(Some(object.clone())))
         }
         Err(err) => Err(request.storage_error(request.name, err)),
+    }
+}
+
+/// Stores it; if it is too large with its owners, without them.
+async fn store(
+    request: &Request<'_>,
+    key: &str,
+    new: &mut Value,
+    revision: u64,
+    with: With,
+) -> Result<Arc<Object>, StorageError> {
+    let store = &request.served.store;
+    match store.update(key, &request.stored_form(new), revision, with.clone()).await {
+        Err(err) if ownership::weigh_too_much(&err, request, new) => {
+            ownership::disown(new);
+            store.update(key, &request.stored_form(new), revision, with).await
+        }
+        other => other,
     }
 }
 
