@@ -16,7 +16,7 @@ use crate::negotiate::{self, Accepted};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::table::ListMeta;
-use crate::verbs::{get, list, posted};
+use crate::verbs::{field_manager, get, list, posted};
 
 /// Answers requests on what is not stored: reviews, and the state of components.
 pub(crate) async fn handle(
@@ -36,6 +36,8 @@ pub(crate) async fn handle(
     let info = &admitted.info;
     let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, &resource.kind))?;
     let mut review = body.object;
+    let manager = field_manager(info, admitted.request.headers());
+    kedge_registry::verbs::answered(&resource.own_kind(), "", &mut review, &manager, server.clock.now());
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),

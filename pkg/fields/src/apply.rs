@@ -107,7 +107,7 @@ impl FieldManager<'_> {
         validate(ty, live, true).map_err(|why| {
             ApplyError::Failed(format!("failed to create typed live object ({}): {why}", self.shown(live)))
         })?;
-        let mut managed = self.reconciled(live, managed)?;
+        let mut managed = self.reconciled(managed)?;
         let merged =
             merge(ty, live, applied).map_err(|why| ApplyError::Failed(format!("failed to merge config: {why}")))?;
         let set = self.filter(set_of(ty, applied));

@@ -86,39 +86,33 @@ impl FieldManager<'_> {
     pub fn update(&self, live: Option<&Value>, new: &mut Value, manager: &str) {
         let given = take_entries(new);
         let stored = live.and_then(entries);
-        let own = match given.as_ref() {
-            // A subresource has no say in who owns what.
-            _ if !self.subresource.is_empty() => None,
-            Some(given) if stored != Some(given) => Some(given),
+        let given = match given.as_ref() {
+            // A subresource has no say in who owns what, and those who give back what they got say nothing.
+            Some(given) if self.subresource.is_empty() && stored != Some(given) => read(given),
             _ => None,
         };
-        let managed = match own {
-            Some(_) if is_reset(own) => Managed::default(),
-            Some(_) => match Managed::decode(own) {
-                Ok(managed) if !managed.is_empty() => managed,
-                // Clients that know nothing of it do not take it away.
-                _ => Managed::trusted(stored).unwrap_or_default(),
-            },
-            None => Managed::trusted(stored).unwrap_or_default(),
-        };
         // What nobody tracks is not tracked from somewhere in the middle on.
-        if managed.is_empty() && live.is_some() {
+        let is_tracked = match &given {
+            Some(managed) => !managed.is_empty(),
+            None => stored.and_then(Value::as_array).is_some_and(|list| !list.is_empty()),
+        };
+        if !is_tracked && live.is_some() {
             return;
         }
-        let kept = if own.is_none() { stored } else { None };
-        if let Ok(Some(list)) = self.updated(live, new, managed, manager, kept) {
+        if let Ok(Some(list)) = self.updated(live, new, given, manager) {
             put_entries(new, list);
         }
     }
 
+    /// The owners after a write, of those that it gives, or else of those that are stored.
     fn updated(
         &self,
         live: Option<&Value>,
         new: &Value,
-        managed: Managed,
+        given: Option<Managed>,
         manager: &str,
-        kept: Option<&Value>,
     ) -> Result<Option<Value>, Failure> {
+        let stored = live.and_then(entries);
         let zero;
         let live = match live {
             Some(live) => live,
@@ -128,10 +122,12 @@ impl FieldManager<'_> {
             }
         };
         let comparison = self.compared(self.ty(), live, new)?;
-        if let Some(kept) = kept.filter(|_| comparison.is_same()) {
-            return Ok(Some(kept.clone()));
-        }
-        let managed = self.reconciled(live, managed)?;
+        let managed = match (given, stored) {
+            (Some(given), _) => given,
+            (None, Some(stored)) if comparison.is_same() => return Ok(Some(stored.clone())),
+            (None, stored) => Managed::trusted(stored)?,
+        };
+        let managed = self.reconciled(managed)?;
         Ok(self.take_over(live, new, comparison, managed, manager)?.encode())
     }
 
@@ -224,7 +220,7 @@ impl FieldManager<'_> {
     }
 
     /// Brings sets up to the schema of today. That of a built-in type is the one that they were written by.
-    pub(crate) fn reconciled(&self, _live: &Value, mut managed: Managed) -> Result<Managed, Failure> {
+    pub(crate) fn reconciled(&self, mut managed: Managed) -> Result<Managed, Failure> {
         for entry in &mut managed.0 {
             let schema = self.versions.schema(&entry.manager.api_version);
             if let Some(ty) = schema.map(Type::of).filter(|ty| ty.may_change()) {
@@ -245,6 +241,14 @@ impl FieldManager<'_> {
         }
         zero
     }
+}
+
+/// The owners that a client gives. None if they make no sense, or are none: clients that know nothing of them do not take them away.
+fn read(given: &Value) -> Option<Managed> {
+    if is_reset(Some(given)) {
+        return Some(Managed::default());
+    }
+    Managed::decode(Some(given)).ok().filter(|managed| !managed.is_empty())
 }
 
 /// What is the same for all writers of an object, or is the server's.

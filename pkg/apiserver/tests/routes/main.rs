@@ -7,5 +7,6 @@ mod dry_run;
 mod eviction;
 mod heads;
 mod kinds;
+mod ownership;
 mod support;
 mod tokens;

@@ -9,16 +9,18 @@ mod versions;
 
 use std::borrow::Cow;
 
+use jiff::Timestamp;
 use kedge_base::time;
-use kedge_fields::{ApplyError, FieldManager, Managed, entries, put_entries, take_entries};
-use kedge_meta::{Reason, Status, StatusCause, StatusDetails};
+use kedge_fields::{ApplyError, FieldManager, Managed, Resets, entries, put_entries, take_entries};
+use kedge_meta::{GroupVersion, Reason, Status, StatusCause, StatusDetails};
+use kedge_schema::{KindInfo, SchemaRef};
 use serde_json::Value;
 
 use crate::attributes::{Admission, Attributes};
 use crate::verbs::Request;
 
 pub use scale::{ScaleOwners, scale_owners};
-use versions::ServedVersions;
+use versions::{OneVersion, ServedVersions};
 
 /// Fields that only the server sets when an object is created.
 const SERVERS: [&str; 4] = ["selfLink", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
@@ -87,6 +89,23 @@ fn with_manager<T>(request: &Request<'_>, work: impl FnOnce(&FieldManager<'_>) -
         versions: &versions,
         now: &time::rfc3339(request.registry.clock.now()),
     })
+}
+
+/// Notes who owns what of an object that is answered and not stored: a review, a token request.
+pub fn answered(kind: &KindInfo, subresource: &str, object: &mut Value, manager: &str, now: Timestamp) {
+    let Some(schema) = SchemaRef::builtin_kind(&kind.group, &kind.version, &kind.kind) else { return };
+    let api_version = GroupVersion::new(&kind.group, &kind.version).to_string();
+    let versions = OneVersion { api_version: &api_version, schema: &schema };
+    let fields = FieldManager {
+        api_version: &api_version,
+        kind: &kind.kind,
+        subresource,
+        schema: &schema,
+        resets: Resets::All(&[]),
+        versions: &versions,
+        now: &time::rfc3339(now),
+    };
+    fields.update(None, object, manager);
 }
 
 /// Lets admission change an object, but not make nonsense of its owners.

@@ -2,14 +2,14 @@
 
 use kedge_base::time;
 use kedge_fields::{
-    ApplyError, EntryError, FieldManager, Resets, Versions, entries, put_entries, take_entries, to_parent, to_scale,
+    ApplyError, EntryError, FieldManager, Resets, entries, put_entries, take_entries, to_parent, to_scale,
 };
 use kedge_meta::Status;
 use kedge_schema::SchemaRef;
 use serde_json::Value;
 
 use super::refusal;
-use super::versions::ServedVersions;
+use super::versions::{OneVersion, ServedVersions};
 use crate::verbs::Request;
 
 const VERSION: &str = "autoscaling/v1";
@@ -31,21 +31,9 @@ pub fn scale_owners<'a>(request: &'a Request<'a>) -> Result<ScaleOwners<'a>, Sta
     Ok(ScaleOwners { request, schema, now: time::rfc3339(request.registry.clock.now()) })
 }
 
-struct OneVersion<'a>(&'a SchemaRef);
-
-impl Versions for OneVersion<'_> {
-    fn schema(&self, api_version: &str) -> Option<&SchemaRef> {
-        (api_version == VERSION).then_some(self.0)
-    }
-
-    fn convert(&self, object: &Value, _: &str, to: &str) -> Result<Value, String> {
-        if to == VERSION { Ok(object.clone()) } else { Err(format!("scales have no version {to:?}")) }
-    }
-}
-
 impl ScaleOwners<'_> {
     fn with_manager<T>(&self, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {
-        let versions = OneVersion(&self.schema);
+        let versions = OneVersion { api_version: VERSION, schema: &self.schema };
         work(&FieldManager {
             api_version: VERSION,
             kind: KIND,

@@ -55,3 +55,19 @@ impl Versions for ServedVersions<'_> {
         Ok(object)
     }
 }
+
+/// The one version of a kind that is not stored.
+pub(super) struct OneVersion<'a> {
+    pub(super) api_version: &'a str,
+    pub(super) schema: &'a SchemaRef,
+}
+
+impl Versions for OneVersion<'_> {
+    fn schema(&self, api_version: &str) -> Option<&SchemaRef> {
+        (api_version == self.api_version).then_some(self.schema)
+    }
+
+    fn convert(&self, object: &Value, _: &str, to: &str) -> Result<Value, String> {
+        if to == self.api_version { Ok(object.clone()) } else { Err(format!("there is no version {to:?}")) }
+    }
+}

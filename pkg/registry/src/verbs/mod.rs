@@ -5,7 +5,7 @@ mod delete;
 mod update;
 
 pub use crate::metadata::check_name;
-pub use crate::ownership::{ScaleOwners, Writer, apply, scale_owners};
+pub use crate::ownership::{ScaleOwners, Writer, answered, apply, scale_owners};
 pub use create::create;
 pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete};
 pub use update::{Transform, UpdateOptions, update};
