@@ -119,8 +119,8 @@ fn a_subresource_has_owners_of_its_own_and_no_say_in_others() {
 #[test]
 fn the_oldest_updates_become_one_when_there_are_too_many() {
     let kind = Kind::builtin("v1", "ConfigMap");
-    let mut live = kind.update(None, &json!({"data": {}}), "m0");
-    let mut data = json!({});
+    let mut data = json!({"k": "v"});
+    let mut live = kind.update(None, &json!({"data": data}), "m0");
     for n in 0..13 {
         data[format!("k{n}")] = "v".into();
         live = kind.update(Some(&live), &json!({"data": data}), &format!("m{n:02}"));
@@ -128,7 +128,7 @@ fn the_oldest_updates_become_one_when_there_are_too_many() {
     }
     assert_eq!(
         owned(&live, "ancient-changes/Update"),
-        r#"{"f:data":{".":{},"f:k0":{},"f:k1":{},"f:k2":{},"f:k3":{}}}"#
+        r#"{"f:data":{".":{},"f:k":{},"f:k0":{},"f:k1":{},"f:k2":{},"f:k3":{}}}"#
     );
     assert_eq!(owned(&live, "m12/Update"), r#"{"f:data":{"f:k12":{}}}"#);
 }
