@@ -26,6 +26,7 @@ mod restart;
 mod rights;
 mod roles;
 mod runtime;
+mod server_side_apply;
 mod servers;
 mod services;
 mod shared_encryption;

@@ -15,7 +15,7 @@ use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::presentation::Presentation;
 use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
-use crate::{deprecation, discovery, health, impersonation, respond, verbs};
+use crate::{deprecation, discovery, health, impersonation, negotiate, respond, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -57,7 +57,8 @@ impl ApiServer {
 
     async fn serve(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Result<Response<Body>, Status> {
         // What is asked for.
-        let info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
+        let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
+        info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if health::is_health_path(&info.path) {
             let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
             return Ok(health::handle(self, &info, trusted).await);

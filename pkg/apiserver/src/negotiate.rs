@@ -234,6 +234,9 @@ pub(crate) fn body_format(headers: &HeaderMap) -> Result<BodyFormat, Status> {
     }
 }
 
+/// A configuration to be applied.
+pub(crate) const APPLY: &str = "application/apply-patch+yaml";
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

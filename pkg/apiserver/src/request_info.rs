@@ -25,6 +25,8 @@ pub struct RequestInfo {
     pub path: String,
     /// The decoded query, in order.
     pub query: Vec<(String, String)>,
+    /// Whether it is a patch that applies a configuration; the media type of the body says so.
+    pub applies: bool,
 }
 
 impl RequestInfo {

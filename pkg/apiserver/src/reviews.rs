@@ -17,7 +17,7 @@ use crate::negotiate::{self, Accepted, Offer};
 use crate::respond;
 use crate::server::ApiServer;
 use crate::table::ListMeta;
-use crate::verbs::{WriteOptions, get, list, posted};
+use crate::verbs::{WriteOptions, field_manager, get, list, posted};
 
 /// Answers requests on what is not stored: reviews, and the state of components.
 pub(crate) async fn handle(
@@ -38,7 +38,10 @@ pub(crate) async fn handle(
     let info = &admitted.info;
     let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, &resource.kind))?;
     let dry_run = WriteOptions::of(info)?.dry_run;
-    let (mut review, warnings) = admit::create(server, &admitted, resource, body.object, dry_run).await?;
+    let mut review = body.object;
+    let manager = field_manager(info, admitted.request.headers());
+    kedge_registry::verbs::answered(&resource.own_kind(), "", &mut review, &manager, server.clock.now());
+    let (mut review, warnings) = admit::create(server, &admitted, resource, review, dry_run).await?;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),

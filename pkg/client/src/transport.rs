@@ -29,6 +29,8 @@ pub trait Transport: Send + Sync {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, BoxError>;
 }
 
+/// What it writes is owned under that name.
+const AGENT: HeaderValue = HeaderValue::from_static("kedge");
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// HTTPS to one API server, connections pooled, HTTP/2 where the server offers it.
@@ -61,6 +63,7 @@ impl Transport for HttpsTransport {
         let mut uri = self.base.clone().into_parts();
         uri.path_and_query = parts.uri.into_parts().path_and_query;
         parts.uri = Uri::from_parts(uri)?;
+        parts.headers.entry(header::USER_AGENT).or_insert(AGENT);
         if let Some(bearer) = &self.bearer {
             parts.headers.insert(header::AUTHORIZATION, bearer.clone());
         }

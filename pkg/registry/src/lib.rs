@@ -11,6 +11,7 @@ mod catalogue;
 mod change;
 pub mod convert;
 mod metadata;
+mod ownership;
 pub mod printers;
 mod registry;
 mod served;

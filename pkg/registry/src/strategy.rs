@@ -180,7 +180,7 @@ pub(crate) fn keep_all_but_status(new: &mut Value, old: &Value) {
     if let Some(version) = written.get("resourceVersion").cloned() {
         new["metadata"].set("resourceVersion", version);
     }
-    for field in ["labels", "annotations"] {
+    for field in ["labels", "annotations", "managedFields"] {
         let value = written.get(field).cloned();
         new["metadata"].set_or_remove(field, value);
     }

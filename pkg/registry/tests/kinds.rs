@@ -49,6 +49,7 @@ impl Cluster {
             subresource,
             dry_run: false,
             options: WriteOptions::default(),
+            writer: verbs::Writer::Manager("tester".into()),
         }
     }
 

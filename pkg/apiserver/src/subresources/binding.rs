@@ -38,8 +38,9 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let served = server.registry.builtin("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
     let request = registry_request(server, &admitted, &served)?;
     let (binding, warnings) = admit::create(server, &admitted, &served.info, binding, request.dry_run).await?;
-    // What is admitted is the binding: it is no update of the pod.
-    let request = verbs::Request { admission: &NoAdmission, ..request };
+    // What is admitted is the binding: it is no update of the pod. As upstream, nobody comes to own the node of a pod, and its
+    // condition, by binding it.
+    let request = verbs::Request { admission: &NoAdmission, writer: verbs::Writer::Settled, ..request };
     let node = binding.text(&["target", "name"]).to_owned();
     let now = time::rfc3339(server.clock.now());
     let meant = |field: &str| binding.text(&["metadata", field]).to_owned();

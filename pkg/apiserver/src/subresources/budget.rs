@@ -103,6 +103,7 @@ pub(super) async fn take(server: &ApiServer, budget: &Value, pod: &str, dry_run:
         subresource: "status",
         dry_run,
         options: WriteOptions::default(),
+        writer: verbs::Writer::Settled,
     };
     let now = time::rfc3339(server.clock.now());
     // Done again on the newest version whenever somebody else was first: two evictions never take the same one.

@@ -169,6 +169,7 @@ impl Eviction<'_> {
             subresource,
             dry_run: self.dry_run,
             options: WriteOptions::default(),
+            writer: verbs::Writer::Settled,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::chain::Admitted;
 use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{Patch, Target, posted, registry_request, stored};
+use crate::verbs::{Configuration, Patch, Target, field_manager, posted, registry_request, stored};
 
 fn scale_of(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
@@ -47,10 +47,15 @@ const GROUP: &str = "autoscaling";
 enum Wanted {
     Scale(Value),
     Patched(Patch),
+    Applied(Configuration),
 }
 
 impl Wanted {
     async fn read(admitted: &Admitted) -> Result<(Self, Vec<String>), Status> {
+        if admitted.info.applies {
+            let configuration = Configuration::read(&admitted.request, &admitted.info).await?;
+            return Ok((Self::Applied(configuration), Vec::new()));
+        }
         if admitted.info.verb == "patch" {
             return Ok((Self::Patched(Patch::read(&admitted.request, &admitted.info).await?), Vec::new()));
         }
@@ -59,15 +64,24 @@ impl Wanted {
         Ok((Self::Scale(body.object), body.warnings))
     }
 
-    /// What it is, given what it is now.
-    fn of(&self, current: &Value) -> Result<Value, Status> {
-        match self {
-            Self::Scale(scale) => Ok(scale.clone()),
+    /// What it is, given what it is now, with its owners.
+    fn of(&self, current: &Value, owners: &verbs::ScaleOwners<'_>, manager: &str) -> Result<Value, Status> {
+        let mut scale = match self {
+            Self::Scale(scale) => scale.clone(),
             Self::Patched(patch) => {
                 let schema = SchemaRef::builtin_kind(GROUP, "v1", "Scale");
-                patch.transform(current, &Target { group: GROUP, version: "v1", kind: "Scale", schema, resource: None })
+                let target = Target { group: GROUP, version: "v1", kind: "Scale", schema, resource: None };
+                patch.transform(current, &target)?
             }
-        }
+            Self::Applied(configuration) => {
+                let Configuration { value, manager, force, .. } = configuration;
+                let scale = owners.apply(current, value, manager, *force)?;
+                configuration.warnings()?;
+                return Ok(scale);
+            }
+        };
+        owners.written(current, &mut scale, manager);
+        Ok(scale)
     }
 }
 
@@ -80,13 +94,18 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
         return respond::value(StatusCode::OK, &current, accepted.format);
     }
     let (wanted, mut warnings) = Wanted::read(&admitted).await?;
-    let mut request = registry_request(server, &admitted, served)?;
-    request.subresource = "scale";
-    let transform = |shown: Option<&Value>| wanted.of(shown.unwrap_or(&Value::Null));
-    let options = verbs::UpdateOptions { view: Some(&ScaleView { served, name }), ..verbs::UpdateOptions::default() };
+    let request = registry_request(server, &admitted, served)?;
+    let request = verbs::Request { subresource: "scale", writer: verbs::Writer::Settled, ..request };
+    let owners = verbs::scale_owners(&request)?;
+    let manager = field_manager(&admitted.info, admitted.request.headers());
+    let transform = |shown: Option<&Value>| wanted.of(shown.unwrap_or(&Value::Null), &owners, &manager);
+    let view = ScaleView { served, name, owners: &owners };
+    let options = verbs::UpdateOptions { view: Some(&view), ..verbs::UpdateOptions::default() };
     let written = verbs::update(&request, &transform, options).await?;
-    if let Wanted::Patched(patch) = &wanted {
-        warnings = patch.warnings();
+    match &wanted {
+        Wanted::Scale(_) => {}
+        Wanted::Patched(patch) => warnings = patch.warnings(),
+        Wanted::Applied(configuration) => warnings = configuration.warnings()?,
     }
     let mut response = respond::value(StatusCode::OK, &scale_of(&written.object), accepted.format)?;
     respond::warn(&mut response, &[warnings, written.warnings].concat());
@@ -97,11 +116,14 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
 struct ScaleView<'a> {
     served: &'a Served,
     name: &'a str,
+    owners: &'a verbs::ScaleOwners<'a>,
 }
 
 impl verbs::View for ScaleView<'_> {
-    fn show(&self, object: &Value) -> Value {
-        scale_of(object)
+    fn show(&self, object: &Value) -> Result<Value, Status> {
+        let mut scale = scale_of(object);
+        self.owners.show(object, &mut scale)?;
+        Ok(scale)
     }
 
     fn apply(&self, scale: &Value, old: &Value) -> Result<Value, Status> {
@@ -109,6 +131,7 @@ impl verbs::View for ScaleView<'_> {
         object.entry("spec").insert("replicas".into(), replicas(scale, self.name)?.into());
         check_uid(self.served, scale, &object)?;
         object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
+        self.owners.settle(scale, &mut object)?;
         Ok(object)
     }
 }

@@ -6,7 +6,7 @@ use kedge_base::time;
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::{GroupKind, GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
-use kedge_registry::verbs::store_failure;
+use kedge_registry::verbs::{answered, store_failure};
 use kedge_registry::{Served, convert};
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::chain::Admitted;
 use crate::negotiate::{self, Offer};
 use crate::respond;
 use crate::server::ApiServer;
-use crate::verbs::{WriteOptions, posted, stored};
+use crate::verbs::{WriteOptions, field_manager, posted, stored};
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
@@ -34,8 +34,11 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let dry_run = WriteOptions::of(info)?.dry_run;
     let body = posted(admitted.request.headers(), &bytes, info, (GROUP, "v1", KIND))?;
     let mut review = body.object;
-    let (admitted_review, warnings) = admit::create(server, &admitted, &served.info, review, dry_run).await?;
-    review = admitted_review;
+    if let Some(token) = served.info.subresource(&info.subresource) {
+        let manager = field_manager(info, admitted.request.headers());
+        answered(&token.kind, &token.name, &mut review, &manager, server.clock.now());
+    }
+    let (mut review, warnings) = admit::create(server, &admitted, &served.info, review, dry_run).await?;
     check_identity(&review, &info.namespace, &info.name)?;
     let account = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
     let account = convert::read(served, &account)?;

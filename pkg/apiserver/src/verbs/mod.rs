@@ -1,5 +1,6 @@
 //! One file a verb; this one finds the resource and the verb of a request.
 
+mod apply;
 mod create;
 pub(crate) mod decode;
 mod delete;
@@ -24,9 +25,10 @@ use crate::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::{reviews, subresources};
 
+pub(crate) use apply::Configuration;
 pub(crate) use decode::posted;
 pub(crate) use get::stored;
-pub(crate) use options::WriteOptions;
+pub(crate) use options::{WriteOptions, field_manager};
 pub(crate) use patch::{Patch, Target};
 
 /// Serves a request on a resource.
@@ -76,6 +78,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
         _ if !named_by_namespace => Err(Status::method_not_allowed()),
         "create" if info.name.is_empty() => create::handle(server, admitted, &served).await,
         "update" if !info.name.is_empty() => update::handle(server, admitted, &served).await,
+        "patch" if !info.name.is_empty() && info.applies => apply::handle(server, admitted, &served).await,
         "patch" if !info.name.is_empty() => patch::handle(server, admitted, &served).await,
         "delete" => delete::one(server, admitted, &served).await,
         "deletecollection" => delete::collection(server, admitted, &served).await,
@@ -115,6 +118,7 @@ pub(crate) fn registry_request<'a>(
         subresource: &admitted.info.subresource,
         dry_run: WriteOptions::of(&admitted.info)?.dry_run,
         options: asked(&admitted.info),
+        writer: verbs::Writer::Manager(options::field_manager(&admitted.info, admitted.request.headers())),
     })
 }
 
@@ -155,5 +159,8 @@ pub(crate) async fn patch_object(
     admitted: Admitted,
     served: &Served,
 ) -> Result<Response<Body>, Status> {
+    if admitted.info.applies {
+        return apply::handle(server, admitted, served).await;
+    }
     patch::handle(server, admitted, served).await
 }

@@ -1,5 +1,8 @@
 //! What a write may be asked for in its query: `metav1.CreateOptions`, `UpdateOptions` and `PatchOptions`.
 
+use std::borrow::Cow;
+
+use http::{HeaderMap, header};
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::{GroupKind, Status};
 
@@ -37,7 +40,9 @@ impl WriteOptions {
             _ => "CreateOptions",
         };
         let mut errors = ErrorList::new();
-        if kind == "PatchOptions" && info.optional_flag("force").is_some() {
+        if info.applies && info.param("fieldManager").is_empty() {
+            errors.push(Error::required(&Path::new("fieldManager"), "is required for apply patch"));
+        } else if kind == "PatchOptions" && !info.applies && info.optional_flag("force").is_some() {
             errors.push(Error::forbidden(&Path::new("force"), "may not be specified for non-apply patch"));
         }
         if kind != "DeleteOptions" {
@@ -63,6 +68,27 @@ impl WriteOptions {
         }
         Err(Status::invalid(&GroupKind::new("meta.k8s.io", kind), "", &errors))
     }
+}
+
+/// The field manager of a write: as the client names it, or what its user agent begins with.
+pub(crate) fn field_manager<'a>(info: &'a RequestInfo, headers: &'a HeaderMap) -> Cow<'a, str> {
+    let named = info.param("fieldManager");
+    if !named.is_empty() {
+        return named.into();
+    }
+    let agent = headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default();
+    let begin = agent.split('/').next().unwrap_or_default();
+    if begin.len() <= MAX_MANAGER && !begin.contains(char::is_control) {
+        return begin.into();
+    }
+    let mut name = String::new();
+    for character in begin.chars().filter(|character| !character.is_control()) {
+        if name.len() + character.len_utf8() > MAX_MANAGER {
+            break;
+        }
+        name.push(character);
+    }
+    name.into()
 }
 
 /// The numbers among the options of a verb, which are read before anything else.
@@ -119,5 +145,37 @@ mod tests {
         }
         let long = format!("fieldManager={}", "m".repeat(129));
         assert!(options(http::Method::PUT, &long).unwrap_err().message.contains("may not be more than 128 bytes"));
+    }
+
+    #[test]
+    fn who_applies_has_a_name_and_may_use_force() {
+        let apply = |query: &str| {
+            let uri = format!("/api/v1/namespaces/a/pods/b?{query}").parse().unwrap();
+            WriteOptions::of(&RequestInfo { applies: true, ..RequestInfo::parse(&http::Method::PATCH, &uri).unwrap() })
+        };
+        assert!(apply("fieldManager=me&force=true").is_ok());
+        let refused = apply("force=true").unwrap_err();
+        assert_eq!(
+            (refused.code, &*refused.message),
+            (
+                422,
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"
+            )
+        );
+    }
+
+    #[test]
+    fn a_client_without_a_name_goes_by_its_user_agent() {
+        let name = |query: &str, agent: &[u8]| {
+            let info =
+                RequestInfo::parse(&http::Method::PUT, &format!("/api/v1/pods?{query}").parse().unwrap()).unwrap();
+            let mut headers = HeaderMap::new();
+            headers.insert(header::USER_AGENT, http::HeaderValue::from_bytes(agent).unwrap());
+            field_manager(&info, &headers).into_owned()
+        };
+        assert_eq!(name("fieldManager=me", b"curl/8"), "me");
+        assert_eq!(name("", b"kube-controller-manager/v1.36 (linux/amd64) kubernetes/x"), "kube-controller-manager");
+        assert_eq!(name("", b"a\tb/1"), "ab");
+        assert_eq!(name("", &[b'm'; 200]).len(), 128);
     }
 }

@@ -19,8 +19,14 @@ use crate::request_info::RequestInfo;
 use crate::respond;
 use crate::server::ApiServer;
 
-const TYPES: [&str; 3] =
-    ["application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
+const TYPES: [&str; 4] = [
+    "application/json-patch+json",
+    "application/merge-patch+json",
+    "application/strategic-merge-patch+json",
+    negotiate::APPLY,
+];
+/// Custom resources have no strategic merge.
+const UNTYPED: [&str; 3] = ["application/json-patch+json", "application/merge-patch+json", negotiate::APPLY];
 
 /// What an operation of a JSON patch consists of.
 const MEMBERS: [&str; 4] = ["op", "path", "from", "value"];
@@ -73,13 +79,6 @@ impl Patch {
             "application/json-patch+json" => Ok(Form::Json),
             "application/merge-patch+json" => Ok(Form::Merge),
             "application/strategic-merge-patch+json" => Ok(Form::Strategic),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                let mut status = Status::unsupported_media_type(&TYPES);
-                let types = TYPES.join(", ");
-                status.message =
-                    format!("server-side apply is not supported yet - accepted media types include: {types}");
-                Err(status)
-            }
             _ => Err(Status::unsupported_media_type(&TYPES)),
         }
     }
@@ -164,7 +163,7 @@ impl Patch {
             (Form::Json, operations, _) => json::apply(current, operations),
             (Form::Merge, merge, _) => merge::apply(current, merge),
             (Form::Strategic, merge, Some(ty)) => strategic::apply(current, merge, ty),
-            (Form::Strategic, _, None) => return Err(Status::unsupported_media_type(&TYPES[..2])),
+            (Form::Strategic, _, None) => return Err(Status::unsupported_media_type(&UNTYPED)),
         };
         applied.map_err(|err| match err {
             PatchError::Malformed(text) => Status::bad_request(text),

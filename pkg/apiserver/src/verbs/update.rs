@@ -14,7 +14,7 @@ use crate::respond;
 use crate::server::ApiServer;
 
 /// Who may change what is there may not therefore make what is not.
-fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
+pub(super) fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
     let info = &admitted.info;
     let asked = Request { verb: "create", ..info.authorization(&admitted.user, &info.name) };
     match server.authorizer.authorize(&asked) {

@@ -10,6 +10,7 @@ mod forms;
 mod heads;
 mod kinds;
 mod limits;
+mod ownership;
 mod proxy;
 mod proxy_backend;
 mod selectors;

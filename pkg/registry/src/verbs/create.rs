@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::{Request, Written};
 use crate::attributes::Operation;
 use crate::convert;
-use crate::metadata;
 use crate::value::ValueExt;
+use crate::{metadata, ownership};
 
 /// How often a generated name that is taken is drawn again.
 const NAME_ATTEMPTS: usize = 8;
@@ -23,6 +23,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
     }
     metadata::check_namespace(object.entry("metadata"), request.namespace)?;
     metadata::wipe(object.entry("metadata"));
+    ownership::written(request, None, &mut object);
     let generated = object.name().is_empty();
     let name = object.name().to_owned();
     let mut attributes = request.attributes(Operation::Create);
@@ -31,10 +32,10 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         attributes.namespace = &name;
     }
     attributes.object = object;
-    request.admission.admit(&mut attributes).await?;
+    ownership::admit(request.admission, &mut attributes).await?;
     let ctx = request.context();
     let strategy = &*request.served.strategy;
-    let draft = std::mem::take(&mut attributes.object);
+    let mut draft = std::mem::take(&mut attributes.object);
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -82,6 +83,8 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
                 let warnings = [attributes.warnings(), warnings].concat();
                 return Ok(Written { object, created: true, warnings });
             }
+            // Better without owners than not at all.
+            Err(err) if ownership::weigh_too_much(&err, request, &draft) => ownership::disown(&mut draft),
             Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
             // Another server took what was reserved: drawn again, or refused, once that is seen here.
             Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {

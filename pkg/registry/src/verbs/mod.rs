@@ -5,6 +5,7 @@ mod delete;
 mod update;
 
 pub use crate::metadata::check_name;
+pub use crate::ownership::{ScaleOwners, Writer, answered, apply, scale_owners};
 pub use create::create;
 pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete, delete_in_collection};
 pub use update::{Transform, UpdateOptions, View, update};
@@ -32,6 +33,8 @@ pub struct Request<'a> {
     pub dry_run: bool,
     /// What the client says of the write itself, for admission.
     pub options: WriteOptions<'a>,
+    /// Who comes to own what the write changes.
+    pub writer: Writer<'a>,
 }
 
 /// A written object and what the client should be told beside it.

@@ -1,7 +1,7 @@
 //! Update and patch: one read-modify-write loop.
 
 use kedge_meta::{GroupKind, Status};
-use kedge_storage::{Error as StorageError, Object};
+use kedge_storage::{Error as StorageError, Object, With};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::{Request, Written, create};
 use crate::attributes::Operation;
 use crate::strategy::{Context, keep_all_but_status};
 use crate::value::ValueExt;
-use crate::{convert, metadata};
+use crate::{convert, metadata, ownership};
 
 /// How often a write that lost a race is done again on the newer object.
 const ATTEMPTS: usize = 16;
@@ -20,7 +20,10 @@ pub type Transform<'a> = dyn Fn(Option<&Value>) -> Result<Value, Status> + Send 
 /// The kind that a subresource shows of an object (`Scale`). Transform and admission see that.
 pub trait View: Send + Sync {
     /// What is shown of an object.
-    fn show(&self, object: &Value) -> Value;
+    ///
+    /// # Errors
+    /// What cannot be shown of it.
+    fn show(&self, object: &Value) -> Result<Value, Status>;
 
     /// The object that what is shown makes of the old one.
     ///
@@ -82,7 +85,7 @@ async fn attempt(
     options: UpdateOptions<'_>,
 ) -> Result<Outcome, Status> {
     let old = convert::read(request.served, object)?;
-    let shown = options.view.map(|view| view.show(&old));
+    let shown = options.view.map(|view| view.show(&old)).transpose()?;
     let seen = shown.as_ref().unwrap_or(&old);
     let mut wanted = transform(Some(seen))?;
     metadata::check_namespace(wanted.entry("metadata"), request.namespace)?;
@@ -90,17 +93,21 @@ async fn attempt(
     if options.meant_by_uid {
         check_uid(request, &wanted, &old)?;
     }
+    ownership::written(request, Some(&old), &mut wanted);
     // Who changes objects on their way sees what the client wants; the kind's own rules come after that.
     let mut attributes = request.attributes(Operation::Update);
     (attributes.object, attributes.old) = (wanted, Some(seen));
-    request.admission.admit(&mut attributes).await?;
+    ownership::admit(request.admission, &mut attributes).await?;
     let wanted = std::mem::take(&mut attributes.object);
     let mut new = options.view.map_or(Ok(None), |view| view.apply(&wanted, &old).map(Some))?.unwrap_or(wanted);
     check_version(request, &new, object.revision)?;
     let ctx = request.context();
     prepare(request, &ctx, &mut new, &old);
     let mut reservation = finish(request, &ctx, &mut new, &old)?;
-    attributes.object = options.view.map(|view| view.show(&new)).unwrap_or_else(|| std::mem::take(&mut new));
+    attributes.object = match options.view {
+        Some(view) => view.show(&new)?,
+        None => std::mem::take(&mut new),
+    };
     request.admission.validate(&attributes).await?;
     let mut warnings = attributes.warnings();
     if options.view.is_none() {
@@ -108,6 +115,7 @@ async fn attempt(
     }
     warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
     new["metadata"].set("resourceVersion", object.revision.to_string());
+    kedge_fields::keep_times(&mut new, &old);
     let unchanged = new == old;
     if unchanged || request.dry_run {
         return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
@@ -116,7 +124,7 @@ async fn attempt(
         return delete_released(request, key, object, new, warnings).await;
     }
     let with = request.with(&mut reservation, Some(&old), Some(&new));
-    match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
+    match store(request, key, &mut new, object.revision, with).await {
         Ok(stored) => {
             reservation.settle(true);
             let object = convert::read(request.served, &stored)?;
@@ -130,6 +138,24 @@ async fn attempt(
             Ok(Outcome::Lost(Some(object.clone())))
         }
         Err(err) => Err(request.storage_error(request.name, err)),
+    }
+}
+
+/// Stores it; if it is too large with its owners, without them.
+async fn store(
+    request: &Request<'_>,
+    key: &str,
+    new: &mut Value,
+    revision: u64,
+    with: With,
+) -> Result<Arc<Object>, StorageError> {
+    let store = &request.served.store;
+    match store.update(key, &request.stored_form(new), revision, with.clone()).await {
+        Err(err) if ownership::weigh_too_much(&err, request, new) => {
+            ownership::disown(new);
+            store.update(key, &request.stored_form(new), revision, with).await
+        }
+        other => other,
     }
 }
 

@@ -82,6 +82,11 @@ impl Structural {
         &self.definition
     }
 
+    /// What the whole object may hold, but for what all kinds have.
+    pub fn root(&self) -> &Node {
+        &self.root
+    }
+
     /// Drops what is unknown, which is added to `strict`.
     ///
     /// # Errors

@@ -114,10 +114,12 @@ pub(super) fn validate_pod(pod: &Value) -> ErrorList {
 /// Everything is as it was; the caller puts back what its subresource is about.
 pub(super) fn keep_all_but_spec(new: &mut Value, old: &Value) {
     let version = new.at(&["metadata", "resourceVersion"]).cloned();
+    let owners = new.at(&["metadata", "managedFields"]).cloned();
     *new = old.clone();
     if let Some(version) = version {
         new["metadata"].set("resourceVersion", version);
     }
+    new["metadata"].set_or_remove("managedFields", owners);
 }
 
 /// The class by which the node treats the pod when memory runs short.
