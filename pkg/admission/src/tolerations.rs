@@ -55,10 +55,10 @@ mod tests {
         let b = json!({"key": "b", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5});
         let longer = json!({"key": "b", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9});
         let one = std::slice::from_ref::<Value>;
-        assert_eq!(merge(one(&a), one(&a)), [a.clone()]);
-        assert_eq!(merge(one(&a), one(&any_a)), [any_a.clone()]);
-        assert_eq!(merge(one(&any_a), one(&a)), [any_a.clone()]);
-        assert_eq!(merge(one(&b), one(&longer)), [longer.clone()]);
+        assert_eq!(merge(one(&a), one(&a)), std::slice::from_ref(&a));
+        assert_eq!(merge(one(&a), one(&any_a)), std::slice::from_ref(&any_a));
+        assert_eq!(merge(one(&any_a), one(&a)), std::slice::from_ref(&any_a));
+        assert_eq!(merge(one(&b), one(&longer)), std::slice::from_ref(&longer));
         assert_eq!(merge(one(&a), one(&b)), [a.clone(), b]);
         let everything = json!({"operator": "Exists"});
         assert_eq!(merge(&[a, longer], one(&everything)), [everything]);

@@ -168,7 +168,7 @@ mod tests {
         for text in odd {
             map.insert(text.to_owned(), text.into());
         }
-        let value = json!({"odd": odd, "map": map, "deep": [[1, [2, {"a": [{"b": {}}], "c": []}]], [], {}],
+        let value = json!({"odd": odd.to_vec(), "map": map, "deep": [[1, [2, {"a": [{"b": {}}], "c": []}]], [], {}],
             "n": [0.5, -3, 18446744073709551615u64, null, true]});
         let written = to_yaml(&value);
         assert_eq!(decode_yaml(written.as_bytes(), &Limits::default()).unwrap().value, value, "{written}");

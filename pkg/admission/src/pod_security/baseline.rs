@@ -40,7 +40,7 @@ const SYSCTLS: [&str; 12] = [
 /// The same, with those of 1.31 last.
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 
-fn texts<'a>(values: Option<&'a Value>) -> impl Iterator<Item = &'a str> {
+fn texts(values: Option<&Value>) -> impl Iterator<Item = &str> {
     values.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 

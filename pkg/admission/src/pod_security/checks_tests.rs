@@ -161,6 +161,6 @@ fn versions_bring_and_relax_checks() {
     assert!(said(Level::Baseline, 18, old.clone()).starts_with("seccompProfile (forbidden annotation seccomp"));
     assert_eq!(said(Level::Baseline, 19, old), "");
     let sysctl = json!({"securityContext": {"sysctls": [{"name": "net.ipv4.tcp_rmem"}]}});
-    assert!(at(Level::Baseline, 31, &sysctl) != "" && at(Level::Baseline, 32, &sysctl) == "");
+    assert!(!at(Level::Baseline, 31, &sysctl).is_empty() && at(Level::Baseline, 32, &sysctl).is_empty());
     assert_eq!(at(Level::Privileged, LATEST, &json!({"hostNetwork": true})), "");
 }

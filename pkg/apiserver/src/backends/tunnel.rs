@@ -43,7 +43,7 @@ async fn pass(client: impl AsyncRead + AsyncWrite, backend: impl AsyncRead + Asy
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods)]
     use super::*;
     use tokio::io::AsyncReadExt as _;
 
