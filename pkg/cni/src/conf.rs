@@ -72,13 +72,16 @@ pub struct Attachment {
 #[serde(rename_all = "camelCase", default)]
 pub struct PortMapping {
     /// The node's port.
+    #[serde(alias = "HostPort")]
     pub host_port: u16,
     /// The pod's port.
+    #[serde(alias = "ContainerPort")]
     pub container_port: u16,
     /// `tcp`, `udp` or `sctp`.
+    #[serde(alias = "Protocol")]
     pub protocol: String,
     /// Which of the node's addresses; empty or 0.0.0.0 for all.
-    #[serde(rename = "hostIP")]
+    #[serde(rename = "hostIP", alias = "HostIP")]
     pub host_ip: String,
 }
 
@@ -248,6 +251,16 @@ mod tests {
         assert_eq!(got.len(), 1);
         assert_eq!((got[0].protocol.as_str(), got[0].address()), ("tcp", None));
         assert!(mappings(r#"{"hostPort":1,"containerPort":1,"protocol":"x } flush ruleset"}"#).is_err());
+    }
+
+    /// containerd writes the names of Go's fields, which Go reads in whatever case: no pod ever got its host ports.
+    #[test]
+    fn port_mappings_are_read_as_containerd_writes_them() {
+        let text = r#","runtimeConfig":{"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"udp","HostIP":"10.0.0.1"}]}"#;
+        let got = conf(text).unwrap().runtime_config.port_mappings;
+        let port =
+            PortMapping { host_port: 8080, container_port: 80, protocol: "udp".into(), host_ip: "10.0.0.1".into() };
+        assert_eq!(got, [port]);
     }
 
     #[test]
