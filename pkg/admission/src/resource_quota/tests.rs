@@ -35,7 +35,15 @@ async fn those_who_come_together_never_get_more_than_there_is() {
         plugin.validate(&registry, &attributes).await.map_err(|status| status.message)
     };
     let before = registry.revision();
-    let answers = futures::future::join_all((0..20).map(ask)).await;
+    // All of them wait before the first one gets its turn.
+    let line = plugin.charging.line("a");
+    let turn = line.turn.lock().await;
+    let mut all = Box::pin(futures::future::join_all((0..20).map(ask)));
+    assert!(futures::poll!(&mut all).is_pending());
+    assert_eq!(line.waiting.lock().len(), 20);
+    drop(turn);
+    drop(line);
+    let answers = all.await;
     assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 5);
     for said in answers.into_iter().filter_map(Result::err) {
         let wanted = "is forbidden: exceeded quota: q, requested: pods=1, used: pods=7, limited: pods=7";
@@ -43,7 +51,7 @@ async fn those_who_come_together_never_get_more_than_there_is() {
     }
     assert_eq!(used(&registry), json!({"pods": "7", "count/pods": "7"}));
     let writes = registry.revision() - before;
-    assert!(writes <= 3, "they are charged together, not in {writes} writes");
+    assert_eq!(writes, 1, "they are charged together");
     assert!(plugin.charging.is_idle(), "nobody is left behind");
 }
 
