@@ -66,7 +66,7 @@ fn storage_in_use_is_not_deleted() {
         "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: c, namespace: default}\n\
          spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n\
          ---\napiVersion: v1\nkind: Pod\nmetadata: {name: p, namespace: default}\n\
-         spec: {nodeName: n, containers: [{name: c, image: example.com/x}], \
+         spec: {nodeName: elsewhere, containers: [{name: c, image: example.com/x}], \
          volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}\n",
     );
     let finalizers = |claim: &Value| claim["metadata"]["finalizers"].clone();

@@ -192,7 +192,10 @@ pub fn start(ctx: &Context) {
     // A pod that is gone no longer uses the claims of its namespace that wait for that.
     let c = controller.clone();
     ctx.pods.on_change(move |change| {
-        if change.new.is_none() {
+        // One that came back under its name while nobody looked is another pod.
+        let replaced =
+            change.old.as_ref().zip(change.new.as_ref()).is_some_and(|(a, b)| a.metadata.uid != b.metadata.uid);
+        if change.new.is_none() || replaced {
             let claims = c.claims.list_namespace(&change.key().namespace);
             let waiting = claims.iter().filter(|claim| claim.metadata.is_deleting());
             waiting.for_each(|claim| c.queue.add(Key(Kind::Claim, claim.metadata.key())));

@@ -26,7 +26,6 @@ impl Conflicts {
     pub(crate) fn add(&mut self, manager: &Manager, fields: Set) {
         if !fields.is_empty() {
             self.0.push((manager.clone(), fields));
-            self.0.sort_by_cached_key(|(manager, _)| manager.sort_key());
         }
     }
 
@@ -47,7 +46,9 @@ impl Conflicts {
             let conflict = |way| Conflict { manager: manager.clone(), path: path(way) };
             fields.members().into_iter().map(conflict).collect::<Vec<_>>()
         };
-        self.0.iter().flat_map(paths).collect()
+        let mut sorted: Vec<_> = self.0.iter().collect();
+        sorted.sort_by_cached_key(|(manager, _)| manager.sort_key());
+        sorted.into_iter().flat_map(paths).collect()
     }
 }
 

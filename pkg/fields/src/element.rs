@@ -188,10 +188,15 @@ fn rank(value: &Value) -> u8 {
 }
 
 fn compare_numbers(a: &Number, b: &Number) -> Ordering {
-    match (a.as_i64(), b.as_i64()) {
+    let float = |n: &Number| n.as_f64().unwrap_or_default();
+    let exact = |n: &Number| n.as_i64().map(i128::from).or_else(|| n.as_u64().map(i128::from));
+    // Large integers that are one as fractions differ all the same: what a sorted list is searched by must be an order.
+    float(a).total_cmp(&float(b)).then_with(|| match (exact(a), exact(b)) {
         (Some(a), Some(b)) => a.cmp(&b),
-        _ => a.as_f64().unwrap_or_default().total_cmp(&b.as_f64().unwrap_or_default()),
-    }
+        (Some(a), None) => a.cmp(&(float(b) as i128)),
+        (None, Some(b)) => (float(a) as i128).cmp(&b),
+        (None, None) => Ordering::Equal,
+    })
 }
 
 /// Whether two values are the same; 1 and 1.0 are.

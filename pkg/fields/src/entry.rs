@@ -168,7 +168,12 @@ pub enum EntryError {
     FieldsType(usize, String),
     #[error("error decoding set: {0}")]
     Fields(#[from] FieldsError),
+    #[error("there are more than {MOST} of them")]
+    TooMany,
 }
+
+/// Entries of one object. Those that update become few by themselves, and nobody has so many that apply; each costs those after it.
+const MOST: usize = 1_000;
 
 /// Who owns what of an object.
 #[derive(Clone, Debug, Default)]
@@ -188,6 +193,9 @@ impl Managed {
     /// Reads what was written by this server or one like it: the sets are not looked at until they are needed.
     pub(crate) fn trusted(list: Option<&Value>) -> Result<Self, EntryError> {
         let mut managed = Self::default();
+        if list.and_then(Value::as_array).is_some_and(|list| list.len() > MOST) {
+            return Err(EntryError::TooMany);
+        }
         for (at, entry) in list.and_then(Value::as_array).into_iter().flatten().enumerate() {
             let entry = decode(at, entry)?;
             match managed.find(&entry.manager) {

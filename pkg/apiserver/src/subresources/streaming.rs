@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{Response, Uri, header};
+use http::{HeaderValue, Response, Uri, header};
 use http_body_util::BodyExt as _;
 use hyper_util::rt::TokioIo;
 use kedge_meta::{Reason, Status};
@@ -218,5 +218,8 @@ async fn forward(
     let Some(kubelets) = &server.kubelets else { return Err(Status::unavailable("this server reaches no kubelets")) };
     let mut request = admitted.request.map(|body| body.take());
     *request.uri_mut() = Uri::from(target);
+    // Over HTTP/2 the client has sent none, and over HTTP/1.1 it names this server.
+    let host = HeaderValue::from_str(&kubelet.address).map_err(Status::internal)?;
+    request.headers_mut().insert(header::HOST, host);
     kubelets.forward(kubelet, request).await
 }

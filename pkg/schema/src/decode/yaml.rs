@@ -12,6 +12,10 @@ use std::collections::HashMap;
 
 /// Nodes that aliases may repeat in one document.
 const MAX_REPEATED: usize = 100_000;
+/// What may be copied of one document in all: for anchors that are kept, and for aliases.
+const MAX_COPIED: usize = 16 << 20;
+/// What a node takes beside its text, for that.
+const NODE: usize = 32;
 
 pub fn read(bytes: &[u8], limits: &Limits) -> Result<(Value, Vec<Duplicate>), DecodeError> {
     if bytes.len() > limits.max_bytes {
@@ -51,10 +55,12 @@ fn failed(text: &str) -> DecodeError {
     DecodeError::Yaml(format!("error converting YAML to JSON: yaml: {text}"))
 }
 
-/// What an anchor names, and how many nodes it has.
+/// What an anchor names, how many nodes and bytes of text it has, and how deep it is.
 struct Anchored {
     value: Value,
     nodes: usize,
+    bytes: usize,
+    height: usize,
 }
 
 struct Reader<'a> {
@@ -64,13 +70,28 @@ struct Reader<'a> {
     /// Nodes read so far, and those of them that aliases have repeated.
     nodes: usize,
     repeated: usize,
+    /// Bytes of text read so far, and what has been copied.
+    bytes: usize,
+    copied: usize,
+    /// The deepest node since it was last looked at.
+    deepest: usize,
     duplicates: Vec<Duplicate>,
 }
 
 impl<'a> Reader<'a> {
     fn new(text: &'a str, max_depth: usize) -> Self {
         let parser = Parser::new_from_str(text);
-        Self { parser, max_depth, anchors: HashMap::new(), nodes: 0, repeated: 0, duplicates: Vec::new() }
+        Self {
+            parser,
+            max_depth,
+            anchors: HashMap::new(),
+            nodes: 0,
+            repeated: 0,
+            bytes: 0,
+            copied: 0,
+            deepest: 0,
+            duplicates: Vec::new(),
+        }
     }
 
     fn next(&mut self) -> Result<(Event<'a>, Span), DecodeError> {
@@ -99,10 +120,12 @@ impl<'a> Reader<'a> {
         if depth > self.max_depth {
             return Err(DecodeError::TooDeep);
         }
-        let before = self.nodes;
+        let (before, bytes) = (self.nodes, self.bytes);
+        let deepest = std::mem::replace(&mut self.deepest, depth);
         self.nodes += 1;
         let (value, anchor) = match event {
             Event::Scalar(text, style, anchor, tag) => {
+                self.bytes += text.len();
                 let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
                 let scalar = scalar::resolve(&text, style == ScalarStyle::Plain, tag.as_deref());
                 let value = scalar.and_then(Scalar::into_value);
@@ -110,24 +133,41 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(anchor, _) => (self.sequence(depth)?, anchor),
             Event::MappingStart(anchor, _) => (self.mapping(depth)?, anchor),
-            Event::Alias(anchor) => return self.alias(anchor),
+            Event::Alias(anchor) => (self.alias(anchor, depth)?, 0),
             _ => return Err(failed("unexpected end of stream")),
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, Anchored { value: value.clone(), nodes: self.nodes - before });
+            let (nodes, bytes) = (self.nodes - before, self.bytes - bytes);
+            self.copy(nodes, bytes)?;
+            let height = self.deepest - depth;
+            self.anchors.insert(anchor, Anchored { value: value.clone(), nodes, bytes, height });
         }
+        self.deepest = self.deepest.max(deepest);
         Ok(value)
     }
 
-    fn alias(&mut self, anchor: usize) -> Result<Value, DecodeError> {
+    /// Counts what is about to be copied.
+    fn copy(&mut self, nodes: usize, bytes: usize) -> Result<(), DecodeError> {
+        self.copied = self.copied.saturating_add(bytes.saturating_add(nodes.saturating_mul(NODE)));
+        if self.copied > MAX_COPIED { Err(failed("document contains excessive aliasing")) } else { Ok(()) }
+    }
+
+    fn alias(&mut self, anchor: usize, depth: usize) -> Result<Value, DecodeError> {
         // An anchor is known once its node has ended.
         let Some(anchored) = self.anchors.get(&anchor) else { return Err(failed("anchor value contains itself")) };
-        self.nodes += anchored.nodes;
-        self.repeated += anchored.nodes;
+        let (nodes, bytes, height) = (anchored.nodes, anchored.bytes, anchored.height);
+        if depth + height > self.max_depth {
+            return Err(DecodeError::TooDeep);
+        }
+        self.deepest = self.deepest.max(depth + height);
+        self.nodes += nodes;
+        self.bytes += bytes;
+        self.repeated += nodes;
+        self.copy(nodes, bytes)?;
         if self.repeated > MAX_REPEATED {
             return Err(failed("document contains excessive aliasing"));
         }
-        Ok(anchored.value.clone())
+        self.anchors.get(&anchor).map(|anchored| anchored.value.clone()).ok_or_else(|| failed("unknown anchor"))
     }
 
     fn sequence(&mut self, depth: usize) -> Result<Value, DecodeError> {
@@ -277,6 +317,20 @@ mod tests {
         assert!(error(text.as_bytes()).contains("excessive aliasing"));
         assert!(error(b"a: &a [*a]").contains("contains itself"));
         assert!(error(b"a: *b").contains("line 1"));
+    }
+
+    /// What aliases make is as deep, and as large, as if it were written out: objects once became too deep to be read again.
+    #[test]
+    fn what_aliases_make_is_no_deeper_and_no_larger_than_what_is_written() {
+        let layer = |inner: &str| format!("{}{inner}{}", "[".repeat(50), "]".repeat(50));
+        let two = format!("a: &a {}\nb: {}\n", layer("1"), layer("*a"));
+        assert!(read(two.as_bytes(), &Limits::default()).is_ok());
+        let three = format!("{two}c: &c {}\nd: {}\n", layer("*a"), layer("*c"));
+        assert!(matches!(read(three.as_bytes(), &Limits::default()), Err(DecodeError::TooDeep)));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 20), ["*a"; 20].join(", "));
+        assert!(error(long.as_bytes()).contains("excessive aliasing"));
+        let nested = format!("a: {}{}{}\n", "&x [".repeat(100), "0, ".repeat(20_000), "]".repeat(100));
+        assert!(error(nested.as_bytes()).contains("excessive aliasing"));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(crate) async fn handle(
     if !METHODS.contains(admitted.request.method()) {
         return Err(Status::method_not_allowed());
     }
+    crate::admit::connect(server, &admitted, &served.info).await?;
     let backend = match served.info.plural.as_str() {
         "pods" => location::pod(served, &info.namespace, &info.name)?,
         "services" => location::service(server, served, &info.namespace, &info.name).await?,

@@ -17,6 +17,9 @@ use super::validation::At;
 use crate::strategy::Context;
 use crate::value::ValueExt;
 
+/// Warnings that are made; an answer carries no more.
+pub(super) const MOST_WARNINGS: usize = 64;
+
 /// Warnings about an object of a kind of upstream's; there are none about others.
 pub(crate) fn of(ctx: &Context<'_>, new: &Value, old: Option<&Value>) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -1,12 +1,12 @@
 //! Pods and their templates.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kedge_meta::names;
 use serde_json::Value;
 
 use super::storage::{GONE, called, claim_spec};
-use super::{At, address, fraction, node_label, volume_paths};
+use super::{At, MOST_WARNINGS, address, fraction, node_label, volume_paths};
 use crate::value::ValueExt;
 
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
@@ -122,12 +122,11 @@ impl<'a> Check<'a> {
     /// Entries of lists that occur twice, or name nothing.
     fn lists(&self, warnings: &mut Vec<String>) {
         for (list, field) in [("hostAliases", "ip"), ("imagePullSecrets", "name")] {
-            let mut seen = Vec::new();
+            let mut seen = HashSet::new();
             for item in self.spec.child(list).items().map(|item| item.child(field)) {
-                if seen.contains(&item.text()) {
+                if !seen.insert(item.text()) {
                     warnings.push(format!("{}: duplicate {field} {:?}", item.path, item.text()));
                 }
-                seen.push(item.text());
             }
         }
         for name in self.spec.child("imagePullSecrets").items().map(|secret| secret.child("name")) {
@@ -174,7 +173,11 @@ impl<'a> Check<'a> {
             }
             let key = (port.child("containerPort").int().unwrap_or_default(), port.child("protocol").text());
             let others = same.entry(key).or_default();
-            for other in others.iter() {
+            // More than these are never sent, and are not made.
+            for other in others.iter().take(MOST_COMPARED) {
+                if warnings.len() >= MOST_WARNINGS {
+                    return;
+                }
                 let (other_ip, other_host) = host_of(other);
                 let what = if (ip, host) == (other_ip, other_host) {
                     "duplicate"
@@ -217,6 +220,9 @@ impl<'a> Check<'a> {
     }
 }
 
+/// Ports of the same number that one is compared with.
+const MOST_COMPARED: usize = 64;
+
 fn unselecting(selector: &At<'_>, warnings: &mut Vec<String>) {
     if !selector.is_set() {
         warnings.push(format!("{}: {NO_MATCH}", selector.path));
@@ -238,11 +244,10 @@ fn resources(container: &At<'_>, warnings: &mut Vec<String>) {
 
 /// A variable that hides one of the same name. One that builds on it is no mistake.
 fn variables(container: &At<'_>, warnings: &mut Vec<String>) {
-    let mut seen = Vec::new();
+    let mut seen = HashSet::new();
     for variable in container.child("env").items() {
         let (name, value) = (variable.child("name").text(), variable.child("value").text());
-        if !seen.contains(&name) {
-            seen.push(name);
+        if seen.insert(name) {
             continue;
         }
         let reference = format!("$({name})");

@@ -1,6 +1,9 @@
 //! Files of one volume that are put at the same place, or below one another.
 
-use super::At;
+use super::{At, MOST_WARNINGS};
+
+/// Paths of a volume that are compared with each other.
+const MOST_COMPARED: usize = 1_000;
 
 /// A path and where it comes from.
 #[derive(PartialEq, Eq)]
@@ -19,7 +22,7 @@ impl Source {
     }
 
     fn collides(&self, other: &Self) -> bool {
-        let below = |a: &str, b: &str| format!("{a}/").starts_with(&format!("{b}/"));
+        let below = |a: &str, b: &str| a.strip_prefix(b).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         let both = !self.path.is_empty() && !other.path.is_empty();
         both && (self == other || below(&self.path, &other.path) || below(&other.path, &self.path))
     }
@@ -52,8 +55,11 @@ pub(super) fn overlaps(volumes: &At<'_>, warnings: &mut Vec<String>) {
 }
 
 fn report(volume: &str, what: &str, paths: Vec<Source>, warnings: &mut Vec<String>) {
-    for (at, path) in paths.iter().enumerate() {
+    for (at, path) in paths.iter().take(MOST_COMPARED).enumerate() {
         for other in paths[..at].iter().filter(|other| path.collides(other)) {
+            if warnings.len() >= MOST_WARNINGS {
+                return;
+            }
             let (this, that) = (path.text(), other.text());
             warnings.push(format!("volume {volume:?} ({what}): overlapping paths: {this} with {that}"));
         }
