@@ -70,7 +70,7 @@ fn storage_in_use_is_not_deleted() {
          volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]}\n",
     );
     let finalizers = |claim: &Value| claim["metadata"]["finalizers"].clone();
-    let claim = cluster.json(&["get", "pvc", "c"]);
+    let claim = cluster.json(&["pvc", "c"]);
     assert_eq!(finalizers(&claim), serde_json::json!(["kubernetes.io/pvc-protection"]));
     cluster.ok(&["delete", "pvc", "c", "--wait=false"]);
     cluster.apply(
@@ -79,7 +79,7 @@ fn storage_in_use_is_not_deleted() {
     );
     // The other one, which nobody uses, shows that the controller has been here.
     cluster.ok(&["delete", "pvc", "other", "--timeout=60s"]);
-    let claim = cluster.json(&["get", "pvc", "c"]);
+    let claim = cluster.json(&["pvc", "c"]);
     assert!(claim["metadata"]["deletionTimestamp"].is_string(), "{claim}");
     cluster.ok(&["delete", "pod", "p", "--grace-period=0", "--force"]);
     eventually("the claim goes with its last pod", || match cluster.kubectl(&["get", "pvc", "c"]).status.success() {

@@ -228,7 +228,7 @@ fn nothing_acknowledged_is_missing_anywhere_while_keys_are_changed() {
     stored_as(&etcd, "the newest key", &newest_key(&b));
     progress("many rotations", &seen);
     a.kedge(&["secrets-encrypt", "disable"]);
-    stored_as(&etcd, "plain secrets", "{\"apiVersion");
+    stored_as(&etcd, "plain secrets", "{\"kind\":\"S");
     progress("disabled", &seen);
     b.kedge(&["secrets-encrypt", "enable"]);
     stored_as(&etcd, "sealed secrets", &newest_key(&b));
