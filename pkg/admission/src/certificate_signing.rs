@@ -8,8 +8,8 @@ use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
 
-use crate::signers::{GROUP, may};
-use crate::{Plugin, forbidden, is_sub};
+use crate::signers::{GROUP, must};
+use crate::{Plugin, is_sub};
 
 pub(crate) struct CertificateSigning(pub(crate) Arc<RbacAuthorizer>);
 
@@ -30,12 +30,7 @@ impl Plugin for CertificateSigning {
     }
 
     async fn validate(&self, _: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
-        let signer = attributes.old.map(|old| old.text(&["spec", "signerName"])).unwrap_or_default();
-        if may(&self.0, attributes, "sign", signer) {
-            return Ok(());
-        }
-        let why = format!("user not permitted to sign requests with signerName {signer:?}");
-        Err(forbidden(attributes, &why))
+        must(&self.0, attributes, "sign")
     }
 }
 

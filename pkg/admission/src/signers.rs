@@ -1,12 +1,16 @@
 //! Who may approve and sign for a signer of certificates.
 
 use kedge_auth::{Authorizer as _, Decision, RbacAuthorizer, Request};
+use kedge_meta::Status;
 use kedge_registry::Attributes;
+use kedge_registry::value::ValueExt as _;
+
+use crate::forbidden;
 
 pub(crate) const GROUP: &str = "certificates.k8s.io";
 
 /// Whether the user may do this for a signer: for it by name, or for all of its domain.
-pub(crate) fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
     let asked = |name: &str| {
         let request = Request {
             user: Some(attributes.user),
@@ -22,6 +26,18 @@ pub(crate) fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str
     };
     let domain = signer.split('/').next().unwrap_or_default();
     asked(signer) || asked(&format!("{domain}/*"))
+}
+
+/// Refuses what the user may not do for the signer of the request as it was: it cannot be changed here, but somebody may try.
+///
+/// # Errors
+/// 403.
+pub(crate) fn must(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str) -> Result<(), Status> {
+    let signer = attributes.old.map(|old| old.text(&["spec", "signerName"])).unwrap_or_default();
+    if may(rbac, attributes, verb, signer) {
+        return Ok(());
+    }
+    Err(forbidden(attributes, &format!("user not permitted to {verb} requests with signerName {signer:?}")))
 }
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ impl ApiServer {
         let served = Box::pin(self.serve(request, peer));
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
-            Ok(Err(status)) => respond::failure(&status, presentation.errors),
-            Err(_) => respond::failure(&Status::internal(PANICKED), presentation.errors),
+            Ok(Err(status)) => respond::failure(&status, presentation.errors()),
+            Err(_) => respond::failure(&Status::internal(PANICKED), presentation.errors()),
         };
         if let Ok(value) = audit_id.parse() {
             response.headers_mut().insert("audit-id", value);

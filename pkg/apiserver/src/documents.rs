@@ -67,7 +67,9 @@ pub(crate) fn v3(
     name: &str,
     now: jiff::Timestamp,
 ) -> Result<Response<Body>, Status> {
-    let content = openapi::v3_document(kinds, name).ok_or_else(Status::unknown_path)?;
+    if !openapi::has_v3_document(kinds, name) {
+        return Err(Status::unknown_path());
+    }
     let (hash, wanted) = (openapi::hash(kinds), info.param("hash"));
     if !wanted.is_empty() && wanted != hash {
         let mut response = respond::empty(StatusCode::MOVED_PERMANENTLY);
@@ -77,7 +79,7 @@ pub(crate) fn v3(
         }
         return Ok(response);
     }
-    let mut response = document(headers, &hash, || content.into());
+    let mut response = document(headers, &hash, || openapi::v3_document(kinds, name).unwrap_or_default().into());
     if !wanted.is_empty() {
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, immutable"));

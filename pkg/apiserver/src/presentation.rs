@@ -22,8 +22,7 @@ const COMPRESSED: u64 = 128 << 10;
 
 /// How one client wants its answers.
 pub(crate) struct Presentation {
-    /// The form of errors; none when the client reads none of them, and gets JSON for people.
-    pub(crate) errors: Option<Format>,
+    accept: Option<HeaderValue>,
     pretty: bool,
     gzip: bool,
 }
@@ -33,20 +32,27 @@ impl Presentation {
         let headers = request.headers();
         let encodings = headers.get(header::ACCEPT_ENCODING).and_then(|v| v.to_str().ok()).unwrap_or_default();
         Self {
-            errors: negotiate::accepted(headers, Offer::PLAIN).ok().map(|accepted| accepted.format),
+            accept: headers.get(header::ACCEPT).cloned(),
             pretty: negotiate::is_pretty(headers, request.uri().query()),
             gzip: encodings.split(',').any(|encoding| encoding.trim() == "gzip"),
         }
     }
 
+    /// The form of errors; none when the client reads none of them, and gets JSON for people.
+    pub(crate) fn errors(&self) -> Option<Format> {
+        let headers = self.accept.iter().map(|accept| (header::ACCEPT, accept.clone())).collect();
+        negotiate::accepted(&headers, Offer::PLAIN).ok().map(|accepted| accepted.format)
+    }
+
     /// The answer as the client gets it.
     pub(crate) fn finish(&self, mut response: Response<Body>) -> Response<Body> {
         let Some(encoded) = response.extensions_mut().remove::<Encoded>() else { return response };
+        // Layout makes it longer, and its length unknown.
+        let long = response.body().size_hint().exact().is_none_or(|length| length > COMPRESSED);
         if self.pretty && encoded == Encoded::Json {
             response = response.map(|body| Changed::over(body, Indent::default()));
         }
-        let hint = response.body().size_hint();
-        if self.gzip && hint.exact().is_none_or(|length| length > COMPRESSED) {
+        if self.gzip && long {
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
             headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
@@ -255,6 +261,9 @@ mod tests {
                 false => text = bytes,
             }
             assert_eq!(text, [value.to_string().as_bytes(), b"\n"].concat());
+            let people = [gzip[0].clone(), (header::USER_AGENT, "curl/8")];
+            let (head, _) = shown(&people, answer()).await;
+            assert_eq!(head.headers().contains_key(header::CONTENT_ENCODING), compressed);
             let (head, _) = shown(&[], answer()).await;
             assert!(!head.headers().contains_key(header::CONTENT_ENCODING));
         }

@@ -53,9 +53,8 @@ pub(crate) fn failure(status: &Status, form: Option<Format>) -> Response<Body> {
 
 /// What is no object of the API, as upstream shows that: in lines, whoever asks.
 pub(crate) fn raw_json(code: StatusCode, value: &Value) -> Response<Body> {
-    let mut text = Vec::new();
-    // A tree in memory can be written; were it not so, the end of the text would tell.
-    let _ = encode::write_json(encode::own_type(value), value, &mut text);
+    // A tree can be written either way; only the order of its fields differs.
+    let text = encode::to_json(value).unwrap_or_else(|_| value.to_string().into_bytes());
     document(code, Indent::whole(&text))
 }
 

@@ -192,10 +192,9 @@ fn event(format: Format, kind: &str, object: &Value) -> Bytes {
         return protobuf::event_of(kind, object);
     }
     let mut line = format!("{{\"type\":\"{kind}\",\"object\":").into_bytes();
-    match encode::to_json(object) {
-        Ok(json) => line.extend_from_slice(json.trim_ascii_end()),
-        Err(_) => line.extend_from_slice(b"null"),
-    }
+    // A tree can be written either way; only the order of its fields differs.
+    let json = encode::to_json(object).unwrap_or_else(|_| object.to_string().into_bytes());
+    line.extend_from_slice(json.trim_ascii_end());
     line.extend_from_slice(b"}\n");
     line.into()
 }

@@ -22,9 +22,6 @@ use crate::verbs::Request;
 pub use scale::{ScaleOwners, scale_owners};
 use versions::{OneVersion, ServedVersions};
 
-/// Fields that only the server sets when an object is created.
-const SERVERS: [&str; 4] = ["selfLink", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"];
-
 /// Who comes to own what a write changes.
 #[derive(Debug, Clone)]
 pub enum Writer<'a> {
@@ -37,11 +34,6 @@ pub enum Writer<'a> {
 /// Notes in the object that is to be written in the place of `old` who owns what. Nothing is there yet when it is created.
 pub(crate) fn written(request: &Request<'_>, old: Option<&Value>, new: &mut Value) {
     let Writer::Manager(manager) = &request.writer else { return };
-    if old.is_none()
-        && let Some(Value::Object(metadata)) = new.get_mut("metadata")
-    {
-        SERVERS.iter().for_each(|field| drop(metadata.remove(*field)));
-    }
     with_manager(request, |fields| fields.update(old, new, manager));
 }
 

@@ -1,6 +1,6 @@
 //! The bodies of pages: unpacked, rewritten and packed again while they stream.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -41,6 +41,10 @@ fn level() -> Compression {
     Compression::fast()
 }
 
+/// Bytes of a packed page that are unpacked at a time, and what those of one piece may become.
+const PART: usize = 4 << 10;
+const MAX_UNPACKED: usize = 16 << 20;
+
 /// How a page is packed.
 enum Packing {
     Plain,
@@ -61,21 +65,9 @@ impl Packing {
         }
         match self {
             Self::Plain | Self::Unknown => out.extend_from_slice(piece),
-            Self::Gzip(from, _) => {
-                from.write_all(piece)?;
-                from.flush()?;
-                out.append(from.get_mut());
-            }
-            Self::Zlib(from, _) => {
-                from.write_all(piece)?;
-                from.flush()?;
-                out.append(from.get_mut());
-            }
-            Self::Deflate(from, _) => {
-                from.write_all(piece)?;
-                from.flush()?;
-                out.append(from.get_mut());
-            }
+            Self::Gzip(from, _) => unpacked(from, piece, out, GzDecoder::get_mut)?,
+            Self::Zlib(from, _) => unpacked(from, piece, out, ZlibDecoder::get_mut)?,
+            Self::Deflate(from, _) => unpacked(from, piece, out, DeflateDecoder::get_mut)?,
         }
         Ok(())
     }
@@ -84,35 +76,46 @@ impl Packing {
     fn pack(&mut self, piece: Vec<u8>, last: bool) -> io::Result<Vec<u8>> {
         match self {
             Self::Plain | Self::Unknown => Ok(piece),
-            Self::Gzip(_, to) => {
-                to.write_all(&piece)?;
-                if last {
-                    to.try_finish()?
-                } else {
-                    to.flush()?
-                }
-                Ok(std::mem::take(to.get_mut()))
-            }
-            Self::Zlib(_, to) => {
-                to.write_all(&piece)?;
-                if last {
-                    to.try_finish()?
-                } else {
-                    to.flush()?
-                }
-                Ok(std::mem::take(to.get_mut()))
-            }
-            Self::Deflate(_, to) => {
-                to.write_all(&piece)?;
-                if last {
-                    to.try_finish()?
-                } else {
-                    to.flush()?
-                }
-                Ok(std::mem::take(to.get_mut()))
-            }
+            Self::Gzip(_, to) => packed(to, &piece, last, GzEncoder::try_finish, GzEncoder::get_mut),
+            Self::Zlib(_, to) => packed(to, &piece, last, ZlibEncoder::try_finish, ZlibEncoder::get_mut),
+            Self::Deflate(_, to) => packed(to, &piece, last, DeflateEncoder::try_finish, DeflateEncoder::get_mut),
         }
     }
+}
+
+/// Appends what an unpacker makes of a piece: a few bytes may say that they are many.
+fn unpacked<W: Write>(
+    from: &mut W,
+    piece: &[u8],
+    out: &mut Vec<u8>,
+    made: impl Fn(&mut W) -> &mut Vec<u8>,
+) -> io::Result<()> {
+    for part in piece.chunks(PART) {
+        from.write_all(part)?;
+        from.flush()?;
+        out.append(made(from));
+        if out.len() > MAX_UNPACKED {
+            return Err(io::Error::other("a piece of the page unpacks to too much"));
+        }
+    }
+    Ok(())
+}
+
+/// What a packer makes of a piece.
+fn packed<W: Write>(
+    to: &mut W,
+    piece: &[u8],
+    last: bool,
+    end: impl FnOnce(&mut W) -> io::Result<()>,
+    made: impl FnOnce(&mut W) -> &mut Vec<u8>,
+) -> io::Result<Vec<u8>> {
+    to.write_all(piece)?;
+    if last {
+        end(to)?
+    } else {
+        to.flush()?
+    }
+    Ok(std::mem::take(made(to)))
 }
 
 /// A page that is rewritten while it is sent.
@@ -193,6 +196,18 @@ mod tests {
         let body = StreamBody::new(futures::stream::iter(pieces)).boxed_unsync();
         let response = Response::builder().header("content-length", bytes.len());
         with_links(response.header("content-encoding", encoding).body(body).unwrap(), &links())
+    }
+
+    /// Some kilobytes from a pod once became as many megabytes here, for each client that it sent them to.
+    #[test]
+    fn a_page_that_unpacks_to_too_much_breaks_off() {
+        let mut to = GzEncoder::new(Vec::new(), level());
+        (0..64).for_each(|_| to.write_all(&vec![0; 1 << 20]).unwrap());
+        let bomb = to.finish().unwrap();
+        let (mut out, mut packing) =
+            (Vec::new(), Packing::Gzip(GzDecoder::new(Vec::new()), GzEncoder::new(Vec::new(), level())));
+        assert!(packing.unpack(&bomb, &mut out).is_err());
+        assert!(out.len() < MAX_UNPACKED + PART * 1_100, "{}", out.len());
     }
 
     fn all(response: Response<Body>) -> Vec<u8> {
