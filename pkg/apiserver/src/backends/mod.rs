@@ -24,8 +24,9 @@ pub use dial::{Connection, Dialer, DirectDialer};
 
 /// Until TLS is spoken, as Go's default transport.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Connections to kubelets and pods at a time; each is that of one request.
-const MAX_CONNECTIONS: usize = 4_096;
+/// Connections to kubelets, and those to pods and services, at a time; each is that of one request. What a pod keeps waiting is not at the
+/// expense of logs and commands.
+const MAX_CONNECTIONS: usize = 2_048;
 /// Headers that identify the client to this server, and are nobody else's business.
 const CREDENTIALS: [&str; 5] =
     ["authorization", "proxy-authorization", "x-remote-user", "x-remote-group", "x-remote-uid"];
@@ -70,7 +71,7 @@ pub(crate) enum Unreached {
     Eof,
     #[error("{0}")]
     Http(#[source] hyper::Error),
-    #[error("all {MAX_CONNECTIONS} connections to kubelets and pods are in use")]
+    #[error("all {MAX_CONNECTIONS} connections of that kind are in use")]
     Full,
 }
 
@@ -85,7 +86,8 @@ pub struct KubeletAccess {
     dialer: Arc<dyn Dialer>,
     kubelets: TlsConnector,
     pods: TlsConnector,
-    slots: Arc<Semaphore>,
+    to_kubelets: Arc<Semaphore>,
+    to_pods: Arc<Semaphore>,
     tasks: TaskGroup,
 }
 
@@ -96,9 +98,16 @@ impl KubeletAccess {
     /// # Errors
     /// When no other TLS configuration can be made.
     pub fn new(tls: Arc<rustls::ClientConfig>, tasks: TaskGroup) -> Result<Self, rustls::Error> {
-        let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let slots = || Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let pods = TlsConnector::from(Arc::new(any_certificate()?));
-        Ok(Self { dialer: Arc::new(DirectDialer), kubelets: TlsConnector::from(tls), pods, slots, tasks })
+        Ok(Self {
+            dialer: Arc::new(DirectDialer),
+            kubelets: TlsConnector::from(tls),
+            pods,
+            to_kubelets: slots(),
+            to_pods: slots(),
+            tasks,
+        })
     }
 
     /// The same with another way to make connections.
@@ -116,7 +125,11 @@ impl KubeletAccess {
         backend: &Backend,
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Unreached> {
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_| Unreached::Full)?;
+        let slots = match backend.transport {
+            Transport::Kubelet => &self.to_kubelets,
+            Transport::Http | Transport::Https => &self.to_pods,
+        };
+        let slot = slots.clone().try_acquire_owned().map_err(|_| Unreached::Full)?;
         let client = is_upgrade(request.headers()).then(|| hyper::upgrade::on(&mut request));
         remove_credentials(request.headers_mut());
         let stream = self.connect(backend).await?;
@@ -142,11 +155,12 @@ impl KubeletAccess {
     /// The same for a kubelet's own paths.
     ///
     /// # Errors
-    /// 500 in upstream's words when the kubelet cannot be reached.
+    /// 500 in upstream's words when the kubelet cannot be reached, 429 when too many connections are open.
     pub(crate) async fn forward(&self, kubelet: &Backend, request: Request<Body>) -> Result<Response<Body>, Status> {
         let url = format!("https://{}{}", kubelet.address, request.uri().path());
         let upgrade = is_upgrade(request.headers());
         self.send(kubelet, request).await.map_err(|err| match upgrade {
+            _ if matches!(err, Unreached::Full) => Status::too_many_requests(err.to_string(), 1),
             true => Status::failure(500, kedge_meta::Reason::Unknown, format!("error dialing backend: {err}")),
             false => Status::failure(500, kedge_meta::Reason::Unknown, format!("Get {url:?}: {err}")),
         })

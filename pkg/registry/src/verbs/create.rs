@@ -5,7 +5,6 @@ use serde_json::Value;
 
 use super::{Request, Written};
 use crate::attributes::Operation;
-use crate::convert;
 use crate::value::ValueExt;
 use crate::{metadata, ownership};
 
@@ -79,7 +78,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         match request.served.store.create(&key, &request.stored_form(object), with).await {
             Ok(stored) => {
                 reservation.settle(true);
-                let object = convert::read(request.served, &stored)?;
+                let object = request.shown(std::mem::take(&mut attributes.object), &stored)?;
                 let warnings = [attributes.warnings(), warnings].concat();
                 return Ok(Written { object, created: true, warnings });
             }

@@ -137,7 +137,7 @@ async fn attempt(
         }
         let with = request.with(&mut Reservation::none(), Some(&old), Some(&new));
         return match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
-            Ok(stored) => Ok(Outcome::Done(Deleted::Marked(convert::read(request.served, &stored)?))),
+            Ok(stored) => Ok(Outcome::Done(Deleted::Marked(request.shown(new, &stored)?))),
             Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
             Err(err) => Err(request.storage_error(request.name, err)),
         };

@@ -10,6 +10,7 @@ pub use create::create;
 pub use delete::{DeleteOptions, Deleted, Preconditions, check_options, delete, delete_in_collection};
 pub use update::{Transform, UpdateOptions, View, update};
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use kedge_meta::{GroupResource, Status, UserInfo};
@@ -20,6 +21,7 @@ use crate::attributes::{Admission, Attributes, Operation, Options, WriteOptions}
 use crate::registry::Registry;
 use crate::served::Served;
 use crate::strategy::{Context, Reservation};
+use crate::value::ValueExt as _;
 
 /// The request that a verb serves.
 pub struct Request<'a> {
@@ -108,12 +110,22 @@ impl<'a> Request<'a> {
     }
 
     /// The stored form of an object of the served version.
-    pub(crate) fn stored_form(&self, value: &Value) -> Value {
-        let mut value = value.clone();
-        if self.served.needs_conversion() {
-            crate::convert::to_storage(&self.served.info, &mut value);
+    pub(crate) fn stored_form<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
+        if !self.served.needs_conversion() {
+            return Cow::Borrowed(value);
         }
-        value
+        let mut value = value.clone();
+        crate::convert::to_storage(&self.served.info, &mut value);
+        Cow::Owned(value)
+    }
+
+    /// An object that has just been stored, as the client is shown it.
+    pub(crate) fn shown(&self, mut object: Value, stored: &storage::Object) -> Result<Value, Status> {
+        if self.served.needs_conversion() {
+            return crate::convert::read(self.served, stored);
+        }
+        object.entry("metadata").insert("resourceVersion".into(), stored.revision.to_string().into());
+        Ok(object)
     }
 }
 

@@ -127,7 +127,7 @@ async fn attempt(
     match store(request, key, &mut new, object.revision, with).await {
         Ok(stored) => {
             reservation.settle(true);
-            let object = convert::read(request.served, &stored)?;
+            let object = request.shown(new, &stored)?;
             Ok(Outcome::Done(Box::new(Written { object, created: false, warnings })))
         }
         // Done again on the newer object: a write that is bound to the old version is refused there, others go through.
