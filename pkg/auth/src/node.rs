@@ -63,7 +63,7 @@ impl NodeAuthorizer {
         let Ok(selector) = fields::Selector::parse(&format!("spec.nodeName={node}")) else { return Vec::new() };
         let matcher = Matcher { fields: selector, ..Matcher::default() };
         let listing = self.pods.readable(&format!("{namespace}/"), &matcher);
-        listing.objects.iter().filter_map(|(_, object)| serde_json::from_slice(object.stored()).ok()).collect()
+        listing.objects.iter().filter_map(|(_, object)| serde_json::from_slice(&object.stored()).ok()).collect()
     }
 
     fn reference(&self, node: &str, request: &Request<'_>) -> Decision {

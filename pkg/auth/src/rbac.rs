@@ -159,7 +159,7 @@ impl RbacAuthorizer {
 fn read<T: serde::de::DeserializeOwned>(store: &ResourceStore) -> Vec<T> {
     let listing = store.readable("", &Matcher::default());
     let parse = |(key, object): (Arc<str>, Arc<kedge_storage::Object>)| {
-        serde_json::from_slice(object.stored())
+        serde_json::from_slice(&object.stored())
             .inspect_err(|err| warn!(%key, error = %err, "a role or binding cannot be read and grants nothing"))
             .ok()
     };

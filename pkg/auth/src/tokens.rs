@@ -290,7 +290,7 @@ struct Life {
 fn exists(store: &ResourceStore, key: &str, uid: &str, now: i64) -> bool {
     // What cannot be read vouches for nothing.
     let object = store.get(key).ok().flatten();
-    let Some(head) = object.and_then(|o| serde_json::from_slice::<Head>(o.stored()).ok()) else { return false };
+    let Some(head) = object.and_then(|o| serde_json::from_slice::<Head>(&o.stored()).ok()) else { return false };
     let Life { uid: is, deletion_timestamp } = head.metadata;
     let gone = deletion_timestamp.and_then(|at| kedge_base::time::parse(&at).ok());
     is == uid && gone.is_none_or(|at| at.as_second() >= now - LEEWAY)

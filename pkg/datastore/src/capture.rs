@@ -36,7 +36,9 @@ async fn read(kv: &dyn Kv, progress: &mut Progress<'_>) -> Result<State, KvError
         range.revision = Some(state.revision);
         let more = page.remaining() > 0;
         let total = state.kvs.len() + page.count;
-        state.kvs.extend(page.kvs);
+        for kv in page.kvs {
+            state.kvs.push(kv.plain()?);
+        }
         progress("keys read", state.kvs.len(), Some(total));
         match state.kvs.last() {
             Some(last) if more => range.keys.start = [&last.key[..], b"\0"].concat().into(),

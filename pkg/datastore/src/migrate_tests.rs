@@ -42,6 +42,25 @@ async fn what_has_been_migrated_can_be_migrated_again() {
     assert!(matches!(run(&layout, to(&other)).await, Err(Error::NotEmpty { .. })));
 }
 
+/// The embedded store keeps some values in fewer bytes; a stock server on the etcd could not read them.
+#[tokio::test]
+async fn packed_values_go_to_an_etcd_plain() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = Layout::new(dir.path());
+    let plain = Bytes::from("much of the same, ".repeat(50));
+    std::fs::create_dir_all(layout.db()).unwrap();
+    let options = kedge_kv::Options::new(layout.store(), kedge_base::system_clock());
+    let store = Embedded::open(options).unwrap();
+    let packed = kedge_packed::pack(&plain).unwrap();
+    put(&store, vec![Op::Put { key: "/registry/events/a/e".into(), value: packed, lease: 0 }]).await.unwrap();
+    store.close().await;
+    drop(store);
+    let target = etcd(&[]).await;
+    assert_eq!(run(&layout, to(&target)).await.unwrap(), Migrated { keys: 1, written: 1 });
+    assert_eq!(target.get(b"/registry/events/a/e").await.unwrap().unwrap().value, plain);
+    assert_eq!(run(&layout, to(&target)).await.unwrap(), Migrated { keys: 1, written: 0 });
+}
+
 #[tokio::test]
 async fn an_identity_of_another_time_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();

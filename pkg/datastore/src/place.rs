@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use kedge_kv::files::{Files as _, RealFiles};
-use kedge_kv::{Contents, Embedded, Found};
+use kedge_kv::{Contents, Embedded, Found, KeyValue};
 use kedge_snapshot::State;
 use tracing::{info, warn};
 
@@ -59,13 +59,15 @@ impl Place {
         Ok(place)
     }
 
-    /// What the store holds; none when there is none.
+    /// What the store holds, with plain values; none when there is none.
     pub(crate) fn read(&self) -> Result<Option<State>, Error> {
         let dir = self.layout.store();
         if !dir.exists() {
             return Ok(None);
         }
-        Ok(Some(state(Embedded::read(&RealFiles, &dir)?)))
+        let State { revision, kvs, leases } = state(Embedded::read(&RealFiles, &dir)?);
+        let kvs = kvs.into_iter().map(KeyValue::plain).collect::<Result<_, _>>()?;
+        Ok(Some(State { revision, kvs, leases }))
     }
 
     /// The highest revision that the store, and those that were put aside before it, may have given out: as far as their

@@ -287,7 +287,7 @@ struct Reserved {
 
 /// About how many bytes a snapshot takes: keys fill pages, and what finds no room on one begins the next.
 fn estimate(state: &State) -> u64 {
-    let element = |kv: &kedge_kv::KeyValue| match (kv.key.len() + kv.value.len() + ELEMENT) as u64 {
+    let element = |kv: &kedge_kv::KeyValue| match (kv.key.len() + kedge_packed::plain_len(&kv.value) + ELEMENT) as u64 {
         size if size > PAGE => size.next_multiple_of(PAGE),
         size => PAGE / (PAGE / size),
     };

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use kedge_etcdpb::{etcdserverpb as pb, mvccpb};
-use kedge_kv::{Event, KeyRange, KeyValue};
+use kedge_kv::{Error, Event, KeyRange, KeyValue};
 
 pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -21,21 +21,23 @@ pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
     }
 }
 
-pub(crate) fn key_value(kv: KeyValue) -> mvccpb::KeyValue {
-    mvccpb::KeyValue {
+/// Clients know nothing of packed values.
+pub(crate) fn key_value(kv: KeyValue) -> Result<mvccpb::KeyValue, Error> {
+    let kv = kv.plain()?;
+    Ok(mvccpb::KeyValue {
         key: kv.key,
         create_revision: signed(kv.create_revision),
         mod_revision: signed(kv.mod_revision),
         version: signed(kv.version),
         value: kv.value,
         lease: kv.lease,
-    }
+    })
 }
 
-pub(crate) fn event(event: &Event, previous: bool) -> mvccpb::Event {
-    let prev_kv = if previous { event.previous.clone().map(key_value) } else { None };
-    match event.current.clone() {
-        Some(kv) => mvccpb::Event { r#type: mvccpb::event::EventType::Put.into(), kv: Some(key_value(kv)), prev_kv },
+pub(crate) fn event(event: &Event, previous: bool) -> Result<mvccpb::Event, Error> {
+    let prev_kv = event.previous.clone().filter(|_| previous).map(key_value).transpose()?;
+    Ok(match event.current.clone() {
+        Some(kv) => mvccpb::Event { r#type: mvccpb::event::EventType::Put.into(), kv: Some(key_value(kv)?), prev_kv },
         None => {
             let gone = mvccpb::KeyValue {
                 key: event.key.clone(),
@@ -44,7 +46,7 @@ pub(crate) fn event(event: &Event, previous: bool) -> mvccpb::Event {
             };
             mvccpb::Event { r#type: mvccpb::event::EventType::Delete.into(), kv: Some(gone), prev_kv }
         }
-    }
+    })
 }
 
 pub(crate) fn compare(compare: &pb::Compare) -> kedge_kv::Compare {

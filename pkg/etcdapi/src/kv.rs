@@ -29,7 +29,7 @@ impl pb::kv_server::Kv for KvService {
         let result = self.0.kv.range(range::request(&request)?).await.map_err(|e| status::of(&e))?;
         let newest = if request.revision > 0 { self.0.kv.revision() } else { result.revision };
         let header = self.0.header_at(newest);
-        Ok(Response::new(pb::RangeResponse { header, ..range::response(&request, result) }))
+        Ok(Response::new(pb::RangeResponse { header, ..range::response(&request, result)? }))
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
@@ -37,7 +37,7 @@ impl pb::kv_server::Kv for KvService {
         let result = self.0.run(&single(OpRequest::RequestPut(request.clone()))).await?;
         let header = self.0.header_at(result.revision);
         let OpResult::Put { previous } = only(result)? else { return Err(Status::internal("no put")) };
-        Ok(Response::new(pb::PutResponse { header, ..txn::put_response(&request, previous) }))
+        Ok(Response::new(pb::PutResponse { header, ..txn::put_response(&request, previous)? }))
     }
 
     async fn delete_range(
@@ -48,7 +48,7 @@ impl pb::kv_server::Kv for KvService {
         let result = self.0.run(&single(OpRequest::RequestDeleteRange(request.clone()))).await?;
         let header = self.0.header_at(result.revision);
         let OpResult::Delete { previous } = only(result)? else { return Err(Status::internal("no deletion")) };
-        Ok(Response::new(pb::DeleteRangeResponse { header, ..txn::delete_response(&request, previous) }))
+        Ok(Response::new(pb::DeleteRangeResponse { header, ..txn::delete_response(&request, previous)? }))
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {

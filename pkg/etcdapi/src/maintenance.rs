@@ -29,7 +29,10 @@ impl Api {
         loop {
             let page = self.kv.range(next.clone()).await.map_err(|e| status::of(&e))?;
             next.revision = Some(page.revision);
-            for kv in &page.kvs {
+            let last =
+                page.kvs.last().filter(|_| page.remaining() > 0).map(|last| [&last.key[..], &[0]].concat().into());
+            for kv in page.kvs {
+                let kv = kv.plain().map_err(|e| status::of(&e))?;
                 for part in [&kv.key, &kv.value] {
                     hasher.update(&(part.len() as u64).to_le_bytes());
                     hasher.update(part);
@@ -38,9 +41,9 @@ impl Api {
                     hasher.update(&number.to_le_bytes());
                 }
             }
-            match page.kvs.last() {
-                Some(last) if page.remaining() > 0 => next.keys.start = [&last.key[..], &[0]].concat().into(),
-                _ => return Ok((hasher.finalize(), page.revision)),
+            match last {
+                Some(start) => next.keys.start = start,
+                None => return Ok((hasher.finalize(), page.revision)),
             }
         }
     }

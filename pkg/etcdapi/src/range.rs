@@ -46,10 +46,13 @@ pub(crate) fn request(request: &pb::RangeRequest) -> Result<Range, Status> {
 }
 
 /// The answer, without its header.
-pub(crate) fn response(request: &pb::RangeRequest, result: RangeResult) -> pb::RangeResponse {
+pub(crate) fn response(request: &pb::RangeRequest, result: RangeResult) -> Result<pb::RangeResponse, Status> {
     let count = i64::try_from(result.count).unwrap_or(i64::MAX);
     let mut more = result.remaining() > 0 && !request.count_only;
     let mut kvs = result.kvs;
+    if request.sort_target() == SortTarget::Value {
+        kvs = kvs.into_iter().map(KeyValue::plain).collect::<Result<_, _>>().map_err(|err| status::of(&err))?;
+    }
     if is_worked_over(request) {
         kvs.retain(|kv| passes(request, kv));
         sort(request, &mut kvs);
@@ -64,7 +67,8 @@ pub(crate) fn response(request: &pb::RangeRequest, result: RangeResult) -> pb::R
             kv.value.clear();
         }
     }
-    pb::RangeResponse { header: None, kvs: kvs.into_iter().map(key_value).collect(), more, count }
+    let kvs = kvs.into_iter().map(key_value).collect::<Result<_, _>>().map_err(|err| status::of(&err))?;
+    Ok(pb::RangeResponse { header: None, kvs, more, count })
 }
 
 fn passes(request: &pb::RangeRequest, kv: &KeyValue) -> bool {

@@ -87,13 +87,13 @@ impl Api {
         let response = match (&op.request, result) {
             (Some(Request::RequestRange(request)), OpResult::Range(result)) => {
                 let header = Some(pb::ResponseHeader { revision: signed(result.revision), ..Default::default() });
-                Response::ResponseRange(pb::RangeResponse { header, ..range::response(request, result) })
+                Response::ResponseRange(pb::RangeResponse { header, ..range::response(request, result)? })
             }
             (Some(Request::RequestPut(request)), OpResult::Put { previous }) => {
-                Response::ResponsePut(pb::PutResponse { header: inner, ..put_response(request, previous) })
+                Response::ResponsePut(pb::PutResponse { header: inner, ..put_response(request, previous)? })
             }
             (Some(Request::RequestDeleteRange(request)), OpResult::Delete { previous }) => {
-                let response = delete_response(request, previous);
+                let response = delete_response(request, previous)?;
                 Response::ResponseDeleteRange(pb::DeleteRangeResponse { header: inner, ..response })
             }
             (Some(Request::RequestTxn(request)), OpResult::Txn(result)) => {
@@ -106,14 +106,19 @@ impl Api {
     }
 }
 
-pub(crate) fn put_response(request: &pb::PutRequest, previous: Option<KeyValue>) -> pb::PutResponse {
-    pb::PutResponse { header: None, prev_kv: previous.filter(|_| request.prev_kv).map(key_value) }
+pub(crate) fn put_response(request: &pb::PutRequest, previous: Option<KeyValue>) -> Result<pb::PutResponse, Status> {
+    let prev_kv = previous.filter(|_| request.prev_kv).map(key_value).transpose().map_err(|err| status::of(&err))?;
+    Ok(pb::PutResponse { header: None, prev_kv })
 }
 
-pub(crate) fn delete_response(request: &pb::DeleteRangeRequest, previous: Vec<KeyValue>) -> pb::DeleteRangeResponse {
+pub(crate) fn delete_response(
+    request: &pb::DeleteRangeRequest,
+    previous: Vec<KeyValue>,
+) -> Result<pb::DeleteRangeResponse, Status> {
     let deleted = i64::try_from(previous.len()).unwrap_or(i64::MAX);
-    let prev_kvs = if request.prev_kv { previous.into_iter().map(key_value).collect() } else { Vec::new() };
-    pb::DeleteRangeResponse { header: None, deleted, prev_kvs }
+    let shown = previous.into_iter().filter(|_| request.prev_kv).map(key_value);
+    let prev_kvs = shown.collect::<Result<_, _>>().map_err(|err| status::of(&err))?;
+    Ok(pb::DeleteRangeResponse { header: None, deleted, prev_kvs })
 }
 
 fn keys_to_keep(request: &pb::TxnRequest, kept: &mut Kept) {

@@ -33,6 +33,16 @@ pub struct KeyValue {
     pub lease: LeaseId,
 }
 
+impl KeyValue {
+    /// With its value as it was before it was packed, if it was: as everybody outside is to see it.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`].
+    pub fn plain(self) -> Result<Self, Error> {
+        Ok(Self { value: kedge_packed::plain(&self.value)?, ..self })
+    }
+}
+
 /// Keys from `start` (inclusive) to `end` (exclusive; none for no end).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct KeyRange {
@@ -288,6 +298,12 @@ pub struct LeaseStatus {
 pub trait Kv: Send + Sync {
     /// The newest revision that this handle has seen.
     fn revision(&self) -> u64;
+
+    /// Whether values may be put packed (see [`kedge_packed`]). They are given out as they were put: whoever hands them on makes
+    /// them [plain](KeyValue::plain). Others who read an etcd would not know what to do with them.
+    fn takes_packed(&self) -> bool {
+        false
+    }
 
     /// Waits until observers have been told everything that was acknowledged to anybody before the call; returns a
     /// revision that covers it.

@@ -45,6 +45,9 @@ pub enum Error {
     /// A file holds what this store did not write.
     #[error("{path} is damaged at byte {offset}: {what}; restore a snapshot (to remove the file would not help)")]
     Corrupt { path: PathBuf, offset: u64, what: String },
+    /// A value that another program wrote into the store, or that was damaged in memory.
+    #[error(transparent)]
+    Damaged(#[from] kedge_packed::Damaged),
     /// The files are of another format.
     #[error("{path} has format version {found}; this program reads version {supported}")]
     Version { path: PathBuf, found: u32, supported: u32 },

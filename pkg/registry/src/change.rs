@@ -128,6 +128,7 @@ fn config(definition: &Definition, info: &ResourceInfo) -> ResourceConfig {
         fields: Arc::new(fields),
         indexed: None,
         form: Some(Arc::new(form)),
+        packed: false,
     }
 }
 

@@ -50,6 +50,8 @@ impl Registry {
                 fields: Arc::new(strategies::fields(info)),
                 indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
                 form: Some(Arc::new(StoredForm::built_in(info))),
+                // Of nothing else are there so many that nobody looks at.
+                packed: info.storage_prefix == "events",
             });
         }
         configs.push(State::node_port_config());

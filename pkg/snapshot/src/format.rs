@@ -76,7 +76,8 @@ pub(crate) fn write<W: Write + Seek>(out: W, state: &State, progress: &mut dyn F
             create_revision: signed(kv.create_revision),
             mod_revision: signed(kv.mod_revision),
             version: signed(kv.version),
-            value: kv.value.clone(),
+            // Others are to read it, who know nothing of packed values. One at a time, so that they take no memory.
+            value: kedge_packed::plain(&kv.value).map_err(io::Error::other)?,
             lease: kv.lease,
         };
         writer.put(&revision_key(main, sub), &value.encode_to_vec())?;

@@ -35,6 +35,15 @@ fn many_keys_and_large_values_come_back() {
     assert_eq!(round_trip(&state), state);
 }
 
+/// A stock etcd is to be able to serve it.
+#[test]
+fn packed_values_are_written_plain() {
+    let plain = "much of the same, ".repeat(50);
+    let with = |value: &[u8]| State { revision: 5, kvs: vec![kv(b"/e", value, 5)], leases: Vec::new() };
+    let packed = kedge_packed::pack(plain.as_bytes()).unwrap();
+    assert_eq!(round_trip(&with(&packed)), with(plain.as_bytes()));
+}
+
 #[test]
 fn an_empty_store_keeps_its_revision() {
     let state = State { revision: 77, ..State::default() };

@@ -73,7 +73,7 @@ impl Content {
         const AROUND: usize = 200;
         AROUND
             + match self {
-                Self::Object(object) => object.stored().len(),
+                Self::Object(object) => object.held(),
                 Self::Unreadable(unreadable) => unreadable.stored.len(),
                 Self::Nothing => 0,
             }
@@ -125,6 +125,8 @@ pub(crate) struct Cache {
     indexed: Option<Text>,
     /// What its objects are stored as; any form will do where there is none.
     pub(crate) form: Option<Arc<StoredForm>>,
+    /// Whether its objects are stored packed where the store takes that.
+    pub(crate) packed: bool,
     pub(crate) state: RwLock<State>,
     /// The number of the next event.
     pub(crate) next: watch::Sender<u64>,
@@ -153,6 +155,7 @@ impl Cache {
             fields: config.fields.clone(),
             indexed: config.indexed.clone(),
             form: config.form.clone(),
+            packed: config.packed,
             state: RwLock::new(state),
             next: watch::Sender::new(0),
             budget,
@@ -418,7 +421,7 @@ impl Drop for Cache {
 /// What an entry takes: its bytes, the structures around them, and its place in the map.
 fn held(key: &str, object: &Object) -> usize {
     const AROUND: usize = 200;
-    AROUND + key.len() + object.stored().len()
+    AROUND + key.len() + object.held()
 }
 
 impl Measured for Cache {

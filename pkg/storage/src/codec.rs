@@ -1,6 +1,6 @@
 //! Between what the store holds and the JSON that everything above it sees.
 //!
-//! A stored value may be plain JSON, sealed, or protobuf that a stock API server wrote.
+//! A stored value may be plain JSON, packed, sealed, or protobuf that a stock API server wrote.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use crate::encryption::{Encryption, OpenError};
+use crate::encryption::Encryption;
 use crate::error::Error;
 use crate::form::StoredForm;
 use crate::object::Object;
@@ -99,16 +99,15 @@ impl Codec {
         revision: u64,
     ) -> Result<Read, Error> {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
-        let json = match opened.value {
-            value if value.starts_with(protobuf::MAGIC) => from_protobuf(form, key, &value)?,
-            value if Object::is_stored_form(&value) => {
-                // It is copied to clients as it is, so it has to be whole.
-                let whole = serde_json::from_slice::<Head>(&value);
-                whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
-                of_its_kind(form, key, value)?
-            }
-            value => from_json(form, key, &value)?,
-        };
+        if kedge_packed::is_packed(&opened.value) {
+            let json = kedge_packed::plain(&opened.value).map_err(|err| unreadable(key, &err))?;
+            let object = match json_of(form, key, json.clone())? {
+                same if same == json => Object::from_packed(key, opened.value, json, revision)?,
+                json => Object::from_stored(key, json, revision)?,
+            };
+            return Ok(Read { object, stale: opened.stale });
+        }
+        let json = json_of(form, key, opened.value)?;
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
 
@@ -118,15 +117,33 @@ impl Codec {
         sealed && self.encryption().open(resource, key, stored.clone()).is_err()
     }
 
-    /// The stored form of an encoded object.
-    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes) -> Result<Sealed, Error> {
+    /// The stored form of an encoded object. What is sealed is not packed: its length would say something of it.
+    pub(crate) fn write(&self, resource: &str, key: &str, json: Bytes, packed: bool) -> Result<Sealed, Error> {
         let Used { encryption, source } = self.used.borrow().clone();
-        let value = encryption.seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))?;
+        let packed = if packed && !encryption.seals(resource) { kedge_packed::pack(&json) } else { None };
+        let value = match packed {
+            Some(packed) => packed,
+            None => encryption.seal(resource, key, json).map_err(|err| Error::Encode(err.to_string()))?,
+        };
         Ok(Sealed { value, source: source.filter(|source| source.resources.contains(&resource)) })
     }
 }
 
-fn unreadable(key: &str, err: &OpenError) -> Error {
+/// Our form of an object that may be stored in another.
+fn json_of(form: Option<&StoredForm>, key: &str, stored: Bytes) -> Result<Bytes, Error> {
+    match stored {
+        value if value.starts_with(protobuf::MAGIC) => from_protobuf(form, key, &value),
+        value if Object::is_stored_form(&value) => {
+            // It is copied to clients as it is, so it has to be whole.
+            let whole = serde_json::from_slice::<Head>(&value);
+            whole.map_err(|e| Error::Unreadable { key: key.to_owned(), what: e.to_string() })?;
+            of_its_kind(form, key, value)
+        }
+        value => from_json(form, key, &value),
+    }
+}
+
+fn unreadable(key: &str, err: &impl ToString) -> Error {
     Error::Unreadable { key: key.to_owned(), what: err.to_string() }
 }
 

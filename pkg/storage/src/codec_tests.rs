@@ -64,3 +64,29 @@ fn only_the_kind_of_the_resource_itself_counts() {
     assert_eq!(read(&built_in, stock("v1", "Pod")).unwrap()["spec"]["restartPolicy"], "Always");
     assert!(read(&built_in, stock("v1", "Secret")).is_err());
 }
+
+/// Events are kept in fewer bytes; whoever reads them gets what was written.
+#[test]
+fn what_is_packed_is_read_as_it_was_and_kept_packed() {
+    let event = kedge_schema::kind("", "v1", "Event").unwrap();
+    let value = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e", "namespace": "a"},
+        "involvedObject": {"kind": "Pod"}, "message": "back-off ".repeat(100)});
+    let plain = Object::encode(Some(event), &value).unwrap();
+    let codec = Codec::default();
+    let stored = codec.write("events", "/registry/events/a/e", plain.clone(), true).unwrap().value;
+    assert!(stored.len() < plain.len() / 2);
+    let object = codec.read("events", None, "/registry/events/a/e", stored.clone(), 7).unwrap().object;
+    assert_eq!((object.held(), &object.stored()[..]), (stored.len(), &plain[..]));
+    let same = Object::from_stored("e", plain.clone(), 7).unwrap();
+    assert_eq!((object.to_json(), object.item_len()), (same.to_json(), same.item_len()));
+    let (mut item, mut metadata) = (Vec::new(), Vec::new());
+    object.write_item(&mut item);
+    object.write_metadata(&mut metadata).unwrap();
+    assert_eq!(item.len(), object.item_len());
+    assert_eq!(metadata, br#"{"name":"e","namespace":"a","resourceVersion":"7"}"#);
+    assert_eq!(object.at(9).to_value().unwrap()["metadata"]["resourceVersion"], "9");
+    // Cut short on a card that dies: an error that names the key, and not another object.
+    let cut = stored.slice(..stored.len() - 1);
+    let err = codec.read("events", None, "/registry/events/a/e", cut, 7).err().unwrap();
+    assert!(err.to_string().contains("/registry/events/a/e"), "{err}");
+}

@@ -2,8 +2,9 @@
 //!
 //! The stored form has what the object is first, then its metadata, and the fields of built-in kinds in upstream's order; `resourceVersion`
 //! is not in it: the store's own revision is the version. It is written behind the name and what upstream has next to it whenever the
-//! object is written out.
+//! object is written out. What is seldom read may be kept [packed](kedge_packed).
 
+use std::borrow::Cow;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -34,6 +35,7 @@ struct MetadataOnly<'a> {
 /// A stored object at a revision.
 #[derive(Debug)]
 pub struct Object {
+    /// The JSON, or that packed: the very bytes that the store holds.
     bytes: Bytes,
     /// Where the fields of the metadata begin, and where `resourceVersion` is to be inserted.
     places: Places,
@@ -55,6 +57,21 @@ impl Object {
             return Err(Error::Unreadable { key: key.to_owned(), what: "it does not begin as an object".into() });
         };
         Ok(Self { places, bytes, revision, attributes: OnceLock::new() })
+    }
+
+    /// Takes what the store holds packed; `json` is what was packed.
+    ///
+    /// # Errors
+    /// As [`Object::from_stored`].
+    pub(crate) fn from_packed(key: &str, packed: Bytes, json: Bytes, revision: u64) -> Result<Self, Error> {
+        let plain = Self::from_stored(key, json, revision)?;
+        // A newline at the end would come back each time.
+        Ok(if plain.bytes.len() == kedge_packed::plain_len(&packed) { Self { bytes: packed, ..plain } } else { plain })
+    }
+
+    /// The same at another revision: what is left of it to show when it has been deleted.
+    pub(crate) fn at(&self, revision: u64) -> Self {
+        Self { bytes: self.bytes.clone(), places: self.places, revision, attributes: OnceLock::new() }
     }
 
     /// Whether that is the stored form. Upstream's servers end theirs with a newline, leave defaults out, and sort all fields of
@@ -95,29 +112,46 @@ impl Object {
 
     /// Labels and the fields that it can be selected by: always those of the one cache that it belongs to.
     pub(crate) fn attributes(&self, fields: &Fields) -> &Attributes {
-        self.attributes.get_or_init(|| Box::new(Attributes::of(&self.bytes, fields)))
+        self.attributes.get_or_init(|| Box::new(Attributes::of(&self.stored(), fields)))
     }
 
     /// The JSON, without its `resourceVersion`.
-    pub fn stored(&self) -> &Bytes {
-        &self.bytes
+    pub fn stored(&self) -> Cow<'_, [u8]> {
+        if !kedge_packed::is_packed(&self.bytes) {
+            return Cow::Borrowed(&self.bytes);
+        }
+        match kedge_packed::plain(&self.bytes) {
+            Ok(plain) => Cow::Owned(plain.into()),
+            // It was read when it was taken, and nobody writes to it: the memory itself is broken.
+            Err(damaged) => panic!("an object in memory: {damaged}"),
+        }
+    }
+
+    /// Bytes that it takes in memory.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Bytes of the JSON.
+    fn json_len(&self) -> usize {
+        kedge_packed::plain_len(&self.bytes)
     }
 
     /// Bytes of the written-out form, at most.
     pub fn size_hint(&self) -> usize {
-        self.bytes.len() + 48
+        self.json_len() + 48
     }
 
     /// Appends the JSON with its `resourceVersion`.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        self.write(0, self.bytes.len(), out);
+        self.write(&self.stored(), 0, out);
     }
 
     /// Appends the JSON as an item of a list, which says once for all its items what they are: without `apiVersion` and
     /// `kind`, with its `resourceVersion`.
     pub fn write_item(&self, out: &mut Vec<u8>) {
         out.push(b'{');
-        self.write(self.places.metadata() - METADATA.len(), self.bytes.len(), out);
+        self.write(&self.stored(), self.places.metadata() - METADATA.len(), out);
     }
 
     /// Appends the metadata alone, with its `resourceVersion`.
@@ -126,9 +160,10 @@ impl Object {
     /// [`Error::Unreadable`] when the store holds broken JSON.
     pub fn write_metadata(&self, out: &mut Vec<u8>) -> Result<(), Error> {
         let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON".into() };
-        let whole: MetadataOnly<'_> = serde_json::from_slice(&self.bytes).map_err(unreadable)?;
+        let json = self.stored();
+        let whole: MetadataOnly<'_> = serde_json::from_slice(&json).map_err(unreadable)?;
         let brace = self.places.metadata() - 1;
-        self.write(brace, brace + whole.metadata.get().len(), out);
+        self.write(&json[..brace + whole.metadata.get().len()], brace, out);
         Ok(())
     }
 
@@ -136,13 +171,13 @@ impl Object {
     pub fn item_len(&self) -> usize {
         let digits = self.revision.checked_ilog10().unwrap_or_default() as usize + 1;
         let version = b"\"resourceVersion\":\"\",".len() + digits;
-        1 + METADATA.len() + version + self.bytes.len() - self.places.metadata()
+        1 + METADATA.len() + version + self.json_len() - self.places.metadata()
     }
 
-    /// Appends what is between two places, which has the place of the version in it.
-    fn write(&self, from: usize, to: usize, out: &mut Vec<u8>) {
+    /// Appends the JSON from a place on, which is before that of the version.
+    fn write(&self, json: &[u8], from: usize, out: &mut Vec<u8>) {
         let at = self.places.version();
-        out.extend_from_slice(&self.bytes[from..at]);
+        out.extend_from_slice(&json[from..at]);
         let first = at == self.places.metadata();
         if !first {
             out.push(b',');
@@ -153,7 +188,7 @@ impl Object {
         if first {
             out.push(b',');
         }
-        out.extend_from_slice(&self.bytes[at..to]);
+        out.extend_from_slice(&json[at..]);
     }
 
     /// The JSON with its `resourceVersion`.
@@ -169,7 +204,7 @@ impl Object {
     /// [`Error::Unreadable`] when the store holds broken JSON.
     pub fn to_value(&self) -> Result<Value, Error> {
         let unreadable = |_| Error::Unreadable { key: String::new(), what: "it is no JSON".into() };
-        let mut value: Value = serde_json::from_slice(&self.bytes).map_err(unreadable)?;
+        let mut value: Value = serde_json::from_slice(&self.stored()).map_err(unreadable)?;
         if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.insert("resourceVersion".into(), Value::String(self.revision.to_string()));
         }

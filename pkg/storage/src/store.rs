@@ -39,13 +39,15 @@ pub struct ResourceConfig {
     pub indexed: Option<Text>,
     /// What its objects are stored as. Where there is none, what the store holds is taken as the object that it says it is.
     pub form: Option<Arc<StoredForm>>,
+    /// Whether they are kept in fewer bytes where the store takes that: they are many, and seldom read.
+    pub packed: bool,
 }
 
 impl ResourceConfig {
     /// Of a resource whose objects are selected by their labels alone, and may be of any form.
     pub fn new(prefix: impl Into<Text>, resource: impl Into<String>) -> Self {
         let (prefix, resource) = (prefix.into(), resource.into());
-        Self { prefix, resource, fields: Arc::default(), indexed: None, form: None }
+        Self { prefix, resource, fields: Arc::default(), indexed: None, form: None, packed: false }
     }
 
     pub(crate) fn full_prefix(&self) -> String {

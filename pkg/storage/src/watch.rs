@@ -58,7 +58,7 @@ impl WatchEvent {
     /// What it keeps: the object, which it often shares with the cache.
     pub(crate) fn size(&self) -> usize {
         const AROUND: usize = 256;
-        AROUND + self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.size_hint())
+        AROUND + self.object.as_ref().or(self.previous.as_ref()).map_or(0, |o| o.held())
     }
 
     /// The object that a watcher is shown: for a deletion the last state, at the revision of the deletion.
@@ -67,7 +67,7 @@ impl WatchEvent {
             EventKind::Deleted => self.previous.as_ref()?,
             _ => self.object.as_ref()?,
         };
-        Object::from_stored(&self.key, object.stored().clone(), self.revision).ok()
+        Some(object.at(self.revision))
     }
 
     /// The JSON line of this event as that kind, which watchers share.

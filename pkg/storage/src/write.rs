@@ -111,7 +111,8 @@ impl ResourceStore {
         if !read.stale {
             return Ok(false);
         }
-        self.put_sealed(&full, read.object.stored(), Some(revision), lease, With::default()).await?;
+        self.put_sealed(&full, &read.object.stored().into_owned().into(), Some(revision), lease, With::default())
+            .await?;
         Ok(true)
     }
 
@@ -142,8 +143,9 @@ impl ResourceStore {
         lease: LeaseId,
         with: With,
     ) -> Result<TxnResult, Error> {
+        let packed = self.cache.packed && self.kv.takes_packed();
         for attempt in 1.. {
-            let Sealed { value, source } = self.hub.codec.write(&self.cache.resource, full, plain.clone())?;
+            let Sealed { value, source } = self.hub.codec.write(&self.cache.resource, full, plain.clone(), packed)?;
             let put = Op::Put { key: full.to_owned().into(), value, lease };
             match self.transact(full, revision, put, with.clone(), source).await {
                 // Another server changed the encryption: that is taken over first.

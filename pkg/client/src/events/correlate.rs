@@ -3,7 +3,6 @@
 //! The rules and their numbers are those of upstream's `EventCorrelator`: similar events are combined first, then equal
 //! ones are counted, and then a token bucket for each object decides whether anything is sent.
 
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
@@ -24,10 +23,11 @@ const REFILL_SECONDS: f64 = 300.0;
 
 /// How long a bucket is remembered that nothing is taken from, in seconds. That of an object with few events is full again by then;
 /// one that had been emptied is full again sooner than it would be, but its object has been quiet.
-const BUCKETS_WITHIN: i64 = 900;
-/// An event that did not come again within this time, in seconds, is another one when it does. Upstream remembers it as long as there
-/// are not too many others; here all components are one process, and what they remember is to go.
-const COUNTED_WITHIN: i64 = 1_800;
+const BUCKETS_WITHIN: i64 = 600;
+/// An event that did not come again within this time, in seconds, is another one when it does: longer than any back-off between two tries
+/// of the same. Upstream remembers it as long as there are not too many others; here all components are one process, and what they
+/// remember is to go.
+const COUNTED_WITHIN: i64 = 600;
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -63,13 +63,15 @@ fn digest(value: &impl Hash) -> Digest {
 
 /// Messages seen in a series of events that are equal otherwise.
 struct Series {
-    messages: HashSet<Digest>,
+    /// Fewer than [`SIMILAR`], most often one.
+    messages: Vec<Digest>,
     last: Timestamp,
 }
 
 /// An event that may have been written.
 struct Counted {
-    name: String,
+    /// What follows the name of its object in its own.
+    stamp: i64,
     count: u32,
     first: Timestamp,
 }
@@ -85,7 +87,7 @@ pub(super) struct Correlator {
     counted: Lru<Digest, Counted>,
     buckets: Lru<Digest, Bucket>,
     /// The time in the last name; names must differ although a clock may stand.
-    named: i128,
+    named: i64,
 }
 
 impl Correlator {
@@ -94,7 +96,7 @@ impl Correlator {
             series: Lru::new(REMEMBERED, SIMILAR_WITHIN),
             counted: Lru::new(REMEMBERED, COUNTED_WITHIN),
             buckets: Lru::new(REMEMBERED, BUCKETS_WITHIN),
-            named: i128::MIN,
+            named: i64::MIN,
         }
     }
 
@@ -110,22 +112,21 @@ impl Correlator {
     /// Puts one message in place of many different ones.
     fn combine(&mut self, mut occurrence: Occurrence, now: Timestamp) -> (Occurrence, Digest) {
         let similar = digest(&(object_of(&occurrence), occurrence.kind, &occurrence.reason));
-        let series = self.series.entry(&similar, now.as_second(), || Series { messages: HashSet::new(), last: now });
+        let series = self.series.entry(&similar, now.as_second(), || Series { messages: Vec::new(), last: now });
         if now.as_second() - series.last.as_second() > SIMILAR_WITHIN {
             series.messages.clear();
         }
         series.last = now;
         let message = digest(&occurrence.message);
-        if series.messages.len() < SIMILAR {
-            series.messages.insert(message);
+        let mut known = series.messages.contains(&message);
+        if !known && series.messages.len() + 1 < SIMILAR {
+            series.messages.reserve_exact(1);
+            series.messages.push(message);
+            known = true;
         }
-        if series.messages.len() < SIMILAR {
+        if known {
             let key = digest(&occurrence);
             return (occurrence, key);
-        }
-        // Room for the next one: the series is full, and stays it only as long as different messages come.
-        if let Some(any) = series.messages.iter().next().copied() {
-            series.messages.remove(&any);
         }
         occurrence.message = format!("(combined from similar events): {}", occurrence.message);
         (occurrence, similar)
@@ -134,12 +135,14 @@ impl Correlator {
     fn count(&mut self, occurrence: Occurrence, key: Digest, now: Timestamp) -> Observed {
         let named = &mut self.named;
         let object = &occurrence.object.name;
+        let at = now;
         let known = self.counted.entry(&key, now.as_second(), || {
-            *named = now.as_nanosecond().max(named.saturating_add(1));
-            Counted { name: format!("{object}.{:x}", *named), count: 0, first: now }
+            let now = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+            *named = now.max(named.saturating_add(1));
+            Counted { stamp: *named, count: 0, first: at }
         });
         known.count = known.count.saturating_add(1);
-        let (name, count, first) = (known.name.clone(), known.count, known.first);
+        let (name, count, first) = (format!("{object}.{:x}", known.stamp), known.count, known.first);
         Observed { occurrence, name, count, first, last: now }
     }
 

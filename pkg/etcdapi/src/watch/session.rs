@@ -226,7 +226,11 @@ impl Session {
                 Err(Error::Compacted { compacted, .. }) => return self.lost(id, compacted).await,
                 Err(error) => return self.fail(&error).await,
             };
-            let wanted: Vec<_> = events.iter().filter(|e| watch.wants(e)).map(|e| event(e, watch.previous)).collect();
+            let wanted = events.iter().filter(|e| watch.wants(e)).map(|e| event(e, watch.previous));
+            let wanted: Vec<_> = match wanted.collect() {
+                Ok(wanted) => wanted,
+                Err(error) => return self.fail(&error).await,
+            };
             let fragment = watch.fragment;
             if let Some(watch) = self.watches.get_mut(&id) {
                 watch.next = until + 1;

@@ -2,6 +2,7 @@
 
 use kedge_etcdpb::etcdserverpb::SnapshotRequest;
 use kedge_etcdpb::etcdserverpb::maintenance_client::MaintenanceClient;
+use kedge_kv::{Kv as _, Op, Txn};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -39,6 +40,30 @@ fn keys() {
         assert_eq!(s.etcdctl(&["del", "/a/", "--prefix", "--prev-kv"]), "2\n/a/1\nnew\n/a/2\ntwo\n");
         assert_eq!(s.etcdctl(&["del", "/a/1"]), "0\n");
         assert!(s.refused(&["get", "/b", "--rev=1000"]).contains("required revision is a future revision"));
+        s.stop().await;
+    });
+}
+
+/// The server keeps some values in fewer bytes; who reads its store by etcd's API is not to know.
+#[test]
+fn packed_values_are_shown_plain() {
+    with_tools(async {
+        let s = Served::on_socket().await;
+        let plain = "much of the same, ".repeat(50);
+        let value = kedge_packed::pack(plain.as_bytes()).unwrap();
+        let put = Op::Put { key: "/e".into(), value, lease: 0 };
+        s.kv.txn(Txn { success: vec![put], ..Txn::default() }).await.unwrap();
+        assert_eq!(s.etcdctl(&["get", "/e", "--print-value-only"]), format!("{plain}\n"));
+        assert_eq!(s.etcdctl(&["get", "/", "--prefix", "--sort-by=VALUE", "--print-value-only"]), format!("{plain}\n"));
+        let mut watched = s.etcdctl_running(&["watch", "/e", "--rev=1"]);
+        let mut lines = BufReader::new(watched.stdout.take().unwrap()).lines();
+        for expected in ["PUT", "/e", &plain] {
+            assert_eq!(lines.next_line().await.unwrap().as_deref(), Some(expected));
+        }
+        watched.kill().await.unwrap();
+        let asked = format!("value(\"/e\") = \"{plain}\"\n\nput /equal yes\n\n\n");
+        assert!(s.etcdctl_with(&["txn", "-i"], &asked).contains("SUCCESS"));
+        assert_eq!(s.etcdctl(&["del", "/e", "--prev-kv"]), format!("1\n/e\n{plain}\n"));
         s.stop().await;
     });
 }

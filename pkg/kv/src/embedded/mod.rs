@@ -248,6 +248,10 @@ impl Kv for Embedded {
         self.shared.index.read().revision()
     }
 
+    fn takes_packed(&self) -> bool {
+        true
+    }
+
     async fn barrier(&self) -> Result<u64, Error> {
         // What was acknowledged has been reported. Holding the lock, nothing is half reported.
         let mut observers = self.shared.observers.lock();

@@ -118,7 +118,8 @@ fn compares(compare: &Compare, kv: &KeyValue) -> bool {
         Target::Version(version) => kv.version.cmp(version),
         Target::CreateRevision(revision) => kv.create_revision.cmp(revision),
         Target::ModRevision(revision) => kv.mod_revision.cmp(revision),
-        Target::Value(value) => kv.value.cmp(value),
+        // What is packed and damaged is less than anything: it holds no value.
+        Target::Value(value) => kedge_packed::plain(&kv.value).ok().as_ref().cmp(&Some(value)),
         Target::Lease(lease) => kv.lease.cmp(lease),
     };
     match compare.order {
