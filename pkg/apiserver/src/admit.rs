@@ -6,7 +6,7 @@ use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
 use crate::chain::Admitted;
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
 use crate::server::ApiServer;
 use crate::verbs;
 

@@ -12,10 +12,12 @@ use kedge_registry::Catalogue;
 use tracing::{debug, warn};
 
 use crate::body::{Body, Guarded, Held, RequestBody};
+use crate::input::negotiate;
+use crate::input::request_info::RequestInfo;
+use crate::output::respond;
 use crate::presentation::Presentation;
-use crate::request_info::RequestInfo;
 use crate::server::{ApiServer, Peer};
-use crate::{deprecation, discovery, health, impersonation, negotiate, respond, verbs};
+use crate::{deprecation, discovery, health, impersonation, verbs};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);

@@ -3,8 +3,8 @@
 use http::Response;
 
 use crate::body::Body;
-use crate::request_info::RequestInfo;
-use crate::respond;
+use crate::input::request_info::RequestInfo;
+use crate::output::respond;
 
 /// What users of a kind are told, if it is deprecated in upstream's 1.36.
 pub(crate) fn warning(info: &RequestInfo) -> Option<&'static str> {

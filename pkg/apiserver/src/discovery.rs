@@ -9,8 +9,8 @@ use serde_json::json;
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::output::respond;
 use crate::server::ApiServer;
 use crate::{documents, metrics};
 

@@ -5,9 +5,9 @@ use kedge_meta::Status;
 use kedge_schema::{Kinds, openapi};
 
 use crate::body::{Body, full};
-use crate::negotiate::Format;
-use crate::request_info::RequestInfo;
-use crate::respond::{self, Encoded};
+use crate::input::negotiate::Format;
+use crate::input::request_info::RequestInfo;
+use crate::output::respond::{self, Encoded};
 
 /// A year: a document under its hash never changes.
 const FOREVER: i64 = 365 * 24 * 3_600;

@@ -11,8 +11,8 @@ use parking_lot::RwLock;
 use tracing::{error, info, warn};
 
 use crate::body::Body;
-use crate::request_info::RequestInfo;
-use crate::respond;
+use crate::input::request_info::RequestInfo;
+use crate::output::respond;
 use crate::server::ApiServer;
 
 /// How long the store may take to say that it is well.

@@ -11,7 +11,7 @@ use kedge_auth::{Authorizer, Decision, MASTERS, Request};
 use kedge_meta::{Status, UserInfo, names};
 
 use crate::chain::forbidden;
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
 
 const USER: &str = "impersonate-user";
 const GROUP: &str = "impersonate-group";

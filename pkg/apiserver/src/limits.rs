@@ -6,7 +6,7 @@ use kedge_meta::Status;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::Room;
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
 
 /// As upstream's defaults; long-running requests are bounded by themselves.
 const READ_ONLY: usize = 400;

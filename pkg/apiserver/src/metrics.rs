@@ -6,7 +6,7 @@ use http::{HeaderValue, Response, StatusCode, header};
 use kedge_base::{process, sizes};
 
 use crate::body::Body;
-use crate::respond;
+use crate::output::respond;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 

@@ -1,6 +1,6 @@
 //! The last steps of an answer, the same for all: in the form that the client reads errors in, laid out for people, compressed.
 //!
-//! Invariant: a body is changed as it passes, piece by piece, and nothing but what [`crate::respond`] marked as encoded is touched.
+//! Invariant: a body is changed as it passes, piece by piece, and nothing but what [`crate::output::respond`] marked as encoded is touched.
 
 use std::io::Write as _;
 use std::pin::Pin;
@@ -14,8 +14,8 @@ use http_body::{Body as _, Frame};
 use http_body_util::BodyExt as _;
 
 use crate::body::{Body, BodyError};
-use crate::negotiate::{self, Format, Offer};
-use crate::respond::Encoded;
+use crate::input::negotiate::{self, Format, Offer};
+use crate::output::respond::Encoded;
 
 /// Shorter answers are not compressed.
 const COMPRESSED: u64 = 128 << 10;
@@ -223,7 +223,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::respond;
+    use crate::output::respond;
 
     async fn shown(headers: &[(header::HeaderName, &str)], response: Response<Body>) -> (Response<()>, Vec<u8>) {
         let mut request = Request::new(());

@@ -13,11 +13,13 @@ use serde_json::{Map, Value, json};
 use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Offer};
-use crate::respond;
+use crate::input::negotiate::{self, Accepted, Offer};
+use crate::listing as list;
+use crate::output::object as get;
+use crate::output::respond;
+use crate::output::table::ListMeta;
 use crate::server::ApiServer;
-use crate::table::ListMeta;
-use crate::verbs::{WriteOptions, field_manager, get, list, posted};
+use crate::verbs::{WriteOptions, field_manager, posted};
 
 /// Answers requests on what is not stored: reviews, and the state of components.
 pub(crate) async fn handle(

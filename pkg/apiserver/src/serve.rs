@@ -28,7 +28,7 @@ use tracing::{debug, warn};
 use crate::body::{Body, BodyError, BoxError};
 use crate::drain::Drain;
 use crate::keep_alive;
-use crate::respond;
+use crate::output::respond;
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);

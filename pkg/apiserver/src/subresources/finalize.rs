@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::output::respond;
 use crate::server::ApiServer;
 use crate::verbs::{posted, registry_request};
 

@@ -4,7 +4,7 @@ use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::{GroupKind, Status};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
 
 const STREAMS: [&str; 3] = ["All", "Stderr", "Stdout"];
 

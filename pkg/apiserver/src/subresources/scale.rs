@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::output::respond;
 use crate::server::ApiServer;
 use crate::verbs::{Configuration, Patch, Target, field_manager, posted, registry_request, stored};
 

@@ -18,8 +18,8 @@ use super::log_options;
 use crate::backends::{Backend, is_upgrade};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
-use crate::request_info::RequestInfo;
-use crate::respond;
+use crate::input::request_info::RequestInfo;
+use crate::output::respond;
 use crate::server::ApiServer;
 use crate::verbs::stored;
 

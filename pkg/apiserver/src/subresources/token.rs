@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use crate::admit;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::output::respond;
 use crate::server::ApiServer;
 use crate::verbs::{WriteOptions, field_manager, posted, stored};
 

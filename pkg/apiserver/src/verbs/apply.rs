@@ -8,14 +8,15 @@ use kedge_schema::decode::DecodeError;
 use kedge_schema::{Limits, decode_yaml};
 use serde_json::Value;
 
-use super::options::{Validation, WriteOptions};
+use super::registry_request;
 use super::update::may_create;
-use super::{get, registry_request};
 use crate::body::{Body, RequestBody};
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::request_info::RequestInfo;
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::input::options::{Validation, WriteOptions};
+use crate::input::request_info::RequestInfo;
+use crate::output::object as get;
+use crate::output::respond;
 use crate::server::ApiServer;
 
 /// What is to be applied, by whom.

@@ -4,11 +4,13 @@ use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::{Served, verbs};
 
-use super::{decode, get, registry_request};
+use super::registry_request;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::decode;
+use crate::input::negotiate::{self, Offer};
+use crate::output::object as get;
+use crate::output::respond;
 use crate::server::ApiServer;
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {

@@ -8,12 +8,14 @@ use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
 
-use super::decode::message;
-use super::{get, items, list, registry_request};
+use super::registry_request;
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::decode::message;
+use crate::input::negotiate::{self, Offer};
+use crate::listing as list;
+use crate::output::respond;
+use crate::output::{items, object as get};
 use crate::server::ApiServer;
 
 /// Kinds that answer a delete with the object itself, as upstream.

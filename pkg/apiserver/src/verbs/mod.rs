@@ -2,14 +2,7 @@
 
 mod apply;
 mod create;
-pub(crate) mod decode;
 mod delete;
-pub(crate) mod get;
-mod items;
-pub(crate) mod list;
-mod options;
-mod patch;
-mod protobuf;
 mod update;
 mod watch;
 
@@ -21,15 +14,17 @@ use kedge_registry::{Entry, Served, verbs};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
+use crate::input::{options, patch};
+use crate::output::object as get;
 use crate::server::ApiServer;
-use crate::{reviews, subresources};
+use crate::{listing as list, reviews, subresources};
 
+pub(crate) use crate::input::decode::posted;
+pub(crate) use crate::input::options::{WriteOptions, field_manager};
+pub(crate) use crate::input::patch::{Patch, Target};
+pub(crate) use crate::output::object::stored;
 pub(crate) use apply::Configuration;
-pub(crate) use decode::posted;
-pub(crate) use get::stored;
-pub(crate) use options::{WriteOptions, field_manager};
-pub(crate) use patch::{Patch, Target};
 
 /// Serves a request on a resource.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {

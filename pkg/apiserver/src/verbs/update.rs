@@ -6,11 +6,13 @@ use kedge_meta::Status;
 use kedge_registry::{Served, verbs};
 use serde_json::Value;
 
-use super::{decode, get, registry_request};
+use super::registry_request;
 use crate::body::Body;
 use crate::chain::{Admitted, forbidden};
-use crate::negotiate::{self, Offer};
-use crate::respond;
+use crate::input::decode;
+use crate::input::negotiate::{self, Offer};
+use crate::output::object as get;
+use crate::output::respond;
 use crate::server::ApiServer;
 
 /// Who may change what is there may not therefore make what is not.

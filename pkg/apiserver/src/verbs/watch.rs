@@ -21,11 +21,11 @@ use serde_json::{Value, json};
 
 use crate::body::{Body, BodyError, full};
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Format, Offer, Shape};
-use crate::request_info::RequestInfo;
+use crate::input::negotiate::{self, Accepted, Format, Offer, Shape};
+use crate::input::request_info::RequestInfo;
+use crate::listing as list;
+use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
-use crate::verbs::{list, protobuf};
-use crate::{respond, table};
 
 /// Without a timeout from the client, a watch ends after this time plus a random part of it, so that clients spread.
 const MIN_SECONDS: u64 = 1_800;

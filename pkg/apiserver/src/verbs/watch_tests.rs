@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::verbs::list::tests::config_maps;
+use crate::listing::tests::config_maps;
 use http::{HeaderMap, Method};
 
 #[tokio::test]

@@ -15,9 +15,9 @@ use kedge_storage::{Keyed, Object};
 use serde_json::{Value, json};
 
 use crate::body::{Body, BodyError, PIECE, full};
-use crate::negotiate::{Accepted, Format, Shape};
-use crate::respond;
-use crate::table::ListMeta;
+use crate::input::negotiate::{Accepted, Format, Shape};
+use crate::output::respond;
+use crate::output::table::ListMeta;
 
 const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const METADATA: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.PartialObjectMetadata";
@@ -70,7 +70,7 @@ fn known(name: &str) -> Result<TypeId, Status> {
 ///
 /// # Errors
 /// 500 when an object cannot be shown.
-pub(super) async fn list(
+pub(crate) async fn list(
     served: &Arc<Served>,
     objects: Vec<Keyed>,
     meta: &ListMeta,
@@ -173,7 +173,7 @@ impl http_body::Body for Sending {
 ///
 /// # Errors
 /// 500 when it cannot be shown.
-pub(super) fn stored(served: &Served, ty: TypeId, object: &Object) -> Result<Vec<u8>, Status> {
+pub(crate) fn stored(served: &Served, ty: TypeId, object: &Object) -> Result<Vec<u8>, Status> {
     let json = object.to_json();
     let source = &mut serde_json::Deserializer::from_slice(&json);
     encode::to_protobuf(ty, &served.info.api_version(), &served.info.kind, source).map_err(Status::internal)
@@ -183,12 +183,12 @@ pub(super) fn stored(served: &Served, ty: TypeId, object: &Object) -> Result<Vec
 ///
 /// # Errors
 /// 500 when it cannot be shown.
-pub(super) fn answer(code: StatusCode, served: &Served, ty: TypeId, object: &Object) -> Result<Response<Body>, Status> {
+pub(crate) fn answer(code: StatusCode, served: &Served, ty: TypeId, object: &Object) -> Result<Response<Body>, Status> {
     Ok(respond::encoded(code, full(stored(served, ty, object)?), Format::Protobuf))
 }
 
 /// An event of a watch: its length, and a message without an envelope around an object in one.
-pub(super) fn event(kind: &str, object: &[u8]) -> Bytes {
+pub(crate) fn event(kind: &str, object: &[u8]) -> Bytes {
     let mut out = vec![0; 4];
     protobuf::text(&mut out, EVENT_FIELDS[0], kind);
     protobuf::delimited(&mut out, EVENT_FIELDS[1], |out| protobuf::bytes(out, RAW, object));
@@ -198,7 +198,7 @@ pub(super) fn event(kind: &str, object: &[u8]) -> Bytes {
 }
 
 /// The same with an object that says what it is.
-pub(super) fn event_of(kind: &str, object: &Value) -> Bytes {
+pub(crate) fn event_of(kind: &str, object: &Value) -> Bytes {
     match encode::object_to_protobuf(object) {
         Ok(Some(encoded)) => event(kind, &encoded),
         Ok(None) | Err(_) => {

@@ -8,8 +8,8 @@ use kedge_schema::{ResourceInfo, SchemaRef, protobuf};
 use serde_json::Value;
 
 use super::options::{Validation, WriteOptions};
-use crate::negotiate::{self, BodyFormat};
-use crate::request_info::RequestInfo;
+use crate::input::negotiate::{self, BodyFormat};
+use crate::input::request_info::RequestInfo;
 
 /// An object and the warnings about it.
 pub(crate) struct Body {
@@ -124,7 +124,7 @@ fn is_known(group: &str, version: &str, kind: &str) -> bool {
 
 /// Why an object of one kind is not taken for one of another, as upstream's decoder says it: with the names that the types
 /// have in Go.
-pub(super) fn misfit((group, version, kind): (&str, &str, &str), (wanted_group, wanted): (&str, &str)) -> String {
+pub(crate) fn misfit((group, version, kind): (&str, &str, &str), (wanted_group, wanted): (&str, &str)) -> String {
     if is_known(group, version, kind) {
         return format!(
             "converting ({version}.{kind}) to ({}.{wanted}): unknown conversion",
@@ -231,7 +231,7 @@ fn unrecognized(wanted: &Wanted<'_>, why: &dyn std::fmt::Display, bytes: &Bytes)
 const MAX_QUOTED: usize = 30;
 
 /// Reads JSON that is of no kind: patches. Strategic ones are decoded elsewhere in upstream, and the error says less.
-pub(super) fn decode_untyped(bytes: &Bytes, strategic: bool) -> Result<Decoded, Status> {
+pub(crate) fn decode_untyped(bytes: &Bytes, strategic: bool) -> Result<Decoded, Status> {
     kedge_schema::decode_json(bytes, &Limits::default()).map_err(|err| match err {
         DecodeError::TooLarge { limit } => Status::too_large(format!("Request entity too large: limit is {limit}")),
         err if strategic => Status::bad_request(err.to_string()),

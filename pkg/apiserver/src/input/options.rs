@@ -6,7 +6,7 @@ use http::{HeaderMap, header};
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::{GroupKind, Status};
 
-use crate::request_info::RequestInfo;
+use crate::input::request_info::RequestInfo;
 
 /// Longest name of a field manager, in bytes.
 const MAX_MANAGER: usize = 128;

@@ -10,7 +10,7 @@ use kedge_storage::{Storage, With};
 
 use super::*;
 
-pub(in crate::verbs) async fn config_maps(names: &[&str]) -> (Arc<Served>, Vec<u64>) {
+pub(crate) async fn config_maps(names: &[&str]) -> (Arc<Served>, Vec<u64>) {
     let (served, _, versions) = config_maps_on(names).await;
     (served, versions)
 }

@@ -14,12 +14,13 @@ use kedge_schema::{TypeId, encode, type_by_name};
 use kedge_storage::{Keyed, Object};
 use serde_json::Value;
 
-use super::{list, protobuf};
+use super::protobuf;
+use super::table::{self, ListMeta};
 use crate::body::{Body, BodyError, PIECE, full};
-use crate::negotiate::{Accepted, Format, Shape};
-use crate::request_info::RequestInfo;
-use crate::respond;
-use crate::table::{self, ListMeta};
+use crate::input::negotiate::{Accepted, Format, Shape};
+use crate::input::request_info::RequestInfo;
+use crate::listing as list;
+use crate::output::respond;
 
 const END: &[u8] = b"]}\n";
 
@@ -154,7 +155,7 @@ fn body(mut first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Sta
 ///
 /// # Errors
 /// 500 when an object cannot be shown, 400 for a wrong option.
-pub(super) async fn respond(
+pub(crate) async fn respond(
     info: &RequestInfo,
     served: &Arc<Served>,
     objects: Vec<Keyed>,

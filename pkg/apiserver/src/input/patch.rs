@@ -11,13 +11,14 @@ use serde_json::Value;
 
 use super::decode::{decode_untyped, misfit};
 use super::options::{Validation, WriteOptions};
-use super::{get, registry_request};
 use crate::body::{self, Body};
 use crate::chain::Admitted;
-use crate::negotiate::{self, Offer};
-use crate::request_info::RequestInfo;
-use crate::respond;
+use crate::input::negotiate::{self, Offer};
+use crate::input::request_info::RequestInfo;
+use crate::output::object as get;
+use crate::output::respond;
 use crate::server::ApiServer;
+use crate::verbs::registry_request;
 
 const TYPES: [&str; 4] = [
     "application/json-patch+json",

@@ -11,11 +11,12 @@ use kedge_storage::Object;
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Format, Offer, Shape};
-use crate::request_info::RequestInfo;
+use crate::input::decode;
+use crate::input::negotiate::{self, Accepted, Format, Offer, Shape};
+use crate::input::request_info::RequestInfo;
+use crate::listing as list;
+use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
-use crate::verbs::{decode, list, protobuf};
-use crate::{respond, table};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let info = &admitted.info;

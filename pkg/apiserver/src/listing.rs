@@ -17,12 +17,11 @@ use serde_json::{Value, json};
 
 use crate::body::Body;
 use crate::chain::Admitted;
-use crate::negotiate::{self, Accepted, Offer, Shape};
-use crate::request_info::RequestInfo;
+use crate::input::decode;
+use crate::input::negotiate::{self, Accepted, Offer, Shape};
+use crate::input::request_info::RequestInfo;
+use crate::output::{items, respond, table};
 use crate::server::ApiServer;
-use crate::{respond, table};
-
-use super::{decode, items};
 
 /// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
 /// from, below what is listed.
@@ -89,7 +88,7 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
 }
 
 /// How many objects an answer may have; 0 for all.
-pub(super) fn limit(info: &RequestInfo) -> Result<usize, Status> {
+pub(crate) fn limit(info: &RequestInfo) -> Result<usize, Status> {
     match info.param("limit") {
         "" => Ok(0),
         // As upstream, a limit below 0 is none.
@@ -147,12 +146,12 @@ pub(crate) fn shaped(
 }
 
 /// 406 for the metadata of a list.
-pub(super) fn no_object(info: &RequestInfo, resource: &ResourceInfo) -> Status {
+pub(crate) fn no_object(info: &RequestInfo, resource: &ResourceInfo) -> Status {
     let why = "you requested PartialObjectMetadata, but the requested object is a list";
     Status::not_acceptable_as(format!("{why} ({})", decode::go_type(info, &resource.list_kind)))
 }
 
-pub(super) async fn select(
+pub(crate) async fn select(
     info: &RequestInfo,
     served: &Served,
     scope: &str,
@@ -234,7 +233,7 @@ pub(crate) async fn not_older_than(served: &Served, version: &str) -> Result<u64
 }
 
 /// What upstream's options of a list or a watch may not say together.
-pub(super) fn check_options(info: &RequestInfo) -> Result<(), Status> {
+pub(crate) fn check_options(info: &RequestInfo) -> Result<(), Status> {
     let errors = if info.verb == "watch" { watch_errors(info) } else { list_errors(info) };
     match errors.is_empty() {
         true => Ok(()),
@@ -286,7 +285,7 @@ fn watch_errors(info: &RequestInfo) -> ErrorList {
     errors
 }
 
-pub(super) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
+pub(crate) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
@@ -300,7 +299,7 @@ pub(super) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &
 }
 
 /// The items of a list of a built-in kind do not repeat what they are.
-pub(super) fn without_type(item: &mut Value) {
+pub(crate) fn without_type(item: &mut Value) {
     if let Some(fields) = item.as_object_mut() {
         fields.remove("apiVersion");
         fields.remove("kind");
@@ -308,5 +307,5 @@ pub(super) fn without_type(item: &mut Value) {
 }
 
 #[cfg(test)]
-#[path = "list_tests.rs"]
-pub(super) mod tests;
+#[path = "listing_tests.rs"]
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use kedge_schema::encode;
 use serde_json::Value;
 
 use crate::body::{Body, full};
-use crate::negotiate::Format;
+use crate::input::negotiate::Format;
 use crate::presentation::Indent;
 use crate::subresources::proxy::Proxied;
 

@@ -8,8 +8,8 @@ use kedge_registry::printers::{self, Print};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::negotiate::Accepted;
-use crate::request_info::RequestInfo;
+use crate::input::negotiate::Accepted;
+use crate::input::request_info::RequestInfo;
 
 /// `metav1.ListMeta`.
 #[derive(Debug, Clone, Default, Serialize)]
