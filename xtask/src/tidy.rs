@@ -1,4 +1,6 @@
-//! Style as a check: layers, walls, file headers, file sizes, bans.
+//! Style as a check: layers of crates and of modules, walls, file headers, file sizes, bans.
+
+mod modules;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,10 +34,13 @@ const BANS: &[(&str, &str, &str)] = &[
 pub fn run() -> anyhow::Result<()> {
     let mut problems = Vec::new();
     layers(&mut problems)?;
+    let mut files = Vec::new();
     for file in rust_files()? {
         let text = std::fs::read_to_string(tools::root().join(&file)).with_context(|| file.display().to_string())?;
         check_file(&file, &text, &mut problems);
+        files.push((file, text));
     }
+    modules::check(&files, &mut problems);
     top_level(&mut problems)?;
     if problems.is_empty() {
         println!("tidy");

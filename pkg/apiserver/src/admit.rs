@@ -5,10 +5,10 @@ use kedge_registry::{Attributes, Operation, Options};
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
-use crate::chain::Admitted;
+use crate::admitted::Admitted;
+use crate::input::options::asked;
 use crate::input::request_info::RequestInfo;
 use crate::server::ApiServer;
-use crate::verbs;
 
 /// Who the server is when it writes on its own account.
 pub(crate) fn api_server() -> UserInfo {
@@ -30,7 +30,7 @@ pub(crate) async fn create(
     let mut attributes = attributes(Operation::Create, admitted, resource);
     attributes.object = object;
     attributes.dry_run = dry_run;
-    attributes.options = Options::Write(verbs::asked(&admitted.info));
+    attributes.options = Options::Write(asked(&admitted.info));
     server.admission.admit(&mut attributes).await?;
     server.admission.validate(&attributes).await?;
     let warnings = attributes.warnings();

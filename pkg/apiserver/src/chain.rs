@@ -1,39 +1,28 @@
 //! The way of a request: one function, read from top to bottom.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, header};
-use kedge_auth::{Credentials, Decision, Unauthenticated};
+use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::{Weight, random};
-use kedge_meta::{GroupResource, Status, UserInfo};
-use kedge_registry::Catalogue;
+use kedge_meta::{Status, UserInfo};
 use tracing::{debug, warn};
 
+use crate::admitted::Admitted;
 use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
 use crate::output::respond;
 use crate::presentation::Presentation;
+use crate::readiness;
 use crate::server::{ApiServer, Peer};
-use crate::{deprecation, discovery, health, impersonation, verbs};
+use crate::{deprecation, discovery, health, impersonation, routing};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// Upstream's words.
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
-
-/// A request that has passed the chain.
-pub(crate) struct Admitted {
-    pub info: RequestInfo,
-    pub user: UserInfo,
-    pub request: Request<RequestBody>,
-    /// What is served, as of when the request came.
-    pub catalogue: Arc<Catalogue>,
-    /// The address of a remote client.
-    pub client: Option<IpAddr>,
-}
 
 impl ApiServer {
     /// Serves one request.
@@ -87,7 +76,7 @@ impl ApiServer {
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info);
-                verbs::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
+                routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await
             }
@@ -107,7 +96,7 @@ impl ApiServer {
             return false;
         }
         let endpoint = info.path.trim_matches('/').split('/').next().unwrap_or_default();
-        let single = RequestInfo { path: format!("/{endpoint}/{}", health::TASKS), ..info.clone() };
+        let single = RequestInfo { path: format!("/{endpoint}/{}", readiness::TASKS), ..info.clone() };
         match self.authenticate(headers, peer).await {
             Ok(user) => self.authorize(&single, &user).is_ok(),
             Err(_) => false,
@@ -136,39 +125,6 @@ impl ApiServer {
             }
         }
     }
-
-    pub(crate) fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
-        let name = info.authorized_name();
-        let request = info.authorization(user, &name);
-        match self.authorizer.authorize(&request) {
-            Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(&request, user, &reason)),
-        }
-    }
-}
-
-/// 403 in upstream's words.
-pub(crate) fn forbidden(request: &kedge_auth::Request<'_>, user: &UserInfo, reason: &str) -> Status {
-    let suffix = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    if !request.is_resource {
-        let why = format!("User {:?} cannot {} path {:?}{suffix}", user.name, request.verb, request.path);
-        return Status::forbidden(&GroupResource::new("", ""), "", &why);
-    }
-    let resource = if request.subresource.is_empty() {
-        request.resource.to_owned()
-    } else {
-        format!("{}/{}", request.resource, request.subresource)
-    };
-    let place = if request.namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace {:?}", request.namespace)
-    };
-    let why = format!(
-        "User {:?} cannot {} resource {resource:?} in API group {:?} {place}{suffix}",
-        user.name, request.verb, request.group
-    );
-    Status::forbidden(&GroupResource::new(request.group, request.resource), request.name, &why)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use kedge_storage::Storage;
 
 use super::*;
 use crate::body::{BodyError, full};
-use crate::health::Readiness;
+use crate::readiness::Readiness;
 use crate::server::{Config, OwnPaths};
 
 /// The way of a request that panics: before its answer, or within it.

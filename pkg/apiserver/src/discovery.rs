@@ -7,8 +7,8 @@ use kedge_meta::Status;
 use kedge_schema::discovery;
 use serde_json::json;
 
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
 use crate::input::negotiate::{self, Offer};
 use crate::output::respond;
 use crate::server::ApiServer;

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use kedge_auth::{Authorizer, Decision, MASTERS, Request};
 use kedge_meta::{Status, UserInfo, names};
 
-use crate::chain::forbidden;
+use crate::authorization::forbidden;
 use crate::input::request_info::RequestInfo;
 
 const USER: &str = "impersonate-user";

@@ -1,27 +1,16 @@
-//! LIST: stored bytes one after the other, paged at one version.
-
-use std::sync::Arc;
+//! What a list or a watch is of: selectors, versions and pages.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{Response, StatusCode};
 use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
-use kedge_registry::printers::Print;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, field_of_label};
-use kedge_schema::ResourceInfo;
 use kedge_storage::{Error as StorageError, Listing, Matcher};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
-use crate::body::Body;
-use crate::chain::Admitted;
-use crate::input::decode;
-use crate::input::negotiate::{self, Accepted, Offer, Shape};
 use crate::input::request_info::RequestInfo;
-use crate::output::{items, respond, table};
-use crate::server::ApiServer;
+use crate::output::table;
 
 /// Upstream's continue token, which its servers on the same store read too: the version of the list, and the key to start
 /// from, below what is listed.
@@ -97,58 +86,6 @@ pub(crate) fn limit(info: &RequestInfo) -> Result<usize, Status> {
             Err(_) => Err(Status::bad_request(format!("invalid limit {text:?}"))),
         },
     }
-}
-
-pub(crate) async fn handle(
-    server: &ApiServer,
-    admitted: &Admitted,
-    served: &Arc<Served>,
-) -> Result<Response<Body>, Status> {
-    let info = &admitted.info;
-    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
-    let matcher = matcher(info, served)?;
-    let limit = limit(info)?;
-    let scope = served.scope(&info.namespace);
-    let listing = select(info, served, &scope, &matcher, limit).await?;
-    let meta = list_meta(&listing, &scope, limit, &matcher);
-    items::respond(info, served, listing.objects, &meta, accepted, server.clock.now()).await
-}
-
-/// Objects as a list in the negotiated form.
-pub(crate) fn shaped(
-    server: &ApiServer,
-    info: &RequestInfo,
-    (resource, printer): (&ResourceInfo, &Arc<dyn Print>),
-    mut items: Vec<Value>,
-    meta: &table::ListMeta,
-    accepted: Accepted,
-) -> Result<Response<Body>, Status> {
-    let (format, version) = (accepted.format, accepted.meta_version());
-    match accepted.shape {
-        Shape::Table => {
-            let rows = table::Rows::new(printer, table::Options::from_query(info)?, accepted, server.clock.now());
-            respond::value(StatusCode::OK, &rows.table(&items, meta), format)
-        }
-        Shape::MetadataList => {
-            let items: Vec<Value> = items.iter().map(|item| table::partial_metadata(item, &version)).collect();
-            let kind = "PartialObjectMetadataList";
-            let list = json!({"kind": kind, "apiVersion": version, "metadata": meta, "items": items});
-            respond::value(StatusCode::OK, &list, format)
-        }
-        Shape::Metadata => Err(no_object(info, resource)),
-        Shape::Object => {
-            items.iter_mut().for_each(without_type);
-            let kind = &resource.list_kind;
-            let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
-            respond::value(StatusCode::OK, &list, format)
-        }
-    }
-}
-
-/// 406 for the metadata of a list.
-pub(crate) fn no_object(info: &RequestInfo, resource: &ResourceInfo) -> Status {
-    let why = "you requested PartialObjectMetadata, but the requested object is a list";
-    Status::not_acceptable_as(format!("{why} ({})", decode::go_type(info, &resource.list_kind)))
 }
 
 pub(crate) async fn select(
@@ -296,14 +233,6 @@ pub(crate) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &
         meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
     }
     meta
-}
-
-/// The items of a list of a built-in kind do not repeat what they are.
-pub(crate) fn without_type(item: &mut Value) {
-    if let Some(fields) = item.as_object_mut() {
-        fields.remove("apiVersion");
-        fields.remove("kind");
-    }
 }
 
 #[cfg(test)]

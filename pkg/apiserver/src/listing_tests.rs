@@ -9,6 +9,7 @@ use kedge_registry::{ClusterConfig, Registry};
 use kedge_storage::{Storage, With};
 
 use super::*;
+use serde_json::{Value, json};
 
 pub(crate) async fn config_maps(names: &[&str]) -> (Arc<Served>, Vec<u64>) {
     let (served, _, versions) = config_maps_on(names).await;

@@ -11,15 +11,16 @@ use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
 use crate::admit;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::decode::posted;
 use crate::input::negotiate::{self, Accepted, Offer};
-use crate::listing as list;
-use crate::output::object as get;
+use crate::input::options::{WriteOptions, field_manager};
+use crate::objects::group_resource;
 use crate::output::respond;
 use crate::output::table::ListMeta;
+use crate::output::{list, object};
 use crate::server::ApiServer;
-use crate::verbs::{WriteOptions, field_manager, posted};
 
 /// Answers requests on what is not stored: reviews, and the state of components.
 pub(crate) async fn handle(
@@ -33,7 +34,7 @@ pub(crate) async fn handle(
     }
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     if admitted.info.verb != "create" {
-        return Err(Status::method_not_supported(&crate::verbs::group_resource(&admitted), &admitted.info.verb));
+        return Err(Status::method_not_supported(&group_resource(&admitted), &admitted.info.verb));
     }
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
@@ -179,10 +180,10 @@ fn component_statuses(
             list::shaped(server, info, (resource, &printer), items, &ListMeta::default(), accepted)
         }
         "get" if names.contains(&info.name.as_str()) => {
-            get::shaped(server, info, &printer, &status(&info.name), StatusCode::OK, accepted)
+            object::shaped(server, info, &printer, &status(&info.name), StatusCode::OK, accepted)
         }
-        "get" => Err(Status::not_found(&crate::verbs::group_resource(admitted), &info.name)),
-        verb => Err(Status::method_not_supported(&crate::verbs::group_resource(admitted), verb)),
+        "get" => Err(Status::not_found(&group_resource(admitted), &info.name)),
+        verb => Err(Status::method_not_supported(&group_resource(admitted), verb)),
     }?;
     respond::warn(&mut response, &["v1 ComponentStatus is deprecated in v1.19+".to_owned()]);
     Ok(response)

@@ -13,8 +13,8 @@ use rustls_pki_types::CertificateDer;
 
 use crate::backends::KubeletAccess;
 use crate::body::Body;
-use crate::health::Readiness;
 use crate::limits::Limits;
+use crate::readiness::Readiness;
 
 /// Paths beside the Kubernetes API: the server's own administration. A request has passed the whole chain before.
 #[async_trait]

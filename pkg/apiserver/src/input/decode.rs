@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use kedge_meta::Status;
+use kedge_registry::value::ValueExt as _;
 use kedge_schema::decode::{self, DecodeError, Decoded, Format, Limits};
 use kedge_schema::{ResourceInfo, SchemaRef, protobuf};
 use serde_json::Value;
@@ -229,6 +230,16 @@ fn unrecognized(wanted: &Wanted<'_>, why: &dyn std::fmt::Display, bytes: &Bytes)
 
 /// Bytes of a body that an answer quotes.
 const MAX_QUOTED: usize = 30;
+
+/// The namespace of what is created under a subresource must be that of the request, or absent.
+pub(crate) fn check_namespace(object: &mut Value, namespace: &str) -> Result<(), Status> {
+    if !object.namespace().is_empty() && object.namespace() != namespace {
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(message));
+    }
+    object.entry("metadata").insert("namespace".into(), namespace.into());
+    Ok(())
+}
 
 /// Reads JSON that is of no kind: patches. Strategic ones are decoded elsewhere in upstream, and the error says less.
 pub(crate) fn decode_untyped(bytes: &Bytes, strategic: bool) -> Result<Decoded, Status> {

@@ -91,6 +91,14 @@ pub(crate) fn field_manager<'a>(info: &'a RequestInfo, headers: &'a HeaderMap) -
     name.into()
 }
 
+/// What the client says of a write itself, for admission.
+pub(crate) fn asked(info: &RequestInfo) -> kedge_registry::WriteOptions<'_> {
+    kedge_registry::WriteOptions {
+        field_manager: info.param("fieldManager"),
+        field_validation: info.param("fieldValidation"),
+    }
+}
+
 /// The numbers among the options of a verb, which are read before anything else.
 ///
 /// # Errors

@@ -1,24 +1,19 @@
-//! PATCH: JSON patch, merge patch, strategic merge patch.
+//! The body of a patch, and what it makes of an object: JSON patch, merge patch, strategic merge patch.
 
-use http::{HeaderMap, Response, StatusCode};
+use http::HeaderMap;
 use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{GroupKind, Reason, Status, StatusDetails};
 use kedge_patch::{PatchError, go_text, json, merge, strategic};
-use kedge_registry::{Served, convert, verbs};
+use kedge_registry::convert;
 use kedge_schema::{Kinds, ResourceInfo, SchemaRef, TypeId};
 use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::decode::{decode_untyped, misfit};
 use super::options::{Validation, WriteOptions};
-use crate::body::{self, Body};
-use crate::chain::Admitted;
-use crate::input::negotiate::{self, Offer};
+use crate::body;
+use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
-use crate::output::object as get;
-use crate::output::respond;
-use crate::server::ApiServer;
-use crate::verbs::registry_request;
 
 const TYPES: [&str; 4] = [
     "application/json-patch+json",
@@ -50,7 +45,7 @@ pub(crate) struct Target<'a> {
 }
 
 impl<'a> Target<'a> {
-    fn of(info: &'a ResourceInfo, kinds: &'a dyn Kinds) -> Self {
+    pub(crate) fn of(info: &'a ResourceInfo, kinds: &'a dyn Kinds) -> Self {
         let schema = Some(info.schema.clone());
         Self { group: &info.group, version: &info.version, kind: &info.kind, schema, resource: Some((info, kinds)) }
     }
@@ -71,10 +66,14 @@ pub(crate) struct Patch {
 }
 
 impl Patch {
-    /// Which form of patch a request brings.
+    /// Whether the form of a request's patch is understood, which is looked at before anything else.
     ///
     /// # Errors
-    /// 415 for one that is not understood.
+    /// 415.
+    pub(crate) fn check_form(headers: &HeaderMap) -> Result<(), Status> {
+        Self::form(headers).map(drop)
+    }
+
     fn form(headers: &HeaderMap) -> Result<Form, Status> {
         match negotiate::content_type(headers).as_str() {
             "application/json-patch+json" => Ok(Form::Json),
@@ -270,22 +269,6 @@ fn conform(
     strict: &mut Vec<kedge_schema::StrictError>,
 ) -> Result<(), String> {
     schema.map_or(Ok(()), |schema| schema.conform(new, strict).map_err(|err| err.to_string()))
-}
-
-pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    Patch::form(admitted.request.headers())?;
-    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
-    let patch = Patch::read(&admitted.request, &admitted.info).await?;
-    let target = Target::of(&served.info, &*admitted.catalogue);
-    let transform = |old: Option<&Value>| {
-        let old = old.ok_or_else(|| Status::not_found(&served.group_resource(), &admitted.info.name))?;
-        patch.transform(old, &target)
-    };
-    let request = registry_request(server, &admitted, served)?;
-    let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
-    let mut response = get::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)?;
-    respond::warn(&mut response, &[patch.warnings(), written.warnings].concat());
-    Ok(response)
 }
 
 #[cfg(test)]

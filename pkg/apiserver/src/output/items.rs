@@ -14,12 +14,11 @@ use kedge_schema::{TypeId, encode, type_by_name};
 use kedge_storage::{Keyed, Object};
 use serde_json::Value;
 
-use super::protobuf;
 use super::table::{self, ListMeta};
+use super::{list, protobuf};
 use crate::body::{Body, BodyError, PIECE, full};
 use crate::input::negotiate::{Accepted, Format, Shape};
 use crate::input::request_info::RequestInfo;
-use crate::listing as list;
 use crate::output::respond;
 
 const END: &[u8] = b"]}\n";

@@ -1,42 +1,20 @@
-//! GET of one object: a copy of the stored bytes.
+//! One object, stored or not, in the form that the client asked for.
 
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::printers::Print;
-use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_storage::Object;
 
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
 use crate::input::decode;
-use crate::input::negotiate::{self, Accepted, Format, Offer, Shape};
+use crate::input::negotiate::{Accepted, Format, Shape};
 use crate::input::request_info::RequestInfo;
-use crate::listing as list;
 use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
-
-pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let info = &admitted.info;
-    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
-    let key = served.key(&info.namespace, &info.name);
-    // Any version will do for a client that says so, or any from a version on; otherwise what everybody has been
-    // acknowledged is shown.
-    list::not_older_than(served, info.param("resourceVersion")).await?;
-    let object = stored(served, &key, &info.name)?;
-    show(server, admitted, served, &object, StatusCode::OK, accepted)
-}
-
-/// The object under a key, which must be there and be one.
-///
-/// # Errors
-/// 404, or 500 for what cannot be read.
-pub(crate) fn stored(served: &Served, key: &str, name: &str) -> Result<Arc<Object>, Status> {
-    let object = served.store.get(key).map_err(store_failure)?;
-    object.ok_or_else(|| Status::not_found(&served.group_resource(), name))
-}
 
 /// A stored object in the negotiated form.
 pub(crate) fn show(

@@ -6,10 +6,9 @@ use kedge_meta::Status;
 use kedge_schema::encode;
 use serde_json::Value;
 
+use super::indent::Indent;
 use crate::body::{Body, full};
 use crate::input::negotiate::Format;
-use crate::presentation::Indent;
-use crate::subresources::proxy::Proxied;
 
 /// Most warnings, and bytes of warnings, that one answer carries.
 const MAX_WARNINGS: usize = 64;
@@ -21,6 +20,10 @@ pub(crate) enum Encoded {
     Json,
     Other,
 }
+
+/// Marks an answer whose head says all, whatever length its body seems to have: what is proxied.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Proxied;
 
 impl Format {
     fn content_type(self) -> HeaderValue {

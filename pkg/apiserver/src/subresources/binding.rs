@@ -10,12 +10,13 @@ use kedge_registry::verbs::{self, UpdateOptions};
 use serde_json::{Value, json};
 
 use crate::admit;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::decode::{self, posted};
 use crate::input::negotiate::{self, Offer};
+use crate::objects::registry_request;
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::{posted, registry_request};
 
 /// `POST …/pods/<name>/binding` or `POST …/bindings`.
 pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result<Response<Body>, Status> {
@@ -24,7 +25,7 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Binding"))?;
     let mut binding = body.object;
-    super::check_namespace(&mut binding, &admitted.info.namespace)?;
+    decode::check_namespace(&mut binding, &admitted.info.namespace)?;
     let pod = binding.name().to_owned();
     if admitted.info.resource == "bindings" {
         admitted.info.resource = "pods".into();

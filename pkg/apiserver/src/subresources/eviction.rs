@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 
 use super::budget::{self, Guard};
 use crate::admit;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::decode::{self, posted};
 use crate::input::negotiate::{self, Offer};
+use crate::input::options;
+use crate::objects::stored;
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::{self as api, posted, stored};
 
 /// How often a delete that lost a race is tried again.
 const ATTEMPTS: usize = 20;
@@ -26,9 +28,9 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let info = &admitted.info;
-    let written = api::WriteOptions::of(info)?;
+    let written = options::WriteOptions::of(info)?;
     let mut body = posted(admitted.request.headers(), &bytes, info, ("policy", "v1", "Eviction"))?;
-    super::check_namespace(&mut body.object, &info.namespace)?;
+    decode::check_namespace(&mut body.object, &info.namespace)?;
     let options = delete_options(&body.object, &info.name, written.dry_run)?;
     let dry_run = options.dry_run.iter().any(|value| value == "All");
     let (_, warnings) = admit::create(server, &admitted, &served.info, body.object, dry_run).await?;

@@ -6,12 +6,13 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
 use serde_json::Value;
 
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::decode::posted;
 use crate::input::negotiate::{self, Offer};
+use crate::objects::registry_request;
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::{posted, registry_request};
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;

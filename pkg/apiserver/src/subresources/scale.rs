@@ -8,12 +8,16 @@ use kedge_registry::{Served, convert, verbs};
 use kedge_schema::SchemaRef;
 use serde_json::{Value, json};
 
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::configuration::Configuration;
+use crate::input::decode::posted;
 use crate::input::negotiate::{self, Offer};
+use crate::input::options::field_manager;
+use crate::input::patch::{Patch, Target};
+use crate::objects::{registry_request, stored};
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::{Configuration, Patch, Target, field_manager, posted, registry_request, stored};
 
 fn scale_of(object: &Value) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();

@@ -14,14 +14,14 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tracing::debug;
 
-use super::log_options;
+use super::{kubelet::kubelet, log_options};
+use crate::admitted::Admitted;
 use crate::backends::{Backend, is_upgrade};
 use crate::body::{self, Body};
-use crate::chain::Admitted;
 use crate::input::request_info::RequestInfo;
+use crate::objects::stored;
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::stored;
 
 /// Bytes of a kubelet's message that are passed on.
 const MAX_MESSAGE: usize = 50_000;
@@ -161,21 +161,6 @@ fn container(pod: &Value, wanted: &str, log: bool) -> Result<String, Status> {
             Err(Status::bad_request(message))
         }
     }
-}
-
-/// The kubelet of a node.
-pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Backend, Status> {
-    let served = server.registry.builtin("", "v1", "nodes").ok_or_else(Status::unknown_path)?;
-    let object = stored(served, node, node)?;
-    let node = convert::read(served, &object)?;
-    let addresses = node.list(&["status", "addresses"]);
-    let of = |kind: &str| addresses.iter().find(|a| a.text(&["type"]) == kind).map(|a| a.text(&["address"]).to_owned());
-    let host = of("InternalIP").or_else(|| of("ExternalIP")).or_else(|| of("Hostname"));
-    let host =
-        host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
-    let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    Ok(Backend::kubelet(format!("{host}:{port}")))
 }
 
 fn with_query(path: &str, admitted: &Admitted) -> Result<PathAndQuery, Status> {

@@ -11,12 +11,14 @@ use kedge_registry::{Served, convert};
 use serde_json::{Value, json};
 
 use crate::admit;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
+use crate::input::decode::posted;
 use crate::input::negotiate::{self, Offer};
+use crate::input::options::{WriteOptions, field_manager};
+use crate::objects::stored;
 use crate::output::respond;
 use crate::server::ApiServer;
-use crate::verbs::{WriteOptions, field_manager, posted, stored};
 
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;

@@ -4,12 +4,12 @@ use http::{Response, StatusCode};
 use kedge_meta::Status;
 use kedge_registry::{Served, verbs};
 
-use super::registry_request;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
 use crate::input::decode;
 use crate::input::negotiate::{self, Offer};
-use crate::output::object as get;
+use crate::objects::registry_request;
+use crate::output::object;
 use crate::output::respond;
 use crate::server::ApiServer;
 
@@ -20,7 +20,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
     let request = registry_request(server, &admitted, served)?;
     let written = verbs::create(&request, body.object).await?;
-    let mut response = get::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)?;
+    let mut response = object::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)?;
     respond::warn(&mut response, &[body.warnings, written.warnings].concat());
     Ok(response)
 }

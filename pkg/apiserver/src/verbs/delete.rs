@@ -8,14 +8,14 @@ use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Served, verbs};
 
-use super::registry_request;
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
 use crate::input::decode::message;
 use crate::input::negotiate::{self, Offer};
-use crate::listing as list;
+use crate::listing;
+use crate::objects::registry_request;
 use crate::output::respond;
-use crate::output::{items, object as get};
+use crate::output::{items, object as shown};
 use crate::server::ApiServer;
 
 /// Kinds that answer a delete with the object itself, as upstream.
@@ -42,7 +42,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
             respond::status(StatusCode::OK, &status, accepted.format)
         }
         verbs::Deleted::Gone(object) | verbs::Deleted::Marked(object) => {
-            get::show_value(server, &admitted, served, &object, StatusCode::OK, accepted)
+            shown::show_value(server, &admitted, served, &object, StatusCode::OK, accepted)
         }
     }
 }
@@ -60,9 +60,10 @@ pub(crate) async fn collection(
     // They are wrong also where nothing is deleted.
     verbs::check_options(&options)?;
     let info = &admitted.info;
-    let (matcher, limit, scope) = (list::matcher(info, served)?, list::limit(info)?, served.scope(&info.namespace));
-    let mut listing = list::select(info, served, &scope, &matcher, limit).await?;
-    let meta = list::list_meta(&listing, &scope, limit, &matcher);
+    let (matcher, limit, scope) =
+        (listing::matcher(info, served)?, listing::limit(info)?, served.scope(&info.namespace));
+    let mut listing = listing::select(info, served, &scope, &matcher, limit).await?;
+    let meta = listing::list_meta(&listing, &scope, limit, &matcher);
     let mut kept = Vec::with_capacity(listing.objects.len());
     // What is listed shares its bytes with the cache, and is all that is held of an object that has gone.
     for (key, object) in std::mem::take(&mut listing.objects) {

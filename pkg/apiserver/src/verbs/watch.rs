@@ -19,11 +19,11 @@ use kedge_schema::encode;
 use kedge_storage::{EventKind, Matcher, Next, Object, ResourceStore, Watcher};
 use serde_json::{Value, json};
 
+use crate::admitted::Admitted;
 use crate::body::{Body, BodyError, full};
-use crate::chain::Admitted;
 use crate::input::negotiate::{self, Accepted, Format, Offer, Shape};
 use crate::input::request_info::RequestInfo;
-use crate::listing as list;
+use crate::listing;
 use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
 
@@ -51,7 +51,7 @@ pub(crate) async fn handle(
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::stream(&served.info))?;
-    let matcher = list::matcher(info, served)?;
+    let matcher = listing::matcher(info, served)?;
     let (state, watcher) = match begin(info, served, matcher).await {
         Ok(begun) => begun,
         // As upstream: once a request is understood, what is wrong with its version is an event. Some clients list again
@@ -95,13 +95,13 @@ async fn begin(
     served: &Served,
     matcher: Matcher,
 ) -> Result<(Option<Vec<Arc<Object>>>, Watcher), Status> {
-    list::check_options(info)?;
+    listing::check_options(info)?;
     let (scope, version) = (served.scope(&info.namespace), info.param("resourceVersion"));
     // A watch that names no version, or any, begins with the state unless it says otherwise.
     let anywhere = matches!(version, "" | "0");
     let initial = info.optional_flag("sendInitialEvents").unwrap_or(anywhere);
     if version.is_empty() || initial {
-        list::not_older_than(served, version).await?;
+        listing::not_older_than(served, version).await?;
     }
     if initial {
         let (state, watcher) = served.store.watch_with_state(&scope, matcher).map_err(store_failure)?;

@@ -11,9 +11,10 @@ use percent_encoding::percent_decode_str;
 use super::content;
 use super::location::unreachable;
 use super::rewrite::Links;
+use crate::admitted::Admitted;
 use crate::backends::{Backend, Unreached, is_upgrade};
 use crate::body::{Body, RequestBody, full};
-use crate::chain::Admitted;
+use crate::output::respond::Proxied;
 use crate::server::ApiServer;
 
 /// Headers that speak about one connection alone.
@@ -36,10 +37,6 @@ const CORS: [HeaderName; 4] = [
 ];
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
-
-/// An answer whose head says all, whatever length its body seems to have.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Proxied;
 
 /// Sends a request on to a backend.
 ///

@@ -15,11 +15,9 @@ use http::{Method, Response};
 use kedge_meta::Status;
 use kedge_registry::Served;
 
+use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::chain::Admitted;
 use crate::server::ApiServer;
-
-pub(crate) use forward::Proxied;
 
 const METHODS: [Method; 7] =
     [Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::HEAD, Method::OPTIONS];

@@ -1,0 +1,22 @@
+//! What a verb gets: a request that has passed the chain.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use http::Request;
+use kedge_meta::UserInfo;
+use kedge_registry::Catalogue;
+
+use crate::body::RequestBody;
+use crate::input::request_info::RequestInfo;
+
+/// A request that has passed the chain.
+pub(crate) struct Admitted {
+    pub info: RequestInfo,
+    pub user: UserInfo,
+    pub request: Request<RequestBody>,
+    /// What is served, as of when the request came.
+    pub catalogue: Arc<Catalogue>,
+    /// The address of a remote client.
+    pub client: Option<IpAddr>,
+}

@@ -1,0 +1,59 @@
+//! Whether a user may do something, and what is said to one who may not.
+
+use kedge_auth::{Decision, Request};
+use kedge_meta::{GroupResource, Status, UserInfo};
+
+use crate::admitted::Admitted;
+use crate::input::request_info::RequestInfo;
+use crate::server::ApiServer;
+
+impl ApiServer {
+    /// Asks about a request as it is.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+        let name = info.authorized_name();
+        self.decide(&info.authorization(user, &name), user)
+    }
+
+    /// Who may change what is there may not therefore make what is not.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) fn may_create(&self, admitted: &Admitted) -> Result<(), Status> {
+        let info = &admitted.info;
+        self.decide(&Request { verb: "create", ..info.authorization(&admitted.user, &info.name) }, &admitted.user)
+    }
+
+    fn decide(&self, request: &Request<'_>, user: &UserInfo) -> Result<(), Status> {
+        match self.authorizer.authorize(request) {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(request, user, &reason)),
+        }
+    }
+}
+
+/// 403 in upstream's words.
+pub(crate) fn forbidden(request: &Request<'_>, user: &UserInfo, reason: &str) -> Status {
+    let suffix = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    if !request.is_resource {
+        let why = format!("User {:?} cannot {} path {:?}{suffix}", user.name, request.verb, request.path);
+        return Status::forbidden(&GroupResource::new("", ""), "", &why);
+    }
+    let resource = if request.subresource.is_empty() {
+        request.resource.to_owned()
+    } else {
+        format!("{}/{}", request.resource, request.subresource)
+    };
+    let place = if request.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", request.namespace)
+    };
+    let why = format!(
+        "User {:?} cannot {} resource {resource:?} in API group {:?} {place}{suffix}",
+        user.name, request.verb, request.group
+    );
+    Status::forbidden(&GroupResource::new(request.group, request.resource), request.name, &why)
+}

@@ -1,0 +1,192 @@
+//! Which handler answers a request on a resource: [`resolve`] finds it, without doing anything yet; [`dispatch`] calls it.
+
+use std::sync::Arc;
+
+use http::{Method, Response};
+use kedge_meta::Status;
+use kedge_registry::{Catalogue, Entry, Served, verbs::store_failure};
+use kedge_schema::ResourceInfo;
+
+use crate::admitted::Admitted;
+use crate::body::Body;
+use crate::input::options::{self, WriteOptions};
+use crate::input::request_info::RequestInfo;
+use crate::reviews;
+use crate::server::ApiServer;
+use crate::subresources::{binding, eviction, finalize, proxy, scale, streaming, token};
+use crate::verbs::{apply, create, delete, get, list, patch, update, watch};
+
+/// What is done with stored objects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Apply,
+    Delete,
+    DeleteCollection,
+}
+
+/// Subresources with a behaviour of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Subresource {
+    /// `log`, `exec`, `attach`, `portforward`.
+    Stream,
+    Proxy,
+    Binding,
+    Eviction,
+    Token,
+    Finalize,
+    Scale,
+    /// The object itself, of which a part is written.
+    Object(Verb),
+}
+
+/// The handler of a request.
+enum Route {
+    Verb(Verb, Arc<Served>),
+    Subresource(Subresource, Arc<Served>),
+    /// `POST …/bindings`.
+    Bindings,
+    /// What is answered and not stored: reviews, the state of components.
+    Review(Arc<ResourceInfo>),
+}
+
+/// Finds the handler of a request.
+///
+/// # Errors
+/// 404 for what is not served, 405 for what cannot be done with it, 400 and 422 for options that every verb reads.
+fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result<Route, Status> {
+    let entry = catalogue.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
+    let resource = entry.info();
+    let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
+    if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
+        return Err(Status::unknown_path());
+    }
+    // Upstream routes GET alone; what is proxied may take any method.
+    if *method == Method::HEAD && info.subresource != "proxy" {
+        return Err(Status::method_not_allowed());
+    }
+    let served = match entry {
+        Entry::Stored(served) => served,
+        Entry::Answered(resource) if resource.plural == "bindings" => {
+            return if info.verb == "create" { Ok(Route::Bindings) } else { Err(Status::unknown_path()) };
+        }
+        Entry::Answered(resource) => return Ok(Route::Review(resource.clone())),
+    };
+    // The query of what is proxied is for somebody else.
+    if info.subresource != "proxy" {
+        options::check_numbers(info)?;
+    }
+    if info.verb == "deletecollection" {
+        // Also where there is nothing to delete.
+        WriteOptions::of(info)?;
+    }
+    match info.subresource.is_empty() {
+        true => verb(info, served).map(|verb| Route::Verb(verb, served.clone())),
+        false => subresource(info, served).map(|subresource| Route::Subresource(subresource, served.clone())),
+    }
+}
+
+fn verb(info: &RequestInfo, served: &Served) -> Result<Verb, Status> {
+    let resource = &served.info;
+    let verb = info.verb.as_str();
+    let named_by_namespace = !resource.namespaced || !info.namespace.is_empty();
+    match verb {
+        _ if !resource.verbs.iter().any(|known| known == verb) => Err(not_supported(served, verb)),
+        "get" => Ok(Verb::Get),
+        "list" => Ok(Verb::List),
+        "watch" => Ok(Verb::Watch),
+        _ if !named_by_namespace => Err(Status::method_not_allowed()),
+        "create" if info.name.is_empty() => Ok(Verb::Create),
+        "update" if !info.name.is_empty() => Ok(Verb::Update),
+        "patch" if !info.name.is_empty() => Ok(patching(info)),
+        "delete" => Ok(Verb::Delete),
+        "deletecollection" => Ok(Verb::DeleteCollection),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+fn patching(info: &RequestInfo) -> Verb {
+    if info.applies { Verb::Apply } else { Verb::Patch }
+}
+
+fn subresource(info: &RequestInfo, served: &Served) -> Result<Subresource, Status> {
+    let Some(subresource) = served.info.subresource(&info.subresource) else { return Err(Status::unknown_path()) };
+    let verb = info.verb.as_str();
+    let core = if served.info.group.is_empty() { served.info.plural.as_str() } else { "" };
+    let connects = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");
+    if connects && !core.is_empty() && info.params("dryRun").next().is_some() {
+        return Err(Status::bad_request("dryRun is not supported"));
+    }
+    let offered = subresource.verbs.iter().any(|known| known == verb);
+    match (core, info.subresource.as_str(), verb) {
+        ("pods", "log" | "exec" | "attach" | "portforward", _) if !offered => Err(Status::method_not_allowed()),
+        ("pods", "log" | "exec" | "attach" | "portforward", _) => Ok(Subresource::Stream),
+        ("pods" | "services" | "nodes", "proxy", _) => Ok(Subresource::Proxy),
+        ("pods", "binding", "create") => Ok(Subresource::Binding),
+        ("pods", "eviction", "create") => Ok(Subresource::Eviction),
+        ("serviceaccounts", "token", "create") => Ok(Subresource::Token),
+        ("namespaces", "finalize", "update") => Ok(Subresource::Finalize),
+        (_, "scale", "get" | "update" | "patch") => Ok(Subresource::Scale),
+        _ if !offered => Err(not_supported(served, verb)),
+        (_, _, "get") => Ok(Subresource::Object(Verb::Get)),
+        (_, _, "update") => Ok(Subresource::Object(Verb::Update)),
+        (_, _, "patch") => Ok(Subresource::Object(patching(info))),
+        _ => Err(Status::method_not_allowed()),
+    }
+}
+
+/// 405 for a verb that the resource lacks.
+fn not_supported(served: &Served, verb: &str) -> Status {
+    Status::method_not_supported(&served.group_resource(), verb)
+}
+
+/// Serves a request on a resource.
+pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
+    match resolve(&admitted.info, admitted.request.method(), &admitted.catalogue)? {
+        Route::Verb(verb, served) => object(server, admitted, &served, verb).await,
+        Route::Subresource(subresource, served) => {
+            // What a subresource reads is what everybody has been acknowledged.
+            served.store.fresh().await.map_err(store_failure)?;
+            match subresource {
+                Subresource::Stream => streaming::handle(server, admitted, &served).await,
+                Subresource::Proxy => proxy::handle(server, admitted, &served).await,
+                Subresource::Binding => binding::create(server, admitted).await,
+                Subresource::Eviction => eviction::create(server, admitted, &served).await,
+                Subresource::Token => token::create(server, admitted, &served).await,
+                Subresource::Finalize => finalize::handle(server, admitted, &served).await,
+                Subresource::Scale => scale::handle(server, admitted, &served).await,
+                Subresource::Object(verb) => object(server, admitted, &served, verb).await,
+            }
+        }
+        Route::Bindings => binding::create(server, admitted).await,
+        Route::Review(resource) => reviews::handle(server, admitted, &resource).await,
+    }
+}
+
+async fn object(
+    server: &Arc<ApiServer>,
+    admitted: Admitted,
+    served: &Arc<Served>,
+    verb: Verb,
+) -> Result<Response<Body>, Status> {
+    match verb {
+        Verb::Get => get::handle(server, &admitted, served).await,
+        Verb::List => list::handle(server, &admitted, served).await,
+        Verb::Watch => watch::handle(server, &admitted, served).await,
+        Verb::Create => create::handle(server, admitted, served).await,
+        Verb::Update => update::handle(server, admitted, served).await,
+        Verb::Patch => patch::handle(server, admitted, served).await,
+        Verb::Apply => apply::handle(server, admitted, served).await,
+        Verb::Delete => delete::one(server, admitted, served).await,
+        Verb::DeleteCollection => delete::collection(server, admitted, served).await,
+    }
+}
+
+#[cfg(test)]
+#[path = "routing_tests.rs"]
+mod tests;

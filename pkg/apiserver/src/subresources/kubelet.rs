@@ -1,0 +1,24 @@
+//! Where the kubelet of a node is reached.
+
+use kedge_meta::Status;
+use kedge_registry::convert;
+use kedge_registry::value::ValueExt as _;
+
+use crate::backends::Backend;
+use crate::objects::stored;
+use crate::server::ApiServer;
+
+/// The kubelet of a node.
+pub(super) fn kubelet(server: &ApiServer, node: &str) -> Result<Backend, Status> {
+    let served = server.registry.builtin("", "v1", "nodes").ok_or_else(Status::unknown_path)?;
+    let object = stored(served, node, node)?;
+    let node = convert::read(served, &object)?;
+    let addresses = node.list(&["status", "addresses"]);
+    let of = |kind: &str| addresses.iter().find(|a| a.text(&["type"]) == kind).map(|a| a.text(&["address"]).to_owned());
+    let host = of("InternalIP").or_else(|| of("ExternalIP")).or_else(|| of("Hostname"));
+    let host =
+        host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
+    let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    Ok(Backend::kubelet(format!("{host}:{port}")))
+}

@@ -1,0 +1,30 @@
+//! PATCH of an object by a change of it: JSON patch, merge patch, strategic merge patch.
+
+use http::{Response, StatusCode};
+use kedge_meta::Status;
+use kedge_registry::{Served, verbs};
+use serde_json::Value;
+
+use crate::admitted::Admitted;
+use crate::body::Body;
+use crate::input::negotiate::{self, Offer};
+use crate::input::patch::{Patch, Target};
+use crate::objects::registry_request;
+use crate::output::{object, respond};
+use crate::server::ApiServer;
+
+pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
+    Patch::check_form(admitted.request.headers())?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
+    let patch = Patch::read(&admitted.request, &admitted.info).await?;
+    let target = Target::of(&served.info, &*admitted.catalogue);
+    let transform = |old: Option<&Value>| {
+        let old = old.ok_or_else(|| Status::not_found(&served.group_resource(), &admitted.info.name))?;
+        patch.transform(old, &target)
+    };
+    let request = registry_request(server, &admitted, served)?;
+    let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
+    let mut response = object::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)?;
+    respond::warn(&mut response, &[patch.warnings(), written.warnings].concat());
+    Ok(response)
+}
