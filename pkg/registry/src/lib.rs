@@ -17,6 +17,7 @@ mod registry;
 mod served;
 mod strategies;
 mod strategy;
+pub mod subresources;
 pub mod value;
 pub mod verbs;
 

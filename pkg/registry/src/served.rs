@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
-use kedge_meta::GroupResource;
+use kedge_meta::{GroupResource, Status};
 use kedge_schema::ResourceInfo;
 use kedge_storage::ResourceStore;
+use serde_json::Value;
 
+use crate::convert;
 use crate::printers::Print;
 use crate::strategy::Strategy;
+use crate::verbs::store_failure;
 
 /// One resource in one served version.
 pub struct Served {
@@ -32,6 +35,15 @@ impl Served {
     /// Whether what is stored is of another version than what is served.
     pub fn needs_conversion(&self) -> bool {
         (&self.info.group, &self.info.version) != (&self.info.storage_group, &self.info.storage_version)
+    }
+
+    /// An object in this version, which must be there.
+    ///
+    /// # Errors
+    /// 404, or 500 for what cannot be read.
+    pub fn get(&self, namespace: &str, name: &str) -> Result<Value, Status> {
+        let object = self.store.get(&self.key(namespace, name)).map_err(store_failure)?;
+        convert::read(self, &*object.ok_or_else(|| Status::not_found(&self.group_resource(), name))?)
     }
 
     /// The key of an object.

@@ -93,6 +93,11 @@ pub trait Strategy: Send + Sync {
         false
     }
 
+    /// Fills in what a client left out; by default what the schema says.
+    fn set_defaults(&self, resource: &ResourceInfo, object: &mut Value) {
+        resource.schema.default(object);
+    }
+
     /// Removes what a creator may not set.
     fn prepare_for_create(&self, _ctx: &Context<'_>, _object: &mut Value) {}
 

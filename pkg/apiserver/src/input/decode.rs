@@ -18,7 +18,7 @@ pub(crate) struct Body {
     pub warnings: Vec<String>,
 }
 
-/// Reads an object of `kind` in `group/version`, and applies its defaults.
+/// Reads an object of a resource. The registry fills in what it leaves out.
 pub(crate) fn object(
     headers: &HeaderMap,
     bytes: &Bytes,
@@ -27,9 +27,7 @@ pub(crate) fn object(
 ) -> Result<Body, Status> {
     let schema = Some(resource.schema.clone());
     let wanted = Wanted { group: &resource.group, version: &resource.version, kind: &resource.kind, schema };
-    let mut body = strictly(headers, bytes, info, &wanted)?;
-    resource.schema.default(&mut body.object);
-    Ok(body)
+    strictly(headers, bytes, info, &wanted)
 }
 
 /// Reads a body of a kind that is not that of the resource: reviews, bindings, evictions, scales.

@@ -114,7 +114,7 @@ impl Patch {
         Ok(Self { form, value: decoded.value, validation, strict, warnings: Mutex::default() })
     }
 
-    /// The object that the patch makes of `current`, decoded and defaulted.
+    /// The object that the patch makes of `current`, decoded.
     ///
     /// # Errors
     /// 400 for a patch that makes no sense, 422 for one that does not fit the object, or makes something of it that is no
@@ -243,7 +243,8 @@ fn decode(mut new: Value, target: &Target<'_>, strict: &mut Vec<kedge_schema::St
     map.insert("kind".into(), target.kind.into());
     if (group, version, &*kind) == (target.group, target.version, target.kind) {
         conform(target.schema.as_ref(), &mut new, strict)?;
-        if let Some(schema) = &target.schema {
+        // Objects of a resource get their defaults in the registry.
+        if let (None, Some(schema)) = (&target.resource, &target.schema) {
             schema.default(&mut new);
         }
         return Ok(new);

@@ -1,7 +1,6 @@
 //! Subresources with a behaviour of their own, one a file.
 
 pub(crate) mod binding;
-mod budget;
 pub(crate) mod eviction;
 pub(crate) mod finalize;
 mod kubelet;

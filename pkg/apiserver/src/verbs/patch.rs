@@ -23,7 +23,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
         patch.transform(old, &target)
     };
     let request = registry_request(server, &admitted, served)?;
-    let written = verbs::update(&request, &transform, verbs::UpdateOptions::default()).await?;
+    let options = verbs::UpdateOptions { decoded: true, ..verbs::UpdateOptions::default() };
+    let written = verbs::update(&request, &transform, options).await?;
     let mut response = object::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)?;
     respond::warn(&mut response, &[patch.warnings(), written.warnings].concat());
     Ok(response)

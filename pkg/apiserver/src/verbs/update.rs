@@ -21,7 +21,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
     let create = served.strategy.allow_create_on_update();
-    let options = verbs::UpdateOptions { create, meant_by_uid: true, view: None };
+    let options = verbs::UpdateOptions { create, meant_by_uid: true, decoded: true, view: None };
     let wanted = body.object;
     let transform = |old: Option<&Value>| {
         if old.is_none() {

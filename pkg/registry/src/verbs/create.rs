@@ -11,7 +11,7 @@ use crate::{metadata, ownership};
 /// How often a generated name that is taken is drawn again.
 const NAME_ATTEMPTS: usize = 8;
 
-/// Creates `object`, which has been decoded and defaulted.
+/// Creates `object`, which has been decoded.
 ///
 /// # Errors
 /// The refusal, as upstream words it.
@@ -20,6 +20,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let message = "resourceVersion should not be set on objects to be created";
         return Err(Status::failure(500, kedge_meta::Reason::Unknown, message));
     }
+    request.set_defaults(&mut object);
     metadata::check_namespace(object.entry("metadata"), request.namespace)?;
     metadata::wipe(object.entry("metadata"));
     ownership::written(request, None, &mut object);

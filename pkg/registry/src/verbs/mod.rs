@@ -24,6 +24,7 @@ use crate::strategy::{Context, Reservation};
 use crate::value::ValueExt as _;
 
 /// The request that a verb serves.
+#[derive(Clone)]
 pub struct Request<'a> {
     pub registry: &'a Registry,
     pub served: &'a Served,
@@ -69,6 +70,11 @@ impl<'a> Request<'a> {
             user: self.user,
             dry_run: self.dry_run,
         }
+    }
+
+    /// Fills in what a client left out.
+    pub(crate) fn set_defaults(&self, object: &mut Value) {
+        self.served.strategy.set_defaults(&self.served.info, object);
     }
 
     pub(crate) fn group_resource(&self) -> GroupResource {

@@ -40,6 +40,8 @@ pub struct UpdateOptions<'a> {
     /// Whether the UID that `transform` leaves names the life of the object that is meant (PUT). In a patch it is a field
     /// like others, that cannot be changed.
     pub meant_by_uid: bool,
+    /// Whether `transform` leaves a whole object as a client wrote or patched it, without defaults.
+    pub decoded: bool,
     /// For subresources of a kind of their own.
     pub view: Option<&'a dyn View>,
 }
@@ -88,6 +90,9 @@ async fn attempt(
     let shown = options.view.map(|view| view.show(&old)).transpose()?;
     let seen = shown.as_ref().unwrap_or(&old);
     let mut wanted = transform(Some(seen))?;
+    if options.decoded {
+        request.set_defaults(&mut wanted);
+    }
     metadata::check_namespace(wanted.entry("metadata"), request.namespace)?;
     metadata::check_name(&wanted, request.name)?;
     if options.meant_by_uid {

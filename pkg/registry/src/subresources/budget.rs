@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use kedge_base::time;
 use kedge_meta::{GroupResource, Reason, Status, StatusCause, StatusDetails, labels};
-use kedge_registry::value::ValueExt as _;
-use kedge_registry::verbs::{self, UpdateOptions};
-use kedge_registry::{NoAdmission, Served, WriteOptions, convert};
 use kedge_storage::Matcher;
 use serde_json::{Value, json};
 
-use crate::admit;
-use crate::server::ApiServer;
+use crate::convert;
+use crate::registry::Registry;
+use crate::served::Served;
+use crate::value::ValueExt as _;
+use crate::verbs::{self, Request, UpdateOptions};
 
 /// Evictions that the budget's controller has not confirmed yet, at most.
 const MAX_DISRUPTED: usize = 2_000;
@@ -38,16 +38,16 @@ pub(super) fn may_be_ignored(pod: &Value) -> bool {
 }
 
 /// The budgets' resource.
-fn served(server: &ApiServer) -> Result<&Arc<Served>, Status> {
-    server.registry.builtin("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::unknown_path)
+fn served(registry: &Registry) -> Result<&Arc<Served>, Status> {
+    registry.builtin("policy", "v1", "poddisruptionbudgets").ok_or_else(Status::unknown_path)
 }
 
 /// The budget of a pod, if there is one.
 ///
 /// # Errors
 /// 500 when there are several.
-pub(super) fn of(server: &ApiServer, pod: &Value) -> Result<Option<Value>, Status> {
-    let served = served(server)?;
+pub(super) fn of(registry: &Registry, pod: &Value) -> Result<Option<Value>, Status> {
+    let served = served(registry)?;
     let scope = served.scope(pod.namespace());
     let all = served.store.list(&scope, &Matcher::default(), 0).map_err(verbs::store_failure)?;
     let mut found = None;
@@ -87,27 +87,21 @@ pub(super) fn guard(budget: &Value, pod: &Value) -> Guard {
     if always || (current >= desired && desired > 0) { Guard::Yields } else { Guard::Stands }
 }
 
-/// Takes one of the disruptions that a budget allows, and notes the pod for its controller.
+/// Takes one of the disruptions that a budget allows, and notes the pod of the eviction for its controller.
 ///
 /// # Errors
 /// 429 when none is allowed.
-pub(super) async fn take(server: &ApiServer, budget: &Value, pod: &str, dry_run: bool) -> Result<(), Status> {
-    let user = admit::api_server();
-    let request = verbs::Request {
-        registry: &server.registry,
-        served: served(server)?,
-        admission: &NoAdmission,
-        user: &user,
+pub(super) async fn take(eviction: &Request<'_>, budget: &Value) -> Result<(), Status> {
+    let request = Request {
+        served: served(eviction.registry)?,
         namespace: budget.namespace(),
         name: budget.name(),
         subresource: "status",
-        dry_run,
-        options: WriteOptions::default(),
-        writer: verbs::Writer::Settled,
+        ..eviction.clone()
     };
-    let now = time::rfc3339(server.clock.now());
+    let now = time::rfc3339(eviction.registry.clock.now());
     // Done again on the newest version whenever somebody else was first: two evictions never take the same one.
-    let transform = |old: Option<&Value>| decremented(old.cloned().unwrap_or_default(), pod, &now);
+    let transform = |old: Option<&Value>| decremented(old.cloned().unwrap_or_default(), eviction.name, &now);
     verbs::update(&request, &transform, UpdateOptions::default()).await.map(drop)
 }
 
