@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, Request, Response, header};
 use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::{Weight, random};
 use kedge_meta::{Status, UserInfo};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 use crate::admitted::Admitted;
@@ -67,15 +68,28 @@ impl ApiServer {
         // Whether that is allowed.
         self.authorize(&info, &user)?;
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
-        // The work, within its time.
-        let long_running = info.is_long_running();
+        // Counted from here on, as upstream: what was refused is no request of a resource.
+        let counting = if info.is_resource { self.requests.begin(request.method(), &info, &catalogue) } else { None };
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
         let client = peer.address.map(|address| address.ip());
         let admitted =
             Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue, client };
+        let answered = self.work(admitted, slot).await;
+        match counting {
+            Some(counting) => counting.answered(answered),
+            None => answered,
+        }
+    }
+
+    /// The work, within its time.
+    async fn work(self: &Arc<Self>, admitted: Admitted, slot: OwnedSemaphorePermit) -> Result<Response<Body>, Status> {
+        let long_running = admitted.info.is_long_running();
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info);
+                if warning.is_some() {
+                    self.requests.deprecated(&admitted.info);
+                }
                 routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await

@@ -82,6 +82,7 @@ async fn setup() -> Setup {
         shutdown: Shutdown::new(),
         readiness: Readiness::over(ledger.clone()),
         advertised: String::new(),
+        flags: Vec::new(),
         own: Some(Arc::new(Panicking)),
     });
     Setup { server, ledger, clock }

@@ -11,11 +11,8 @@ use crate::admitted::Admitted;
 use crate::body::Body;
 use crate::input::negotiate::{self, Offer};
 use crate::output::respond;
-use crate::server::ApiServer;
-use crate::{documents, metrics};
-
-/// What `kubectl version` shows: the Kubernetes version that is implemented, and ours.
-const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
+use crate::server::{ApiServer, GIT_VERSION};
+use crate::{documents, metrics, zpages};
 
 /// How long who verifies tokens may keep the issuer's documents.
 const KEPT_AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
@@ -41,7 +38,9 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     match segments.as_slice() {
         [""] => paths(),
         ["version"] => version(),
-        ["metrics"] => Ok(metrics::handle()),
+        ["statusz"] => zpages::status(server, headers),
+        ["flagz"] => zpages::flags(server, headers),
+        ["metrics"] => Ok(metrics::handle(server, kinds)),
         ["api"] => match aggregated(headers) {
             Some(form) => Ok(form.respond(headers, discovery::aggregated_core(kinds))),
             None => json(discovery::api_versions(&server.advertised)),
@@ -183,7 +182,18 @@ fn paths() -> Result<Response<Body>, Status> {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
     }
-    let fixed = ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openid/v1/jwks", "/readyz", "/version"];
+    let fixed = [
+        "/flagz",
+        "/healthz",
+        "/livez",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openid/v1/jwks",
+        "/readyz",
+        "/statusz",
+        "/version",
+    ];
     paths.extend(fixed.map(str::to_owned));
     Ok(respond::raw_json(StatusCode::OK, &json!({ "paths": paths })))
 }

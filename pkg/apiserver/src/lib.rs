@@ -12,10 +12,10 @@
 //! 2. `chain`: the way of a request
 //! 3. `routing`, `impersonation`, `deprecation`, `presentation`: its stations
 //! 4. `verbs`, `subresources`, `reviews`, `discovery`, `health`: handlers
-//! 5. `admit`, `objects`, `listing`, `documents`, `metrics`: what handlers share
+//! 5. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
 //! 6. `output`, `authorization`: what is said to a client
 //! 7. `admitted`, `server`: what a handler gets
-//! 8. `backends`, `drain`, `limits`, `readiness`: what the server is made of
+//! 8. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
 //! 9. `input`: what a request says
 //! 10. `body`, `keep_alive`: bytes
 //!
@@ -38,6 +38,7 @@ mod input;
 mod keep_alive;
 mod limits;
 mod listing;
+mod meters;
 mod metrics;
 mod objects;
 mod output;
@@ -49,6 +50,7 @@ pub mod serve;
 mod server;
 mod subresources;
 mod verbs;
+mod zpages;
 
 pub use backends::{Connection, Dialer, DirectDialer, KubeletAccess};
 pub use body::{Body, BodyError, BoxError};

@@ -37,6 +37,12 @@ impl Limits {
         }
     }
 
+    /// Requests that are being served, of those that only read and of those that write.
+    pub(crate) fn taken(&self) -> [(&'static str, usize); 2] {
+        let taken = |of: usize, slots: &Semaphore| of.saturating_sub(slots.available_permits());
+        [("mutating", taken(MUTATING, &self.mutating)), ("readOnly", taken(READ_ONLY, &self.read_only))]
+    }
+
     /// Waits for a slot for a component of this process.
     ///
     /// # Errors

@@ -1,49 +1,47 @@
 //! `/metrics`: the process, and who in it keeps how much, as Prometheus reads it.
 
-use std::fmt::Write as _;
-
 use http::{HeaderValue, Response, StatusCode, header};
 use kedge_base::{process, sizes};
+use kedge_registry::Catalogue;
 
 use crate::body::Body;
+use crate::meters::Exposition;
 use crate::output::respond;
+use crate::server::{ApiServer, GIT_VERSION};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// Prometheus' text form.
-#[derive(Default)]
-struct Exposition(String);
-
-impl Exposition {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        self.0.push_str(name);
-        for (i, (label, value)) in labels.iter().enumerate() {
-            let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.0, "{}{label}=\"{value}\"", if i == 0 { '{' } else { ',' });
-        }
-        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
-    }
-
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: f64) {
-        self.family(name, kind, help);
-        self.sample(name, &[], value);
-    }
-}
-
 /// The answer.
-pub(crate) fn handle() -> Response<Body> {
+pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body> {
     let mut out = Exposition::default();
-    memory(&mut out);
-    tasks(&mut out);
-    process_figures(&mut out);
-    let mut response = respond::text(StatusCode::OK, out.0);
+    server.requests.show(&mut out);
+    apiserver(&mut out, server, catalogue);
+    own(&mut out);
+    let mut response = respond::text(StatusCode::OK, out.into_text());
     response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
     response
+}
+
+/// What is not counted but looked at, by upstream's names.
+fn apiserver(out: &mut Exposition, server: &ApiServer, catalogue: &Catalogue) {
+    out.family("apiserver_current_inflight_requests", "gauge", "[STABLE] Maximal number of currently used inflight request limit of this apiserver per request kind in last second.");
+    for (kind, taken) in server.limits.taken() {
+        out.sample("apiserver_current_inflight_requests", &[("request_kind", kind)], taken as f64);
+    }
+    out.family("apiserver_resource_objects", "gauge", "[ALPHA] Number of stored objects at the time of last check split by kind. In case of a fetching error, the value will be -1.");
+    for (group, resource, objects) in catalogue.stored() {
+        out.sample("apiserver_resource_objects", &[("group", group), ("resource", resource)], objects as f64);
+    }
+    out.family("kubernetes_build_info", "gauge", "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.");
+    let labels = [("major", "1"), ("minor", "36"), ("git_version", GIT_VERSION), ("compiler", "rustc")];
+    out.sample("kubernetes_build_info", &labels, 1.0);
+}
+
+/// What is the server's own.
+fn own(out: &mut Exposition) {
+    memory(out);
+    tasks(out);
+    process_figures(out);
 }
 
 fn memory(out: &mut Exposition) {
@@ -96,22 +94,13 @@ fn process_figures(out: &mut Exposition) {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use http_body_util::BodyExt as _;
-
     use super::*;
 
     #[test]
-    fn labels_are_escaped() {
+    fn the_process_shows_itself() {
         let mut out = Exposition::default();
-        out.sample("x", &[("a", "b\"c\\\n"), ("d", "e")], 1.5);
-        out.sample("y", &[], 2.0);
-        assert_eq!(out.0, "x{a=\"b\\\"c\\\\\\n\",d=\"e\"} 1.5\ny 2\n");
-    }
-
-    #[tokio::test]
-    async fn the_process_shows_itself() {
-        let text = handle().into_body().collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(text.to_vec()).unwrap();
+        own(&mut out);
+        let text = out.into_text();
         let value = |name: &str| -> f64 {
             let line = text.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
             line.rsplit_once(' ').unwrap().1.parse().unwrap()

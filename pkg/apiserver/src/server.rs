@@ -14,7 +14,11 @@ use rustls_pki_types::CertificateDer;
 use crate::backends::KubeletAccess;
 use crate::body::Body;
 use crate::limits::Limits;
+use crate::meters::Requests;
 use crate::readiness::Readiness;
+
+/// What `kubectl version` shows: the Kubernetes version that is implemented, and ours.
+pub(crate) const GIT_VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
 
 /// Paths beside the Kubernetes API: the server's own administration. A request has passed the whole chain before.
 #[async_trait]
@@ -41,6 +45,8 @@ pub struct Config {
     pub readiness: Readiness,
     /// Such as `10.0.0.5:6443`: what `/api` tells clients.
     pub advertised: String,
+    /// What the server was started with, by the names of its flags; no secrets.
+    pub flags: Vec<(String, String)>,
     /// The server's own administration.
     pub own: Option<Arc<dyn OwnPaths>>,
 }
@@ -57,7 +63,9 @@ pub struct ApiServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
+    pub(crate) requests: Requests,
     pub(crate) advertised: String,
+    pub(crate) flags: Vec<(String, String)>,
     pub(crate) own: Option<Arc<dyn OwnPaths>>,
 }
 
@@ -71,11 +79,13 @@ impl ApiServer {
             authorizer: config.authorizer,
             rbac: config.rbac,
             kubelets: config.kubelets,
+            requests: Requests::new(config.clock.clone()),
             clock: config.clock,
             shutdown: config.shutdown,
             readiness: config.readiness,
             limits: Limits::new(),
             advertised: config.advertised,
+            flags: config.flags,
             own: config.own,
         })
     }

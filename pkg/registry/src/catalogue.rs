@@ -86,6 +86,19 @@ impl Catalogue {
         group.entries.iter().find(|entry| entry.info().version == version && entry.info().kind == kind)
     }
 
+    /// Group, name and number of objects of everything that is stored, once for all its versions.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &str, usize)> {
+        let all = self.groups.iter().flat_map(|group| &group.entries);
+        let stored = all.filter_map(|entry| match entry {
+            Entry::Stored(served) => Some(served),
+            Entry::Answered(_) => None,
+        });
+        let own = stored.filter(|served| {
+            served.info.storage_group == served.info.group && served.info.storage_version == served.info.version
+        });
+        own.map(|served| (&*served.info.group, &*served.info.plural, served.store.count()))
+    }
+
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<Group>> {
         self.by_name.get(name).map(|at| &self.groups[*at])
     }

@@ -80,6 +80,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         shutdown: tasks.shutdown().clone(),
         readiness,
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
+        flags: config.shown(),
     }))
 }
 

@@ -56,6 +56,30 @@ pub struct SnapshotSettings {
 }
 
 impl ServerConfig {
+    /// What may be shown of it, by the names of the flags: neither the token nor how the datastore is reached, which may name a
+    /// password.
+    pub(crate) fn shown(&self) -> Vec<(String, String)> {
+        let (first, last) = self.node_ports;
+        let shown = [
+            ("advertise-address", self.advertise_address.to_string()),
+            ("bind-address", self.bind_address.to_string()),
+            ("cluster-cidr", self.cluster_cidr.clone()),
+            ("cluster-dns", self.cluster_dns.to_string()),
+            ("cluster-domain", self.cluster_domain.clone()),
+            ("data-dir", self.data_dir.display().to_string()),
+            ("disable-admission-plugins", self.admission.disable.join(",")),
+            ("disable-scheduler", (!self.scheduler).to_string()),
+            ("enable-admission-plugins", self.admission.enable.join(",")),
+            ("https-listen-port", self.https_port.to_string()),
+            ("node-name", self.node_name.clone()),
+            ("secrets-encryption", self.secrets_encryption.to_string()),
+            ("service-cidr", self.service_cidr.clone()),
+            ("service-node-port-range", format!("{first}-{last}")),
+            ("tls-san", self.tls_sans.join(",")),
+        ];
+        shown.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
     /// Where certificates and keys are.
     pub fn tls_dir(&self) -> PathBuf {
         self.data_dir.join("server/tls")

@@ -244,6 +244,11 @@ impl ResourceStore {
         self.cache.state.read().newest
     }
 
+    /// How many objects there are.
+    pub fn count(&self) -> usize {
+        self.cache.state.read().objects.len()
+    }
+
     /// The cached state of all keys that begin with `scope`.
     ///
     /// # Errors

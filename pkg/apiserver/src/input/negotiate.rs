@@ -127,6 +127,32 @@ pub(crate) fn is_pretty(headers: &HeaderMap, query: Option<&str>) -> bool {
     }
 }
 
+/// What is asked for of a page about the server itself: an object of that kind, as YAML or not, in one of its versions; none for text.
+///
+/// # Errors
+/// 406 in upstream's words.
+pub(crate) fn page(headers: &HeaderMap, kind: &str) -> Result<Option<(bool, &'static str)>, Status> {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).filter(|accept| !accept.trim().is_empty());
+    let Some(accept) = accept else { return Ok(None) };
+    let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
+    clauses.sort_by_key(|clause| std::cmp::Reverse(clause.quality));
+    for clause in clauses {
+        let yaml = match (clause.kind, clause.subtype) {
+            ("*" | "text", "*") | ("text", "plain") => return Ok(None),
+            ("application", "json") => false,
+            ("application", "yaml") => true,
+            _ => continue,
+        };
+        if clause.parameter("g") == Some("config.k8s.io")
+            && clause.parameter("as") == Some(kind)
+            && let Some(version) = ["v1alpha1", "v1beta1"].into_iter().find(|v| clause.parameter("v") == Some(v))
+        {
+            return Ok(Some((yaml, version)));
+        }
+    }
+    Err(Status::not_acceptable(&["application/json", "application/yaml", "text/plain"]))
+}
+
 fn accept_has(accept: &str, name: &str, value: &str) -> bool {
     accept.contains(name) && accept.split([',', ';']).any(|part| part.trim().split_once('=') == Some((name, value)))
 }

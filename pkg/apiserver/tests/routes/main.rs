@@ -11,6 +11,7 @@ mod heads;
 mod kinds;
 mod limits;
 mod ownership;
+mod pages;
 mod proxy;
 mod proxy_backend;
 mod selectors;

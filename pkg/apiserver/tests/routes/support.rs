@@ -81,6 +81,7 @@ impl Cluster {
             shutdown: Shutdown::new(),
             readiness: Readiness::default(),
             advertised: "127.0.0.1:6443".into(),
+            flags: vec![("data-dir".into(), "/d".into())],
             own: None,
         });
         let cluster = Self { server, registry, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
