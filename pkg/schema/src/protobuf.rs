@@ -168,6 +168,13 @@ fn message(def: &TypeDef, at: &[u32], raw: &[u8], out: &mut Map<String, Value>, 
 
 fn add(field: &FieldDef, wire: Wire<'_>, out: &mut Map<String, Value>, depth: usize) -> Result<()> {
     match field.ty {
+        FieldType::List(_) if field.is_message() => {
+            let Value::Array(more) = value(field, field.ty, wire, depth)? else { return Ok(()) };
+            match out.entry(field.name).or_insert_with(|| json!([])) {
+                Value::Array(list) => list.extend(more),
+                _ => return Err(ProtobufError::Value(field.name.into())),
+            }
+        }
         FieldType::List(inner) => {
             let slot = out.entry(field.name).or_insert_with(|| json!([]));
             let Value::Array(list) = slot else { return Err(ProtobufError::Value(field.name.into())) };

@@ -326,18 +326,14 @@ impl ResourceStore {
         self.cache.fields.contains(field)
     }
 
-    /// Watches keys that begin with `scope`, from after `revision`.
+    /// Watches keys that begin with `scope`, from after `revision`, which may be still to come.
     ///
     /// # Errors
-    /// [`Error::TooOld`] when the ring does not reach back that far, [`Error::Future`] when it has not happened yet.
+    /// [`Error::TooOld`] when the ring does not reach back that far.
     pub async fn watch(&self, scope: &str, matcher: Matcher, revision: u64) -> Result<Watcher, Error> {
         // Another server may have told the client of a revision that has not come here yet.
         if revision > self.revision() {
             self.fresh().await?;
-        }
-        let current = self.revision();
-        if revision > current {
-            return Err(Error::Future { requested: revision, current });
         }
         let position = self.cache.position_after(revision)?;
         Ok(Watcher::new(self.cache.clone(), scope, matcher, position, revision))

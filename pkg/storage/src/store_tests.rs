@@ -509,3 +509,17 @@ async fn more_claims_than_a_transaction_takes_are_refused_and_more_releases_are_
     let left = kv.range(Range::prefix(b"/registry/claims/")).await.unwrap().kvs.len();
     assert_eq!((pods.get("a/x").unwrap().is_none(), left), (true, 200 - 127));
 }
+
+/// As upstream: who knows of a version that has not come here yet is told of nothing before it.
+#[tokio::test]
+async fn a_watch_from_a_version_to_come_begins_with_what_follows_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let pods = storage(dir.path()).await.resource("pods").unwrap();
+    let at = pods.revision();
+    let mut watcher = pods.watch("a/", Matcher::default(), at + 2).await.unwrap();
+    for name in ["x", "y", "z"] {
+        pods.create(&format!("a/{name}"), &pod(name, ""), With::default()).await.unwrap();
+    }
+    let Next::Event(EventKind::Added, event) = watcher.next().await else { panic!("no event") };
+    assert_eq!((&*event.key, event.revision), ("a/z", at + 3));
+}

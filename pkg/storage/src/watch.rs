@@ -107,13 +107,15 @@ pub struct Watcher {
     position: u64,
     /// Everything up to this revision has been looked at.
     seen: u64,
+    /// What happens up to this revision, which may be still to come, is of no concern.
+    after: u64,
     wake: watch::Receiver<u64>,
 }
 
 impl Watcher {
     pub(crate) fn new(cache: Arc<Cache>, scope: &str, matcher: Matcher, position: u64, seen: u64) -> Self {
         let wake = cache.next.subscribe();
-        Self { cache, scope: scope.into(), matcher, position, seen, wake }
+        Self { cache, scope: scope.into(), matcher, position, seen, after: seen, wake }
     }
 
     /// The newest revision that this watcher has looked at.
@@ -163,7 +165,10 @@ impl Watcher {
                 event.clone()
             };
             self.position += 1;
-            self.seen = event.revision;
+            self.seen = self.seen.max(event.revision);
+            if event.revision <= self.after {
+                continue;
+            }
             if let Some(what) = &event.unreadable
                 && event.key.starts_with(&*self.scope)
                 && self.matcher.may_match(&event.key)

@@ -9,6 +9,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::status::is_owned;
+
 /// A pod of the watch: about as large as its JSON, a tenth of the typed form.
 #[derive(Clone, Debug)]
 pub(crate) struct RawPod {
@@ -30,6 +32,23 @@ impl RawPod {
         &self.json
     }
 
+    /// Whether there is something to do about the pod that there was not before: anything but its status changed, or a condition of
+    /// its status that others set. What this node itself reported is no news to it; a report whose words change each time (with the
+    /// name of a container in it) would make it try again at once, and report anew.
+    pub(crate) fn is_news_after(&self, old: &RawPod) -> bool {
+        let metadata = |pod: &RawPod| ObjectMeta { resource_version: String::new(), ..pod.metadata.clone() };
+        if metadata(self) != metadata(old) {
+            return true;
+        }
+        match (serde_json::from_str::<Wanted<'_>>(&self.json), serde_json::from_str::<Wanted<'_>>(&old.json)) {
+            (Ok(new), Ok(old)) => {
+                new.spec.map(RawValue::get) != old.spec.map(RawValue::get) || new.foreign() != old.foreign()
+            }
+            // No pod at all: whoever decodes it says so.
+            _ => true,
+        }
+    }
+
     /// The status as JSON; null when there is none.
     pub(crate) fn status(&self) -> Value {
         let parsed: Result<WithStatus, _> = serde_json::from_str(&self.json);
@@ -41,6 +60,36 @@ impl RawPod {
 struct WithStatus {
     #[serde(default)]
     status: Value,
+}
+
+/// What of a pod is for the node to do something about.
+#[derive(Deserialize)]
+struct Wanted<'a> {
+    #[serde(borrow)]
+    spec: Option<&'a RawValue>,
+    #[serde(default)]
+    status: Conditions,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Conditions {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Deserialize)]
+struct Condition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+}
+
+impl Wanted<'_> {
+    /// Conditions that others set, such as those of readiness gates.
+    fn foreign(&self) -> Vec<(&str, &str)> {
+        let all = self.status.conditions.iter().filter(|condition| !is_owned(&condition.kind));
+        all.map(|condition| (condition.kind.as_str(), condition.status.as_str())).collect()
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,5 +122,25 @@ mod tests {
         let raw: RawPod = serde_json::from_str(json).unwrap();
         assert_eq!(raw.metadata.uid, "1");
         assert_eq!(raw.decode().unwrap().spec.unwrap().containers[0].name, "c");
+    }
+
+    /// A runtime that named the container in its error once made its pod be tried fifty times a second.
+    #[test]
+    fn what_the_node_reported_is_no_news_to_it() {
+        let pod = |version: &str, label: &str, image: &str, message: &str, gate: &str| -> RawPod {
+            let json = serde_json::json!({
+                "metadata": {"name": "a", "uid": "1", "resourceVersion": version, "labels": {"l": label},
+                    "managedFields": [{"time": version}]},
+                "spec": {"containers": [{"name": "c", "image": image}]},
+                "status": {"containerStatuses": [{"state": {"waiting": {"message": message}}}],
+                    "conditions": [{"type": "Ready", "status": message}, {"type": "x.io/gate", "status": gate}]},
+            });
+            serde_json::from_value(json).unwrap()
+        };
+        let old = pod("1", "l", "i", "cannot make 4f", "False");
+        assert!(!pod("2", "l", "i", "cannot make 5a", "False").is_news_after(&old));
+        assert!(pod("2", "m", "i", "cannot make 4f", "False").is_news_after(&old), "a label");
+        assert!(pod("2", "l", "j", "cannot make 4f", "False").is_news_after(&old), "an image");
+        assert!(pod("2", "l", "i", "cannot make 4f", "True").is_news_after(&old), "a gate of somebody else");
     }
 }

@@ -20,7 +20,7 @@ const OWNED: [&str; 9] = [
     "DisruptionTarget",
 ];
 
-pub(super) fn is_owned(kind: &str) -> bool {
+pub(crate) fn is_owned(kind: &str) -> bool {
     OWNED.contains(&kind)
 }
 

@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, PodCondition, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+pub(crate) use conditions::is_owned;
 pub(crate) use generate::{ReadinessView, Subject, generate};
 pub(crate) use manager::StatusManager;
 

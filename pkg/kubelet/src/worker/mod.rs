@@ -134,8 +134,10 @@ impl Workers {
         let mut slots = self.slots.lock();
         let slot = match slots.get(uid) {
             Some(slot) => {
-                *slot.pod.lock() = pod.clone();
-                slot.wake.notify_one();
+                let old = std::mem::replace(&mut *slot.pod.lock(), pod.clone());
+                if pod.is_news_after(&old) {
+                    slot.wake.notify_one();
+                }
                 slot.clone()
             }
             None => {

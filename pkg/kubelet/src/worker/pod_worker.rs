@@ -84,7 +84,12 @@ impl Worker {
                         warn!(pod = pod.display(), error, again_in = ?wait, "pod is not running as it should");
                     }
                     last_error = error;
-                    wait
+                    // What the attempt itself left behind in the runtime is no reason to try again at once.
+                    tokio::select! {
+                        () = self.kubelet.clock.sleep(FIRST_RETRY) => {}
+                        _ = terminate.wait_for(Option::is_some) => continue,
+                    }
+                    wait.saturating_sub(FIRST_RETRY)
                 }
             };
             tokio::select! {

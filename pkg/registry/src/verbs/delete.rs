@@ -131,22 +131,28 @@ async fn attempt(
     request.admission.validate(&attributes).await?;
     let mut new = old.clone();
     let waits = mark(request, &mut new, options);
-    if waits {
-        if new == old || request.dry_run {
-            return Ok(Outcome::Done(Deleted::Marked(new)));
-        }
-        let with = request.with(&mut Reservation::none(), Some(&old), Some(&new));
-        return match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
-            Ok(stored) => Ok(Outcome::Done(Deleted::Marked(request.shown(new, &stored)?))),
-            Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
-            Err(err) => Err(request.storage_error(request.name, err)),
-        };
-    }
+    let done = |object| Outcome::Done(if waits { Deleted::Marked(object) } else { Deleted::Gone(object) });
     if request.dry_run {
-        return Ok(Outcome::Done(Deleted::Gone(old)));
+        return Ok(done(new));
     }
-    match request.served.store.delete(key, object.revision, request.with_deletion(&old)).await {
-        Ok(_) => Ok(Outcome::Done(Deleted::Gone(old))),
+    let mut last = object.clone();
+    if new != old {
+        // As upstream, also when it goes at once: watchers see it marked before they see it gone.
+        let with = request.with(&mut Reservation::none(), Some(&old), Some(&new));
+        match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
+            Ok(stored) => {
+                new = request.shown(new, &stored)?;
+                last = stored;
+            }
+            Err(StorageError::Conflict(newer)) => return Ok(Outcome::Lost(newer)),
+            Err(err) => return Err(request.storage_error(request.name, err)),
+        }
+    }
+    if waits {
+        return Ok(done(new));
+    }
+    match request.served.store.delete(key, last.revision, request.with_deletion(&new)).await {
+        Ok(_) => Ok(done(new)),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }
@@ -176,7 +182,7 @@ fn is_pending(object: &Value, options: &DeleteOptions) -> bool {
     !object.text(&["metadata", "deletionTimestamp"]).is_empty() && asked.is_none_or(|asked| asked >= left)
 }
 
-/// Marks the object for deletion. Returns whether it has to wait; otherwise it can go now.
+/// Marks the object for deletion. Returns whether it has to wait; otherwise it can go now, and is marked if its kind has a time to end.
 fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> bool {
     let marked = !object.text(&["metadata", "deletionTimestamp"]).is_empty();
     set_propagation(request, object, options);
@@ -192,7 +198,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
     let held = !object.list(&["metadata", "finalizers"]).is_empty()
         || (super::is_namespace(object) && !object.list(&["spec", "finalizers"]).is_empty());
     let waits = held || grace.is_some_and(|g| g > 0);
-    if !waits {
+    if !waits && grace.is_none() {
         return false;
     }
     let now = request.registry.clock.now();
@@ -210,7 +216,7 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
         }
     }
     request.served.strategy.mark_deleted(object);
-    true
+    waits
 }
 
 /// Adds or removes the finalizers by which the garbage collector knows what to do with dependents.

@@ -133,11 +133,15 @@ static LAYOUTS: LazyLock<Vec<Layout>> = LazyLock::new(|| TABLE.types.iter().map(
 
 impl Layout {
     fn of(def: &TypeDef) -> Self {
-        let place = |field: &crate::table::FieldDef| {
-            let chain: Option<Box<[u32]>> = field.embedding().map(|(_, number)| number).collect();
-            Place(chain.zip(field.proto_number()))
+        let numbers = |field: &crate::table::FieldDef| {
+            let mut chain: Vec<u32> = field.embedding().map(|(_, number)| number).collect::<Option<_>>()?;
+            let mut number = field.proto_number()?;
+            if field.is_message() {
+                chain.push(std::mem::replace(&mut number, 1));
+            }
+            Some((chain.into_boxed_slice(), number))
         };
-        Self(def.fields.iter().map(place).collect())
+        Self(def.fields.iter().map(|field| Place(numbers(field))).collect())
     }
 
     fn get(ty: TypeId) -> &'static Self {
@@ -449,6 +453,19 @@ mod tests {
         read["apiVersion"] = envelope.api_version.into();
         read["kind"] = envelope.kind.into();
         read
+    }
+
+    /// Go's clients once read the first verb as such a message, and every one of them failed at discovery in protobuf.
+    #[test]
+    fn verbs_of_a_resource_are_a_message_of_their_own() {
+        let list = json!({"apiVersion": "v1", "kind": "APIResourceList", "groupVersion": "v1",
+            "resources": [{"name": "p", "singularName": "", "namespaced": true, "kind": "P", "verbs": ["get", "list"]}]});
+        assert_eq!(there_and_back(&list)["resources"][0]["verbs"], json!(["get", "list"]));
+        let ty = super::super::json::own_type(&list).unwrap();
+        let mut written = Vec::new();
+        write_protobuf(ty, &list, &mut written).unwrap();
+        let verbs = b"\x22\x0b\x0a\x03get\x0a\x04list";
+        assert!(written.windows(verbs.len()).any(|bytes| bytes == verbs), "{written:?}");
     }
 
     #[test]

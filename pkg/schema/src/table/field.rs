@@ -104,6 +104,11 @@ impl FieldDef {
         self.flags & flag::POINTER != 0
     }
 
+    /// Whether protobuf has a message around this list, because its Go type has a name of its own: the verbs of a resource.
+    pub(crate) fn is_message(&self) -> bool {
+        matches!(self.ty, FieldType::List(_)) && self.attribute("g=") == Some("v1.Verbs")
+    }
+
     fn attribute(&self, key: &str) -> Option<&'static str> {
         attribute(self.attributes, key)
     }
