@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use kedge_meta::Status;
+use kedge_registry::Catalogue;
 use kedge_schema::discovery;
 use serde_json::json;
 
@@ -42,11 +43,11 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         ["flagz"] => zpages::flags(server, headers),
         ["metrics"] => Ok(metrics::handle(server, kinds)),
         ["api"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(headers, discovery::aggregated_core(kinds))),
+            Some(form) => Ok(form.respond(headers, kinds, true)),
             None => json(discovery::api_versions(&server.advertised)),
         },
         ["apis"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(headers, discovery::aggregated_groups(kinds))),
+            Some(form) => Ok(form.respond(headers, kinds, false)),
             None => json(discovery::api_group_list(kinds)),
         },
         ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::unknown_path()), json),
@@ -108,16 +109,26 @@ fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
 }
 
 impl Aggregated {
-    fn respond(&self, headers: &HeaderMap, bytes: Vec<u8>) -> Response<Body> {
+    /// Clients ask again and again, and mostly know the answer: for that it is not written.
+    fn respond(&self, headers: &HeaderMap, catalogue: &Catalogue, core: bool) -> Response<Body> {
+        let make = || self.document(catalogue, core);
+        let tag = match self.version {
+            "v2" => catalogue.tag(core, || documents::tag_of(&make())).to_owned(),
+            _ => documents::tag_of(&make()),
+        };
+        let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
+        documents::discovery(headers, &tag, make, &kind)
+    }
+
+    fn document(&self, catalogue: &Catalogue, core: bool) -> Vec<u8> {
+        let bytes = if core { discovery::aggregated_core(catalogue) } else { discovery::aggregated_groups(catalogue) };
         // Both versions have the same shape; only the name differs.
-        let bytes = match self.version {
+        match self.version {
             "v2" => bytes,
             _ => String::from_utf8_lossy(&bytes)
                 .replacen("apidiscovery.k8s.io/v2\"", "apidiscovery.k8s.io/v2beta1\"", 1)
                 .into_bytes(),
-        };
-        let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
-        documents::discovery(headers, bytes, &kind)
+        }
     }
 }
 

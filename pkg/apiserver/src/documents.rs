@@ -93,9 +93,14 @@ pub(crate) fn v3(
 }
 
 /// A document of aggregated discovery, which clients ask for at every start.
-pub(crate) fn discovery(headers: &HeaderMap, bytes: Vec<u8>, content_type: &str) -> Response<Body> {
-    let mut response = tagged(headers, &tag_of(&bytes), || {
-        let mut bytes = bytes;
+pub(crate) fn discovery(
+    headers: &HeaderMap,
+    tag: &str,
+    make: impl FnOnce() -> Vec<u8>,
+    content_type: &str,
+) -> Response<Body> {
+    let mut response = tagged(headers, tag, || {
+        let mut bytes = make();
         bytes.push(b'\n');
         respond::encoded(StatusCode::OK, full(bytes), Format::Json)
     });
@@ -142,7 +147,7 @@ mod tests {
 
     #[test]
     fn discovery_is_told_apart_by_its_bytes() {
-        let get = |headers: &HeaderMap| discovery(headers, b"{}".to_vec(), "application/json;v=v2");
+        let get = |headers: &HeaderMap| discovery(headers, &tag_of(b"{}"), || b"{}".to_vec(), "application/json;v=v2");
         let first = get(&HeaderMap::new());
         assert_eq!(
             (first.status(), &first.headers()["content-type"]),

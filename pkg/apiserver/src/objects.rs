@@ -28,6 +28,7 @@ pub(crate) fn registry_request<'a>(
         dry_run: WriteOptions::of(&admitted.info)?.dry_run,
         options: options::asked(&admitted.info),
         writer: verbs::Writer::Manager(options::field_manager(&admitted.info, admitted.request.headers())),
+        later: verbs::Later::default(),
     })
 }
 

@@ -10,6 +10,7 @@ use kedge_base::{SharedClock, Shutdown};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
 use rustls_pki_types::CertificateDer;
+use tokio::sync::watch;
 
 use crate::backends::KubeletAccess;
 use crate::body::Body;
@@ -88,6 +89,11 @@ impl ApiServer {
             flags: config.flags,
             own: config.own,
         })
+    }
+
+    /// Tells when kinds have come or gone.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.registry.changes()
     }
 
     pub(crate) fn now(&self) -> i64 {

@@ -7,7 +7,7 @@
 //! Invariants: the built-in kinds are in every catalogue; within a group-version no two resources have one plural or one kind.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use kedge_meta::Text;
 use kedge_schema::{GroupInfo, Kinds, ResourceInfo};
@@ -67,12 +67,19 @@ pub struct Catalogue {
     /// Core first, then in the order of `/apis`.
     groups: Vec<Arc<Group>>,
     by_name: HashMap<Text, usize>,
+    /// What tells its documents from those of other catalogues, once somebody has worked that out.
+    tags: [OnceLock<String>; 2],
 }
 
 impl Catalogue {
     pub(crate) fn new(generation: u64, born: u64, groups: Vec<Arc<Group>>) -> Self {
         let by_name = groups.iter().enumerate().map(|(at, group)| (group.info.name.clone(), at)).collect();
-        Self { generation, born, groups, by_name }
+        Self { generation, born, groups, by_name, tags: Default::default() }
+    }
+
+    /// The tag of the core group's document of discovery, or of that of all others, worked out once.
+    pub fn tag(&self, core: bool, work_out: impl FnOnce() -> String) -> &str {
+        self.tags[usize::from(core)].get_or_init(work_out)
     }
 
     /// A resource, if it is served.

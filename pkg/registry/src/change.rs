@@ -12,6 +12,7 @@ use kedge_schema::{GroupInfo, ResourceInfo};
 use kedge_storage::{Field, Fields, OtherVersion, ResourceConfig, StoredForm};
 
 use crate::catalogue::{Catalogue, Entry, Group};
+use crate::convert::Conversion;
 use crate::printers::Print;
 use crate::registry::Registry;
 use crate::served::Served;
@@ -24,6 +25,8 @@ pub struct Definition {
     pub versions: Vec<ResourceInfo>,
     pub strategy: Arc<dyn Strategy>,
     pub printer: Arc<dyn Print>,
+    /// How its versions become each other.
+    pub conversion: Arc<dyn Conversion>,
     /// What objects can be selected by, beside name and namespace.
     pub fields: Vec<Field>,
 }
@@ -56,7 +59,8 @@ impl Registry {
         let store = self.storage().add(&config(&definition, first)).await?;
         let entry = |info: ResourceInfo| {
             let (strategy, printer) = (definition.strategy.clone(), definition.printer.clone());
-            Entry::Stored(Arc::new(Served { info, strategy, printer, store: store.clone() }))
+            let conversion = definition.conversion.clone();
+            Entry::Stored(Arc::new(Served { info, strategy, printer, store: store.clone(), conversion }))
         };
         let group_name = first.group.clone();
         let old = catalogue.group(&group_name);
@@ -119,7 +123,7 @@ fn config(definition: &Definition, info: &ResourceInfo) -> ResourceConfig {
     let fields: Fields = common.into_iter().chain(definition.fields.iter().cloned()).collect();
     let stored = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
     let others = definition.versions.iter().map(ResourceInfo::api_version).filter(|version| *version != stored);
-    // Versions of a kind differ in nothing but their name, as long as nobody converts them.
+    // They stay in the store as they were written, and are converted when they are read.
     let others = others.map(|api_version| OtherVersion { api_version: api_version.into(), schema: None, same: true });
     let form = StoredForm::new(stored.clone().into(), info.kind.clone(), None, false, others.collect::<Vec<_>>());
     ResourceConfig {

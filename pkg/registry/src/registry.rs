@@ -9,6 +9,7 @@ use kedge_storage::{ResourceConfig, Storage, StoredForm};
 use tokio::sync::watch;
 
 use crate::catalogue::{Catalogue, Entry, Group};
+use crate::convert;
 use crate::printers;
 use crate::served::Served;
 use crate::strategies::{self, State};
@@ -28,6 +29,8 @@ pub struct Registry {
     /// What is built in, which is served for ever.
     pub(crate) base: Arc<Catalogue>,
     current: watch::Sender<Arc<Catalogue>>,
+    /// The generation of that, for those who need not know more.
+    generation: watch::Sender<u64>,
     /// Held while a kind comes or goes.
     pub(crate) changing: tokio::sync::Mutex<()>,
     pub clock: SharedClock,
@@ -63,7 +66,8 @@ impl Registry {
         let base = Arc::new(built_in(&storage));
         let current = watch::Sender::new(base.clone());
         let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
-        Self { storage, base, current, changing: tokio::sync::Mutex::default(), clock, config, state }
+        let generation = watch::Sender::new(0);
+        Self { storage, base, current, generation, changing: tokio::sync::Mutex::default(), clock, config, state }
     }
 
     /// What is served now.
@@ -72,7 +76,14 @@ impl Registry {
     }
 
     pub(crate) fn publish(&self, catalogue: Catalogue) {
+        let generation = catalogue.generation;
         self.current.send_replace(Arc::new(catalogue));
+        self.generation.send_replace(generation);
+    }
+
+    /// Tells when kinds have come or gone.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
     }
 
     pub(crate) fn storage(&self) -> &Storage {
@@ -128,7 +139,8 @@ fn built_in(storage: &Storage) -> Catalogue {
         let Some(store) = store else { return Entry::Answered(Arc::new(info.clone())) };
         let strategy = strategies::strategy(&info.group, &info.plural);
         let printer = Arc::new(printers::printer(&info.group, &info.plural));
-        Entry::Stored(Arc::new(Served { info: info.clone(), strategy, printer, store }))
+        let conversion = convert::built_in(&info.storage_group, &info.plural);
+        Entry::Stored(Arc::new(Served { info: info.clone(), strategy, printer, store, conversion }))
     };
     let group = |info: &GroupInfo| {
         let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));

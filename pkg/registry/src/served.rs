@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use kedge_meta::{GroupResource, Status};
 use kedge_schema::ResourceInfo;
-use kedge_storage::ResourceStore;
+use kedge_storage::{Object, ResourceStore};
 use serde_json::Value;
 
-use crate::convert;
+use crate::convert::{self, Conversion};
 use crate::printers::Print;
 use crate::strategy::Strategy;
 use crate::verbs::store_failure;
@@ -19,6 +19,8 @@ pub struct Served {
     /// How its objects become rows.
     pub printer: Arc<dyn Print>,
     pub store: ResourceStore,
+    /// How its objects get from one version into another.
+    pub conversion: Arc<dyn Conversion>,
 }
 
 impl Served {
@@ -32,9 +34,24 @@ impl Served {
         self.info.group == group && self.info.plural == plural
     }
 
-    /// Whether what is stored is of another version than what is served.
-    pub fn needs_conversion(&self) -> bool {
-        (&self.info.group, &self.info.version) != (&self.info.storage_group, &self.info.storage_version)
+    /// Whether what is served is what is stored.
+    pub fn is_stored_version(&self) -> bool {
+        (&self.info.group, &self.info.version) == (&self.info.storage_group, &self.info.storage_version)
+    }
+
+    /// Whether objects are shown as they are stored, all of them.
+    pub fn shows_all(&self) -> bool {
+        self.is_stored_version() && !self.store.is_mixed()
+    }
+
+    /// Whether an object is shown as it is stored.
+    pub fn shows(&self, object: &Object) -> bool {
+        self.is_stored_version() && (!self.store.is_mixed() || self.store.is_current(object))
+    }
+
+    /// Whether what is not shown as it is stored has to be waited for.
+    pub fn waits(&self) -> bool {
+        self.conversion.waits() && !self.shows_all()
     }
 
     /// An object in this version, which must be there.

@@ -50,6 +50,7 @@ impl Cluster {
             dry_run: false,
             options: WriteOptions::default(),
             writer: verbs::Writer::Manager("tester".into()),
+            later: verbs::Later::default(),
         }
     }
 

@@ -29,8 +29,8 @@ pub struct OtherVersion {
     pub api_version: Text,
     /// Its type, when it is a built-in one.
     pub schema: Option<TypeId>,
-    /// Whether it has the same fields. Objects of one that has not are not read: shown as what is stored, they would lose
-    /// fields with the next update.
+    /// Whether its objects are read, as they are: those of a version that has other fields, and is not converted when it is read, are
+    /// not, since shown as what is stored, they would lose fields with the next update.
     pub same: bool,
 }
 

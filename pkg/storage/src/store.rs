@@ -321,6 +321,16 @@ impl ResourceStore {
         }
     }
 
+    /// Whether it may hold objects of several versions, as they were written.
+    pub fn is_mixed(&self) -> bool {
+        self.cache.form.as_ref().is_some_and(|form| form.others.iter().any(|other| other.same))
+    }
+
+    /// Whether an object of it is of the version that is stored now.
+    pub fn is_current(&self, object: &Object) -> bool {
+        self.cache.form.as_ref().is_none_or(|form| form.begins(object.stored()))
+    }
+
     /// Whether lists can be selected by this field.
     pub fn is_selectable(&self, field: &str) -> bool {
         self.cache.fields.contains(field)

@@ -225,6 +225,7 @@ async fn write(registry: &Registry, quota: &Value, used: &Amounts) -> Result<(),
         dry_run: false,
         options: WriteOptions::default(),
         writer: verbs::Writer::Manager("kube-apiserver".into()),
+        later: verbs::Later::default(),
     };
     let used: Map<String, Value> = used.iter().map(|(name, n)| (name.clone(), n.to_string().into())).collect();
     let transform = |_: Option<&Value>| {

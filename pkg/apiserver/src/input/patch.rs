@@ -4,7 +4,7 @@ use http::HeaderMap;
 use kedge_meta::field::{Error as FieldError, Path};
 use kedge_meta::{GroupKind, Reason, Status, StatusDetails};
 use kedge_patch::{PatchError, go_text, json, merge, strategic};
-use kedge_registry::convert;
+use kedge_registry::convert::{self, Conversion};
 use kedge_schema::{Kinds, ResourceInfo, SchemaRef, TypeId};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -41,13 +41,19 @@ pub(crate) struct Target<'a> {
     pub kind: &'a str,
     pub schema: Option<SchemaRef>,
     /// The resource and what else is served, where it may be served in other versions as well.
-    pub resource: Option<(&'a ResourceInfo, &'a dyn Kinds)>,
+    pub resource: Option<(&'a ResourceInfo, &'a dyn Kinds, &'a dyn Conversion)>,
 }
 
 impl<'a> Target<'a> {
-    pub(crate) fn of(info: &'a ResourceInfo, kinds: &'a dyn Kinds) -> Self {
+    pub(crate) fn of(info: &'a ResourceInfo, kinds: &'a dyn Kinds, conversion: &'a dyn Conversion) -> Self {
         let schema = Some(info.schema.clone());
-        Self { group: &info.group, version: &info.version, kind: &info.kind, schema, resource: Some((info, kinds)) }
+        Self {
+            group: &info.group,
+            version: &info.version,
+            kind: &info.kind,
+            schema,
+            resource: Some((info, kinds, conversion)),
+        }
     }
 
     fn api_version(&self) -> String {
@@ -249,18 +255,19 @@ fn decode(mut new: Value, target: &Target<'_>, strict: &mut Vec<kedge_schema::St
         }
         return Ok(new);
     }
-    let other = target.resource.and_then(|(resource, kinds)| {
+    let other = target.resource.and_then(|(resource, kinds, conversion)| {
         let mut others = kinds.resources(group, version).filter(|other| other.plural == resource.plural);
-        Some((resource, others.next()?))
+        Some((resource, others.next()?, conversion))
     });
-    let other = other.filter(|(resource, other)| other.kind == kind && other.storage_prefix == resource.storage_prefix);
-    let Some((resource, other)) = other else {
+    let other =
+        other.filter(|(resource, other, _)| other.kind == kind && other.storage_prefix == resource.storage_prefix);
+    let Some((resource, other, conversion)) = other else {
         return Err(misfit((group, version, &kind), (target.group, target.kind)));
     };
+    new["apiVersion"] = other.api_version().into();
     conform(Some(&other.schema), &mut new, strict)?;
     other.schema.default(&mut new);
-    convert::to_storage(other, &mut new);
-    convert::from_storage(resource, &mut new);
+    convert::at_once(conversion, resource, &mut new).map_err(|status| status.message)?;
     Ok(new)
 }
 

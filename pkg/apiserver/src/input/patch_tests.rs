@@ -1,6 +1,8 @@
 //! A patch changes an object, never what kind of object it is.
 #![allow(clippy::unwrap_used)]
 
+use std::sync::{Arc, LazyLock};
+
 use http::Request;
 use serde_json::json;
 
@@ -14,9 +16,21 @@ async fn read(form: &str, patch: &str, query: &str) -> Result<Patch, Status> {
     Patch::read(&request.body(RequestBody::new(full(patch.to_owned()), None)).unwrap(), &info).await
 }
 
+fn conversion(info: &ResourceInfo) -> &'static dyn Conversion {
+    static ALL: LazyLock<[Arc<dyn Conversion>; 3]> = LazyLock::new(|| {
+        [("", "events"), ("autoscaling", "horizontalpodautoscalers"), ("", "")]
+            .map(|(group, plural)| convert::built_in(group, plural))
+    });
+    match &*info.plural {
+        "events" => &*ALL[0],
+        "horizontalpodautoscalers" => &*ALL[1],
+        _ => &*ALL[2],
+    }
+}
+
 fn target(group: &str, version: &str, plural: &str) -> Target<'static> {
     let info = kedge_schema::resource(group, version, plural).unwrap();
-    Target::of(info, &kedge_schema::Builtin)
+    Target::of(info, &kedge_schema::Builtin, conversion(info))
 }
 
 async fn patched(form: &str, patch: &str, query: &str) -> Result<Value, Status> {

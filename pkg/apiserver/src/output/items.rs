@@ -1,6 +1,8 @@
 //! The body of a list: written out piece by piece while it is sent, one object at a time, so that a large list is never in
 //! memory a second time, neither as trees nor as text.
 
+mod waiting;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,13 +41,24 @@ const LIST_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ListMeta";
 const COLUMN: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.TableColumnDefinition";
 
 impl Form {
+    /// An object that has been converted.
+    fn write_value(&self, mut value: Value, out: &mut Vec<u8>) -> Result<(), Status> {
+        match self {
+            Self::Row(rows, _) => encode(type_by_name(ROW), &rows.row(&value), out),
+            Self::Converted(served) => {
+                list::without_type(&mut value);
+                encode(served.info.schema.builtin(), &value, out)
+            }
+            Self::Stored | Self::Metadata(_) => Err(Status::internal("nothing is to be converted")),
+        }
+    }
+
     fn write(&self, object: &Object, out: &mut Vec<u8>) -> Result<(), Status> {
         match self {
             Self::Stored => object.write_item(out),
+            Self::Converted(served) if served.shows(object) => object.write_item(out),
             Self::Converted(served) => {
-                let mut item = convert::read(served, object)?;
-                list::without_type(&mut item);
-                encode(served.info.schema.builtin(), &item, out)?;
+                self.write_value(convert::read(served, object)?, out)?;
             }
             Self::Metadata(version) => {
                 let head = format!("{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{version}\",\"metadata\":");
@@ -53,9 +66,7 @@ impl Form {
                 object.write_metadata(out).map_err(Status::internal)?;
                 out.push(b'}');
             }
-            Self::Row(rows, served) => {
-                encode(type_by_name(ROW), &rows.row(&convert::read(served, object)?), out)?;
-            }
+            Self::Row(_, served) => self.write_value(convert::read(served, object)?, out)?,
         }
         Ok(())
     }
@@ -171,7 +182,7 @@ pub(crate) async fn respond(
     let meta = serde_json::to_value(meta).map_err(Status::internal)?;
     let (head, form) = match accepted.shape {
         Shape::Object => {
-            let form = if served.needs_conversion() { Form::Converted(served.clone()) } else { Form::Stored };
+            let form = if served.shows_all() { Form::Stored } else { Form::Converted(served.clone()) };
             (head(&served.info.list_kind, &served.info.api_version(), &meta, None)?, form)
         }
         Shape::Metadata | Shape::MetadataList => {
@@ -184,7 +195,8 @@ pub(crate) async fn respond(
             (head, Form::Row(Box::new(rows), served.clone()))
         }
     };
-    let body = body(head, form, objects)?;
+    let waits = served.waits() && !matches!(form, Form::Metadata(_));
+    let body = if waits { waiting::body(head, form, objects) } else { body(head, form, objects) }?;
     if accepted.format == Format::Json {
         return Ok(respond::encoded(StatusCode::OK, body, Format::Json));
     }

@@ -17,7 +17,7 @@ use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
 
 /// A stored object in the negotiated form.
-pub(crate) fn show(
+pub(crate) async fn show(
     server: &ApiServer,
     admitted: &Admitted,
     served: &Served,
@@ -25,13 +25,13 @@ pub(crate) fn show(
     code: StatusCode,
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
-    if accepted.shape == Shape::Object && !served.needs_conversion() {
+    if accepted.shape == Shape::Object && served.shows(object) {
         if let (Format::Protobuf, Some(ty)) = (accepted.format, served.info.schema.builtin()) {
             return protobuf::answer(code, served, ty, object);
         }
         return respond::stored(code, object.to_json(), accepted.format);
     }
-    let value = convert::read(served, object)?;
+    let value = convert::read_later(served, object).await?;
     show_value(server, admitted, served, &value, code, accepted)
 }
 

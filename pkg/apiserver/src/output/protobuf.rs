@@ -45,7 +45,7 @@ impl Form {
             json.push(b'}');
             return text(self.ty, &json, out);
         }
-        if self.served.needs_conversion() {
+        if !self.served.shows(object) {
             return tree(self.ty, &convert::read(&self.served, object)?, out);
         }
         text(self.ty, &object.to_json(), out)

@@ -39,6 +39,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
         dry_run,
         options: WriteOptions::default(),
         writer: verbs::Writer::Settled,
+        later: verbs::Later::default(),
     };
     eviction::evict(&request, options).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});

@@ -20,5 +20,5 @@ pub(crate) async fn handle(server: &ApiServer, admitted: &Admitted, served: &Ser
     // acknowledged is shown.
     not_older_than(served, info.param("resourceVersion")).await?;
     let object = stored(served, &key, &info.name)?;
-    show(server, admitted, served, &object, StatusCode::OK, accepted)
+    show(server, admitted, served, &object, StatusCode::OK, accepted).await
 }

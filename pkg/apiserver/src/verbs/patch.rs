@@ -17,7 +17,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     Patch::check_form(admitted.request.headers())?;
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let patch = Patch::read(&admitted.request, &admitted.info).await?;
-    let target = Target::of(&served.info, &*admitted.catalogue);
+    let target = Target::of(&served.info, &*admitted.catalogue, &*served.conversion);
     let transform = |old: Option<&Value>| {
         let old = old.ok_or_else(|| Status::not_found(&served.group_resource(), &admitted.info.name))?;
         patch.transform(old, &target)

@@ -31,6 +31,8 @@ use crate::server::ApiServer;
 const MIN_SECONDS: u64 = 1_800;
 /// Frames that are made before the client has taken those before them.
 const READY_BYTES: usize = 128 << 10;
+/// Objects of the state that are converted at a time, when that has to be waited for.
+const CONVERTED: usize = 100;
 /// Between bookmarks.
 const BOOKMARK: Duration = Duration::from_secs(60);
 
@@ -116,38 +118,41 @@ async fn begin(
 }
 
 impl Form {
-    /// Whether events are as all other watchers get them.
-    fn is_plain(&self) -> bool {
-        self.is_stored() && self.accepted.format == Format::Json
+    /// Whether an event is as all other watchers get it.
+    fn is_plain(&self, object: &Object) -> bool {
+        self.is_stored(object) && self.accepted.format == Format::Json
     }
 
-    /// Whether objects are shown as they are stored.
-    fn is_stored(&self) -> bool {
-        self.accepted.shape == Shape::Object && !self.served.needs_conversion()
+    /// Whether an object is shown as it is stored.
+    fn is_stored(&self, object: &Object) -> bool {
+        self.accepted.shape == Shape::Object && self.served.shows(object)
+    }
+
+    /// Whether all events are plain, which can be said without a look at their objects.
+    fn is_all_plain(&self) -> bool {
+        self.accepted.shape == Shape::Object && self.served.shows_all() && self.accepted.format == Format::Json
     }
 
     fn added(&mut self, object: &Object) -> Result<Bytes, Status> {
-        if self.is_plain() {
+        if self.is_plain(object) {
             return Ok(ResourceStore::added_frame(object));
         }
         self.object("ADDED", object)
     }
 
     fn event(&mut self, kind: EventKind, event: &Arc<kedge_storage::WatchEvent>) -> Result<Bytes, Status> {
-        if self.is_plain() {
+        if self.is_all_plain() {
             return Ok(event.frame(kind));
         }
-        let name = match kind {
-            EventKind::Added => "ADDED",
-            EventKind::Modified => "MODIFIED",
-            EventKind::Deleted => "DELETED",
-        };
-        let object = event.shown(kind).ok_or_else(|| Status::internal("an event without its object"))?;
-        self.object(name, &object)
+        let object = event.shown(kind).ok_or_else(no_object)?;
+        if self.is_plain(&object) {
+            return Ok(event.frame(kind));
+        }
+        self.object(name(kind), &object)
     }
 
     fn object(&mut self, kind: &str, object: &Object) -> Result<Bytes, Status> {
-        if let (true, Some(ty)) = (self.is_stored(), self.served.info.schema.builtin()) {
+        if let (true, Some(ty)) = (self.is_stored(object), self.served.info.schema.builtin()) {
             return Ok(protobuf::event(kind, &protobuf::stored(&self.served, ty, object)?));
         }
         let value = convert::read(&self.served, object)?;
@@ -187,6 +192,24 @@ impl Form {
     }
 }
 
+fn name(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Added => "ADDED",
+        EventKind::Modified => "MODIFIED",
+        EventKind::Deleted => "DELETED",
+    }
+}
+
+fn no_object() -> Status {
+    Status::internal("an event without its object")
+}
+
+/// An object that somebody else has been asked to convert.
+async fn converted(served: &Served, kind: EventKind, event: &kedge_storage::WatchEvent) -> Result<Value, Status> {
+    let object = event.shown(kind).ok_or_else(no_object)?;
+    convert::read_later(served, &object).await
+}
+
 fn event(format: Format, kind: &str, object: &Value) -> Bytes {
     if format == Format::Protobuf {
         return protobuf::event_of(kind, object);
@@ -206,6 +229,10 @@ fn error_event(format: Format, status: &Status) -> Bytes {
 /// What one wait ended with.
 enum Step {
     Next(Next),
+    /// An event whose object had to be waited for.
+    Converted(EventKind, Result<Value, Status>),
+    /// Objects of the state that the watch begins with.
+    State(Result<Vec<Value>, Status>),
     Bookmark,
     Shutdown,
 }
@@ -233,7 +260,12 @@ impl WatchBody {
         if let Some(frame) = self.ready.pop_front() {
             return Some(frame);
         }
+        if self.form.served.waits() && self.state.len() > 0 {
+            return None;
+        }
         let Some(object) = self.state.next() else {
+            // While the watcher is away the last of the state may still be on its way.
+            self.watcher.as_ref()?;
             return self.initial_end.take().map(|revision| self.form.bookmark(revision, true));
         };
         let frame = self.form.added(&object).unwrap_or_else(|status| {
@@ -246,6 +278,14 @@ impl WatchBody {
 
     fn wait(&mut self) -> Option<BoxFuture<'static, (Watcher, Step)>> {
         let mut watcher = self.watcher.take()?;
+        let waits = self.form.served.waits().then(|| self.form.served.clone());
+        if let Some(served) = waits.clone().filter(|_| self.state.len() > 0) {
+            let some: Vec<Arc<Object>> = self.state.by_ref().take(CONVERTED).collect();
+            return Some(Box::pin(async move {
+                let values = convert::read_all(&served, &some).await;
+                (watcher, Step::State(values))
+            }));
+        }
         let bookmark = self.form.clock.sleep(BOOKMARK);
         let shutdown = self.shutdown.clone();
         Some(Box::pin(async move {
@@ -253,6 +293,12 @@ impl WatchBody {
                 next = watcher.next() => Step::Next(next),
                 () = bookmark => Step::Bookmark,
                 () = shutdown.requested() => Step::Shutdown,
+            };
+            let step = match (step, waits) {
+                (Step::Next(Next::Event(kind, event)), Some(served)) => {
+                    Step::Converted(kind, converted(&served, kind, &event).await)
+                }
+                (step, _) => step,
             };
             (watcher, step)
         }))
@@ -271,6 +317,10 @@ impl WatchBody {
                 self.watcher = Some(watcher);
                 return true;
             }
+            Step::Converted(kind, value) => {
+                return self.take_values(watcher, name(kind), value.map(|value| vec![value]));
+            }
+            Step::State(values) => return self.take_values(watcher, "ADDED", values),
             Step::Next(Next::Failed(err)) => Err(store_failure(err)),
             Step::Next(Next::Event(kind, event)) => Ok(Some((kind, event))),
         };
@@ -292,6 +342,27 @@ impl WatchBody {
             next = watcher.try_next().map_err(store_failure);
         }
         self.watcher = Some(watcher);
+        true
+    }
+}
+
+impl WatchBody {
+    /// Takes in objects that have been converted.
+    fn take_values(&mut self, watcher: Watcher, kind: &str, values: Result<Vec<Value>, Status>) -> bool {
+        match values {
+            Ok(values) => {
+                for value in values {
+                    let frame = self.form.shown(kind, value);
+                    self.ready.push_back(frame);
+                }
+                self.watcher = Some(watcher);
+            }
+            Err(status) => {
+                // The error is the last thing that this watch says.
+                (self.state, self.initial_end) = (Vec::new().into_iter(), None);
+                self.ready.push_back(self.form.error(&status));
+            }
+        }
         true
     }
 }

@@ -3,17 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty};
-use kedge_apiserver::{Body, Peer};
-use kedge_meta::{GroupResource, Text, UserInfo};
+use http::{Method, StatusCode};
+use kedge_meta::{GroupResource, Text};
+use kedge_registry::convert::Renamed;
 use kedge_registry::{ChangeError, Definition, Plain, printers};
 use kedge_schema::structural::Structural;
 use kedge_schema::{ResourceInfo, SchemaRef};
 use kedge_storage::Field;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, STRATEGIC};
+use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, STRATEGIC, Watch};
 
 const THINGS: &str = "/apis/example.org/v1/namespaces/test/things";
 
@@ -55,6 +54,7 @@ fn definition() -> Definition {
         versions: vec![version("v1"), version("v1beta1")],
         strategy: Arc::new(Plain),
         printer: printers::aged(),
+        conversion: Arc::new(Renamed),
         fields: vec![Field { path: Text::of("spec.colour"), zero: Text::default() }],
     }
 }
@@ -65,33 +65,6 @@ fn things() -> GroupResource {
 
 fn thing(name: &str, size: Value) -> Value {
     json!({"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": name}, "spec": {"size": size}})
-}
-
-/// A watch that is read line by line; none when it has ended.
-struct Watch {
-    body: Body,
-    text: Vec<u8>,
-}
-
-impl Watch {
-    async fn open(cluster: &Cluster, path: &str) -> (StatusCode, Self) {
-        let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        let admin = Arc::new(UserInfo::new("admin", &[kedge_auth::MASTERS]));
-        let peer = Peer { trusted: Some(admin), ..Peer::default() };
-        let response = cluster.server.handle(Request::get(path).body(body).unwrap(), &peer).await;
-        (response.status(), Self { body: response.into_body(), text: Vec::new() })
-    }
-
-    async fn next(&mut self) -> Option<Value> {
-        loop {
-            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.text.drain(..=end).collect();
-                return Some(serde_json::from_slice(&line).unwrap());
-            }
-            let data = self.body.frame().await?.unwrap().into_data().unwrap();
-            self.text.extend_from_slice(&data);
-        }
-    }
 }
 
 /// Uses built-in kinds until it is stopped; any answer that is no success counts.

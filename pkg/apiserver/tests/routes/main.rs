@@ -4,6 +4,7 @@
 
 mod admission;
 mod catalogue;
+mod conversion;
 mod dry_run;
 mod eviction;
 mod forms;

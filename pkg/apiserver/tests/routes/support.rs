@@ -31,6 +31,7 @@ pub struct Cluster {
     pub server: Arc<ApiServer>,
     pub registry: Arc<Registry>,
     pub admin: UserInfo,
+    pub kv: Arc<Embedded>,
     _dir: tempfile::TempDir,
 }
 
@@ -53,8 +54,9 @@ impl Cluster {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Arc::new(Embedded::memory(clock.clone()).unwrap());
-        let storage =
-            Arc::new(Storage::open(kv, &Registry::storage_configs(), Arc::default(), clock.clone()).await.unwrap());
+        let storage = Arc::new(
+            Storage::open(kv.clone(), &Registry::storage_configs(), Arc::default(), clock.clone()).await.unwrap(),
+        );
         let store = |prefix: &str| storage.resource(prefix).unwrap();
         let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
         let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config));
@@ -84,7 +86,7 @@ impl Cluster {
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,
         });
-        let cluster = Self { server, registry, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
+        let cluster = Self { server, registry, kv, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
         cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
         let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
         cluster.ok(&accounts, json!({"metadata": {"name": "default"}})).await;
@@ -160,6 +162,33 @@ impl Cluster {
 
     pub fn revision(&self) -> u64 {
         self.registry.revision()
+    }
+}
+
+/// A watch that is read line by line; none when it has ended.
+pub struct Watch {
+    body: Body,
+    text: Vec<u8>,
+}
+
+impl Watch {
+    pub async fn open(cluster: &Cluster, path: &str) -> (StatusCode, Self) {
+        let body: Body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
+        let admin = Arc::new(UserInfo::new("admin", &[kedge_auth::MASTERS]));
+        let peer = Peer { trusted: Some(admin), ..Peer::default() };
+        let response = cluster.server.handle(Request::get(path).body(body).unwrap(), &peer).await;
+        (response.status(), Self { body: response.into_body(), text: Vec::new() })
+    }
+
+    pub async fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(end) = self.text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.text.drain(..=end).collect();
+                return Some(serde_json::from_slice(&line).unwrap());
+            }
+            let data = self.body.frame().await?.unwrap().into_data().unwrap();
+            self.text.extend_from_slice(&data);
+        }
     }
 }
 

@@ -32,9 +32,21 @@ pub enum Writer<'a> {
 }
 
 /// Notes in the object that is to be written in the place of `old` who owns what. Nothing is there yet when it is created.
-pub(crate) fn written(request: &Request<'_>, old: Option<&Value>, new: &mut Value) {
-    let Writer::Manager(manager) = &request.writer else { return };
-    with_manager(request, |fields| fields.update(old, new, manager));
+///
+/// # Errors
+/// When too much would have to be converted for that.
+pub(crate) async fn written(request: &Request<'_>, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
+    let Writer::Manager(manager) = &request.writer else { return Ok(()) };
+    let before = request.served.waits().then(|| new.clone());
+    loop {
+        with_manager(request, |fields| fields.update(old, new, manager));
+        if !request.later.came().await? {
+            return Ok(());
+        }
+        if let Some(before) = &before {
+            new.clone_from(before);
+        }
+    }
 }
 
 /// The object that a configuration makes of `old`, with its owners.
@@ -69,7 +81,7 @@ fn refusal(err: ApplyError) -> Status {
     }
 }
 
-fn with_manager<T>(request: &Request<'_>, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {
+fn with_manager<'a, T>(request: &'a Request<'a>, work: impl FnOnce(&FieldManager<'_>) -> T) -> T {
     let info = &request.served.info;
     let versions = ServedVersions::of(request);
     work(&FieldManager {

@@ -8,17 +8,17 @@ use kedge_schema::{Kinds, ResourceInfo, SchemaRef};
 use serde_json::Value;
 
 use crate::catalogue::Catalogue;
-use crate::convert;
 use crate::verbs::Request;
 
 pub(super) struct ServedVersions<'a> {
+    request: &'a Request<'a>,
     own: &'a ResourceInfo,
     catalogue: Arc<Catalogue>,
 }
 
 impl<'a> ServedVersions<'a> {
-    pub(super) fn of(request: &Request<'a>) -> Self {
-        Self { own: &request.served.info, catalogue: request.registry.catalogue() }
+    pub(super) fn of(request: &'a Request<'a>) -> Self {
+        Self { request, own: &request.served.info, catalogue: request.registry.catalogue() }
     }
 
     /// Of all of them.
@@ -45,13 +45,14 @@ impl Versions for ServedVersions<'_> {
     }
 
     fn convert(&self, object: &Value, from: &str, to: &str) -> Result<Value, String> {
-        let mut object = object.clone();
         if from == to {
-            return Ok(object);
+            return Ok(object.clone());
         }
         let unknown = |version: &str| format!("{} is not served in version {version:?}", self.own.kind);
-        convert::to_storage(self.info(from).ok_or_else(|| unknown(from))?, &mut object);
-        convert::from_storage(self.info(to).ok_or_else(|| unknown(to))?, &mut object);
+        self.info(from).ok_or_else(|| unknown(from))?;
+        let info = self.info(to).ok_or_else(|| unknown(to))?;
+        let mut object = self.request.later.convert(&self.request.served.conversion, object, to)?;
+        info.schema.normalize(&mut object);
         Ok(object)
     }
 }

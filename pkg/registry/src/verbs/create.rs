@@ -23,7 +23,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
     request.set_defaults(&mut object);
     metadata::check_namespace(object.entry("metadata"), request.namespace)?;
     metadata::wipe(object.entry("metadata"));
-    ownership::written(request, None, &mut object);
+    ownership::written(request, None, &mut object).await?;
     let generated = object.name().is_empty();
     let name = object.name().to_owned();
     let mut attributes = request.attributes(Operation::Create);
@@ -76,10 +76,11 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             return Ok(Written { object: attributes.object, created: true, warnings });
         }
         let with = request.with(&mut reservation, None, Some(object));
-        match request.served.store.create(&key, &request.stored_form(object), with).await {
+        let form = request.stored_form(object).await?;
+        match request.served.store.create(&key, &form, with).await {
             Ok(stored) => {
                 reservation.settle(true);
-                let object = request.shown(std::mem::take(&mut attributes.object), &stored)?;
+                let object = request.shown(std::mem::take(&mut attributes.object), &stored).await?;
                 let warnings = [attributes.warnings(), warnings].concat();
                 return Ok(Written { object, created: true, warnings });
             }

@@ -120,7 +120,7 @@ async fn attempt(
     options: &DeleteOptions,
     admitted: &str,
 ) -> Result<Outcome, Status> {
-    let old = convert::read(request.served, object)?;
+    let old = convert::read_later(request.served, object).await?;
     check_preconditions(request, &old, options)?;
     if is_pending(&old, options) {
         return Ok(Outcome::Done(Deleted::Marked(old)));
@@ -139,9 +139,10 @@ async fn attempt(
     if new != old {
         // As upstream, also when it goes at once: watchers see it marked before they see it gone.
         let with = request.with(&mut Reservation::none(), Some(&old), Some(&new));
-        match request.served.store.update(key, &request.stored_form(&new), object.revision, with).await {
+        let form = request.stored_form(&new).await?;
+        match request.served.store.update(key, &form, object.revision, with).await {
             Ok(stored) => {
-                new = request.shown(new, &stored)?;
+                new = request.shown(new, &stored).await?;
                 last = stored;
             }
             Err(StorageError::Conflict(newer)) => return Ok(Outcome::Lost(newer)),

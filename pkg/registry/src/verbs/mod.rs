@@ -18,6 +18,8 @@ use kedge_storage::{self as storage, With};
 use serde_json::Value;
 
 use crate::attributes::{Admission, Attributes, Operation, Options, WriteOptions};
+use crate::convert;
+pub use crate::convert::Later;
 use crate::registry::Registry;
 use crate::served::Served;
 use crate::strategy::{Context, Reservation};
@@ -38,6 +40,8 @@ pub struct Request<'a> {
     pub options: WriteOptions<'a>,
     /// Who comes to own what the write changes.
     pub writer: Writer<'a>,
+    /// Conversions that had to be waited for.
+    pub later: Later,
 }
 
 /// A written object and what the client should be told beside it.
@@ -116,19 +120,22 @@ impl<'a> Request<'a> {
     }
 
     /// The stored form of an object of the served version.
-    pub(crate) fn stored_form<'v>(&self, value: &'v Value) -> Cow<'v, Value> {
-        if !self.served.needs_conversion() {
-            return Cow::Borrowed(value);
+    ///
+    /// # Errors
+    /// When it cannot be converted.
+    pub(crate) async fn stored_form<'v>(&self, value: &'v Value) -> Result<Cow<'v, Value>, Status> {
+        if self.served.is_stored_version() {
+            return Ok(Cow::Borrowed(value));
         }
         let mut value = value.clone();
-        crate::convert::to_storage(&self.served.info, &mut value);
-        Cow::Owned(value)
+        convert::to_storage(self.served, &mut value).await?;
+        Ok(Cow::Owned(value))
     }
 
     /// An object that has just been stored, as the client is shown it.
-    pub(crate) fn shown(&self, mut object: Value, stored: &storage::Object) -> Result<Value, Status> {
-        if self.served.needs_conversion() {
-            return crate::convert::read(self.served, stored);
+    pub(crate) async fn shown(&self, mut object: Value, stored: &storage::Object) -> Result<Value, Status> {
+        if !self.served.is_stored_version() {
+            return convert::read_later(self.served, stored).await;
         }
         object.entry("metadata").insert("resourceVersion".into(), stored.revision.to_string().into());
         Ok(object)

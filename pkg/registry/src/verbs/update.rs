@@ -63,7 +63,7 @@ pub async fn update(
             if !options.create || !request.subresource.is_empty() {
                 return Err(Status::not_found(&request.group_resource(), request.name));
             }
-            return create(request, transform(None)?).await;
+            return create(request, made(request, transform, None).await?).await;
         };
         match attempt(request, &key, &object, transform, options).await? {
             Outcome::Done(written) => return Ok(*written),
@@ -86,10 +86,10 @@ async fn attempt(
     transform: &Transform<'_>,
     options: UpdateOptions<'_>,
 ) -> Result<Outcome, Status> {
-    let old = convert::read(request.served, object)?;
+    let old = convert::read_later(request.served, object).await?;
     let shown = options.view.map(|view| view.show(&old)).transpose()?;
     let seen = shown.as_ref().unwrap_or(&old);
-    let mut wanted = transform(Some(seen))?;
+    let mut wanted = made(request, transform, Some(seen)).await?;
     if options.decoded {
         request.set_defaults(&mut wanted);
     }
@@ -98,7 +98,7 @@ async fn attempt(
     if options.meant_by_uid {
         check_uid(request, &wanted, &old)?;
     }
-    ownership::written(request, Some(&old), &mut wanted);
+    ownership::written(request, Some(&old), &mut wanted).await?;
     // Who changes objects on their way sees what the client wants; the kind's own rules come after that.
     let mut attributes = request.attributes(Operation::Update);
     (attributes.object, attributes.old) = (wanted, Some(seen));
@@ -121,7 +121,8 @@ async fn attempt(
     warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
     new["metadata"].set("resourceVersion", object.revision.to_string());
     kedge_fields::keep_times(&mut new, &old);
-    let unchanged = new == old;
+    // What is stored in another version than it would be now is written anew.
+    let unchanged = new == old && request.served.store.is_current(object);
     if unchanged || request.dry_run {
         return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
     }
@@ -129,10 +130,10 @@ async fn attempt(
         return delete_released(request, key, object, new, warnings).await;
     }
     let with = request.with(&mut reservation, Some(&old), Some(&new));
-    match store(request, key, &mut new, object.revision, with).await {
+    match store(request, key, &mut new, object.revision, with).await? {
         Ok(stored) => {
             reservation.settle(true);
-            let object = request.shown(new, &stored)?;
+            let object = request.shown(new, &stored).await?;
             Ok(Outcome::Done(Box::new(Written { object, created: false, warnings })))
         }
         // Done again on the newer object: a write that is bound to the old version is refused there, others go through.
@@ -146,6 +147,16 @@ async fn attempt(
     }
 }
 
+/// What `transform` makes of the current object, once it has all the conversions that it needs.
+async fn made(request: &Request<'_>, transform: &Transform<'_>, current: Option<&Value>) -> Result<Value, Status> {
+    loop {
+        let made = transform(current);
+        if !request.later.came().await? {
+            return made;
+        }
+    }
+}
+
 /// Stores it; if it is too large with its owners, without them.
 async fn store(
     request: &Request<'_>,
@@ -153,14 +164,15 @@ async fn store(
     new: &mut Value,
     revision: u64,
     with: With,
-) -> Result<Arc<Object>, StorageError> {
+) -> Result<Result<Arc<Object>, StorageError>, Status> {
     let store = &request.served.store;
-    match store.update(key, &request.stored_form(new), revision, with.clone()).await {
+    let stored = store.update(key, &*request.stored_form(new).await?, revision, with.clone()).await;
+    match stored {
         Err(err) if ownership::weigh_too_much(&err, request, new) => {
             ownership::disown(new);
-            store.update(key, &request.stored_form(new), revision, with).await
+            Ok(store.update(key, &*request.stored_form(new).await?, revision, with).await)
         }
-        other => other,
+        other => Ok(other),
     }
 }
 
