@@ -316,6 +316,24 @@ impl Client {
         })
     }
 
+    /// Sends a request, and reads an answer that is no failure.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub(crate) async fn ask(&self, request: Request<Bytes>) -> Result<(http::response::Parts, Bytes), Error> {
+        let response = self.transport.send(request).await.map_err(Error::Transport)?;
+        if response.status().as_u16() >= 400 {
+            return Err(failure(response).await);
+        }
+        let (head, body) = response.into_parts();
+        Ok((head, collect(body).await?))
+    }
+
+    /// Tells when kinds have come or gone, where the transport can.
+    pub(crate) fn changes(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
+        self.transport.changes()
+    }
+
     /// Sends JSON (nothing, if empty) and leaves the body of a successful answer to the caller, who may read it as it comes.
     ///
     /// # Errors
@@ -427,7 +445,7 @@ fn path(r: &Resource, namespace: &str, name: &str, subresource: &str) -> String 
         push("namespaces");
         push(namespace);
     }
-    push(r.plural);
+    push(&r.plural);
     for segment in [name, subresource] {
         if !segment.is_empty() {
             push(segment);

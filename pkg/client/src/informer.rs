@@ -216,7 +216,7 @@ async fn follow<T: Keyed + DeserializeOwned + Send + Sync>(
         match outcome {
             Ok(last) => version = Some(last),
             Err(err) => {
-                let resource = inner.resource.plural;
+                let resource = inner.resource.plural.as_str();
                 if err.is_gone() {
                     debug!(resource, "watch expired, listing again");
                 } else {
@@ -294,7 +294,7 @@ async fn settle<T: Keyed>(inner: &Inner<T>) {
 impl<T: Keyed> Inner<T> {
     fn new(resource: &Resource, objects: Objects<T>, synced: bool, tasks: TaskGroup) -> Self {
         Self {
-            resource: *resource,
+            resource: resource.clone(),
             objects: RwLock::new(objects),
             handlers: Mutex::default(),
             synced: watch::Sender::new(synced),

@@ -5,6 +5,7 @@
 //! Invariant: nothing here knows whose API server it is; whatever works in-process works against upstream.
 
 mod client;
+mod discovery;
 mod error;
 mod events;
 mod informer;
@@ -16,6 +17,7 @@ mod watch;
 mod workqueue;
 
 pub use client::{Client, DeleteOptions, List, ListParams, Patch, Preconditions};
+pub use discovery::{Discovered, Discovery, Found};
 pub use error::Error;
 pub use events::{EventRecorder, EventType};
 pub use informer::{Change, Informer, Keyed};

@@ -10,6 +10,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
 
 use crate::kubeconfig::{ClusterAccess, KubeconfigError};
@@ -27,6 +28,11 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// When no answer came. A failure that the server reports is an `Ok` with its code.
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, BoxError>;
+
+    /// Tells when kinds have come or gone, where that can be told. The number means nothing.
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        None
+    }
 }
 
 /// What it writes is owned under that name.

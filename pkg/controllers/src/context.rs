@@ -8,7 +8,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use kedge_base::{SharedClock, TaskGroup};
-use kedge_client::{Client, Error, EventRecorder, Informer, Keyed, ListParams, WorkQueue, run_workers};
+use kedge_client::{Client, Discovery, Error, EventRecorder, Informer, Keyed, ListParams, WorkQueue, run_workers};
 use kedge_meta::{ObjectKey, Resource, resources};
 use serde::de::DeserializeOwned;
 
@@ -21,6 +21,8 @@ pub struct Context {
     pub client: Client,
     pub clock: SharedClock,
     pub tasks: TaskGroup,
+    /// What there is, now that kinds come and go.
+    pub discovery: Arc<Discovery>,
     pub pods: Informer<Pod>,
     pub nodes: Informer<Node>,
     pub namespaces: Informer<Namespace>,
@@ -46,6 +48,7 @@ impl Context {
             client: client.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
+            discovery: Discovery::start(client, tasks),
             pods_by_owner: OwnerIndex::new(&pods),
             sets_by_owner: OwnerIndex::new(&replica_sets),
             pods,

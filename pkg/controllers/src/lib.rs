@@ -9,7 +9,6 @@ mod context;
 mod cronjob;
 mod daemonset;
 mod deployment;
-mod discovery;
 mod disruption;
 mod garbage_collector;
 mod job;

@@ -1,38 +1,38 @@
-//! Static names of the built-in resources that components of this project use.
+//! Resources by name, and those built-in ones that components of this project use.
 
-use crate::{GroupKind, GroupResource, GroupVersionKind};
+use crate::{GroupKind, GroupResource, GroupVersionKind, Text};
 
 /// A resource as a client addresses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Resource {
     /// Empty for the core group.
-    pub group: &'static str,
-    pub version: &'static str,
+    pub group: Text,
+    pub version: Text,
     /// The path segment, such as `pods`.
-    pub plural: &'static str,
-    pub kind: &'static str,
+    pub plural: Text,
+    pub kind: Text,
     pub namespaced: bool,
 }
 
 impl Resource {
     /// The `apiVersion` field of its objects.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() { self.version.to_string() } else { format!("{}/{}", self.group, self.version) }
     }
 
     /// Group and plural.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource::new(self.group, self.plural)
+        GroupResource::new(&*self.group, &*self.plural)
     }
 
     /// Group and kind.
     pub fn group_kind(&self) -> GroupKind {
-        GroupKind::new(self.group, self.kind)
+        GroupKind::new(&*self.group, &*self.kind)
     }
 
     /// Group, version and kind.
     pub fn gvk(&self) -> GroupVersionKind {
-        GroupVersionKind::new(self.group, self.version, self.kind)
+        GroupVersionKind::new(&*self.group, &*self.version, &*self.kind)
     }
 }
 
@@ -40,8 +40,13 @@ macro_rules! resources {
     ($($name:ident = $group:literal / $version:literal $plural:literal $kind:literal $namespaced:literal;)*) => {
         $(
             #[doc = concat!("`", $plural, "` of `", $group, "/", $version, "`.")]
-            pub const $name: Resource =
-                Resource { group: $group, version: $version, plural: $plural, kind: $kind, namespaced: $namespaced };
+            pub static $name: Resource = Resource {
+                group: Text::of($group),
+                version: Text::of($version),
+                plural: Text::of($plural),
+                kind: Text::of($kind),
+                namespaced: $namespaced,
+            };
         )*
     };
 }

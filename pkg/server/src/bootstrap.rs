@@ -42,16 +42,16 @@ fn parse(manifest: &Manifest) -> Result<Vec<Value>, Error> {
         .collect()
 }
 
-fn resource_of(object: &Value) -> Option<Resource> {
+fn resource_of(object: &Value) -> Option<&'static Resource> {
     [
-        resources::NAMESPACES,
-        resources::PRIORITY_CLASSES,
-        resources::SERVICES,
-        resources::ENDPOINT_SLICES,
-        resources::ENDPOINTS,
+        &resources::NAMESPACES,
+        &resources::PRIORITY_CLASSES,
+        &resources::SERVICES,
+        &resources::ENDPOINT_SLICES,
+        &resources::ENDPOINTS,
     ]
     .into_iter()
-    .find(|r| object["kind"] == r.kind && object["apiVersion"] == r.api_version())
+    .find(|r| object["kind"] == *r.kind && object["apiVersion"] == r.api_version())
 }
 
 async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use kedge_apiserver::{ApiServer, BodyError, Peer};
 use kedge_client::{Body, BoxError, Client, Transport};
 use kedge_meta::UserInfo;
+use tokio::sync::watch;
 
 struct InProcess {
     server: Arc<ApiServer>,
@@ -25,6 +26,10 @@ impl Transport for InProcess {
         request.headers_mut().entry(header::USER_AGENT).or_insert_with(|| self.agent.clone());
         let response = self.server.handle(request, &self.peer).await;
         Ok(response.map(|body| body.map_err(BoxError::from).boxed_unsync()))
+    }
+
+    fn changes(&self) -> Option<watch::Receiver<u64>> {
+        Some(self.server.changes())
     }
 }
 

@@ -39,9 +39,10 @@ pub(crate) async fn ensure(client: &Client, policy: &[Value]) -> Result<(), Erro
     each.buffer_unordered(AT_A_TIME).try_collect().await
 }
 
-fn resource_of(object: &Value) -> Option<Resource> {
-    let all = [resources::CLUSTER_ROLES, resources::CLUSTER_ROLE_BINDINGS, resources::ROLES, resources::ROLE_BINDINGS];
-    all.into_iter().find(|r| object["kind"] == r.kind)
+fn resource_of(object: &Value) -> Option<&'static Resource> {
+    let all =
+        [&resources::CLUSTER_ROLES, &resources::CLUSTER_ROLE_BINDINGS, &resources::ROLES, &resources::ROLE_BINDINGS];
+    all.into_iter().find(|r| object["kind"] == *r.kind)
 }
 
 fn text<'a>(object: &'a Value, field: &str) -> &'a str {
@@ -65,7 +66,7 @@ async fn found(
 async fn keep_rules(client: &Client, policy: &[Value]) -> Result<(), Error> {
     let roles = &resources::CLUSTER_ROLES;
     for (gathered, part) in GATHERED {
-        let Some(wanted) = policy.iter().find(|o| o["kind"] == roles.kind && text(o, "name") == part) else { continue };
+        let Some(wanted) = policy.iter().find(|o| o["kind"] == *roles.kind && text(o, "name") == part) else { continue };
         let what = || format!("{} {part}", roles.kind);
         let failed = |source| Error::Bootstrap { what: what(), source };
         if found(client, roles, "", part).await.map_err(failed)?.is_some() {
@@ -114,11 +115,11 @@ async fn try_one(client: &Client, resource: &Resource, wanted: &Value) -> Result
         Action::Nothing => return Ok(()),
         Action::Create => client.create::<Value>(resource, namespace, wanted).await?,
         Action::Update(completed) => {
-            info!(kind = resource.kind, name, "completed");
+            info!(kind = resource.kind.as_str(), name, "completed");
             client.update::<Value>(resource, namespace, name, &completed).await?
         }
         Action::Replace => {
-            info!(kind = resource.kind, name, "replaced");
+            info!(kind = resource.kind.as_str(), name, "replaced");
             let uid = existing.as_ref().map(|o| text(o, "uid")).unwrap_or_default();
             client.delete(resource, namespace, name, &DeleteOptions::with_uid(uid)).await?;
             client.create::<Value>(resource, namespace, wanted).await?

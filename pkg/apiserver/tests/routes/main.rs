@@ -7,6 +7,7 @@ mod catalogue;
 mod conversion;
 mod dry_run;
 mod eviction;
+mod followers;
 mod forms;
 mod heads;
 mod kinds;

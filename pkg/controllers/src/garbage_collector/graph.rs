@@ -74,7 +74,7 @@ impl fmt::Display for Work {
 /// An object in the graph.
 #[derive(Debug, Clone)]
 pub struct Node {
-    pub resource: Resource,
+    pub resource: Arc<Resource>,
     pub object: Arc<Tracked>,
 }
 
@@ -104,7 +104,7 @@ impl Graph {
     }
 
     /// Takes in a change; returns what has to be looked into.
-    pub fn apply(&mut self, resource: Resource, old: Option<&Tracked>, new: Option<Arc<Tracked>>) -> Vec<Work> {
+    pub fn apply(&mut self, resource: &Arc<Resource>, old: Option<&Tracked>, new: Option<Arc<Tracked>>) -> Vec<Work> {
         let mut work = Vec::new();
         let replaced = old.is_some_and(|o| new.as_ref().is_none_or(|n| n.metadata.uid != o.metadata.uid));
         if let Some(old) = old.filter(|_| replaced) {
@@ -145,13 +145,13 @@ impl Graph {
         }
     }
 
-    fn insert(&mut self, resource: Resource, old: Option<&Tracked>, new: Arc<Tracked>, work: &mut Vec<Work>) {
+    fn insert(&mut self, resource: &Arc<Resource>, old: Option<&Tracked>, new: Arc<Tracked>, work: &mut Vec<Work>) {
         let uid = new.metadata.uid.clone();
         let refs = |t: &Tracked| t.metadata.owner_references.clone();
         let (before, after): (Vec<OwnerReference>, _) = (old.map(refs).unwrap_or_default(), refs(&new));
         let waited = (old.is_some_and(Tracked::waits_for_deletion), old.is_some_and(Tracked::waits_for_orphaning));
         let waits = (new.waits_for_deletion(), new.waits_for_orphaning());
-        let known = self.nodes.insert(uid.clone(), Node { resource, object: new }).is_some();
+        let known = self.nodes.insert(uid.clone(), Node { resource: resource.clone(), object: new }).is_some();
         if before != after || !known {
             for owner in before.iter().filter(|b| !after.iter().any(|a| a.uid == b.uid)) {
                 self.unlink(&owner.uid, &uid);
@@ -174,12 +174,13 @@ impl Graph {
         }
     }
 
-    /// Forgets all objects of a resource that is no longer served; nothing follows from that.
-    pub fn forget(&mut self, resource: &Resource) {
-        let gone: Vec<Node> = self.nodes.values().filter(|n| n.resource == *resource).cloned().collect();
-        for node in gone {
+    /// Forgets all objects of a resource that is no longer served; nothing follows from that. Returns the namespaces that they were in.
+    pub fn forget(&mut self, resource: &Resource) -> BTreeSet<String> {
+        let gone: Vec<Node> = self.nodes.values().filter(|n| *n.resource == *resource).cloned().collect();
+        for node in &gone {
             self.remove(&node.object, &mut Vec::new());
         }
+        gone.iter().map(|node| node.object.metadata.namespace.clone()).collect()
     }
 }
 
@@ -201,6 +202,10 @@ mod tests {
         Arc::new(serde_json::from_value(value).unwrap())
     }
 
+    fn of(resource: &Resource) -> Arc<Resource> {
+        Arc::new(resource.clone())
+    }
+
     fn delete(uid: &str) -> Work {
         Work::Delete(uid.into())
     }
@@ -210,27 +215,27 @@ mod tests {
         let mut graph = Graph::default();
         let (owner, pod) = (object("rs", &[], &[], false), object("pod", &["rs"], &[], false));
         assert!(pod.metadata.labels.is_empty());
-        assert_eq!(graph.apply(REPLICA_SETS, None, Some(owner.clone())), []);
-        assert_eq!(graph.apply(PODS, None, Some(pod)), []);
-        assert_eq!(graph.apply(REPLICA_SETS, Some(&owner), None), [delete("pod")]);
+        assert_eq!(graph.apply(&of(&REPLICA_SETS), None, Some(owner.clone())), []);
+        assert_eq!(graph.apply(&of(&PODS), None, Some(pod)), []);
+        assert_eq!(graph.apply(&of(&REPLICA_SETS), Some(&owner), None), [delete("pod")]);
     }
 
     #[test]
     fn an_unknown_owner_is_looked_for() {
         let mut graph = Graph::default();
-        assert_eq!(graph.apply(PODS, None, Some(object("pod", &["gone"], &[], false))), [delete("pod")]);
+        assert_eq!(graph.apply(&of(&PODS), None, Some(object("pod", &["gone"], &[], false))), [delete("pod")]);
     }
 
     #[test]
     fn foreground_deletion_waits_for_blocking_dependents() {
         let mut graph = Graph::default();
         let (owner, pod) = (object("rs", &[], &[], false), object("pod", &["rs"], &[], false));
-        graph.apply(REPLICA_SETS, None, Some(owner.clone()));
-        graph.apply(PODS, None, Some(pod.clone()));
+        graph.apply(&of(&REPLICA_SETS), None, Some(owner.clone()));
+        graph.apply(&of(&PODS), None, Some(pod.clone()));
         let deleting = object("rs", &[], &[FOREGROUND], true);
-        assert_eq!(graph.apply(REPLICA_SETS, Some(&owner), Some(deleting)), [delete("pod"), delete("rs")]);
+        assert_eq!(graph.apply(&of(&REPLICA_SETS), Some(&owner), Some(deleting)), [delete("pod"), delete("rs")]);
         assert!(graph.is_blocked("rs"));
-        assert_eq!(graph.apply(PODS, Some(&pod), None), [delete("rs")]);
+        assert_eq!(graph.apply(&of(&PODS), Some(&pod), None), [delete("rs")]);
         assert!(!graph.is_blocked("rs"));
     }
 
@@ -238,16 +243,19 @@ mod tests {
     fn orphaning_is_asked_for_once() {
         let mut graph = Graph::default();
         let first = object("rs", &[], &[ORPHAN], true);
-        assert_eq!(graph.apply(REPLICA_SETS, None, Some(first.clone())), [Work::Orphan("rs".into())]);
-        assert_eq!(graph.apply(REPLICA_SETS, Some(&first), Some(first.clone())), []);
+        assert_eq!(graph.apply(&of(&REPLICA_SETS), None, Some(first.clone())), [Work::Orphan("rs".into())]);
+        assert_eq!(graph.apply(&of(&REPLICA_SETS), Some(&first), Some(first.clone())), []);
     }
 
     #[test]
     fn an_object_recreated_under_the_same_name_is_another_one() {
         let mut graph = Graph::default();
         let (owner, pod) = (object("old", &[], &[], false), object("pod", &["old"], &[], false));
-        graph.apply(REPLICA_SETS, None, Some(owner.clone()));
-        graph.apply(PODS, None, Some(pod));
-        assert_eq!(graph.apply(REPLICA_SETS, Some(&owner), Some(object("new", &[], &[], false))), [delete("pod")]);
+        graph.apply(&of(&REPLICA_SETS), None, Some(owner.clone()));
+        graph.apply(&of(&PODS), None, Some(pod));
+        assert_eq!(
+            graph.apply(&of(&REPLICA_SETS), Some(&owner), Some(object("new", &[], &[], false))),
+            [delete("pod")]
+        );
     }
 }

@@ -148,7 +148,7 @@ impl Controller {
                     references.iter_mut().for_each(|r| r.block_owner_deletion = Some(false));
                     return self.write_owners(&node.resource, &latest, &references).await;
                 }
-                debug!(kind = node.resource.kind, object = %latest.key(), policy, "deleting garbage");
+                debug!(kind = node.resource.kind.as_str(), object = %latest.key(), policy, "deleting garbage");
                 self.delete(&node.resource, &latest, policy).await
             }
         }

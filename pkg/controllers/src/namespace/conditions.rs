@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kedge_meta::Resource;
+use kedge_meta::GroupResource;
 
 use crate::objects::{Condition, condition};
 
@@ -13,7 +13,7 @@ pub struct Findings {
     pub discovery_failures: Vec<String>,
     pub content_failures: Vec<String>,
     /// How many objects are left of each resource; never zero.
-    pub remaining: Vec<(Resource, usize)>,
+    pub remaining: Vec<(GroupResource, usize)>,
     /// How many objects wait for each finalizer.
     pub finalizers: BTreeMap<String, usize>,
 }
@@ -38,7 +38,8 @@ impl Findings {
             out.push(("NamespaceDeletionContentFailure", "ContentDeletionFailed", message));
         }
         if !self.remaining.is_empty() {
-            let one = |(r, n): &(Resource, usize)| format!("{}.{} has {n} resource instances", r.plural, r.group);
+            let one =
+                |(r, n): &(GroupResource, usize)| format!("{}.{} has {n} resource instances", r.resource, r.group);
             let mut which: Vec<String> = self.remaining.iter().map(one).collect();
             which.sort();
             let message = format!("Some resources are remaining: {}", which.join(", "));
@@ -111,7 +112,7 @@ mod tests {
     #[test]
     fn what_remains_is_named_as_upstream_names_it() {
         let findings = Findings {
-            remaining: vec![(resources::PODS, 2), (resources::DEPLOYMENTS, 1)],
+            remaining: vec![(resources::PODS.group_resource(), 2), (resources::DEPLOYMENTS.group_resource(), 1)],
             finalizers: BTreeMap::from([("example.com/f".to_owned(), 3)]),
             ..Findings::default()
         };

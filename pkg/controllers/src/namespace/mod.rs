@@ -17,7 +17,6 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::context::{Context, ignore_not_found};
-use crate::discovery::discover;
 use crate::objects::{Meta, Namespace, parse_time};
 use conditions::Findings;
 
@@ -83,15 +82,13 @@ impl Controller {
     /// Deletes what can be deleted. Pods go first, and while there are any nothing else goes. Also returns an estimate,
     /// in seconds, of when the rest will be gone.
     async fn delete_content(&self, namespace: &Namespace) -> Result<(Findings, i64), Error> {
-        let discovery = discover(&self.ctx.client).await?;
-        let mut findings = Findings { discovery_failures: discovery.failures, ..Findings::default() };
+        // What there is now, so that nothing of a kind that has just come is left behind.
+        let discovery = self.ctx.discovery.refresh().await?;
+        let mut findings = Findings { discovery_failures: discovery.failures.clone(), ..Findings::default() };
         let now = self.ctx.clock.now();
         let mut wait = 0;
-        let mut kinds: Vec<_> = discovery
-            .resources
-            .into_iter()
-            .filter(|d| d.resource.namespaced && d.can("delete") && d.can("list"))
-            .collect();
+        let mut kinds: Vec<_> =
+            discovery.resources.iter().filter(|d| d.resource.namespaced && d.can("delete") && d.can("list")).collect();
         kinds.sort_by_key(|d| d.resource.group_resource() != resources::PODS.group_resource());
         for kind in kinds {
             let collection = kind.can("deletecollection");
@@ -103,7 +100,7 @@ impl Controller {
                     findings.content_failures.push(why);
                 }
             }
-            if kind.resource.plural == resources::PODS.plural && !findings.remaining.is_empty() {
+            if kind.resource.group_resource() == resources::PODS.group_resource() && !findings.remaining.is_empty() {
                 break;
             }
         }
@@ -149,7 +146,7 @@ impl Controller {
 /// Records what is left of one resource; returns the estimate.
 fn note(findings: &mut Findings, resource: &Resource, left: &Left) -> i64 {
     if left.count > 0 {
-        findings.remaining.push((*resource, left.count));
+        findings.remaining.push((resource.group_resource(), left.count));
     }
     for (finalizer, count) in &left.finalizers {
         *findings.finalizers.entry(finalizer.clone()).or_default() += count;

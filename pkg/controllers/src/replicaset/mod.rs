@@ -144,7 +144,7 @@ impl Controller {
         let selector = match (self.flavor.selector)(&set.spec.selector) {
             Ok(selector) => selector,
             Err(err) => {
-                warn!(kind = self.flavor.kind.kind, object = %key, error = %err, "the selector cannot be used");
+                warn!(kind = self.flavor.kind.kind.as_str(), object = %key, error = %err, "the selector cannot be used");
                 return Ok(());
             }
         };

@@ -5,11 +5,10 @@
 mod settle;
 mod usage;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_client::{Error, Informer, ListParams, Patch, WorkQueue};
+use kedge_client::{Discovered, Error, Found, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::quantity::Quantity;
 use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS};
 use kedge_meta::{ObjectKey, Resource, StringMap};
@@ -18,7 +17,6 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::context::{Context, enqueue_changes, ignore_not_found};
-use crate::discovery::discover;
 use crate::objects::{Meta, ResourceQuota};
 use settle::Settling;
 use usage::StoredClaim;
@@ -32,8 +30,6 @@ struct Controller {
     ctx: Context,
     queue: WorkQueue<ObjectKey>,
     quotas: Informer<ResourceQuota>,
-    /// Served resources by the name that `count/` uses.
-    served: Mutex<BTreeMap<String, Resource>>,
     /// Quotas that wait until nothing is charged.
     settling: Mutex<Settling>,
 }
@@ -49,7 +45,6 @@ pub fn start(ctx: &Context) -> Notice {
         ctx: ctx.clone(),
         queue: queue.clone(),
         quotas: quotas.clone(),
-        served: Mutex::default(),
         settling: Mutex::default(),
     });
     enqueue_changes(&quotas, &queue);
@@ -69,9 +64,9 @@ pub fn start(ctx: &Context) -> Notice {
     let c = controller.clone();
     let notice: Notice = Arc::new(move |resource, namespace| {
         let counted = count_name(resource);
-        let storage = resource.plural == PERSISTENT_VOLUME_CLAIMS.plural;
+        let storage = *resource == PERSISTENT_VOLUME_CLAIMS;
         c.recount(namespace, |name| {
-            name == counted || name == resource.plural || (storage && name.contains("storage"))
+            name == counted || resource.plural == *name || (storage && name.contains("storage"))
         });
     });
     let c = controller.clone();
@@ -86,7 +81,7 @@ pub fn start(ctx: &Context) -> Notice {
 
 /// The name that `count/` has for a resource.
 fn count_name(resource: &Resource) -> String {
-    count_names(resource.group, resource.plural).swap_remove(0)
+    count_names(&resource.group, &resource.plural).swap_remove(0)
 }
 
 /// Names that count claims.
@@ -176,19 +171,18 @@ impl Controller {
     }
 
     /// The resource that `count/…` names, if there is one.
-    async fn resource(&self, counted: &str) -> Result<Option<Resource>, Error> {
+    async fn resource(&self, counted: &str) -> Result<Option<Arc<Resource>>, Error> {
         if !counted.starts_with("count/") {
             return Ok(None);
         }
-        if let Some(known) = self.served.lock().get(counted) {
-            return Ok(Some(*known));
+        let find = |found: &Found| {
+            let counts = |d: &&Discovered| d.resource.namespaced && d.can("list") && count_name(&d.resource) == counted;
+            found.resources.iter().find(counts).map(|d| d.resource.clone())
+        };
+        match self.ctx.discovery.current().and_then(|found| find(&found)) {
+            Some(known) => Ok(Some(known)),
+            None => Ok(find(&*self.ctx.discovery.refresh().await?)),
         }
-        let found = discover(&self.ctx.client).await?;
-        let namespaced = found.resources.into_iter().filter(|d| d.resource.namespaced && d.can("list"));
-        let served: BTreeMap<_, _> = namespaced.map(|d| (count_name(&d.resource), d.resource)).collect();
-        let resource = served.get(counted).copied();
-        *self.served.lock() = served;
-        Ok(resource)
     }
 }
 

@@ -18,7 +18,7 @@ use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::expectations::{Expectations, TIMEOUT};
 use crate::workload::reference;
 
-const SLICES: Resource = resources::ENDPOINT_SLICES;
+static SLICES: &Resource = &resources::ENDPOINT_SLICES;
 
 struct Controller {
     ctx: Context,
@@ -32,7 +32,7 @@ struct Controller {
 /// Starts the controller.
 pub fn start(ctx: &Context) {
     let ours = ListParams::labels(format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let slices: Informer<EndpointSlice> = Informer::start(&ctx.client, &ctx.tasks, &SLICES, ours);
+    let slices: Informer<EndpointSlice> = Informer::start(&ctx.client, &ctx.tasks, SLICES, ours);
     let queue = ctx.queue();
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
@@ -121,7 +121,7 @@ impl Controller {
 
     async fn create(&self, key: &ObjectKey, slice: EndpointSlice, at: Option<&str>) -> Result<(), Error> {
         self.expectations.expect_creations(key, 1);
-        let created: Result<Meta, Error> = self.ctx.client.create(&SLICES, &key.namespace, &body(slice, at)?).await;
+        let created: Result<Meta, Error> = self.ctx.client.create(SLICES, &key.namespace, &body(slice, at)?).await;
         if created.is_err() {
             self.expectations.creation_observed(key);
         }
@@ -130,14 +130,14 @@ impl Controller {
 
     async fn update(&self, slice: EndpointSlice, at: Option<&str>) -> Result<(), Error> {
         let (namespace, name) = (slice.metadata.namespace.clone(), slice.metadata.name.clone());
-        let _: Meta = self.ctx.client.update(&SLICES, &namespace, &name, &body(slice, at)?).await?;
+        let _: Meta = self.ctx.client.update(SLICES, &namespace, &name, &body(slice, at)?).await?;
         Ok(())
     }
 
     async fn delete(&self, slice: &EndpointSlice) -> Result<(), Error> {
         let meta = &slice.metadata;
         let options = DeleteOptions::with_uid(&meta.uid);
-        ignore_not_found(self.ctx.client.delete(&SLICES, &meta.namespace, &meta.name, &options).await)
+        ignore_not_found(self.ctx.client.delete(SLICES, &meta.namespace, &meta.name, &options).await)
     }
 }
 

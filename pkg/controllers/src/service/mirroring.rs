@@ -21,7 +21,7 @@ use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::expectations::{Expectations, TIMEOUT};
 use crate::workload::{controller_ref, reference};
 
-const SLICES: Resource = resources::ENDPOINT_SLICES;
+static SLICES: &Resource = &resources::ENDPOINT_SLICES;
 const MANAGER: &str = "endpointslicemirroring-controller.k8s.io";
 const SKIP_LABEL: &str = "endpointslice.kubernetes.io/skip-mirror";
 const LEADER: &str = "control-plane.alpha.kubernetes.io/leader";
@@ -41,7 +41,7 @@ struct Controller {
 /// Starts the controller.
 pub fn start(ctx: &Context, endpoints: &Informer<Endpoints>) {
     let ours = ListParams::labels(format!("{MANAGED_BY_LABEL}={MANAGER}"));
-    let slices: Informer<EndpointSlice> = Informer::start(&ctx.client, &ctx.tasks, &SLICES, ours);
+    let slices: Informer<EndpointSlice> = Informer::start(&ctx.client, &ctx.tasks, SLICES, ours);
     let queue = ctx.queue();
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
@@ -234,14 +234,14 @@ impl Controller {
         };
         for slice in create.iter().filter(|_| !deleting) {
             self.expectations.expect_creations(key, 1);
-            let created: Result<Meta, Error> = self.ctx.client.create(&SLICES, &key.namespace, &body(slice)?).await;
+            let created: Result<Meta, Error> = self.ctx.client.create(SLICES, &key.namespace, &body(slice)?).await;
             if let Err(err) = created {
                 self.expectations.creation_observed(key);
                 return Err(err);
             }
         }
         for slice in &update {
-            let _: Meta = self.ctx.client.update(&SLICES, &key.namespace, &slice.metadata.name, &body(slice)?).await?;
+            let _: Meta = self.ctx.client.update(SLICES, &key.namespace, &slice.metadata.name, &body(slice)?).await?;
         }
         Ok(())
     }
@@ -250,7 +250,7 @@ impl Controller {
         for slice in slices {
             let meta = &slice.metadata;
             let options = DeleteOptions::with_uid(&meta.uid);
-            ignore_not_found(self.ctx.client.delete(&SLICES, &meta.namespace, &meta.name, &options).await)?;
+            ignore_not_found(self.ctx.client.delete(SLICES, &meta.namespace, &meta.name, &options).await)?;
         }
         Ok(())
     }

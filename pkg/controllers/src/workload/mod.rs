@@ -16,7 +16,7 @@ use kedge_meta::{ObjectMeta, ObjectReference, OwnerReference, Resource};
 pub fn controller_ref(resource: &Resource, owner: &ObjectMeta) -> OwnerReference {
     OwnerReference {
         api_version: resource.api_version(),
-        kind: resource.kind.to_owned(),
+        kind: resource.kind.to_string(),
         name: owner.name.clone(),
         uid: owner.uid.clone(),
         controller: Some(true),
@@ -28,7 +28,7 @@ pub fn controller_ref(resource: &Resource, owner: &ObjectMeta) -> OwnerReference
 pub fn reference(resource: &Resource, object: &ObjectMeta) -> ObjectReference {
     ObjectReference {
         api_version: resource.api_version(),
-        kind: resource.kind.to_owned(),
+        kind: resource.kind.to_string(),
         namespace: object.namespace.clone(),
         name: object.name.clone(),
         uid: object.uid.clone(),
