@@ -66,7 +66,9 @@ async fn found(
 async fn keep_rules(client: &Client, policy: &[Value]) -> Result<(), Error> {
     let roles = &resources::CLUSTER_ROLES;
     for (gathered, part) in GATHERED {
-        let Some(wanted) = policy.iter().find(|o| o["kind"] == *roles.kind && text(o, "name") == part) else { continue };
+        let Some(wanted) = policy.iter().find(|o| o["kind"] == *roles.kind && text(o, "name") == part) else {
+            continue;
+        };
         let what = || format!("{} {part}", roles.kind);
         let failed = |source| Error::Bootstrap { what: what(), source };
         if found(client, roles, "", part).await.map_err(failed)?.is_some() {

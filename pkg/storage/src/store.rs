@@ -328,7 +328,7 @@ impl ResourceStore {
 
     /// Whether an object of it is of the version that is stored now.
     pub fn is_current(&self, object: &Object) -> bool {
-        self.cache.form.as_ref().is_none_or(|form| form.begins(object.stored()))
+        !self.is_mixed() || self.cache.form.as_ref().is_none_or(|form| form.begins(&object.stored()))
     }
 
     /// Whether lists can be selected by this field.
