@@ -17,9 +17,9 @@ pub fn tests() -> Vec<Test> {
     ]
 }
 
-async fn appears(c: &TestContext, resource: Resource, name: &'static str) -> anyhow::Result<()> {
+async fn appears(c: &TestContext, resource: &'static Resource, name: &'static str) -> anyhow::Result<()> {
     c.eventually(name, || async {
-        match c.client.get::<Value>(&resource, &c.namespace, name).await {
+        match c.client.get::<Value>(resource, &c.namespace, name).await {
             Ok(_) => Ok(Some(())),
             Err(err) if err.is_not_found() => Ok(None),
             Err(err) => Err(err.into()),
@@ -29,12 +29,12 @@ async fn appears(c: &TestContext, resource: Resource, name: &'static str) -> any
 }
 
 async fn account(c: TestContext) -> anyhow::Result<()> {
-    appears(&c, SERVICE_ACCOUNTS, "default").await?;
-    appears(&c, CONFIG_MAPS, "kube-root-ca.crt").await
+    appears(&c, &SERVICE_ACCOUNTS, "default").await?;
+    appears(&c, &CONFIG_MAPS, "kube-root-ca.crt").await
 }
 
 async fn token(c: TestContext) -> anyhow::Result<()> {
-    appears(&c, SERVICE_ACCOUNTS, "default").await?;
+    appears(&c, &SERVICE_ACCOUNTS, "default").await?;
     let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "expirationSeconds": 600 } });
     let made: Value =
         c.client.create_subresource(&SERVICE_ACCOUNTS, &c.namespace, "default", "token", &request).await?;
