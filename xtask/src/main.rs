@@ -24,7 +24,10 @@ cargo xtask bench memory      what a load leaves in memory, each scenario on a s
 cargo xtask bench soak        a mixed load for a while, and whether anything grows meanwhile or stays afterwards
                               --minutes N [--bursts: also streams and watches cut off by the hundred]
 cargo xtask tools             install what the tests need, and say where it is
-cargo xtask codegen           write the generated tables; see --help there";
+cargo xtask codegen           write the generated tables; see --help there
+cargo xtask diff              the same requests to two servers, and how their answers differ
+                              --kubeconfig FILE --peer FILE [--only PATTERN] [--record FILE: keep the peer's answers]
+                              [--against RECORD: instead of a peer] [--places FILE: where answers differ]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(rest),
         Some("tools") => tools::run(),
         Some("codegen") => codegen::run(rest),
+        Some("diff") => xtask::diff::run(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())

@@ -71,6 +71,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         kubeconfig_mode: flags.write_kubeconfig_mode.0,
         node_name: node_name.to_owned(),
         scheduler: !flags.disable_scheduler,
+        controllers: !flags.disable_controller_manager,
         dns: flags.enabled("dns"),
         datastore,
         datastore_tls,

@@ -133,6 +133,9 @@ pub struct ServerFlags {
     /// Run no scheduler.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
     pub disable_scheduler: bool,
+    /// Run no controllers; what they do is left undone, or to a controller manager of your own.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
+    pub disable_controller_manager: bool,
     /// Run no service proxy.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
     pub disable_kube_proxy: bool,

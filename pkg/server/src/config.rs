@@ -27,6 +27,8 @@ pub struct ServerConfig {
     pub node_name: String,
     /// Whether the built-in scheduler runs.
     pub scheduler: bool,
+    /// Whether the built-in controllers run.
+    pub controllers: bool,
     /// Whether cluster DNS runs in this cluster.
     pub dns: bool,
     pub datastore: Endpoint,

@@ -201,6 +201,18 @@ impl Server {
 
     /// On a shared store, of all servers one runs the controllers and one the scheduler.
     fn start_controllers(&self, clock: &SharedClock) {
+        if self.config.controllers {
+            self.start_controller_manager(clock);
+        }
+        if self.config.scheduler {
+            let client = self.client_as(UserInfo::new("system:kube-scheduler", &[]));
+            let (scheduler, timer) = (client.clone(), clock.clone());
+            let start = move |tasks: &TaskGroup| kedge_scheduler::start(&scheduler, &timer, tasks);
+            self.run_elected("kube-scheduler", client, clock, start);
+        }
+    }
+
+    fn start_controller_manager(&self, clock: &SharedClock) {
         let client = self.client_as(UserInfo::new("system:kube-controller-manager", &[]));
         let config = kedge_controllers::Config {
             cluster_cidr: self.config.cluster_cidr.clone(),
@@ -214,12 +226,6 @@ impl Server {
         let (controllers, timer) = (client.clone(), clock.clone());
         let start = move |tasks: &TaskGroup| kedge_controllers::start(&controllers, &timer, tasks, config.clone());
         self.run_elected("kube-controller-manager", client, clock, start);
-        if self.config.scheduler {
-            let client = self.client_as(UserInfo::new("system:kube-scheduler", &[]));
-            let (scheduler, timer) = (client.clone(), clock.clone());
-            let start = move |tasks: &TaskGroup| kedge_scheduler::start(&scheduler, &timer, tasks);
-            self.run_elected("kube-scheduler", client, clock, start);
-        }
     }
 
     fn run_elected(

@@ -1,0 +1,5 @@
+//! What the repository's tasks and its tests share.
+
+#![allow(clippy::disallowed_methods, reason = "tasks measure and wait on the real clock")]
+
+pub mod diff;
