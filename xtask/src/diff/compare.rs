@@ -15,7 +15,11 @@ pub struct Difference {
 /// The differences of ours from theirs, code first.
 pub fn compare(ours: &Answer, theirs: &Answer) -> Vec<Difference> {
     let mut found = Found(Vec::new());
-    found.unequal("code", &ours.code.to_string(), &theirs.code.to_string());
+    if ours.code != theirs.code {
+        // What follows from it is no difference of its own.
+        found.unequal("code", &said(ours), &said(theirs));
+        return found.0;
+    }
     headers(ours, theirs, &mut found);
     match (&ours.content, &theirs.content) {
         (Content::Tree(a), Content::Tree(b)) | (Content::Wire(a), Content::Wire(b)) => found.node("body", a, b),
@@ -25,6 +29,16 @@ pub fn compare(ours: &Answer, theirs: &Answer) -> Vec<Difference> {
         (a, b) => found.unequal("form", &shape(a), &shape(b)),
     }
     found.0
+}
+
+/// A code, and why.
+fn said(answer: &Answer) -> String {
+    let why = match &answer.content {
+        Content::Tree(node) => node.text(&["message"]).unwrap_or_default(),
+        Content::Text(text) => text,
+        _ => "",
+    };
+    format!("{} {why}", answer.code)
 }
 
 fn headers(ours: &Answer, theirs: &Answer, found: &mut Found) {

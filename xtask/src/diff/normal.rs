@@ -13,7 +13,8 @@ const VALUES: [&str; 8] =
 const PRESENCE: [&str; 5] =
     ["etag", "last-modified", "audit-id", "x-kubernetes-pf-flowschema-uid", "x-kubernetes-pf-prioritylevel-uid"];
 /// What names that the server completes begin with, in all scenarios; five characters follow.
-const GENERATED: &str = "gen-";
+const GENERATED: [(&[u8], &str); 3] =
+    [(b"gen-", "gen-SUFFIX"), (b"A_", "A_SUFFIX"), (b"kube-api-access-", "kube-api-access-SUFFIX")];
 /// Services get addresses in here.
 const SERVICES: &str = "10.43.";
 
@@ -121,7 +122,7 @@ fn plain(text: &str, tag: &str) -> String {
         let rest = &bytes[at..];
         let fresh = at == 0 || !bytes[at - 1].is_ascii_alphanumeric();
         let (length, name) = match fresh {
-            true => identity(rest).or_else(|| moment(rest)).or_else(|| generated(rest)).or_else(|| address(rest)),
+            true => [identity, moment, generated, address, scheme, digest].iter().find_map(|known| known(rest)),
             false => None,
         }
         .or_else(|| node_port(rest))
@@ -165,15 +166,30 @@ fn moment(text: &[u8]) -> Found {
 }
 
 fn generated(text: &[u8]) -> Found {
-    let suffix = text.strip_prefix(GENERATED.as_bytes())?.get(..5)?;
+    let (begin, name) = GENERATED.into_iter().find(|(begin, _)| text.starts_with(begin))?;
+    let length = begin.len() + 5;
     let known = b"bcdfghjklmnpqrstvwxz2456789";
-    suffix.iter().all(|b| known.contains(b)).then_some((GENERATED.len() + 5, "gen-SUFFIX"))
+    text.get(begin.len()..length)?.iter().all(|b| known.contains(b)).then_some((length, name))
 }
 
 fn address(text: &[u8]) -> Found {
     let rest = text.strip_prefix(SERVICES.as_bytes())?;
     let length = rest.iter().take_while(|b| **b == b'.' || b.is_ascii_digit()).count();
     (length >= 3 && rest.get(length) != Some(&b'/')).then_some((SERVICES.len() + length, "CLUSTERIP"))
+}
+
+/// A place in the server's source.
+fn scheme(text: &[u8]) -> Found {
+    let rest = text.strip_prefix(b"pkg/")?;
+    let length = rest.iter().position(|b| *b == b'"')?;
+    rest[..length].windows(11).any(|part| part == b"/scheme.go:").then_some((4 + length, "SCHEME"))
+}
+
+/// Of the client's certificate.
+fn digest(text: &[u8]) -> Found {
+    let rest = text.strip_prefix(b"X509SHA256=")?;
+    let length = rest.iter().take_while(|b| b.is_ascii_hexdigit()).count();
+    Some((11 + length, "X509SHA256=DIGEST"))
 }
 
 /// In a service's column: `80:31234/TCP`.

@@ -35,7 +35,11 @@ pub fn message(mut bytes: &[u8], depth: usize) -> Option<Node> {
             5 => fixed(&mut bytes, 4)?,
             _ => return None,
         };
-        fields.push((number.to_string(), value));
+        // Whether what is empty is written is the writer's choice.
+        let empty = [Node::Text(String::new()), Node::Number(0.into()), Node::Object(Vec::new())];
+        if !empty.contains(&value) {
+            fields.push((number.to_string(), value));
+        }
     }
     Some(Node::Object(fields))
 }
