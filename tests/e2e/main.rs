@@ -17,6 +17,7 @@ mod etcd_cluster;
 mod host_ports;
 mod hung_volumes;
 mod kubectl;
+mod letter;
 mod memory;
 mod mounts;
 mod pod;

@@ -49,7 +49,7 @@ impl ApiServer {
 
     async fn serve(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Result<Response<Body>, Status> {
         // What is asked for.
-        let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::unknown_path)?;
+        let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if health::is_health_path(&info.path) {
             let trusted = self.may_know_reasons(&info, request.headers(), peer).await;

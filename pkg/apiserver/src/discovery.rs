@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use kedge_meta::Status;
 use kedge_registry::Catalogue;
-use kedge_schema::discovery;
+use kedge_schema::{Kinds, discovery};
 use serde_json::json;
 
 use crate::admitted::Admitted;
@@ -50,12 +50,13 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
             Some(form) => Ok(form.respond(headers, kinds, false)),
             None => json(discovery::api_group_list(kinds)),
         },
-        ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::unknown_path()), json),
+        ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::no_page()), json),
         ["api", version] => {
             discovery::api_resource_list(kinds, "", version).map_or_else(|| Err(Status::unknown_path()), json)
         }
         ["apis", group, version] => {
-            discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(Status::unknown_path()), json)
+            let missing = || if is_below_api(&segments, kinds) { Status::unknown_path() } else { Status::no_page() };
+            discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(missing()), json)
         }
         ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
         ["openapi", "v2"] => json_alone(headers).map(|()| documents::v2(headers, kinds)),
@@ -85,7 +86,17 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
             response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
             Ok(response)
         }
-        _ => Err(Status::unknown_path()),
+        _ if is_below_api(&segments, kinds) => Err(Status::unknown_path()),
+        _ => Err(Status::no_page()),
+    }
+}
+
+/// Whether a path is below a group that is served: there, also what does not exist is answered as the API does.
+fn is_below_api(segments: &[&str], kinds: &dyn Kinds) -> bool {
+    match segments {
+        ["api", ..] => true,
+        ["apis", group, _, ..] => kinds.groups().any(|known| known.name == *group),
+        _ => false,
     }
 }
 

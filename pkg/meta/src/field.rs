@@ -97,6 +97,19 @@ pub struct Error {
     pub detail: String,
 }
 
+/// A value that is shown in the very words of its text, such as JSON in the order of Go's fields.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GoText(pub String);
+
+/// The key under which such a text travels; no field of an object is called so.
+const GO_TEXT: &str = "\0text";
+
+impl Serialize for GoText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(GO_TEXT, &self.0)])
+    }
+}
+
 /// Errors in the order in which they were found.
 pub type ErrorList = Vec<Error>;
 
@@ -122,6 +135,12 @@ impl Error {
         valid.sort();
         let detail = if valid.is_empty() { String::new() } else { format!("supported values: {}", valid.join(", ")) };
         Self::make(ErrorType::NotSupported, path, value, detail)
+    }
+
+    /// A value outside a fixed set, which is listed as it is given.
+    pub fn not_supported_of(path: &Path, value: impl Serialize, valid: &[&str]) -> Self {
+        let valid: Vec<_> = valid.iter().map(|v| format!("{v:?}")).collect();
+        Self::make(ErrorType::NotSupported, path, value, format!("supported values: {}", valid.join(", ")))
     }
 
     /// A value that must be unique.
@@ -183,6 +202,9 @@ fn go_value(value: &Value) -> String {
     match value {
         Value::String(s) => format!("{s:?}"),
         Value::Null => "null".into(),
+        Value::Object(map) if map.len() == 1 && map.contains_key(GO_TEXT) => {
+            map.get(GO_TEXT).and_then(Value::as_str).unwrap_or_default().to_owned()
+        }
         other => other.to_string(),
     }
 }

@@ -272,6 +272,16 @@ mod parser {
             return Ok(Selector::everything());
         }
         loop {
+            match lexer.peek() {
+                Token::Word(_) | Token::Symbol("!") => {}
+                other if requirements.is_empty() => {
+                    let expected = "!, identifier, or 'end of string'";
+                    return Err(ParseError(format!("found '{}', expected: {expected}", found(&other))));
+                }
+                other => {
+                    return Err(ParseError(format!("found '{}', expected: identifier after ','", found(&other))));
+                }
+            }
             if requirements.len() >= MAX_REQUIREMENTS {
                 return Err(ParseError(format!("a selector may have at most {MAX_REQUIREMENTS} requirements")));
             }

@@ -135,14 +135,19 @@ impl Status {
             .with_details(details(resource, name))
     }
 
-    /// 404 for a path that nothing serves.
+    /// 404 for a path below a group or version that is served.
     pub fn unknown_path() -> Self {
         Self::failure(404, Reason::NotFound, UNKNOWN_PATH).with_details(StatusDetails::default())
     }
 
+    /// 404 for a path that is no part of the API: it is answered with plain text.
+    pub fn no_page() -> Self {
+        Self::failure(404, Reason::NotFound, UNKNOWN_PATH)
+    }
+
     /// Whether that is what it says.
-    pub fn is_unknown_path(&self) -> bool {
-        self.code == 404 && self.message == UNKNOWN_PATH
+    pub fn is_no_page(&self) -> bool {
+        self.code == 404 && self.details.is_none() && self.message == UNKNOWN_PATH
     }
 
     /// 409: the name is taken.
@@ -223,6 +228,18 @@ impl Status {
     /// 406 naming what could have been had.
     pub fn not_acceptable(accepted: &[&str]) -> Self {
         Self::not_acceptable_as(format!("only the following media types are accepted: {}", accepted.join(", ")))
+    }
+
+    /// 406 where the path has no such media type at all, whatever is shown of its objects.
+    pub fn not_acceptable_here(available: &[&str]) -> Self {
+        Self::not_acceptable_as(format!("406: Not Acceptable\n\nAvailable representations: {}", available.join(", ")))
+            .with_details(StatusDetails::default())
+    }
+
+    /// 415 where the path takes no such media type at all.
+    pub fn unsupported_here() -> Self {
+        Self::failure(415, Reason::UnsupportedMediaType, "415: Unsupported Media Type")
+            .with_details(StatusDetails::default())
     }
 
     /// 406 for a form that the object does not have.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use kedge_base::{random, time};
-use kedge_meta::field::{Error, ErrorList, Path};
+use kedge_meta::field::{Error, ErrorList, GoText, Path};
 use kedge_meta::{Status, names};
 use serde_json::{Map, Value, json};
 
@@ -124,7 +124,7 @@ pub(crate) fn validate(object: &Value, strategy: &dyn Strategy) -> ErrorList {
     errors.extend(validate_labels(object.map(&["metadata", "labels"]), &path.child("labels")));
     errors.extend(validate_annotations(object.map(&["metadata", "annotations"]), &path.child("annotations")));
     errors.extend(validate_owners(object.list(&["metadata", "ownerReferences"]), &path.child("ownerReferences")));
-    errors.extend(validate_finalizers(object.list(&["metadata", "finalizers"]), &path.child("finalizers")));
+    errors.extend(validate_finalizers(object, &path.child("finalizers")));
     errors
 }
 
@@ -160,43 +160,53 @@ pub(crate) fn validate_annotations(annotations: Option<&Map<String, Value>>, pat
 
 fn validate_owners(owners: &[Value], path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
-    let mut controller: Option<&Value> = None;
-    for (i, owner) in owners.iter().enumerate() {
-        let path = path.index(i);
-        for (field, what) in [("apiVersion", "version"), ("kind", "kind"), ("name", "name"), ("uid", "uid")] {
+    for owner in owners {
+        let (version, kind) = (owner.text(&["apiVersion"]), owner.text(&["kind"]));
+        if version.is_empty() {
+            errors.push(Error::invalid(&path.child("apiVersion"), version, "version must not be empty"));
+        }
+        for field in ["kind", "name", "uid"] {
             let value = owner.text(&[field]);
             if value.is_empty() {
-                let message = format!("{} must not be empty", if what == "version" { "version" } else { what });
-                errors.push(Error::invalid(&path.child(field), value, message));
+                errors.push(Error::invalid(&path.child(field), value, "must not be empty"));
             }
         }
-        if owner.flag(&["controller"]) == Some(true) {
-            if let Some(first) = controller {
-                let message = format!(
-                    "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
-                    first.text(&["kind"]),
-                    first.text(&["name"]),
-                    owner.text(&["kind"]),
-                    owner.text(&["name"])
-                );
-                errors.push(Error::invalid(&path, owner, message));
-            }
-            controller = controller.or(Some(owner));
+        // Events come and go in masses: whatever they own would go with them.
+        if (version, kind) == ("v1", "Event") {
+            let message = format!("/{version}, Kind={kind} is disallowed from being an owner");
+            errors.push(Error::invalid(path, GoText(owner_text(owner)), message));
+        }
+    }
+    let mut controllers = owners.iter().filter(|owner| owner.flag(&["controller"]) == Some(true));
+    if let Some(first) = controllers.next() {
+        let all = owners.iter().map(owner_text).collect::<Vec<_>>().join(",");
+        for other in controllers {
+            let message = format!(
+                "Only one reference can have Controller set to true. Found \"true\" in references for {}/{} and {}/{}",
+                first.text(&["kind"]),
+                first.text(&["name"]),
+                other.text(&["kind"]),
+                other.text(&["name"])
+            );
+            errors.push(Error::invalid(path, GoText(format!("[{all}]")), message));
         }
     }
     errors
 }
 
-fn validate_finalizers(finalizers: &[Value], path: &Path) -> ErrorList {
+/// A reference as Go writes it.
+fn owner_text(owner: &Value) -> String {
+    let fields = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let shown = fields.iter().filter_map(|field| owner.get(field).map(|value| format!("\"{field}\":{value}")));
+    format!("{{{}}}", shown.collect::<Vec<_>>().join(","))
+}
+
+fn validate_finalizers(object: &Value, path: &Path) -> ErrorList {
     let mut errors = ErrorList::new();
+    let finalizers = object.list(&["metadata", "finalizers"]);
     let has = |name: &str| finalizers.iter().any(|f| f == name);
     for finalizer in finalizers.iter().filter_map(Value::as_str) {
         for message in names::is_qualified_name(finalizer) {
-            errors.push(Error::invalid(path, finalizer, message));
-        }
-        let standard = matches!(finalizer, "orphan" | "foregroundDeletion" | "kubernetes");
-        if !standard && !finalizer.contains('/') {
-            let message = "name is neither a standard finalizer name nor is it fully qualified";
             errors.push(Error::invalid(path, finalizer, message));
         }
     }
@@ -204,7 +214,24 @@ fn validate_finalizers(finalizers: &[Value], path: &Path) -> ErrorList {
         let message = "finalizer orphan and foregroundDeletion cannot be both set";
         errors.push(Error::invalid(path, finalizers, message));
     }
+    if qualifies_finalizers(object) {
+        for (i, finalizer) in finalizers.iter().enumerate() {
+            let name = finalizer.as_str().unwrap_or_default();
+            let standard = matches!(name, "orphan" | "foregroundDeletion" | "kubernetes");
+            if !standard && !name.contains('/') {
+                let message = "name is neither a standard finalizer name nor is it fully qualified";
+                errors.push(Error::invalid(&path.index(i), name, message));
+            }
+        }
+    }
     errors
+}
+
+/// Whether finalizers of the kind need a domain: upstream asks for one where it validates metadata as it did first.
+fn qualifies_finalizers(object: &Value) -> bool {
+    let group = object.text(&["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
+    let free = matches!(group, "apiregistration.k8s.io" | "apiextensions.k8s.io" | "admissionregistration.k8s.io");
+    !free && !matches!(object.text(&["kind"]), "Event" | "Lease" | "PodDisruptionBudget" | "RuntimeClass")
 }
 
 /// What is wrong with a change of metadata.
@@ -234,7 +261,7 @@ pub(crate) fn validate_update(new: &Value, old: &Value) -> ErrorList {
     errors.extend(validate_labels(new.map(&["metadata", "labels"]), &path.child("labels")));
     errors.extend(validate_annotations(new.map(&["metadata", "annotations"]), &path.child("annotations")));
     errors.extend(validate_owners(new.list(&["metadata", "ownerReferences"]), &path.child("ownerReferences")));
-    errors.extend(validate_finalizers(new.list(&["metadata", "finalizers"]), &path.child("finalizers")));
+    errors.extend(validate_finalizers(new, &path.child("finalizers")));
     errors
 }
 

@@ -6,8 +6,69 @@ use kedge_meta::Text;
 
 use crate::table::{GroupInfo, KindInfo, Kinds, ResourceInfo};
 
+/// In which order fields stand, below the top, where kind and version come first. One order does for all documents.
+const ORDER: [&str; 24] = [
+    "name",
+    "resource",
+    "subresource",
+    "metadata",
+    "singularName",
+    "namespaced",
+    "responseKind",
+    "scope",
+    "singularResource",
+    "group",
+    "groupVersion",
+    "version",
+    "kind",
+    "verbs",
+    "shortNames",
+    "categories",
+    "subresources",
+    "storageVersionHash",
+    "versions",
+    "preferredVersion",
+    "resources",
+    "freshness",
+    "clientCIDR",
+    "serverAddress",
+];
+
 fn bytes(value: &Value) -> Vec<u8> {
-    value.to_string().into_bytes()
+    let mut out = String::new();
+    write(&mut out, value, true);
+    out.into_bytes()
+}
+
+fn write(out: &mut String, value: &Value, top: bool) {
+    match value {
+        Value::Object(map) => {
+            let rank = |key: &str| match key {
+                "kind" if top => (0, 0),
+                "apiVersion" if top => (0, 1),
+                other => (1, ORDER.iter().position(|known| *known == other).unwrap_or(ORDER.len())),
+            };
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| rank(key));
+            out.push('{');
+            for (i, (key, value)) in fields.into_iter().enumerate() {
+                out.push_str(if i == 0 { "\"" } else { ",\"" });
+                out.push_str(key);
+                out.push_str("\":");
+                write(out, value, false);
+            }
+            out.push('}');
+        }
+        Value::Array(items) => {
+            out.push('[');
+            for (i, item) in items.iter().enumerate() {
+                out.push_str(if i == 0 { "" } else { "," });
+                write(out, item, false);
+            }
+            out.push(']');
+        }
+        scalar => out.push_str(&scalar.to_string()),
+    }
 }
 
 fn group_version(group: &str, version: &str) -> String {

@@ -17,4 +17,4 @@ mod scenario;
 mod side;
 mod wire;
 
-pub use run::{Outcome, replay, run, scenarios};
+pub use run::{Outcome, places, replay, run, scenarios};

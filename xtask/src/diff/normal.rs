@@ -30,7 +30,7 @@ pub fn answer(code: u16, headers: &HeaderMap, body: &[u8], watch: bool, tag: &st
         Content::Empty
     } else if kind.contains("protobuf") {
         wire_content(body, watch).map_or_else(|| Content::Text(format!("{} bytes", body.len())), |n| Content::Wire(tree(n)))
-    } else if watch && kind.contains("json") {
+    } else if watch && code == 200 && kind.contains("json") {
         let events = body.split(|&b| b == b'\n').filter(|line| !line.is_empty());
         Content::Stream(events.map(|line| tree(Node::parse(line).unwrap_or(Node::Null))).collect())
     } else if let Some(node) = Node::parse(body).filter(|_| kind.contains("json")) {
@@ -69,11 +69,26 @@ fn wire_content(mut body: &[u8], watch: bool) -> Option<Node> {
 fn tidy(node: &mut Node, key: &str, tag: &str) {
     match node {
         Node::Object(fields) => {
+            if key == "columnDefinitions" {
+                // Columns are described in everybody's own words.
+                fields.retain(|(key, _)| key != "description");
+            }
             for (key, value) in fields {
                 let name = key.clone();
                 *key = plain(key, tag);
                 tidy(value, &name, tag);
             }
+        }
+        Node::List(items) if key == "causes" => {
+            // Upstream says some errors twice, once from each validation that walks over the metadata.
+            let mut seen: Vec<Node> = Vec::new();
+            for mut item in items.drain(..) {
+                tidy(&mut item, key, tag);
+                if !seen.contains(&item) {
+                    seen.push(item);
+                }
+            }
+            *items = seen;
         }
         Node::List(items) => {
             for item in items {

@@ -115,8 +115,16 @@ impl Side {
         if let Some(into) = request.headers_mut() {
             *into = headers;
         }
-        let transport = if step.anonymous { &self.anonymous } else { &self.admin };
-        let answer = transport.send(request.body(Bytes::from(body))?).await.map_err(|err| anyhow!("{err}"))?;
+        let request = request.body(Bytes::from(body))?;
+        let answer = match step.anonymous {
+            // Upstream closes connections of those who have no name.
+            true => match self.anonymous.send(request.clone()).await {
+                Err(_) => self.anonymous.send(request).await,
+                sent => sent,
+            },
+            false => self.admin.send(request).await,
+        };
+        let answer = answer.map_err(|err| anyhow!("{err}"))?;
         let (head, body) = answer.into_parts();
         let body = read(body).await?;
         known.learn(&body);

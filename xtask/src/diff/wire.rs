@@ -38,10 +38,12 @@ pub fn message(mut bytes: &[u8], depth: usize) -> Option<Node> {
         // Whether what is empty is written is the writer's choice.
         let empty = [Node::Text(String::new()), Node::Number(0.into()), Node::Object(Vec::new())];
         if !empty.contains(&value) {
-            fields.push((number.to_string(), value));
+            fields.push((number, value));
         }
     }
-    Some(Node::Object(fields))
+    // In which order fields are written is the writer's choice, too; those of one number are a list.
+    fields.sort_by_key(|(number, _)| *number);
+    Some(Node::Object(fields.into_iter().map(|(number, value)| (number.to_string(), value)).collect()))
 }
 
 /// Text where it reads as text, otherwise a message, otherwise how long it is.

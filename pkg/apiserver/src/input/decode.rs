@@ -94,6 +94,11 @@ impl Wanted<'_> {
         kedge_meta::GroupVersion::new(self.group, self.version).to_string()
     }
 
+    /// Whether errors are given as they are, without saying what the body should have been.
+    fn is_bare(&self) -> bool {
+        self.kind == "DeleteOptions"
+    }
+
     /// Kind and version are looked at first: an object of another kind has other fields.
     fn check(&self, api_version: &str, kind: &str) -> Result<(), Status> {
         let wanted = self.api_version();
@@ -111,6 +116,9 @@ impl Wanted<'_> {
             )));
         }
         let why = misfit((group, version, kind), (self.group, self.kind));
+        if self.is_bare() {
+            return Err(Status::bad_request(why));
+        }
         Err(Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {}: {why}", self.kind)))
     }
 }
@@ -169,6 +177,17 @@ fn from_text(format: Format, bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decod
         Format::Yaml => kedge_schema::decode_yaml(bytes, &Limits::default()),
     };
     let raw = raw.map_err(|e| undecodable(&e, wanted, format, bytes))?;
+    let empty = Bytes::from_static(b"{}");
+    let bytes = match &raw.value {
+        Value::Object(_) => bytes,
+        // Nothing is an object without fields.
+        Value::Null => &empty,
+        other => {
+            let kind = kedge_patch::json::json_kind(other);
+            let why = format!("json: cannot unmarshal {kind} into Go value of type {KIND_ALONE}");
+            return Err(unrecognized(wanted, &format_args!("couldn't get version/kind; json parse error: {why}"), bytes));
+        }
+    };
     let text = |field: &str| raw.value.get(field).and_then(Value::as_str).unwrap_or_default();
     wanted.check(text("apiVersion"), text("kind"))?;
     let bad = |e: &DecodeError| undecodable(e, wanted, format, bytes);
@@ -209,12 +228,16 @@ fn undecodable(err: &DecodeError, wanted: &Wanted<'_>, format: Format, bytes: &B
             unrecognized(wanted, &format_args!("couldn't get version/kind; json parse error: {text}"), bytes)
         }
         DecodeError::Yaml(_) | DecodeError::SeveralDocuments => unrecognized(wanted, err, bytes),
+        other if wanted.is_bare() => Status::bad_request(other.to_string()),
         other => Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {other}")),
     }
 }
 
 /// 400 for a body of which not even the kind can be read; it begins with what was sent.
 fn unrecognized(wanted: &Wanted<'_>, why: &dyn std::fmt::Display, bytes: &Bytes) -> Status {
+    if wanted.is_bare() {
+        return Status::bad_request(why.to_string());
+    }
     let kind = wanted.kind;
     let begin = &bytes[..bytes.len().min(MAX_QUOTED)];
     let dots = if bytes.len() > begin.len() { " ..." } else { "" };
@@ -225,6 +248,10 @@ fn unrecognized(wanted: &Wanted<'_>, why: &dyn std::fmt::Display, bytes: &Bytes)
     };
     Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({quoted}{dots})"))
 }
+
+/// The Go type into which upstream reads a body to learn its kind.
+const KIND_ALONE: &str = "struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+    Kind string \"json:\\\"kind,omitempty\\\"\" }";
 
 /// Bytes of a body that an answer quotes.
 const MAX_QUOTED: usize = 30;

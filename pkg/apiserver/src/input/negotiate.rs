@@ -81,6 +81,11 @@ impl Offer {
         }
     }
 
+    /// What a path offers before anybody looks at what is shown.
+    fn representations(self) -> &'static [&'static str] {
+        if self.stream { &STREAMED } else { &TYPES }
+    }
+
     fn refusal(self) -> Status {
         match self.stream {
             true => Status::not_acceptable(&[
@@ -95,6 +100,14 @@ impl Offer {
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// In upstream's order, in which wildcards are tried.
 const TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
+/// Paths of lists, which may be watched.
+const STREAMED: [&str; 5] = [
+    TYPES[0],
+    TYPES[1],
+    TYPES[2],
+    "application/json;stream=watch",
+    "application/vnd.kubernetes.protobuf;stream=watch",
+];
 const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Protobuf];
 
 /// The answer that the Accept header prefers of those that are offered.
@@ -106,6 +119,14 @@ pub(crate) fn accepted(headers: &HeaderMap, offer: Offer) -> Result<Accepted, St
     let accept = accept.to_str().unwrap_or_default();
     if accept.is_empty() {
         return Ok(Accepted::JSON);
+    }
+    // Paths are routed by the bare media type first.
+    let routed = |clause: &str| {
+        let kind = clause.split(';').next().unwrap_or_default().trim();
+        kind == "*/*" || TYPES.contains(&kind)
+    };
+    if !accept.split(',').any(routed) {
+        return Err(Status::not_acceptable_here(offer.representations()));
     }
     let mut clauses: Vec<Clause<'_>> = accept.split(',').filter_map(Clause::parse).collect();
     clauses.sort_by_key(|clause| (Reverse(clause.quality), clause.kind == "*", clause.subtype == "*"));

@@ -37,7 +37,7 @@ impl Format {
 
 /// A failure as the client sees it, in the form that it reads errors in; in lines of JSON where it reads none.
 pub(crate) fn failure(status: &Status, form: Option<Format>) -> Response<Body> {
-    if status.is_unknown_path() {
+    if status.is_no_page() {
         return text(StatusCode::NOT_FOUND, "404 page not found\n");
     }
     let code = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -47,9 +47,6 @@ pub(crate) fn failure(status: &Status, form: Option<Format>) -> Response<Body> {
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry));
-    }
-    if status.code == 401 {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"kedge\""));
     }
     response
 }
@@ -148,6 +145,7 @@ pub(crate) fn text(code: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, plain);
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
 

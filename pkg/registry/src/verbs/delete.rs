@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_base::time;
 use kedge_meta::field::{Error as FieldError, ErrorList, Path};
-use kedge_meta::{GroupKind, Status};
+use kedge_meta::{GroupKind, GroupResource, Status};
 use kedge_storage::{Error as StorageError, Object};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ pub fn check_options(options: &DeleteOptions) -> Result<(), Status> {
         }
         if !matches!(policy, "Orphan" | "Background" | "Foreground") {
             let valid = ["Foreground", "Background", "Orphan", "nil"];
-            errors.push(FieldError::not_supported(&path, policy, &valid));
+            errors.push(FieldError::not_supported_of(&path, policy, &valid));
         }
     }
     if options.dry_run.iter().any(|value| value != "All") {
@@ -161,14 +161,21 @@ async fn attempt(
 
 fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
     let Some(preconditions) = &options.preconditions else { return Ok(()) };
-    let pairs =
-        [("UID", "uid", &preconditions.uid), ("ResourceVersion", "resourceVersion", &preconditions.resource_version)];
-    for (title, field, wanted) in pairs {
+    let pairs = [
+        ("UID", "uid", &preconditions.uid, "deleted and then recreated"),
+        ("ResourceVersion", "resourceVersion", &preconditions.resource_version, "modified"),
+    ];
+    for (title, field, wanted, happened) in pairs {
         let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty()) else { continue };
         let is = old.text(&["metadata", field]);
         if wanted != is {
-            let why = format!("Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {is}");
-            return Err(Status::conflict(&request.group_resource(), request.name, &why));
+            let why = format!(
+                "the {title} in the precondition ({wanted}) does not match the {title} in record ({is}). \
+                 The object might have been {happened}"
+            );
+            // Upstream names the kind where the resource belongs.
+            let info = &request.served.info;
+            return Err(Status::conflict(&GroupResource::new(&info.group, &info.kind), request.name, &why));
         }
     }
     Ok(())

@@ -207,7 +207,11 @@ fn check_uid(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Stat
     if written.is_empty() || written == is {
         return Ok(());
     }
-    let why = format!("Precondition failed: UID in precondition: {written}, UID in object meta: {is}");
+    let key = request.served.key(request.namespace, request.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {written}, UID in object meta: {is}"
+    );
     Err(Status::conflict(&request.group_resource(), request.name, &why))
 }
 
