@@ -14,6 +14,11 @@ fn too_long(max: usize) -> String {
     format!("must be no more than {max} bytes")
 }
 
+/// The same in the words for DNS names.
+fn too_long_name(max: usize) -> String {
+    format!("must be no more than {max} characters")
+}
+
 fn lower(b: u8) -> bool {
     b.is_ascii_lowercase() || b.is_ascii_digit()
 }
@@ -28,7 +33,7 @@ fn label_shape(text: &str) -> bool {
 pub fn is_dns1123_label(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > LABEL_MAX {
-        errors.push(too_long(LABEL_MAX));
+        errors.push(too_long_name(LABEL_MAX));
     }
     if !label_shape(text) {
         // A name that would be a fine subdomain gets the shorter hint.
@@ -42,7 +47,7 @@ pub fn is_dns1123_label(text: &str) -> Vec<String> {
 pub fn is_dns1123_subdomain(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > SUBDOMAIN_MAX {
-        errors.push(too_long(SUBDOMAIN_MAX));
+        errors.push(too_long_name(SUBDOMAIN_MAX));
     }
     if !text.split('.').all(label_shape) {
         errors.push(SUBDOMAIN_RULE.into());
@@ -54,7 +59,7 @@ pub fn is_dns1123_subdomain(text: &str) -> Vec<String> {
 pub fn is_dns1035_label(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > LABEL_MAX {
-        errors.push(too_long(LABEL_MAX));
+        errors.push(too_long_name(LABEL_MAX));
     }
     if !label_shape(text) || !text.as_bytes().first().is_some_and(u8::is_ascii_lowercase) {
         errors.push(LABEL_1035_RULE.into());

@@ -78,6 +78,11 @@ pub trait Strategy: Send + Sync {
         resource.subresource("status").is_some()
     }
 
+    /// Whether a change of annotations counts as one of what is wanted.
+    fn counts_annotations(&self) -> bool {
+        false
+    }
+
     /// Whether PUT on a name that does not exist creates it.
     fn allow_create_on_update(&self) -> bool {
         false

@@ -234,6 +234,11 @@ impl ResourceStore {
         fresh(&*self.kv, &self.hub).await
     }
 
+    /// The key under which an object is in the store.
+    pub fn full_key(&self, key: &str) -> String {
+        format!("{}{key}", self.cache.prefix)
+    }
+
     /// A revision up to which everything is visible.
     pub fn revision(&self) -> u64 {
         self.hub.applied()

@@ -19,14 +19,21 @@ use crate::output::{items, object as shown};
 use crate::server::ApiServer;
 
 /// Kinds that answer a delete with the object itself, as upstream.
-const SHOWN: [&str; 7] = [
-    "pods",
-    "services",
-    "persistentvolumes",
-    "persistentvolumeclaims",
-    "podtemplates",
-    "resourcequotas",
-    "serviceaccounts",
+const SHOWN: [(&str, &[&str]); 3] = [
+    (
+        "",
+        &[
+            "pods",
+            "services",
+            "persistentvolumes",
+            "persistentvolumeclaims",
+            "podtemplates",
+            "resourcequotas",
+            "serviceaccounts",
+        ],
+    ),
+    ("resource.k8s.io", &["deviceclasses", "resourceclaims", "resourceclaimtemplates", "resourceslices"]),
+    ("storage.k8s.io", &["csidrivers", "csinodes", "storageclasses", "volumeattachments"]),
 ];
 
 pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
@@ -36,7 +43,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
     match verbs::delete(&request, &options).await? {
-        verbs::Deleted::Gone(object) if !(served.info.group.is_empty() && SHOWN.contains(&&*served.info.plural)) => {
+        verbs::Deleted::Gone(object) if !is_shown(served) => {
             let uid = object.text(&["metadata", "uid"]);
             let status = Status::deleted(&served.group_resource(), &admitted.info.name, uid);
             respond::status(StatusCode::OK, &status, accepted.format)
@@ -45,6 +52,11 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
             shown::show_value(server, &admitted, served, &object, StatusCode::OK, accepted)
         }
     }
+}
+
+fn is_shown(served: &Served) -> bool {
+    let (group, plural) = (&*served.info.group, &*served.info.plural);
+    SHOWN.iter().any(|(known, plurals)| *known == group && plurals.contains(&plural))
 }
 
 /// Deletes what a list with the same options would show, and answers with that list. Objects are deleted one after the

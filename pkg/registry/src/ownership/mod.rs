@@ -19,6 +19,7 @@ use serde_json::Value;
 use crate::attributes::{Admission, Attributes};
 use crate::verbs::Request;
 
+pub(crate) use resets::put_back_metadata;
 pub use scale::{ScaleOwners, scale_owners};
 use versions::{OneVersion, ServedVersions};
 

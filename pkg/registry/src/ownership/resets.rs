@@ -2,6 +2,9 @@
 
 use kedge_fields::Resets;
 use kedge_schema::ResourceInfo;
+use serde_json::Value;
+
+use crate::value::ValueExt;
 
 const NOTHING: &[&[&str]] = &[];
 const STATUS: &[&[&str]] = &[&["status"]];
@@ -27,6 +30,19 @@ pub(super) fn of(info: &ResourceInfo, subresource: &str) -> Resets<'static> {
         }
         (_, _, "status") => Resets::All(of_status(info)),
         _ => Resets::All(NOTHING),
+    }
+}
+
+/// Takes labels and annotations from `old` where a write of the status has no say in them.
+pub(crate) fn put_back_metadata(info: &ResourceInfo, new: &mut Value, old: &Value) {
+    let fields: &[&str] = match of_status(info) {
+        resets if resets.contains(&["metadata"].as_slice()) => &["labels", "annotations"],
+        resets if resets.contains(&["metadata", "labels"].as_slice()) => &["labels"],
+        _ => &[],
+    };
+    for field in fields {
+        let was = old.at(&["metadata", field]).cloned();
+        new["metadata"].set_or_remove(field, was);
     }
 }
 

@@ -207,7 +207,7 @@ fn check_uid(request: &Request<'_>, new: &Value, old: &Value) -> Result<(), Stat
     if written.is_empty() || written == is {
         return Ok(());
     }
-    let key = request.served.key(request.namespace, request.name);
+    let key = request.served.store.full_key(&request.served.key(request.namespace, request.name));
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
          UID in precondition: {written}, UID in object meta: {is}"
@@ -220,6 +220,7 @@ fn prepare(request: &Request<'_>, ctx: &Context<'_>, new: &mut Value, old: &Valu
     metadata::carry_over(new, old);
     if request.subresource == "status" {
         keep_all_but_status(new, old);
+        ownership::put_back_metadata(info, new, old);
     } else if request.subresource.is_empty() && info.subresource("status").is_some() {
         new.set_or_remove("status", old.get("status").cloned());
     }
@@ -238,7 +239,8 @@ fn finish(
     request.normalize(new);
     // Neither what is said of an object nor where it is put is a change of what is wanted.
     let counts = !matches!(request.subresource, "status" | "binding") && strategy.has_generation(&request.served.info);
-    if counts && content_differs(new, old) {
+    let annotated = || new.at(&["metadata", "annotations"]) != old.at(&["metadata", "annotations"]);
+    if counts && (content_differs(new, old) || (strategy.counts_annotations() && annotated())) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }

@@ -10,6 +10,10 @@ use crate::strategy::{Context, Strategy};
 pub(crate) struct Deployment;
 
 impl Strategy for Deployment {
+    fn counts_annotations(&self) -> bool {
+        true
+    }
+
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = At::field(object, "spec");

@@ -83,7 +83,7 @@ fn spec_rules(object: &Value) -> ErrorList {
     update_strategy(&spec.child("updateStrategy"), &mut errors);
     let retention = spec.child("persistentVolumeClaimRetentionPolicy");
     for field in ["whenDeleted", "whenScaled"] {
-        errors.one_of(&retention.child(field), &["Delete", "Retain"]);
+        errors.one_of(&retention.child(field), &["Retain", "Delete"]);
     }
     errors.non_negative(&spec.child("replicas"));
     errors.non_negative(&spec.child("minReadySeconds"));

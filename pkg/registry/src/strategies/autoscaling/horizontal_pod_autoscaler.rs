@@ -1,6 +1,6 @@
 //! Horizontal pod autoscalers, in both of their versions.
 
-use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::Value;
@@ -27,7 +27,7 @@ impl Strategy for HorizontalPodAutoscaler {
             errors.push(least.invalid("must be greater than or equal to 1"));
         }
         if most.int().unwrap_or_default() < 1 {
-            errors.push(most.invalid("must be greater than 0"));
+            errors.push(most.required("must be set and greater than 0"));
         }
         if least.int().is_some_and(|count| most.int().unwrap_or_default() < count) {
             errors.push(most.invalid("must be greater than or equal to `minReplicas`"));
@@ -37,7 +37,10 @@ impl Strategy for HorizontalPodAutoscaler {
         errors.need_name(&target.child("name"), names::is_path_segment_name);
         let cpu = spec.child("targetCPUUtilizationPercentage");
         if cpu.int().is_some_and(|percent| percent < 1) {
-            errors.push(cpu.invalid("must be greater than 0"));
+            // It is the first metric of the version that is stored.
+            let path = Path::new("spec").child("metrics").index(0).child("resource").child("target");
+            let at = At { value: cpu.value, path: path.child("averageUtilization") };
+            errors.push(at.invalid("must be greater than 0"));
         }
         spec.child("metrics").items().for_each(|at| metric(&at, &mut errors));
         for direction in ["scaleUp", "scaleDown"] {
@@ -90,7 +93,14 @@ fn metric(at: &At<'_>, errors: &mut ErrorList) {
             errors.need_text(&source.child("metric").child("name"));
         }
     }
-    target(&source.child("target"), errors);
+    let wanted = source.child("target");
+    target(&wanted, errors);
+    if matches!(*field, "resource" | "containerResource") {
+        let (raw, relative) = (wanted.child("averageValue"), wanted.child("averageUtilization"));
+        if !raw.is_set() && !relative.is_set() {
+            errors.push(relative.required("must set either a target raw value or a target utilization"));
+        }
+    }
 }
 
 fn target(at: &At<'_>, errors: &mut ErrorList) {
@@ -112,7 +122,9 @@ fn scaling(at: &At<'_>, errors: &mut ErrorList) {
         return;
     }
     let window = at.child("stabilizationWindowSeconds");
-    errors.non_negative(&window);
+    if window.int().is_some_and(|seconds| seconds < 0) {
+        errors.push(window.invalid("must be greater than or equal to zero"));
+    }
     if window.int().is_some_and(|seconds| seconds > MAX_WINDOW) {
         errors.push(window.invalid(format!("must be less than or equal to {MAX_WINDOW}")));
     }

@@ -84,8 +84,7 @@ fn time_zone(at: &At<'_>, errors: &mut ErrorList) {
     if name.eq_ignore_ascii_case("local") {
         let rule = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones";
         errors.push(at.invalid(rule));
-    }
-    if kedge_base::time::zone(name).is_none() {
+    } else if kedge_base::time::zone(name).is_none() {
         errors.push(at.invalid(format!("unknown time zone {name}")));
     }
 }

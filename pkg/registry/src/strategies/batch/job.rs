@@ -156,7 +156,7 @@ pub(super) fn spec(at: &At<'_>, errors: &mut ErrorList) {
     if manager.is_set() && (!manager.text().contains('/') || !names::is_qualified_name(manager.text()).is_empty()) {
         errors.push(manager.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
     }
-    errors.one_of(&at.child("completionMode"), &["Indexed", "NonIndexed"]);
+    errors.one_of(&at.child("completionMode"), &["NonIndexed", "Indexed"]);
     if at.child("completionMode").text() == "Indexed" {
         indexed(at, errors);
     } else {

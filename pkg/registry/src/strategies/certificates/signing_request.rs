@@ -97,7 +97,7 @@ impl Strategy for SigningRequest {
         let body = spec.child("request");
         let pem = super::super::core::config_map::decoded(body.text());
         if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE REQUEST-----") {
-            errors.push(body.invalid("unable to parse csr: PEM block type must be CERTIFICATE REQUEST"));
+            errors.push(body.invalid("PEM block type must be CERTIFICATE REQUEST"));
         }
         let usages = spec.child("usages");
         if usages.len() == 0 {

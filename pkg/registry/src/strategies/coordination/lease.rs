@@ -4,7 +4,7 @@ use kedge_meta::field::ErrorList;
 use kedge_storage::Durability;
 use serde_json::Value;
 
-use super::super::validation::{At, Report};
+use super::super::validation::At;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
@@ -19,6 +19,14 @@ impl Strategy for Lease {
         false
     }
 
+    fn prepare_for_create(&self, _ctx: &Context<'_>, lease: &mut Value) {
+        drop_coordination(lease);
+    }
+
+    fn prepare_for_update(&self, _ctx: &Context<'_>, new: &mut Value, _old: &Value) {
+        drop_coordination(new);
+    }
+
     fn validate(&self, _ctx: &Context<'_>, lease: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let spec = At::field(lease, "spec");
@@ -30,14 +38,6 @@ impl Strategy for Lease {
         if count.int().is_some_and(|count| count < 0) {
             errors.push(count.invalid("must be greater than or equal to 0"));
         }
-        let strategy = spec.child("strategy");
-        if strategy.is_set() && !strategy.text().contains('.') {
-            errors.one_of(&strategy, &["OldestEmulationVersion"]);
-        }
-        let preferred = spec.child("preferredHolder");
-        if !preferred.text().is_empty() && strategy.text().is_empty() {
-            errors.push(preferred.forbidden("may only be specified when `strategy` is defined"));
-        }
         errors
     }
 
@@ -47,6 +47,13 @@ impl Strategy for Lease {
             (Some(old), Some(new)) if without_renewal(old) == without_renewal(new) => Durability::Deferred,
             _ => Durability::Synced,
         }
+    }
+}
+
+/// Coordinated election is off, as upstream has it: its fields are dropped.
+fn drop_coordination(lease: &mut Value) {
+    for field in ["strategy", "preferredHolder"] {
+        lease["spec"].set_or_remove(field, None);
     }
 }
 

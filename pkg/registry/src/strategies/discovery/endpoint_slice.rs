@@ -115,7 +115,6 @@ fn hints(at: &At<'_>, errors: &mut ErrorList) {
                 errors.push(Error::duplicate(&name.path, name.text()));
             }
             seen.push(name.text());
-            errors.need_text(&name);
         }
     }
 }

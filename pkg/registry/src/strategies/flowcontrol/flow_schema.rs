@@ -1,6 +1,7 @@
 //! Flow schemas.
 
 use kedge_meta::field::ErrorList;
+use kedge_meta::names;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
@@ -27,6 +28,7 @@ impl Strategy for FlowSchema {
         if level.text().is_empty() {
             errors.push(level.required("must reference a priority level"));
         }
+        errors.name(&level, names::is_dns1123_subdomain);
         for rule in spec.child("rules").items() {
             if rule.child("subjects").len() == 0 {
                 errors.push(rule.child("subjects").required("subjects must contain at least one value"));

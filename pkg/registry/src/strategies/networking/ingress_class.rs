@@ -1,6 +1,6 @@
 //! Ingress classes.
 
-use kedge_meta::field::ErrorList;
+use kedge_meta::field::{Error, ErrorList};
 use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
@@ -18,7 +18,9 @@ impl Strategy for IngressClass {
         let mut errors = ErrorList::new();
         let spec = At::field(object, "spec");
         let controller = spec.child("controller");
-        if !controller.text().is_empty() && !controller.text().contains('/') {
+        if controller.text().is_empty() {
+            errors.push(controller.required(""));
+        } else if !controller.text().contains('/') {
             errors.push(controller.invalid("must be a domain-prefixed path (such as \"acme.io/foo\")"));
         }
         let parameters = spec.child("parameters");
@@ -43,9 +45,13 @@ impl Strategy for IngressClass {
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        let mut errors = self.validate(ctx, new);
+        let mut errors = ErrorList::new();
         let controller = |object| At::field(object, "spec").child("controller");
-        errors.immutable(&controller(new), &controller(old));
+        let (now, was) = (controller(new), controller(old));
+        if now.text() != was.text() {
+            errors.push(Error::invalid(&now.path, now.text(), "field is immutable"));
+        }
+        errors.extend(self.validate(ctx, new));
         errors
     }
 }

@@ -33,13 +33,13 @@ impl Strategy for NetworkPolicy {
             errors.push(types.invalid("may not specify more than two policyTypes"));
             return errors;
         }
-        types.items().for_each(|kind| errors.one_of(&kind, &["Egress", "Ingress"]));
+        types.items().for_each(|kind| errors.one_of(&kind, &["Ingress", "Egress"]));
         errors
     }
 }
 
 fn port(at: &At<'_>, errors: &mut ErrorList) {
-    errors.one_of(&at.child("protocol"), &["SCTP", "TCP", "UDP"]);
+    errors.one_of(&at.child("protocol"), &["TCP", "UDP", "SCTP"]);
     let (port, end) = (at.child("port"), at.child("endPort"));
     match (port.is_set(), port.int(), end.int()) {
         (false, _, Some(_)) => errors.push(end.invalid("may not be specified when `port` is not specified")),

@@ -43,7 +43,7 @@ impl Strategy for IpAddress {
         if name.parse::<std::net::IpAddr>().is_ok() {
             return Vec::new();
         }
-        vec!["must be a valid IP address in canonical form".into()]
+        vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".into()]
     }
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {

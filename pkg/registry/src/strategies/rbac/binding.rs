@@ -38,7 +38,7 @@ fn validate(binding: &Value, namespaced: bool) -> ErrorList {
     let mut errors = ErrorList::new();
     let role = At::field(binding, "roleRef");
     errors.need_exactly(&role.child("apiGroup"), &[GROUP]);
-    errors.need_exactly(&role.child("kind"), if namespaced { &["ClusterRole", "Role"] } else { &["ClusterRole"] });
+    errors.need_exactly(&role.child("kind"), if namespaced { &["Role", "ClusterRole"] } else { &["ClusterRole"] });
     errors.need_name(&role.child("name"), names::is_path_segment_name);
     for subject in At::field(binding, "subjects").items() {
         one_subject(&subject, namespaced, &mut errors);
@@ -71,7 +71,7 @@ fn one_subject(at: &At<'_>, namespaced: bool, errors: &mut ErrorList) {
             }
         }
         "User" | "Group" => errors.need_exactly(&group, &[GROUP]),
-        _ => errors.need_exactly(&kind, &["Group", "ServiceAccount", "User"]),
+        _ => errors.need_exactly(&kind, &["ServiceAccount", "User", "Group"]),
     }
 }
 

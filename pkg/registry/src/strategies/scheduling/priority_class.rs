@@ -1,7 +1,6 @@
 //! Priority classes.
 
 use kedge_meta::field::{Error, ErrorList, Path};
-use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
@@ -15,10 +14,6 @@ const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("sys
 pub(crate) struct PriorityClass;
 
 impl Strategy for PriorityClass {
-    fn has_generation(&self, _: &ResourceInfo) -> bool {
-        true
-    }
-
     fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let value = At::field(class, "value");
@@ -42,7 +37,7 @@ impl Strategy for PriorityClass {
             let detail = format!("maximum allowed value of a user defined priority is {HIGHEST}");
             errors.push(value.forbidden(detail));
         }
-        errors.one_of(&At::field(class, "preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
+        errors.one_of(&At::field(class, "preemptionPolicy"), &["PreemptLowerPriority", "Never"]);
         errors
     }
 

@@ -1,21 +1,18 @@
 //! CSI drivers.
 
 use kedge_meta::field::{Error, ErrorList};
-use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
 use crate::strategy::{Context, Strategy};
 
 const MIN_TOKEN_SECONDS: i64 = 10 * 60;
+const MIN_PERIOD_SECONDS: i64 = 10;
+const MODES: [&str; 2] = ["Persistent", "Ephemeral"];
 
 pub(crate) struct CsiDriver;
 
 impl Strategy for CsiDriver {
-    fn has_generation(&self, _: &ResourceInfo) -> bool {
-        true
-    }
-
     fn allow_unconditional_update(&self) -> bool {
         false
     }
@@ -29,8 +26,13 @@ impl Strategy for CsiDriver {
             }
         }
         errors.one_of(&spec.child("fsGroupPolicy"), &["File", "None", "ReadWriteOnceWithFSType"]);
-        for mode in spec.child("volumeLifecycleModes").items() {
-            errors.one_of(&mode, &["Ephemeral", "Persistent"]);
+        let modes = spec.child("volumeLifecycleModes");
+        for mode in modes.items().filter(|mode| !MODES.contains(&mode.text())) {
+            errors.push(Error::not_supported_of(&modes.path, mode.text(), &MODES));
+        }
+        let period = spec.child("nodeAllocatableUpdatePeriodSeconds");
+        if period.int().is_some_and(|seconds| seconds < MIN_PERIOD_SECONDS) {
+            errors.push(period.invalid("must be greater than or equal to 10 seconds"));
         }
         let mut seen: Vec<&str> = Vec::new();
         for request in spec.child("tokenRequests").items() {
@@ -49,8 +51,10 @@ impl Strategy for CsiDriver {
     fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         let mut errors = self.validate(ctx, new);
         let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
-        for field in ["attachRequired", "volumeLifecycleModes"] {
-            errors.immutable(&spec.child(field), &was.child(field));
+        // The first is called otherwise in upstream's errors.
+        for (field, called) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+            let now = At { path: spec.path.child(called), ..spec.child(field) };
+            errors.immutable(&now, &was.child(field));
         }
         errors
     }

@@ -1,9 +1,10 @@
 //! What CSI drivers there are on a node.
 
 use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::names;
 use serde_json::Value;
 
-use super::super::validation::{At, Report, scalar};
+use super::super::validation::{At, Report, scalar, selector};
 use crate::strategy::{Context, Strategy};
 
 const MAX_NODE_ID: usize = 256;
@@ -25,6 +26,10 @@ impl Strategy for CsiNode {
                 errors.push(Error::invalid(&id.path, id.text(), "must be 256 characters or less"));
             }
             errors.non_negative(&driver.child("allocatable").child("count"));
+            for key in driver.child("topologyKeys").items() {
+                let at = At { value: key.value, path: driver.path.clone() };
+                errors.complaints(&at, names::is_qualified_name(key.text()));
+            }
             if seen.contains(&name.text()) {
                 errors.push(Error::duplicate(&name.path, name.text()));
             }
@@ -58,10 +63,12 @@ impl Strategy for CsiStorageCapacity {
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        errors.need_text(&At::field(object, "storageClassName"));
-        for field in ["capacity", "maximumVolumeSize"] {
-            scalar::non_negative_quantity(&At::field(object, field), &mut errors);
+        let class = At::field(object, "storageClassName");
+        for complaint in names::is_dns1123_subdomain(class.text()) {
+            errors.push(Error::invalid(&class.path, class.text(), complaint));
         }
+        selector::labels(&At::field(object, "nodeTopology").child("matchLabels"), &mut errors);
+        scalar::non_negative_quantity(&At::field(object, "capacity"), &mut errors);
         errors
     }
 

@@ -38,19 +38,14 @@ impl Strategy for StorageClass {
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         let mut errors = self.validate(ctx, new);
-        let parameters = At::field(new, "parameters");
-        if parameters.value != At::field(old, "parameters").value {
-            errors.push(parameters.forbidden("updates to parameters are forbidden."));
+        errors.immutable(&At::field(new, "parameters"), &At::field(old, "parameters"));
+        let (provisioner, was) = (At::field(new, "provisioner"), At::field(old, "provisioner"));
+        if provisioner.text() != was.text() {
+            errors.push(Error::invalid(&provisioner.path, provisioner.text(), "field is immutable"));
         }
-        let provisioner = At::field(new, "provisioner");
-        if provisioner.value != At::field(old, "provisioner").value {
-            errors.push(provisioner.forbidden("updates to provisioner are forbidden."));
+        for field in ["reclaimPolicy", "volumeBindingMode"] {
+            errors.immutable(&At::field(new, field), &At::field(old, field));
         }
-        let policy = At::field(new, "reclaimPolicy");
-        if policy.value != At::field(old, "reclaimPolicy").value {
-            errors.push(policy.forbidden("updates to reclaimPolicy are forbidden."));
-        }
-        errors.immutable(&At::field(new, "volumeBindingMode"), &At::field(old, "volumeBindingMode"));
         errors
     }
 }

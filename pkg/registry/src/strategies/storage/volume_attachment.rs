@@ -1,6 +1,7 @@
 //! Attachments of volumes to nodes.
 
 use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
@@ -22,7 +23,7 @@ impl Strategy for VolumeAttachment {
         let mut errors = ErrorList::new();
         let spec = At::field(object, "spec");
         errors.need_text(&spec.child("attacher"));
-        errors.need_text(&spec.child("nodeName"));
+        errors.need_name(&spec.child("nodeName"), names::is_dns1123_subdomain);
         let source = spec.child("source");
         let (inline, named) = (source.child("inlineVolumeSpec"), source.child("persistentVolumeName"));
         match (inline.is_set(), named.is_set()) {

@@ -78,7 +78,7 @@ impl<'a> At<'a> {
     }
 
     pub fn not_supported(&self, valid: &[&str]) -> Error {
-        Error::not_supported(&self.path, self.value, valid)
+        Error::not_supported_of(&self.path, self.value, valid)
     }
 
     pub fn duplicate(&self) -> Error {

@@ -39,8 +39,8 @@ pub(crate) fn pod_spec(at: &At<'_>, owner: Owner<'_>, errors: &mut ErrorList) {
         resources::requirements(&own, &pod.claims, errors);
     }
     host_network_ports(at, owner, errors);
-    errors.need_one_of(&at.child("restartPolicy"), &["Always", "Never", "OnFailure"]);
-    let policies = ["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"];
+    errors.need_one_of(&at.child("restartPolicy"), &["Always", "OnFailure", "Never"]);
+    let policies = ["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"];
     errors.need_one_of(&at.child("dnsPolicy"), &policies);
     selector::labels(&at.child("nodeSelector"), errors);
     security::pod(at, errors);
@@ -76,7 +76,7 @@ fn names_and_numbers(at: &At<'_>, errors: &mut ErrorList) {
     for field in ["priorityClassName", "runtimeClassName"] {
         errors.name(&at.child(field), names::is_dns1123_subdomain);
     }
-    errors.one_of(&at.child("preemptionPolicy"), &["Never", "PreemptLowerPriority"]);
+    errors.one_of(&at.child("preemptionPolicy"), &["PreemptLowerPriority", "Never"]);
     for (name, amount) in at.child("overhead").entries() {
         resources::value(name, &amount, errors);
     }
