@@ -78,6 +78,11 @@ pub trait Strategy: Send + Sync {
         resource.subresource("status").is_some()
     }
 
+    /// Whether changes are counted; most kinds count from the creation on or not at all.
+    fn counts_changes(&self, resource: &ResourceInfo) -> bool {
+        self.has_generation(resource)
+    }
+
     /// Whether a change of annotations counts as one of what is wanted.
     fn counts_annotations(&self) -> bool {
         false

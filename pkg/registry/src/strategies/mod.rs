@@ -16,6 +16,7 @@ mod networking;
 mod node;
 mod policy;
 mod rbac;
+mod resource;
 mod scheduling;
 mod storage;
 pub(crate) mod validation;
@@ -126,6 +127,7 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         ("policy", "poddisruptionbudgets") => Arc::new(policy::pod_disruption_budget::PodDisruptionBudget),
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::binding::Binding),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::role::Role),
+        ("resource.k8s.io", _) => Arc::new(resource::Dynamic),
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priority_class::PriorityClass),
         _ => Arc::new(Plain),
     }

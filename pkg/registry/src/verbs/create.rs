@@ -55,8 +55,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         errors.extend(request.served.info.schema.validate(&object));
         errors.extend(strategy.validate(&ctx, &object));
         if !errors.is_empty() {
-            let kind = kedge_meta::GroupKind::new(&request.served.info.group, &request.served.info.kind);
-            return Err(Status::invalid(&kind, object.name(), &errors));
+            return Err(Status::invalid(&request.group_kind(), object.name(), &errors));
         }
         attributes.object = object;
         request.admission.validate(&attributes).await?;
@@ -70,7 +69,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
                 current => current.map_err(|err| request.storage_error(object.name(), err))?.is_some(),
             };
             if taken {
-                return Err(Status::already_exists(&request.group_resource(), object.name()));
+                return Err(taken_name(request, &key, object.name()).await);
             }
             let warnings = [attributes.warnings(), warnings].concat();
             return Ok(Written { object: attributes.object, created: true, warnings });
@@ -91,9 +90,21 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {
                 request.served.store.fresh().await.map_err(|err| request.storage_error(object.name(), err))?;
             }
+            Err(kedge_storage::Error::Exists) => return Err(taken_name(request, &key, object.name()).await),
             Err(err) => return Err(request.storage_error(object.name(), err)),
         }
     }
+}
+
+/// 409 for a name that is taken, perhaps by something that is about to go.
+async fn taken_name(request: &Request<'_>, key: &str, name: &str) -> Status {
+    let mut status = Status::already_exists(&request.group_resource(), name);
+    let current = request.served.store.current(key).await.ok().flatten();
+    let object = current.and_then(|object| crate::convert::read(request.served, &object).ok());
+    if object.is_some_and(|object| !object.text(&["metadata", "deletionTimestamp"]).is_empty()) {
+        status.message = format!("object is being deleted: {}", status.message);
+    }
+    status
 }
 
 /// A creator does not set status; what the kind always has comes back when the object is normalized.

@@ -13,7 +13,7 @@ pub use update::{Transform, UpdateOptions, View, update};
 use std::borrow::Cow;
 use std::time::Duration;
 
-use kedge_meta::{GroupResource, Status, UserInfo};
+use kedge_meta::{GroupKind, GroupResource, Status, UserInfo};
 use kedge_storage::{self as storage, With};
 use serde_json::Value;
 
@@ -83,6 +83,13 @@ impl<'a> Request<'a> {
 
     pub(crate) fn group_resource(&self) -> GroupResource {
         self.served.group_resource()
+    }
+
+    /// The kind, as errors about objects name it: events have the one of their first group.
+    pub(crate) fn group_kind(&self) -> GroupKind {
+        let info = &self.served.info;
+        let group = if info.group == "events.k8s.io" { "" } else { &info.group };
+        GroupKind::new(group, &info.kind)
     }
 
     /// What the store says, as the client is told.

@@ -192,8 +192,7 @@ fn check_version(request: &Request<'_>, new: &Value, current: u64) -> Result<(),
     let Ok(version) = written.parse::<u64>() else {
         let path = kedge_meta::field::Path::new("metadata").child("resourceVersion");
         let error = kedge_meta::field::Error::invalid(&path, written, "strconv.ParseUint: parsing: invalid syntax");
-        let kind = GroupKind::new(&request.served.info.group, &request.served.info.kind);
-        return Err(Status::invalid(&kind, request.name, &vec![error]));
+        return Err(Status::invalid(&request.group_kind(), request.name, &vec![error]));
     };
     if version != current {
         return Err(Status::stale(&request.group_resource(), request.name));
@@ -238,7 +237,7 @@ fn finish(
     let reservation = strategy.reserve(ctx, new, Some(old))?;
     request.normalize(new);
     // Neither what is said of an object nor where it is put is a change of what is wanted.
-    let counts = !matches!(request.subresource, "status" | "binding") && strategy.has_generation(&request.served.info);
+    let counts = !matches!(request.subresource, "status" | "binding") && strategy.counts_changes(&request.served.info);
     let annotated = || new.at(&["metadata", "annotations"]) != old.at(&["metadata", "annotations"]);
     if counts && (content_differs(new, old) || (strategy.counts_annotations() && annotated())) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
@@ -253,8 +252,7 @@ fn finish(
     if errors.is_empty() {
         return Ok(reservation);
     }
-    let kind = GroupKind::new(&request.served.info.group, &request.served.info.kind);
-    Err(Status::invalid(&kind, request.name, &errors))
+    Err(Status::invalid(&request.group_kind(), request.name, &errors))
 }
 
 fn content_differs(new: &Value, old: &Value) -> bool {

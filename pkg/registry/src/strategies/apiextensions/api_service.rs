@@ -30,7 +30,8 @@ impl Strategy for ApiService {
         let spec = At::field(object, "spec");
         let (group, version) = (spec.child("group"), spec.child("version"));
         let wanted = format!("{}.{}", version.text(), group.text());
-        if object.name() != wanted {
+        let is_name = !object.name().is_empty() && names::is_path_segment_name(object.name()).is_empty();
+        if is_name && object.name() != wanted {
             let detail = format!("must be `spec.version+\".\"+spec.group`: {wanted:?}");
             errors.push(Error::invalid(&Path::new("metadata").child("name"), object.name(), detail));
         }

@@ -1,6 +1,7 @@
 //! Certificate signing requests: who asks is written by the server, and what was asked for never changes.
 
 use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
@@ -39,6 +40,10 @@ const USAGES: &[&str] = &[
 pub(crate) struct SigningRequest;
 
 impl Strategy for SigningRequest {
+    fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
+        names::is_path_segment_name(name)
+    }
+
     fn has_generation(&self, _: &ResourceInfo) -> bool {
         false
     }

@@ -1,6 +1,7 @@
 //! Pod disruption budgets.
 
 use kedge_meta::field::ErrorList;
+use kedge_meta::names;
 use serde_json::Value;
 
 use super::super::validation::scalar::{at_most_all, number_or_percent};
@@ -11,6 +12,10 @@ use crate::strategy::{Context, Strategy};
 pub(crate) struct PodDisruptionBudget;
 
 impl Strategy for PodDisruptionBudget {
+    fn validate_name(&self, name: &str, _prefix: bool) -> Vec<String> {
+        names::is_path_segment_name(name)
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }

@@ -1,6 +1,7 @@
 //! Priority classes.
 
 use kedge_meta::field::{Error, ErrorList, Path};
+use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
@@ -14,6 +15,15 @@ const SYSTEM: [(&str, i64); 2] = [("system-node-critical", 2_000_001_000), ("sys
 pub(crate) struct PriorityClass;
 
 impl Strategy for PriorityClass {
+    fn has_generation(&self, _: &ResourceInfo) -> bool {
+        true
+    }
+
+    /// What counts cannot change.
+    fn counts_changes(&self, _: &ResourceInfo) -> bool {
+        false
+    }
+
     fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let value = At::field(class, "value");

@@ -1,6 +1,7 @@
 //! CSI drivers.
 
 use kedge_meta::field::{Error, ErrorList};
+use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
@@ -13,6 +14,11 @@ const MODES: [&str; 2] = ["Persistent", "Ephemeral"];
 pub(crate) struct CsiDriver;
 
 impl Strategy for CsiDriver {
+    /// From the first change on.
+    fn counts_changes(&self, _: &ResourceInfo) -> bool {
+        true
+    }
+
     fn allow_unconditional_update(&self) -> bool {
         false
     }
