@@ -150,7 +150,10 @@ impl Kind {
             put("put-dry", json!({"metadata": {"labels": {"dry": "run"}}})),
             get("get-after-dry-put"),
             put("put-changed", self.change.clone()),
-            put("put-labels", json!({"metadata": {"labels": {"l": "m"}, "annotations": {"n": "o"}, "finalizers": null}})),
+            put(
+                "put-labels",
+                json!({"metadata": {"labels": {"l": "m"}, "annotations": {"n": "o"}, "finalizers": null}}),
+            ),
             put("put-stale", json!({"metadata": {"resourceVersion": "1"}})),
             put("put-unversioned", json!({"metadata": {"resourceVersion": null}})),
             put("put-other-uid", json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}})),
@@ -208,7 +211,11 @@ impl Kind {
             get("partial", &path, PARTIAL),
             get("yaml", &path, "application/yaml"),
             get("protobuf", &path, PROTOBUF),
-            get("partial-protobuf", &path, "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"),
+            get(
+                "partial-protobuf",
+                &path,
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+            ),
             get("unacceptable", &path, "text/html"),
             get("list", &own, "application/json"),
             get("list-table", &own, TABLE),
@@ -228,7 +235,8 @@ impl Kind {
             Step::new("no-subresource", "GET", format!("{path}/nothing")),
         ];
         if !self.cluster {
-            let all = format!("{}/{}?fieldSelector=metadata.namespace%3D{{ns}},metadata.name%3Dread", self.at, self.plural);
+            let all =
+                format!("{}/{}?fieldSelector=metadata.namespace%3D{{ns}},metadata.name%3Dread", self.at, self.plural);
             steps.push(get("list-everywhere", &all, "application/json"));
             let nowhere = Step::new("create-nowhere", "POST", format!("{}/{}", self.at, self.plural));
             steps.push(nowhere.json(&self.object("read")));
@@ -261,11 +269,27 @@ impl Kind {
             apply("apply-conflict", "?fieldManager=m3", &labelled("y")),
             apply("apply-force", "?fieldManager=m3&force=true", &labelled("y")),
             apply("apply-nothing", "?fieldManager=m3", &identity),
-            apply("apply-versioned", "?fieldManager=m3", &json!({"apiVersion": self.version(), "kind": self.kind, "metadata": {"name": self.named(name), "resourceVersion": "1"}})),
-            apply("apply-managed", "?fieldManager=m3", &json!({"apiVersion": self.version(), "kind": self.kind, "metadata": {"managedFields": [{"manager": "x"}]}})),
+            apply(
+                "apply-versioned",
+                "?fieldManager=m3",
+                &json!({"apiVersion": self.version(), "kind": self.kind, "metadata": {"name": self.named(name), "resourceVersion": "1"}}),
+            ),
+            apply(
+                "apply-managed",
+                "?fieldManager=m3",
+                &json!({"apiVersion": self.version(), "kind": self.kind, "metadata": {"managedFields": [{"manager": "x"}]}}),
+            ),
             apply("apply-no-kind", "?fieldManager=m3", &json!({"metadata": {"name": "x"}})),
-            apply("apply-unknown-field", "?fieldManager=m3&fieldValidation=Strict", &json!({"apiVersion": self.version(), "kind": self.kind, "what": 1})),
-            apply("apply-unknown-default", "?fieldManager=m3", &json!({"apiVersion": self.version(), "kind": self.kind, "what": 1})),
+            apply(
+                "apply-unknown-field",
+                "?fieldManager=m3&fieldValidation=Strict",
+                &json!({"apiVersion": self.version(), "kind": self.kind, "what": 1}),
+            ),
+            apply(
+                "apply-unknown-default",
+                "?fieldManager=m3",
+                &json!({"apiVersion": self.version(), "kind": self.kind, "what": 1}),
+            ),
             self.patch("merge", name, MERGE, &self.change),
             self.patch("merge-again", name, MERGE, &self.change),
             self.patch("merge-empty", name, MERGE, &json!({})),
@@ -281,7 +305,12 @@ impl Kind {
             self.patch("strategic", name, STRATEGIC, &label("c")),
             self.patch("strategic-change", name, STRATEGIC, &self.change),
             self.patch("strategic-delete", name, STRATEGIC, &json!({"metadata": {"labels": {"$patch": "delete"}}})),
-            self.patch("strategic-replace", name, STRATEGIC, &json!({"metadata": {"labels": {"$patch": "replace", "z": "y", "letter": "{t}"}}})),
+            self.patch(
+                "strategic-replace",
+                name,
+                STRATEGIC,
+                &json!({"metadata": {"labels": {"$patch": "replace", "z": "y", "letter": "{t}"}}}),
+            ),
             self.patch("strategic-bad", name, STRATEGIC, &json!({"metadata": {"labels": {"$patch": "explode"}}})),
             set("json-add", json!([{"op": "add", "path": "/metadata/labels/j", "value": "k"}])),
             set("json-test", json!([{"op": "test", "path": "/metadata/labels/j", "value": "other"}])),
@@ -289,7 +318,9 @@ impl Kind {
             set("json-bad-op", json!([{"op": "explode", "path": "/metadata"}])),
             set("json-no-list", json!({"op": "remove"})),
             set("json-wrong-type", json!([{"op": "replace", "path": "/metadata/labels", "value": 5}])),
-            Step::new("patch-unknown-kind", "PATCH", self.path(name)).header("content-type", "application/json").json(&label("d")),
+            Step::new("patch-unknown-kind", "PATCH", self.path(name))
+                .header("content-type", "application/json")
+                .json(&label("d")),
             Step::new("patch-broken", "PATCH", self.path(name)).header("content-type", MERGE).raw("{"),
             Step::new("get", "GET", self.path(name)),
         ]
@@ -297,7 +328,8 @@ impl Kind {
 
     /// What is in the metadata, and what a body may be.
     fn names(&self) -> Vec<Step> {
-        let named = |step: &str, metadata: Value| self.create(step, &self.with("named", &json!({"metadata": metadata})));
+        let named =
+            |step: &str, metadata: Value| self.create(step, &self.with("named", &json!({"metadata": metadata})));
         let at = |query: &str| format!("{}?{query}", self.collection());
         let unknown = |step: &str, query: &str| {
             Step::new(step, "POST", at(query)).json(&self.with("field", &json!({"what": 1, "metadata": {"who": 2}})))
@@ -318,10 +350,16 @@ impl Kind {
             named("bad-annotations", json!({"annotations": {"a b": "c"}})),
             named("bad-finalizer", json!({"finalizers": ["x", "a b/c"]})),
             named("bad-owner", json!({"ownerReferences": [{"apiVersion": "v1", "kind": "", "name": "", "uid": ""}]})),
-            named("two-controllers", json!({"ownerReferences": [
+            named(
+                "two-controllers",
+                json!({"ownerReferences": [
                 {"apiVersion": "v1", "kind": "Pod", "name": "a", "uid": "00000000-1", "controller": true},
-                {"apiVersion": "v1", "kind": "Pod", "name": "b", "uid": "00000000-2", "controller": true}]})),
-            named("event-owner", json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "a", "uid": "00000000-1"}]})),
+                {"apiVersion": "v1", "kind": "Pod", "name": "b", "uid": "00000000-2", "controller": true}]}),
+            ),
+            named(
+                "event-owner",
+                json!({"ownerReferences": [{"apiVersion": "v1", "kind": "Event", "name": "a", "uid": "00000000-1"}]}),
+            ),
             named("versioned", json!({"resourceVersion": "5"})),
             named("wrong-types", json!({"labels": {"a": 5}})),
             named("wrong-generation", json!({"generation": "x"})),
@@ -353,7 +391,9 @@ impl Kind {
         ];
         if self.name.is_none() {
             let generate = json!({"name": null, "generateName": "gen-"});
-            steps.push(Step::new("generated", "POST", at("dryRun=All")).json(&self.with("g", &json!({"metadata": generate}))));
+            steps.push(
+                Step::new("generated", "POST", at("dryRun=All")).json(&self.with("g", &json!({"metadata": generate}))),
+            );
         }
         steps
     }
@@ -363,7 +403,8 @@ impl Kind {
         let mut steps = vec![self.create("create", &self.object("valued"))];
         for (i, bad) in self.bad.iter().enumerate() {
             let fresh = self.with("bad", bad);
-            steps.push(Step::new(&format!("new-{i}"), "POST", format!("{}?dryRun=All", self.collection())).json(&fresh));
+            steps
+                .push(Step::new(&format!("new-{i}"), "POST", format!("{}?dryRun=All", self.collection())).json(&fresh));
             let path = format!("{}?dryRun=All", self.path("valued"));
             steps.push(Step::new(&format!("change-{i}"), "PATCH", path).header("content-type", MERGE).json(bad));
         }
@@ -394,7 +435,12 @@ impl Kind {
             Step::new("delete-held", "DELETE", format!("{path}?gracePeriodSeconds=0")),
             Step::new("held-is-there", "GET", &path),
             Step::new("delete-held-again", "DELETE", format!("{path}?gracePeriodSeconds=0")),
-            self.patch("add-finalizer", "ended", MERGE, &json!({"metadata": {"finalizers": ["example.com/held", "example.com/more"]}})),
+            self.patch(
+                "add-finalizer",
+                "ended",
+                MERGE,
+                &json!({"metadata": {"finalizers": ["example.com/held", "example.com/more"]}}),
+            ),
             self.patch("let-go", "ended", MERGE, &json!({"metadata": {"finalizers": null}})),
             Step::new("let-go-is-gone", "GET", &path),
             self.create("foreground", &self.object("ended")),

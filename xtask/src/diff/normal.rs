@@ -29,7 +29,8 @@ pub fn answer(code: u16, headers: &HeaderMap, body: &[u8], watch: bool, tag: &st
     let content = if body.is_empty() {
         Content::Empty
     } else if kind.contains("protobuf") {
-        wire_content(body, watch).map_or_else(|| Content::Text(format!("{} bytes", body.len())), |n| Content::Wire(tree(n)))
+        wire_content(body, watch)
+            .map_or_else(|| Content::Text(format!("{} bytes", body.len())), |n| Content::Wire(tree(n)))
     } else if watch && code == 200 && kind.contains("json") {
         let events = body.split(|&b| b == b'\n').filter(|line| !line.is_empty());
         Content::Stream(events.map(|line| tree(Node::parse(line).unwrap_or(Node::Null))).collect())
@@ -42,7 +43,8 @@ pub fn answer(code: u16, headers: &HeaderMap, body: &[u8], watch: bool, tag: &st
     };
     let mut kept = Vec::new();
     for name in VALUES {
-        let mut values: Vec<String> = headers.get_all(name).iter().map(|v| text(&String::from_utf8_lossy(v.as_bytes()))).collect();
+        let mut values: Vec<String> =
+            headers.get_all(name).iter().map(|v| text(&String::from_utf8_lossy(v.as_bytes()))).collect();
         values.sort_unstable();
         kept.extend(values.into_iter().map(|value| (name.to_owned(), value)));
     }

@@ -24,7 +24,8 @@ const UNRECORDED: &str = "large-*|paths/openapi-v2-post|reviews/rules|watches/bo
     pods/ephemeral*|pods/delete-*|pods/bound";
 /// What is alike for all kinds is recorded for some of them.
 const ALIKE: &str = "*.names/*|*.patches/*";
-const RECORDED_KINDS: &str = "configmaps.*|pods.*|deployments.*|nodes.*|services.*|customresourcedefinitions.*|roles.*|jobs.*|events.core.*";
+const RECORDED_KINDS: &str =
+    "configmaps.*|pods.*|deployments.*|nodes.*|services.*|customresourcedefinitions.*|roles.*|jobs.*|events.core.*";
 /// They change what other scenarios meet, and come last.
 const DISTURBING: &str = "servicecidrs.*|flowschemas.*|prioritylevelconfigurations.*";
 
@@ -186,7 +187,12 @@ fn print(outcome: &Outcome) {
     for (step, differences) in &outcome.differences {
         println!("{step}");
         for difference in differences.iter().take(PLACES) {
-            println!("  {}\n    ours:   {}\n    theirs: {}", difference.path, cut(&difference.ours), cut(&difference.theirs));
+            println!(
+                "  {}\n    ours:   {}\n    theirs: {}",
+                difference.path,
+                cut(&difference.ours),
+                cut(&difference.theirs)
+            );
         }
         if differences.len() > PLACES {
             println!("  and {} more", differences.len() - PLACES);
@@ -203,6 +209,7 @@ fn print(outcome: &Outcome) {
 
 /// Where answers differ, a line each.
 pub fn places(outcome: &Outcome) -> String {
-    let lines = outcome.differences.iter().flat_map(|(step, all)| all.iter().map(move |d| format!("{step} {}\n", d.path)));
+    let lines =
+        outcome.differences.iter().flat_map(|(step, all)| all.iter().map(move |d| format!("{step} {}\n", d.path)));
     lines.collect()
 }

@@ -40,12 +40,8 @@ struct Known {
 impl Side {
     pub fn connect(kubeconfig: &Path, tag: &str) -> anyhow::Result<Self> {
         let access = ClusterAccess::from_file(kubeconfig)?;
-        let nobody = ClusterAccess {
-            client_certificate: Vec::new(),
-            client_key: Vec::new(),
-            token: None,
-            ..access.clone()
-        };
+        let nobody =
+            ClusterAccess { client_certificate: Vec::new(), client_key: Vec::new(), token: None, ..access.clone() };
         Ok(Self { admin: HttpsTransport::new(&access)?, anonymous: HttpsTransport::new(&nobody)?, tag: tag.to_owned() })
     }
 

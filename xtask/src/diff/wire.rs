@@ -58,7 +58,11 @@ fn part_of(part: &[u8], depth: usize) -> Node {
 
 fn scalar(value: u64) -> Node {
     // Its sign is that of a 64-bit number, as Go writes smaller ones.
-    if (NOW..NOW * 2).contains(&value) { Node::Text("TIME".to_owned()) } else { Node::Number(value.cast_signed().into()) }
+    if (NOW..NOW * 2).contains(&value) {
+        Node::Text("TIME".to_owned())
+    } else {
+        Node::Number(value.cast_signed().into())
+    }
 }
 
 fn fixed(bytes: &mut &[u8], length: usize) -> Option<Node> {

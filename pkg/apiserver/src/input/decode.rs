@@ -185,7 +185,11 @@ fn from_text(format: Format, bytes: &Bytes, wanted: &Wanted<'_>) -> Result<Decod
         other => {
             let kind = kedge_patch::json::json_kind(other);
             let why = format!("json: cannot unmarshal {kind} into Go value of type {KIND_ALONE}");
-            return Err(unrecognized(wanted, &format_args!("couldn't get version/kind; json parse error: {why}"), bytes));
+            return Err(unrecognized(
+                wanted,
+                &format_args!("couldn't get version/kind; json parse error: {why}"),
+                bytes,
+            ));
         }
     };
     let text = |field: &str| raw.value.get(field).and_then(Value::as_str).unwrap_or_default();

@@ -101,13 +101,8 @@ const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// In upstream's order, in which wildcards are tried.
 const TYPES: [&str; 3] = ["application/json", "application/yaml", PROTOBUF];
 /// Paths of lists, which may be watched.
-const STREAMED: [&str; 5] = [
-    TYPES[0],
-    TYPES[1],
-    TYPES[2],
-    "application/json;stream=watch",
-    "application/vnd.kubernetes.protobuf;stream=watch",
-];
+const STREAMED: [&str; 5] =
+    [TYPES[0], TYPES[1], TYPES[2], "application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch"];
 const FORMATS: [Format; 3] = [Format::Json, Format::Yaml, Format::Protobuf];
 
 /// The answer that the Accept header prefers of those that are offered.

@@ -58,7 +58,9 @@ impl Strategy for CsiDriver {
         let mut errors = self.validate(ctx, new);
         let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
         // The first is called otherwise in upstream's errors.
-        for (field, called) in [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")] {
+        for (field, called) in
+            [("attachRequired", "attachedRequired"), ("volumeLifecycleModes", "volumeLifecycleModes")]
+        {
             let now = At { path: spec.path.child(called), ..spec.child(field) };
             errors.immutable(&now, &was.child(field));
         }
