@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Method, Response};
 use kedge_meta::Status;
 use kedge_registry::{Catalogue, Entry, Served, verbs::store_failure};
-use kedge_schema::ResourceInfo;
+use kedge_schema::{Kinds as _, ResourceInfo};
 
 use crate::admitted::Admitted;
 use crate::body::Body;
@@ -60,7 +60,11 @@ enum Route {
 /// # Errors
 /// 404 for what is not served, 405 for what cannot be done with it, 400 and 422 for options that every verb reads.
 fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result<Route, Status> {
-    let entry = catalogue.get(&info.group, &info.version, &info.resource).ok_or_else(Status::unknown_path)?;
+    let entry = catalogue.get(&info.group, &info.version, &info.resource);
+    let entry = entry.ok_or_else(|| match catalogue.groups().any(|group| group.name == info.group) {
+        true => Status::unknown_path(),
+        false => Status::no_page(),
+    })?;
     let resource = entry.info();
     let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
     if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
@@ -132,7 +136,7 @@ fn subresource(info: &RequestInfo, served: &Served) -> Result<Subresource, Statu
         ("serviceaccounts", "token", "create") => Ok(Subresource::Token),
         ("namespaces", "finalize", "update") => Ok(Subresource::Finalize),
         (_, "scale", "get" | "update" | "patch") => Ok(Subresource::Scale),
-        _ if !offered => Err(not_supported(served, verb)),
+        _ if !offered => Err(Status::method_not_allowed()),
         (_, _, "get") => Ok(Subresource::Object(Verb::Get)),
         (_, _, "update") => Ok(Subresource::Object(Verb::Update)),
         (_, _, "patch") => Ok(Subresource::Object(patching(info))),

@@ -4,7 +4,7 @@
 //!
 //! 1. `patch`, `configuration`: changes of objects
 //! 2. `decode`: objects
-//! 3. `options`, `negotiate`
+//! 3. `options`, `negotiate`, `shown`
 //! 4. `request_info`
 
 pub(crate) mod configuration;
@@ -13,3 +13,4 @@ pub(crate) mod negotiate;
 pub(crate) mod options;
 pub(crate) mod patch;
 pub(crate) mod request_info;
+mod shown;

@@ -11,16 +11,11 @@ use serde_json::Value;
 
 use super::decode::{decode_untyped, misfit};
 use super::options::{Validation, WriteOptions};
+use super::shown;
 use crate::body;
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
 
-const TYPES: [&str; 4] = [
-    "application/json-patch+json",
-    "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
-    negotiate::APPLY,
-];
 /// Custom resources have no strategic merge.
 const UNTYPED: [&str; 3] = ["application/json-patch+json", "application/merge-patch+json", negotiate::APPLY];
 
@@ -85,7 +80,7 @@ impl Patch {
             "application/json-patch+json" => Ok(Form::Json),
             "application/merge-patch+json" => Ok(Form::Merge),
             "application/strategic-merge-patch+json" => Ok(Form::Strategic),
-            _ => Err(Status::unsupported_media_type(&TYPES)),
+            _ => Err(Status::unsupported_here()),
         }
     }
 
@@ -130,7 +125,8 @@ impl Patch {
         // The object as upstream would show it in an answer: what the patch made, before it is decoded.
         let shown = match self.form {
             Form::Strategic => go_text(&self.value),
-            Form::Json | Form::Merge => new.to_string(),
+            Form::Json => shown::patched(&new, current, &shown::touched(&self.value)),
+            Form::Merge => shown::patched(&new, current, &self.value),
         };
         let refused = |why: String| {
             let error = FieldError::invalid(&Path::new("patch"), &shown, why);
