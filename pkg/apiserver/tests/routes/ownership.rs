@@ -129,12 +129,7 @@ async fn an_apply_that_makes_no_sense_is_refused_as_upstream_refuses_it() {
     assert!(refused["message"].as_str().unwrap().contains("may not be specified for non-apply patch"));
     let (code, refused) = cluster.patch(&at, "application/apply-patch+cbor", &map).await;
     assert_eq!(code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    assert!(
-        refused["message"]
-            .as_str()
-            .unwrap()
-            .ends_with("application/strategic-merge-patch+json, application/apply-patch+yaml")
-    );
+    assert_eq!(refused["message"], "415: Unsupported Media Type");
     for (body, code, said) in [
         (json!({"apiVersion": "v1", "kind": "Secret"}), 400, "invalid object type: /v1, Kind=Secret"),
         (
