@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, header};
 use kedge_auth::{Credentials, Unauthenticated};
+use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
 use kedge_meta::{Status, UserInfo};
 use tokio::sync::OwnedSemaphorePermit;
@@ -84,6 +85,7 @@ impl ApiServer {
     /// The work, within its time.
     async fn work(self: &Arc<Self>, admitted: Admitted, slot: OwnedSemaphorePermit) -> Result<Response<Body>, Status> {
         let long_running = admitted.info.is_long_running();
+        let within = if long_running { DEADLINE } else { deadline(&admitted.info)? };
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info);
@@ -99,7 +101,7 @@ impl ApiServer {
             return Ok(work.await?.map(|body| Held::until_sent(body, slot)));
         }
         let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
-        kedge_base::time::timeout(DEADLINE, work).await.map_err(late)?
+        kedge_base::time::timeout(within, work).await.map_err(late)?
     }
 
     /// Whether who asks for the server's health may see single checks and why they fail.
@@ -139,6 +141,18 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// The time that a client gives a request, which may be less than the server does.
+fn deadline(info: &RequestInfo) -> Result<Duration, Status> {
+    let asked = match info.param("timeout") {
+        "" => return Ok(DEADLINE),
+        text => go_duration(text).ok_or_else(|| {
+            let why = format!("invalid timeout specified in the request URL - time: invalid duration {text:?}");
+            Status::bad_request(why)
+        })?,
+    };
+    Ok(if asked.is_zero() { DEADLINE } else { asked.min(DEADLINE) })
 }
 
 #[cfg(test)]

@@ -24,6 +24,32 @@ pub fn parse(text: &str) -> Result<Timestamp, jiff::Error> {
     text.parse()
 }
 
+/// A duration as Go writes them: `1h30m`, `0.5s`, `250ms`, `0`. None for what is none; less than nothing is nothing.
+pub fn go_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, f64); 8] =
+        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
+    let negative = text.starts_with('-');
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
+        let (number, after) = rest.split_at(digits);
+        let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
+        total = total.checked_add(part)?;
+        rest = after;
+    }
+    Some(if negative { Duration::ZERO } else { total })
+}
+
 /// The zone of a name of the IANA's database, which is part of the program: small hosts have none. Names are spelled exactly.
 pub fn zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
@@ -47,6 +73,19 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn durations_are_read_as_go_reads_them() {
+        let millis = |text: &str| go_duration(text).map(|d| d.as_millis());
+        for (text, read) in
+            [("1h30m", 5_400_000), ("0.5s", 500), (".5s", 500), ("1m1.5s", 61_500), ("0", 0), ("-5s", 0), ("1500us", 1)]
+        {
+            assert_eq!(millis(text), Some(read), "{text}");
+        }
+        for text in ["", "5", "s", "1x", "1h30", "1..5s", "-", "99999999999999999999h"] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
 
     /// Schedules in a zone were refused, or never ran, on hosts without a database of their own.
     #[test]

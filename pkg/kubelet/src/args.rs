@@ -1,6 +1,5 @@
 //! `--kubelet-arg name=value`: what of upstream's kubelet flags can be set here.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::eviction::Thresholds;
@@ -85,7 +84,7 @@ impl KubeletArgs {
                 self.eviction_hard = Thresholds::parse(value).map_err(|why| bad("eviction-hard", why))?;
             }
             "eviction-pressure-transition-period" => {
-                self.pressure_transition = duration(value).ok_or_else(|| {
+                self.pressure_transition = kedge_base::time::go_duration(value).ok_or_else(|| {
                     bad("eviction-pressure-transition-period", "expected a duration such as 5m or 1m30s".into())
                 })?;
             }
@@ -100,23 +99,6 @@ impl KubeletArgs {
         }
         Ok(())
     }
-}
-
-/// Hours, minutes and seconds as Go writes them.
-fn duration(text: &str) -> Option<Duration> {
-    let units = BTreeMap::from([('h', 3_600_u64), ('m', 60), ('s', 1)]);
-    let (mut seconds, mut number) = (0_u64, String::new());
-    for c in text.chars() {
-        match units.get(&c) {
-            None => number.push(c),
-            Some(unit) => {
-                seconds = seconds.checked_add(number.parse::<u64>().ok()?.checked_mul(*unit)?)?;
-                number.clear();
-            }
-        }
-    }
-    let bare_zero = text == "0";
-    (bare_zero || (number.is_empty() && !text.is_empty())).then(|| Duration::from_secs(seconds))
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::probes::Probes;
 use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
 use crate::status::StatusManager;
 use crate::volumes::{Directories, Volumes};
-use crate::worker::Images;
+use crate::worker::{Images, Undisturbed};
 
 /// One kubelet.
 pub(crate) struct Kubelet {
@@ -49,6 +49,7 @@ pub(crate) struct Kubelet {
     /// Of containers that end again and again.
     pub(crate) restarts: KeyedBackoff,
     pub(crate) wakeups: Arc<Wakeups>,
+    pub(crate) calls: Undisturbed,
 }
 
 impl Kubelet {

@@ -25,7 +25,7 @@ use crate::runtime::{Pleg, RuntimeHealth};
 use crate::server;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Volumes};
-use crate::worker::{Images, Workers, start_gc, start_image_gc, start_storage_limits};
+use crate::worker::{Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
@@ -147,6 +147,7 @@ fn assemble(
         directories,
         machine,
         wakeups,
+        calls: Undisturbed::default(),
     })
 }
 

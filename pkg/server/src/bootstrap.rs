@@ -61,12 +61,12 @@ async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
         return Err(Error::Manifest { name: what, what: "its kind is not one of a manifest".into() });
     };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
-    match client.get::<Value>(&resource, namespace, name).await {
+    match client.get::<Value>(resource, namespace, name).await {
         Ok(_) => return Ok(()),
         Err(err) if err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
-    match client.create::<Value>(&resource, namespace, object).await {
+    match client.create::<Value>(resource, namespace, object).await {
         Ok(_) => info!(object = what, "created"),
         Err(err) if err.is_already_exists() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
@@ -85,7 +85,7 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
         patch[*field] = object[*field].clone();
     }
     let what = format!("{} {name}", resource.kind);
-    let patched: Result<Value, _> = client.patch(&resource, &namespace, &name, Patch::Merge(patch), None).await;
+    let patched: Result<Value, _> = client.patch(resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
 }
 

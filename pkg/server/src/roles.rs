@@ -96,7 +96,7 @@ async fn ensure_one(client: &Client, wanted: &Value) -> Result<(), Error> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        match try_one(client, &resource, wanted).await {
+        match try_one(client, resource, wanted).await {
             Ok(()) => return Ok(()),
             // Another server does the same, or somebody edits it.
             Err(err) if attempt < ATTEMPTS && (err.is_conflict() || err.is_not_found() || err.is_already_exists()) => {}

@@ -114,7 +114,8 @@ async fn until_gone(cluster: &Cluster, path: &str) {
 }
 
 async fn until_counted(cluster: &Cluster, n: usize) {
-    let used = |_: StatusCode, quota: &Value| quota["status"]["used"]["count/widgets.example.com"] == n.to_string();
+    let n = n.to_string();
+    let used = |_: StatusCode, quota: &Value| quota["status"]["used"]["count/widgets.example.com"] == n.as_str();
     until(cluster, "/api/v1/namespaces/test/resourcequotas/q", &format!("counts {n}"), used).await;
 }
 

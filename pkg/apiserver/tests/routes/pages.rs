@@ -90,3 +90,14 @@ async fn the_server_says_what_it_is_in_the_form_asked_for() {
     let types = "application/json, application/yaml, text/plain";
     assert_eq!(said["message"], format!("only the following media types are accepted: {types}"));
 }
+
+/// Clients say how long they wait; what is no duration was passed over.
+#[tokio::test]
+async fn the_time_that_a_client_gives_is_read() {
+    let cluster = Cluster::new().await;
+    let list = "/api/v1/namespaces";
+    assert_eq!(cluster.ask(http::Method::GET, &format!("{list}?timeout=30s"), JSON, "").await.0, StatusCode::OK);
+    let (code, said) = cluster.ask(http::Method::GET, &format!("{list}?timeout=soon"), JSON, "").await;
+    assert_eq!(code, StatusCode::BAD_REQUEST);
+    assert_eq!(said["message"], "invalid timeout specified in the request URL - time: invalid duration \"soon\"");
+}

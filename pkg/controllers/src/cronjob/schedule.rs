@@ -116,7 +116,7 @@ impl Fields {
 
 fn descriptor_of(text: &str) -> Option<Schedule> {
     if let Some(period) = text.strip_prefix("every ") {
-        let period = duration(period.trim())?;
+        let period = kedge_base::time::go_duration(period.trim()).filter(|period| !period.is_zero())?;
         // Less than a second cannot be kept.
         return Some(Schedule::Every(Duration::from_secs(period.as_secs().max(1))));
     }
@@ -129,27 +129,6 @@ fn descriptor_of(text: &str) -> Option<Schedule> {
         _ => return None,
     };
     Schedule::parse(fields).ok()
-}
-
-/// Durations as Go writes them, such as `1h30m`.
-fn duration(text: &str) -> Option<Duration> {
-    let (mut rest, mut total) = (text, Duration::ZERO);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (number, after) = rest.split_at(digits);
-        let end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        let seconds = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 0.001,
-            _ => return None,
-        };
-        total += Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        rest = after;
-    }
-    (!total.is_zero()).then_some(total)
 }
 
 /// One field: alternatives of ranges with steps. `names` stand for numbers from `first_name` on.

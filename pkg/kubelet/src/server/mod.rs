@@ -113,9 +113,12 @@ async fn accept(server: Arc<Server>, listener: Arc<TcpListener>, tls: TlsAccepto
 
 /// A panic fails the one request, not the others on the connection.
 async fn answer(server: &Server, identity: Option<&Identity>, request: http::Request<Incoming>) -> Reply {
+    let is_head = *request.method() == http::Method::HEAD;
     let handled = router::handle(server, identity, request);
     let caught = server.tasks.ledger().catch("kubelet", "kubelet-request", Weight::Single, handled).await;
-    caught.unwrap_or_else(|_| reply::text(StatusCode::INTERNAL_SERVER_ERROR, "the request made the kubelet panic"))
+    let failed = |_| reply::text(StatusCode::INTERNAL_SERVER_ERROR, "the request made the kubelet panic");
+    let answer = caught.unwrap_or_else(failed);
+    if is_head { reply::head_only(answer) } else { answer }
 }
 
 async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) -> Result<(), BoxError> {

@@ -41,6 +41,15 @@ pub(super) fn streamed(receiver: mpsc::Receiver<Bytes>) -> Reply {
     with_type(StatusCode::OK, "text/plain", StreamBody::new(parts).boxed_unsync())
 }
 
+/// The answer to a HEAD: the head of another, which says how long its body is. Over HTTP/2 a body would be an error of the protocol.
+pub(super) fn head_only(reply: Reply) -> Reply {
+    let (mut parts, body) = reply.into_parts();
+    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    head(Response::from_parts(parts, ()))
+}
+
 /// An answer whose head was made elsewhere.
 pub(super) fn head(response: Response<()>) -> Reply {
     response.map(|()| Empty::new().map_err(|never| match never {}).boxed_unsync())

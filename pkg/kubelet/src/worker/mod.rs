@@ -22,6 +22,7 @@ mod sandbox;
 mod start;
 mod storage;
 mod sync_pod;
+mod undisturbed;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ pub(crate) use gc::start as start_gc;
 pub(crate) use image_gc::start as start_image_gc;
 pub(crate) use images::Images;
 pub(crate) use storage::start as start_storage_limits;
+pub(crate) use undisturbed::Undisturbed;
 
 use admit::Failure;
 
@@ -174,6 +176,7 @@ impl Workers {
             async move {
                 pod_worker::run(workers.kubelet.clone(), slot.clone()).await;
                 workers.kubelet.wakeups.remove(&slot.uid);
+                workers.kubelet.calls.forget(&slot.uid);
                 workers.slots.lock().remove(&slot.uid);
             }
         });

@@ -10,6 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::kill::kill_pod;
 use super::sync_pod::{Outcome, Sync};
+use super::undisturbed::until;
 use super::{Slot, cleanup, fail};
 use crate::cgroups;
 use crate::kubelet::Kubelet;
@@ -64,11 +65,10 @@ impl Worker {
                 self.slot.terminate(EVICTION_GRACE);
                 return Some(Arc::unwrap_or_clone(pod));
             }
-            let outcome = tokio::select! {
-                outcome = sync.run(&self.kubelet, &pod) => outcome,
-                // Whatever is under way, such as a pull, is given up.
-                _ = terminate.wait_for(Option::is_some) => continue,
-            };
+            // Whatever is under way, such as a pull, is given up.
+            let asked = async { drop(terminate.wait_for(Option::is_some).await) };
+            let call = self.kubelet.calls.of(&self.slot.uid);
+            let Some(outcome) = until(&call, sync.run(&self.kubelet, &pod), asked).await else { continue };
             let wait = match outcome {
                 Outcome::Ended => return Some(Arc::unwrap_or_clone(pod)),
                 Outcome::Settled { again } => {

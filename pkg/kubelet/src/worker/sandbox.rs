@@ -51,7 +51,11 @@ pub(super) async fn ensure(
         Ok(Err(error)) => return Err(failed(error)),
         Err(error) => return Err(failed(error.to_string())),
     }
-    let id = match kubelet.runtime.run_pod_sandbox(config.clone(), &handler).await {
+    let call = kubelet.calls.of(pod.uid());
+    let undisturbed = call.lock().await;
+    let made = kubelet.runtime.run_pod_sandbox(config.clone(), &handler).await;
+    drop(undisturbed);
+    let id = match made {
         Ok(id) => id,
         Err(error) => return Err(failed(error.to_string())),
     };

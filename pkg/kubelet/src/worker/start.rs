@@ -75,12 +75,15 @@ impl Starter<'_> {
             .await
             .map_err(|message| self.fail(container, "CreateContainerConfigError", message))?;
         let log = Path::new(&self.sandbox.log_directory).join(&config.log_path);
+        let call = kubelet.calls.of(pod.uid());
+        let undisturbed = call.lock().await;
         let created = kubelet.runtime.create_container(self.sandbox_id, config, self.sandbox.clone()).await;
         let id = created.map_err(|error| self.fail(container, "CreateContainerError", error.message()))?;
         self.event(container, EventType::Normal, "Created", "Container created");
         if let Err(error) = kubelet.runtime.start_container(&id).await {
             return Err(self.fail(container, "RunContainerError", error.message()));
         }
+        drop(undisturbed);
         self.event(container, EventType::Normal, "Started", "Container started");
         info!(pod = pod.display(), container = container.name, id, "container started");
         self.link_log(container, &id, &log).await;

@@ -42,30 +42,10 @@ fn named(schedule: &str) -> Result<(), String> {
         return Ok(());
     }
     match schedule.strip_prefix("@every ") {
-        Some(period) if is_duration(period) => Ok(()),
+        Some(period) if kedge_base::time::go_duration(period).is_some() => Ok(()),
         Some(period) => Err(format!("failed to parse duration {schedule}: time: invalid duration {period:?}")),
         None => Err(format!("unrecognized descriptor: {schedule}")),
     }
-}
-
-/// Go's form of a duration: `1h30m`.
-fn is_duration(text: &str) -> bool {
-    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if rest.is_empty() {
-        return false;
-    }
-    while !rest.is_empty() {
-        let digits = rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == '.');
-        let unit = ["ns", "us", "µs", "ms", "s", "m", "h"].iter().find_map(|unit| {
-            let after = digits.strip_prefix(unit)?;
-            (after.is_empty() || after.starts_with(|c: char| c.is_ascii_digit() || c == '.')).then_some(after)
-        });
-        match unit {
-            Some(after) if digits.len() < rest.len() => rest = after,
-            _ => return false,
-        }
-    }
-    true
 }
 
 fn range(part: &str, field: &Field) -> Result<(), String> {
