@@ -85,6 +85,14 @@ fn the_parts_of_the_control_plane_are_listed() {
     assert!(raw["items"].as_array().unwrap().iter().all(|item| item.get("kind").is_none()), "{raw}");
 }
 
+/// The range of service addresses is an object that says it is ready, as tests and operators look for it.
+#[test]
+fn the_range_of_services_is_an_object() {
+    let cluster = TestCluster::control_plane();
+    let ready = "jsonpath={.spec.cidrs} {.status.conditions[?(@.type=='Ready')].status}";
+    assert_eq!(cluster.ok(&["get", "servicecidr", "kubernetes", "-o", ready]), "[\"10.43.0.0/16\"] True");
+}
+
 /// A class that never preempts says so in every table.
 #[test]
 fn priority_classes_show_whether_they_preempt() {

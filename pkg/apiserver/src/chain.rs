@@ -71,6 +71,9 @@ impl ApiServer {
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.
         let counting = if info.is_resource { self.requests.begin(request.method(), &info, &catalogue) } else { None };
+        if counting.is_some() && deprecation::warning(&info).is_some() {
+            self.requests.deprecated(&info);
+        }
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
         let client = peer.address.map(|address| address.ip());
         let admitted =
@@ -89,9 +92,6 @@ impl ApiServer {
         let work = Box::pin(async {
             if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info);
-                if warning.is_some() {
-                    self.requests.deprecated(&admitted.info);
-                }
                 routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await

@@ -60,7 +60,10 @@ pub struct Discovery {
 /// A document as it was last seen.
 #[derive(Default)]
 struct Known {
+    /// That of what was published.
     tag: Option<HeaderValue>,
+    /// That of what was read last.
+    read: Option<HeaderValue>,
     found: Found,
 }
 
@@ -134,6 +137,8 @@ impl Discovery {
         for (known, path) in known.iter_mut().zip(PATHS) {
             changed |= self.ask(known, path).await?;
         }
+        // Up to here a document that was read and not published would be taken for known the next time.
+        known.iter_mut().for_each(|known| known.tag = known.read.clone());
         if let Some(found) = self.current().filter(|_| !changed) {
             return Ok(found);
         }
@@ -167,7 +172,10 @@ impl Discovery {
             return Ok(false);
         }
         let document: Document = serde_json::from_slice(&bytes)?;
-        known.tag = head.headers.get(header::ETAG).cloned();
+        if document.kind != "APIGroupDiscoveryList" {
+            return Err(Error::Request(format!("{path} answers with {:?} and not with what it has", document.kind)));
+        }
+        known.read = head.headers.get(header::ETAG).cloned();
         known.found = document.found();
         Ok(true)
     }
@@ -176,6 +184,8 @@ impl Discovery {
 /// `APIGroupDiscoveryList`.
 #[derive(Deserialize)]
 struct Document {
+    #[serde(default)]
+    kind: String,
     #[serde(default)]
     items: Vec<Group>,
 }

@@ -52,6 +52,12 @@ impl Error {
         self.code() == 404
     }
 
+    /// 404 of the object of that name; not that of a path which is not served, or no more, and says nothing of any object.
+    pub fn is_object_not_found(&self, name: &str) -> bool {
+        self.is_not_found()
+            && self.status().and_then(|s| s.details.as_ref()).is_some_and(|details| details.name == name)
+    }
+
     /// 409 because of a stale version or a failed precondition.
     pub fn is_conflict(&self) -> bool {
         self.reason() == Reason::Conflict

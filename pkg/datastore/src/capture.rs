@@ -29,6 +29,7 @@ pub async fn capture(kv: &dyn Kv, progress: &mut Progress<'_>) -> Result<State, 
 async fn read(kv: &dyn Kv, progress: &mut Progress<'_>) -> Result<State, KvError> {
     let mut range = Range { keys: KeyRange { start: Bytes::new(), end: None }, limit: PAGE, ..Range::default() };
     let mut state = State::default();
+    let kv_takes_packed = kv.takes_packed();
     loop {
         let page = kv.range(range.clone()).await?;
         // The first page decides which revision it is that is read.
@@ -37,7 +38,8 @@ async fn read(kv: &dyn Kv, progress: &mut Progress<'_>) -> Result<State, KvError
         let more = page.remaining() > 0;
         let total = state.kvs.len() + page.count;
         for kv in page.kvs {
-            state.kvs.push(kv.plain()?);
+            // Whatever an etcd holds is what somebody put there.
+            state.kvs.push(if kv_takes_packed { kv.plain()? } else { kv });
         }
         progress("keys read", state.kvs.len(), Some(total));
         match state.kvs.last() {

@@ -168,6 +168,9 @@ fn store_put(put: &pb::PutRequest, kept: &Kept) -> Result<Op, Status> {
     if put.key.is_empty() {
         return Err(status::of(&Error::EmptyKey));
     }
+    if kedge_packed::is_packed(&put.value) {
+        return Err(Status::invalid_argument("the value begins as one that the store has packed itself"));
+    }
     if put.ignore_value && !put.value.is_empty() {
         return Err(status::invalid(status::VALUE_PROVIDED));
     }

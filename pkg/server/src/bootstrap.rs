@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
+use jiff::Timestamp;
 use kedge_client::{Client, Patch};
 use kedge_manifests::{ALL, Manifest, RBAC};
 use kedge_meta::{Resource, resources};
@@ -15,13 +16,14 @@ use crate::error::Error;
 use crate::{policy, roles};
 
 /// Creates what is missing.
-pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool) -> Result<(), Error> {
+pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool, now: Timestamp) -> Result<(), Error> {
     for manifest in ALL {
         for object in parse(manifest)? {
             ensure(client, &object).await?;
         }
     }
     roles::ensure(client, &policy::unfold(RBAC)?).await?;
+    service_range(client, config, now).await?;
     if let Some(ip) = config.api_service_ip() {
         let flag = format!("--service-cidr {}", config.service_cidr);
         keeps_address(client, ("default", "kubernetes"), ip, flag).await?;
@@ -49,6 +51,7 @@ fn resource_of(object: &Value) -> Option<&'static Resource> {
         &resources::SERVICES,
         &resources::ENDPOINT_SLICES,
         &resources::ENDPOINTS,
+        &resources::SERVICE_CIDRS,
     ]
     .into_iter()
     .find(|r| object["kind"] == *r.kind && object["apiVersion"] == r.api_version())
@@ -87,6 +90,30 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
     let what = format!("{} {name}", resource.kind);
     let patched: Result<Value, _> = client.patch(resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
+}
+
+/// The range of service addresses as an object, which says that it is ready. One that says something else is left as it is.
+async fn service_range(client: &Client, config: &ServerConfig, now: Timestamp) -> Result<(), Error> {
+    const NAME: &str = "kubernetes";
+    let (resource, failed) =
+        (&resources::SERVICE_CIDRS, |source| Error::Bootstrap { what: format!("ServiceCIDR {NAME}"), source });
+    let object = json!({
+        "apiVersion": resource.api_version(), "kind": "ServiceCIDR",
+        "metadata": { "name": NAME }, "spec": { "cidrs": [config.service_cidr] },
+    });
+    ensure(client, &object).await?;
+    let found: Value = client.get(resource, "", NAME).await.map_err(failed)?;
+    let says = |condition: &Value| condition["type"] == "Ready" && condition["status"] != "Unknown";
+    if found["spec"] != object["spec"] || found["status"]["conditions"].as_array().into_iter().flatten().any(says) {
+        return Ok(());
+    }
+    let ready = json!({
+        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
+        "lastTransitionTime": kedge_base::time::rfc3339(now),
+    });
+    let patch = Patch::Merge(json!({ "status": { "conditions": [ready] } }));
+    let _: Value = client.patch(resource, "", NAME, patch, Some("status")).await.map_err(failed)?;
+    Ok(())
 }
 
 /// A service keeps its address for life, and certificates and pods of the cluster know it.

@@ -70,6 +70,7 @@ impl ServerConfig {
             ("cluster-domain", self.cluster_domain.clone()),
             ("data-dir", self.data_dir.display().to_string()),
             ("disable-admission-plugins", self.admission.disable.join(",")),
+            ("disable-controller-manager", (!self.controllers).to_string()),
             ("disable-scheduler", (!self.scheduler).to_string()),
             ("enable-admission-plugins", self.admission.enable.join(",")),
             ("https-listen-port", self.https_port.to_string()),

@@ -146,7 +146,7 @@ impl Server {
             let Self { config, store, pki, tasks, .. } = &server;
             etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
         }
-        bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared()).await?;
+        bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared(), clock.now()).await?;
         registry.repair_claims().await?;
         server.watch_the_store(&storage, &registry, &clock);
         server.tend_secrets(encryption).await?;

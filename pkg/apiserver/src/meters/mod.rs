@@ -203,7 +203,7 @@ impl Requests {
             series.duration.show(out, "apiserver_request_duration_seconds", &labels);
         }
         out.family("apiserver_request_sli_duration_seconds", "histogram", "[ALPHA] Response latency distribution (not counting webhook duration and priority & fairness queue wait times) in seconds for each verb, group, version, resource, subresource, scope and component.");
-        for series in all.iter().filter(|series| series.dry_run.is_empty()) {
+        for series in all.iter().filter(|s| s.dry_run.is_empty() && !matches!(s.verb, "WATCH" | "CONNECT")) {
             series.sli.show(out, "apiserver_request_sli_duration_seconds", &series.verb_labels());
         }
         out.family("apiserver_response_sizes", "histogram", "[STABLE] Response size distribution in bytes for each group, version, verb, resource, subresource, scope and component.");
@@ -275,7 +275,7 @@ impl Drop for Counting {
             series.running.fetch_sub(1, Ordering::Relaxed);
         }
         // The client went away before there was an answer.
-        let Some(code) = *code else { return };
+        let Some(code) = code.or_else(|| std::thread::panicking().then_some(500)) else { return };
         {
             let mut codes = series.codes.lock();
             match codes.iter_mut().find(|(known, _)| *known == code) {
@@ -285,7 +285,9 @@ impl Drop for Counting {
         }
         let seconds = clock.monotonic().saturating_sub(*began).as_secs_f64();
         series.duration.observe(seconds);
-        series.sli.observe(seconds);
+        if !matches!(series.verb, "WATCH" | "CONNECT") {
+            series.sli.observe(seconds);
+        }
         if matches!(series.verb, "GET" | "LIST") {
             series.sizes.observe(*sent as f64);
         }

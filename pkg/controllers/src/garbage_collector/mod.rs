@@ -114,7 +114,8 @@ impl Controller {
         match self.ctx.client.get::<Meta>(&node.resource, &meta.namespace, &meta.name).await {
             Ok(found) if found.metadata.uid == meta.uid => Ok(Some(found.metadata)),
             Ok(_) => Ok(None),
-            Err(err) if err.is_not_found() => Ok(None),
+            Err(err) if err.is_object_not_found(&meta.name) => Ok(None),
+            // Also that the kind is not served any more: what becomes of it is seen when its other versions are followed.
             Err(err) => Err(err),
         }
     }
@@ -225,10 +226,11 @@ impl Controller {
                 let waits = owner.metadata.is_deleting() && owner.metadata.finalizers.iter().any(|f| f == FOREGROUND);
                 Ok(if waits { Owner::Waiting } else { Owner::Solid })
             }
-            Err(err) if err.is_not_found() => {
+            Err(err) if err.is_object_not_found(&reference.name) => {
                 self.absent.lock().add(sought);
                 Ok(Owner::Gone)
             }
+            // A path that is not served says nothing of an owner: its dependents must not go for that.
             Err(err) => Err(err),
         }
     }

@@ -95,8 +95,14 @@ fn follow(c: &Arc<Controller>, found: &Found) -> Vec<Informer<Tracked>> {
             if !keep {
                 debug!(resource = resource.plural.as_str(), "no longer served");
                 tasks.shutdown().trigger();
-                let namespaces = c.graph.lock().forget(resource);
-                namespaces.iter().for_each(|namespace| (c.notice)(resource, namespace));
+                // Of a kind that goes on in another version everything is still there; it must not look as if an owner that is to
+                // leave its dependents alone had none.
+                let goes_on =
+                    |d: &Discovered| d.resource.group == resource.group && d.resource.plural == resource.plural;
+                if !resources.iter().any(goes_on) {
+                    let namespaces = c.graph.lock().forget(resource);
+                    namespaces.iter().for_each(|namespace| (c.notice)(resource, namespace));
+                }
             }
             keep
         });

@@ -311,8 +311,9 @@ async fn survey(client: &Client, resource: &Resource, namespace: &str) -> Result
     }
 }
 
+/// Not so a path that is not found: a kind that goes on in another version still has its objects. What there is is asked anew then.
 fn cannot_be_listed(err: &Error) -> bool {
-    err.is_not_found() || err.status().is_some_and(|s| s.code == 405)
+    err.status().is_some_and(|s| s.code == 405)
 }
 
 /// How long, in seconds, pods may still take to end; zero when that time is over.

@@ -74,6 +74,7 @@ struct Wanted<'a> {
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Conditions {
+    phase: String,
     conditions: Vec<Condition>,
 }
 
@@ -85,10 +86,11 @@ struct Condition {
 }
 
 impl Wanted<'_> {
-    /// Conditions that others set, such as those of readiness gates.
+    /// Conditions that others set, such as those of readiness gates; and the end, which others may declare.
     fn foreign(&self) -> Vec<(&str, &str)> {
         let all = self.status.conditions.iter().filter(|condition| !is_owned(&condition.kind));
-        all.map(|condition| (condition.kind.as_str(), condition.status.as_str())).collect()
+        let ended = matches!(self.status.phase.as_str(), "Succeeded" | "Failed").then_some(("phase", "ended"));
+        all.map(|condition| (condition.kind.as_str(), condition.status.as_str())).chain(ended).collect()
     }
 }
 
@@ -142,5 +144,8 @@ mod tests {
         assert!(pod("2", "m", "i", "cannot make 4f", "False").is_news_after(&old), "a label");
         assert!(pod("2", "l", "j", "cannot make 4f", "False").is_news_after(&old), "an image");
         assert!(pod("2", "l", "i", "cannot make 4f", "True").is_news_after(&old), "a gate of somebody else");
+        let failed: RawPod =
+            serde_json::from_str(&old.json.replace("\"status\":{", "\"status\":{\"phase\":\"Failed\",")).unwrap();
+        assert!(failed.is_news_after(&old), "somebody says that it has failed");
     }
 }

@@ -154,9 +154,19 @@ async fn attempt(
     }
     match request.served.store.delete(key, last.revision, request.with_deletion(&new)).await {
         Ok(_) => Ok(done(new)),
+        // It was marked just now, and somebody who saw that was faster; what has taken its name since is another's.
+        Err(StorageError::NotFound) if last.revision != object.revision => Ok(done(new)),
+        Err(StorageError::Conflict(Some(newer))) if last.revision != object.revision && is_another(&newer, &new) => {
+            Ok(done(new))
+        }
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }
+}
+
+/// Whether what is stored is not the same object under the name. What cannot be read may be the same.
+fn is_another(stored: &Object, object: &Value) -> bool {
+    stored.to_value().is_ok_and(|stored| stored.text(&["metadata", "uid"]) != object.text(&["metadata", "uid"]))
 }
 
 fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptions) -> Result<(), Status> {
