@@ -152,10 +152,9 @@ impl Requests {
             Some(_) => "invalid",
         };
         let RequestInfo { group, version, resource, subresource, .. } = info;
-        let labels = format!(
-            "group=\"{group}\",version=\"{version}\",resource=\"{resource}\",subresource=\"{subresource}\",scope=\"{scope}\",component=\"apiserver\""
+        let key = format!(
+            "{verb} {dry_run} group=\"{group}\",version=\"{version}\",resource=\"{resource}\",subresource=\"{subresource}\",scope=\"{scope}\",component=\"apiserver\""
         );
-        let key = format!("{verb} {dry_run} {labels}");
         if let Some(series) = self.series.read().get(key.as_str()) {
             return Some(series.clone());
         }
@@ -163,19 +162,17 @@ impl Requests {
         if all.len() >= SERIES {
             return None;
         }
-        let new = || {
-            Arc::new(Series {
-                labels: labels.into(),
-                verb,
-                dry_run,
-                codes: Mutex::default(),
-                duration: Histogram::new(&DURATION),
-                sli: Histogram::new(&SLI),
-                sizes: Histogram::new(&SIZES),
-                running: AtomicI64::new(0),
-            })
-        };
-        Some(all.entry(key.into()).or_insert_with(new).clone())
+        let series = Arc::new(Series {
+            labels: key[verb.len() + dry_run.len() + 2..].into(),
+            verb,
+            dry_run,
+            codes: Mutex::default(),
+            duration: Histogram::new(&DURATION),
+            sli: Histogram::new(&SLI),
+            sizes: Histogram::new(&SIZES),
+            running: AtomicI64::new(0),
+        });
+        Some(all.entry(key.into()).or_insert(series).clone())
     }
 
     /// Takes note that something deprecated was asked for. Nothing of it is said to go with a certain release.

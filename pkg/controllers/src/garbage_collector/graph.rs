@@ -247,6 +247,20 @@ mod tests {
         assert_eq!(graph.apply(&of(&REPLICA_SETS), Some(&first), Some(first.clone())), []);
     }
 
+    /// Those that the new version's list has are of that version then; what is left of the old one went in between.
+    #[test]
+    fn of_a_former_version_only_what_went_is_forgotten() {
+        let mut g = Graph::default();
+        let (old, new) = (of(&PODS), of(&REPLICA_SETS));
+        for uid in ["stays", "went"] {
+            g.apply(&old, None, Some(object(uid, &["owner"], &[], false)));
+        }
+        g.apply(&new, None, Some(object("stays", &["owner"], &[], false)));
+        g.forget(&old);
+        let left: Vec<String> = g.dependents("owner").iter().map(|n| n.object.metadata.uid.clone()).collect();
+        assert_eq!(left, ["stays"]);
+    }
+
     #[test]
     fn an_object_recreated_under_the_same_name_is_another_one() {
         let mut graph = Graph::default();

@@ -49,7 +49,11 @@ pub(super) async fn run(c: Arc<Controller>, first: Arc<Mutex<Option<oneshot::Sen
     loop {
         let found = changes.borrow_and_update().clone();
         if let Some(found) = found {
-            let informers = follow(&c, &found);
+            let (informers, former) = follow(&c, &found);
+            if !former.is_empty() {
+                let (c, informers) = (c.clone(), informers.clone());
+                c.ctx.tasks.clone().spawn_until_shutdown("garbage collector versions", sweep(c, informers, former));
+            }
             let waiting = first.lock().take();
             if let Some(first) = waiting {
                 begin(&informers, first).await;
@@ -60,6 +64,14 @@ pub(super) async fn run(c: Arc<Controller>, first: Arc<Mutex<Option<oneshot::Sen
             return;
         }
     }
+}
+
+/// Forgets what is still of a version that is not followed any more, once the others have been listed: it went meanwhile.
+async fn sweep(c: Arc<Controller>, informers: Vec<Informer<Tracked>>, former: Vec<Arc<Resource>>) {
+    for informer in &informers {
+        informer.synced().await;
+    }
+    former.iter().for_each(|resource| c.forget(resource));
 }
 
 async fn begin(informers: &[Informer<Tracked>], first: oneshot::Sender<()>) {
@@ -76,7 +88,8 @@ async fn begin(informers: &[Informer<Tracked>], first: oneshot::Sender<()>) {
     }
 }
 
-fn follow(c: &Arc<Controller>, found: &Found) -> Vec<Informer<Tracked>> {
+/// Returns the informers that were started, and the former versions of kinds that go on in another one.
+fn follow(c: &Arc<Controller>, found: &Found) -> (Vec<Informer<Tracked>>, Vec<Arc<Resource>>) {
     let resources = &found.resources;
     // What could not be asked is as it was.
     let complete = found.failures.is_empty();
@@ -88,6 +101,7 @@ fn follow(c: &Arc<Controller>, found: &Found) -> Vec<Informer<Tracked>> {
         served.insert((d.resource.group.clone(), d.resource.kind.clone()), d.resource.clone());
     }
     drop(served);
+    let mut former = Vec::new();
     let mut running = c.monitors.running.lock();
     if complete {
         running.retain(|resource, tasks| {
@@ -99,9 +113,9 @@ fn follow(c: &Arc<Controller>, found: &Found) -> Vec<Informer<Tracked>> {
                 // leave its dependents alone had none.
                 let goes_on =
                     |d: &Discovered| d.resource.group == resource.group && d.resource.plural == resource.plural;
-                if !resources.iter().any(goes_on) {
-                    let namespaces = c.graph.lock().forget(resource);
-                    namespaces.iter().for_each(|namespace| (c.notice)(resource, namespace));
+                match resources.iter().any(goes_on) {
+                    true => former.push(resource.clone()),
+                    false => c.forget(resource),
                 }
             }
             keep
@@ -115,7 +129,14 @@ fn follow(c: &Arc<Controller>, found: &Found) -> Vec<Informer<Tracked>> {
             tasks
         });
     }
-    started
+    (started, former)
+}
+
+impl Controller {
+    fn forget(&self, resource: &Resource) {
+        let namespaces = self.graph.lock().forget(resource);
+        namespaces.iter().for_each(|namespace| (self.notice)(resource, namespace));
+    }
 }
 
 fn monitor(c: &Arc<Controller>, tasks: &TaskGroup, resource: &Arc<Resource>) -> Informer<Tracked> {

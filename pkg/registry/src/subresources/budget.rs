@@ -11,6 +11,7 @@ use crate::convert;
 use crate::registry::Registry;
 use crate::served::Served;
 use crate::value::ValueExt as _;
+use crate::value::set_condition;
 use crate::verbs::{self, Request, UpdateOptions};
 
 /// Evictions that the budget's controller has not confirmed yet, at most.
@@ -172,17 +173,9 @@ fn refused(why: &str, retry_after_seconds: i32) -> Status {
 
 /// The condition of a budget that has just been used up, as its controller would set it.
 fn set_exhausted(budget: &mut Value, observed: i64, now: &str) {
-    let conditions = budget.entry("status").entry("conditions").or_insert_with(|| json!([]));
-    let Value::Array(conditions) = conditions else { return };
-    let was = conditions.iter().position(|c| c.text(&["type"]) == "DisruptionAllowed");
-    let since = was.and_then(|at| conditions.get(at)).filter(|c| c.text(&["status"]) == "False");
-    let since = since.map_or(now, |c| c.text(&["lastTransitionTime"])).to_owned();
     let condition = json!({"type": "DisruptionAllowed", "status": "False", "reason": "InsufficientPods", "message": "",
-        "lastTransitionTime": since, "observedGeneration": observed});
-    match was.and_then(|at| conditions.get_mut(at)) {
-        Some(slot) => *slot = condition,
-        None => conditions.push(condition),
-    }
+        "observedGeneration": observed});
+    set_condition(budget, condition, now);
 }
 
 #[cfg(test)]

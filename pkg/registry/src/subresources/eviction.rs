@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::budget::{self, Guard};
 use crate::value::ValueExt as _;
+use crate::value::set_condition;
 use crate::verbs::{self, DeleteOptions, Preconditions, Request, UpdateOptions};
 
 /// How often a delete that lost a race is tried again.
@@ -149,17 +150,9 @@ fn check_preconditions(pod: &Value, options: &DeleteOptions) -> Result<(), Statu
 }
 
 fn set_disrupted(pod: &mut Value, now: &str) {
-    let conditions = pod.entry("status").entry("conditions").or_insert_with(|| json!([]));
-    let Value::Array(conditions) = conditions else { return };
-    let was = conditions.iter().position(|c| c.text(&["type"]) == "DisruptionTarget");
-    let since = was.and_then(|at| conditions.get(at)).filter(|c| c.text(&["status"]) == "True");
-    let since = since.map_or(now, |c| c.text(&["lastTransitionTime"])).to_owned();
     let condition = json!({"type": "DisruptionTarget", "status": "True", "lastProbeTime": null,
-        "lastTransitionTime": since, "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
-    match was.and_then(|at| conditions.get_mut(at)) {
-        Some(slot) => *slot = condition,
-        None => conditions.push(condition),
-    }
+        "reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"});
+    set_condition(pod, condition, now);
 }
 
 #[cfg(test)]
