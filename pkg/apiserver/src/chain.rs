@@ -56,7 +56,7 @@ impl ApiServer {
             let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
             return Ok(health::handle(self, &info, trusted).await);
         }
-        let catalogue = self.registry.catalogue();
+        let catalogue = self.registry.settled(info.is_resource.then_some(&*info.group)).await;
         // Who asks.
         let user = self.authenticate(request.headers(), peer).await?;
         let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
@@ -71,7 +71,7 @@ impl ApiServer {
         debug!(verb = info.verb, path = info.path, user = user.name, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.
         let counting = if info.is_resource { self.requests.begin(request.method(), &info, &catalogue) } else { None };
-        if counting.is_some() && deprecation::warning(&info).is_some() {
+        if counting.is_some() && deprecation::warning(&info, &catalogue).is_some() {
             self.requests.deprecated(&info);
         }
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
@@ -91,7 +91,7 @@ impl ApiServer {
         let within = if long_running { DEADLINE } else { deadline(&admitted.info)? };
         let work = Box::pin(async {
             if admitted.info.is_resource {
-                let warning = deprecation::warning(&admitted.info);
+                let warning = deprecation::warning(&admitted.info, &admitted.catalogue);
                 routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
                 discovery::handle(self, admitted).await

@@ -69,7 +69,7 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
         fields.requirements.push(fields::Requirement { field: "metadata.name".into(), value, equal: true });
     }
     for requirement in &mut fields.requirements {
-        let known = |field: &str| served.store.is_selectable(field);
+        let known = |field: &str| served.is_selectable(field);
         let field = field_of_label(&served.info, &requirement.field, known).map_err(Status::bad_request)?.to_owned();
         requirement.field = field;
     }

@@ -10,6 +10,7 @@ pub mod labels;
 pub mod names;
 mod objectmeta;
 pub mod quantity;
+pub mod regexp;
 pub mod resources;
 mod status;
 mod stringmap;

@@ -8,27 +8,45 @@
 use std::sync::Arc;
 
 use kedge_meta::{GroupResource, GroupVersion, Text};
-use kedge_schema::{GroupInfo, ResourceInfo};
-use kedge_storage::{Field, Fields, OtherVersion, ResourceConfig, StoredForm};
+use kedge_schema::{GroupInfo, ResourceInfo, SchemaRef};
+use kedge_storage::{Field, Fields, OtherVersion, ResourceConfig, ResourceStore, StoredForm};
 
 use crate::catalogue::{Catalogue, Entry, Group};
 use crate::convert::Conversion;
 use crate::printers::Print;
 use crate::registry::Registry;
-use crate::served::Served;
+use crate::served::{Custom, Served};
 use crate::strategy::Strategy;
 
 /// A kind to be served, in all its versions.
 #[derive(Clone)]
 pub struct Definition {
     /// Each served version, in order of preference. All say the same of names, scope and storage.
-    pub versions: Vec<ResourceInfo>,
-    pub strategy: Arc<dyn Strategy>,
-    pub printer: Arc<dyn Print>,
+    pub versions: Vec<DefinedVersion>,
     /// How its versions become each other.
     pub conversion: Arc<dyn Conversion>,
-    /// What objects can be selected by, beside name and namespace.
+    /// What objects can be selected by in some version, beside name and namespace.
     pub fields: Vec<Field>,
+    /// How they are stored.
+    pub stored: Stored,
+}
+
+/// A version of a kind.
+#[derive(Clone)]
+pub struct DefinedVersion {
+    pub info: ResourceInfo,
+    pub strategy: Arc<dyn Strategy>,
+    pub printer: Arc<dyn Print>,
+    pub custom: Arc<Custom>,
+}
+
+/// How the objects of a kind are stored.
+#[derive(Clone, Default)]
+pub struct Stored {
+    /// Versions of which there may be objects, beside those that are served.
+    pub others: Vec<Text>,
+    /// The schema of the version that is stored, and the revision up to which objects may have been written with another.
+    pub shape: Option<(SchemaRef, u64)>,
 }
 
 /// Why a kind does not come or go.
@@ -47,26 +65,49 @@ pub enum ChangeError {
 }
 
 impl Registry {
-    /// Serves a kind.
+    /// Serves a kind that is not served yet.
     ///
     /// # Errors
     /// When its names are taken, or what the store holds of it cannot be read.
     pub async fn add(&self, definition: Definition) -> Result<(), ChangeError> {
         let _one_at_a_time = self.changing.lock().await;
-        let first = definition.versions.first().ok_or(ChangeError::NoVersion)?;
         let catalogue = self.catalogue();
         check(&self.base, &catalogue, &definition.versions)?;
-        let store = self.storage().add(&config(&definition, first)).await?;
-        let entry = |info: ResourceInfo| {
-            let (strategy, printer) = (definition.strategy.clone(), definition.printer.clone());
-            let conversion = definition.conversion.clone();
-            Entry::Stored(Arc::new(Served { info, strategy, printer, store: store.clone(), conversion }))
+        let store = self.storage().add(&config(&definition)?).await?;
+        self.publish(with_kind(&catalogue, definition, &store)?);
+        Ok(())
+    }
+
+    /// Serves a kind, or serves it from now on as the definition says. Watches go on where its objects are stored and selected as before; else they
+    /// end, and begin anew with a list.
+    ///
+    /// # Errors
+    /// As [`Registry::add`]. What was served before is served on then, unless the store could not be read.
+    pub async fn serve(&self, definition: Definition) -> Result<(), ChangeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let catalogue = self.catalogue();
+        let config = config(&definition)?;
+        let resource = resource_of(&definition)?;
+        let (kept, old) = apart(&catalogue, &resource);
+        check(&self.base, &kept, &definition.versions)?;
+        let stored = config.form.as_ref().map(|form| form.api_version.clone());
+        let store = match old {
+            Some(old) if old.is_for(&config) && old.stored_version() == stored => {
+                old.reform(form(&definition)?);
+                old
+            }
+            Some(old) => {
+                // Whoever asks meanwhile waits.
+                let _coming = self.announce(resource.clone());
+                self.publish(kept.clone());
+                self.storage().remove(&old).await;
+                let store = self.storage().add(&config).await?;
+                self.publish(with_kind(&kept, definition, &store)?);
+                return Ok(());
+            }
+            None => self.storage().add(&config).await?,
         };
-        let group_name = first.group.clone();
-        let old = catalogue.group(&group_name);
-        let mut entries: Vec<Entry> = old.map(|group| group.entries.clone()).unwrap_or_default();
-        entries.extend(definition.versions.into_iter().map(entry));
-        self.publish(catalogue.with(group(group_name, entries)));
+        self.publish(with_kind(&kept, definition, &store)?);
         Ok(())
     }
 
@@ -81,19 +122,9 @@ impl Registry {
         if self.base.group(&resource.group).is_some() {
             return Err(unknown());
         }
-        let old = catalogue.group(&resource.group).ok_or_else(unknown)?;
-        let (gone, kept): (Vec<Entry>, Vec<Entry>) =
-            old.entries.iter().cloned().partition(|entry| entry.info().plural == resource.resource);
-        let store = gone.iter().find_map(|entry| match entry {
-            Entry::Stored(served) => Some(served.store.clone()),
-            Entry::Answered(_) => None,
-        });
+        let (kept, store) = apart(&catalogue, resource);
         let store = store.ok_or_else(unknown)?;
-        let name = old.info.name.clone();
-        self.publish(match kept.is_empty() {
-            true => catalogue.without(&name),
-            false => catalogue.with(group(name, kept)),
-        });
+        self.publish(kept);
         store.end_writes().await;
         self.storage().clear(&store).await?;
         self.storage().remove(&store).await;
@@ -101,8 +132,47 @@ impl Registry {
     }
 }
 
-fn check(base: &Catalogue, catalogue: &Catalogue, versions: &[ResourceInfo]) -> Result<(), ChangeError> {
-    for info in versions {
+/// The catalogue without a kind that is not built in, and where that is stored.
+fn apart(catalogue: &Catalogue, resource: &GroupResource) -> (Catalogue, Option<ResourceStore>) {
+    let Some(old) = catalogue.group(&resource.group) else { return (catalogue.clone(), None) };
+    let (gone, kept): (Vec<Entry>, Vec<Entry>) =
+        old.entries.iter().cloned().partition(|entry| entry.info().plural == resource.resource);
+    let store = gone.iter().find_map(|entry| match entry {
+        Entry::Stored(served) => Some(served.store.clone()),
+        Entry::Answered(_) => None,
+    });
+    let name = old.info.name.clone();
+    let rest = match (gone.is_empty(), kept.is_empty()) {
+        (true, _) => catalogue.clone(),
+        (false, true) => catalogue.without(&name),
+        (false, false) => catalogue.with(group(name, kept)),
+    };
+    (rest, store)
+}
+
+/// The catalogue with a kind.
+fn with_kind(catalogue: &Catalogue, definition: Definition, store: &ResourceStore) -> Result<Catalogue, ChangeError> {
+    let name = first(&definition)?.group.clone();
+    let mut entries: Vec<Entry> = catalogue.group(&name).map(|group| group.entries.clone()).unwrap_or_default();
+    let Definition { versions, conversion, .. } = definition;
+    entries.extend(versions.into_iter().map(|version| {
+        let DefinedVersion { info, strategy, printer, custom } = version;
+        let (store, conversion) = (store.clone(), conversion.clone());
+        Entry::Stored(Arc::new(Served { info, strategy, printer, store, conversion, custom: Some(custom) }))
+    }));
+    Ok(catalogue.with(group(name, entries)))
+}
+
+fn first(definition: &Definition) -> Result<&ResourceInfo, ChangeError> {
+    definition.versions.first().map(|version| &version.info).ok_or(ChangeError::NoVersion)
+}
+
+fn resource_of(definition: &Definition) -> Result<GroupResource, ChangeError> {
+    first(definition).map(|info| GroupResource::new(&info.group, &info.plural))
+}
+
+fn check(base: &Catalogue, catalogue: &Catalogue, versions: &[DefinedVersion]) -> Result<(), ChangeError> {
+    for info in versions.iter().map(|version| &version.info) {
         if base.group(&info.group).is_some() {
             return Err(ChangeError::BuiltInGroup(info.group.to_string()));
         }
@@ -117,23 +187,36 @@ fn check(base: &Catalogue, catalogue: &Catalogue, versions: &[ResourceInfo]) -> 
     Ok(())
 }
 
-fn config(definition: &Definition, info: &ResourceInfo) -> ResourceConfig {
+fn form(definition: &Definition) -> Result<StoredForm, ChangeError> {
+    let info = first(definition)?;
+    let stored = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
+    let served = definition.versions.iter().map(|version| version.info.api_version());
+    let others = definition.stored.others.iter().map(|version| GroupVersion::new(&info.group, version).to_string());
+    let mut names: Vec<String> = served.chain(others).filter(|version| *version != stored).collect();
+    names.sort();
+    names.dedup();
+    // They stay in the store as they were written, and are converted when they are read.
+    let other = |name: String| OtherVersion { api_version: name.into(), schema: None, same: true };
+    let form = StoredForm::new(stored.into(), info.kind.clone(), None, false, names.into_iter().map(other));
+    Ok(match definition.stored.shape.clone() {
+        Some((schema, until)) => form.shaped(schema, until),
+        None => form,
+    })
+}
+
+fn config(definition: &Definition) -> Result<ResourceConfig, ChangeError> {
+    let info = first(definition)?;
     let common =
         ["metadata.name", "metadata.namespace"].map(|path| Field { path: Text::of(path), zero: Text::default() });
     let fields: Fields = common.into_iter().chain(definition.fields.iter().cloned()).collect();
-    let stored = GroupVersion::new(&info.storage_group, &info.storage_version).to_string();
-    let others = definition.versions.iter().map(ResourceInfo::api_version).filter(|version| *version != stored);
-    // They stay in the store as they were written, and are converted when they are read.
-    let others = others.map(|api_version| OtherVersion { api_version: api_version.into(), schema: None, same: true });
-    let form = StoredForm::new(stored.clone().into(), info.kind.clone(), None, false, others.collect::<Vec<_>>());
-    ResourceConfig {
+    Ok(ResourceConfig {
         prefix: info.storage_prefix.clone(),
         resource: GroupResource::new(&info.storage_group, &info.plural).to_string(),
         fields: Arc::new(fields),
         indexed: None,
-        form: Some(Arc::new(form)),
+        form: Some(Arc::new(form(definition)?)),
         packed: false,
-    }
+    })
 }
 
 /// A group of such entries. Its versions are in upstream's order: stable ones first, the highest first.

@@ -9,6 +9,7 @@
 mod attributes;
 mod catalogue;
 mod change;
+mod coming;
 pub mod convert;
 mod metadata;
 mod ownership;
@@ -25,8 +26,10 @@ pub use attributes::{
     Admission, Attributes, NoAdmission, Operation, Options, Reinvocation, WriteOptions, stored_namespace,
 };
 pub use catalogue::{Catalogue, Entry};
-pub use change::{ChangeError, Definition};
+pub use change::{ChangeError, DefinedVersion, Definition, Stored};
+pub use coming::Announced;
 pub use registry::{ClusterConfig, Registry};
-pub use served::Served;
+pub use served::{Custom, ScalePaths, Served};
+pub use strategies::custom_resource::CustomResource;
 pub use strategies::field_labels::field_of_label;
 pub use strategy::{Context, Plain, Reservation, Strategy};

@@ -9,6 +9,7 @@ use kedge_storage::{ResourceConfig, Storage, StoredForm};
 use tokio::sync::watch;
 
 use crate::catalogue::{Catalogue, Entry, Group};
+use crate::coming::Coming;
 use crate::convert;
 use crate::printers;
 use crate::served::Served;
@@ -33,6 +34,8 @@ pub struct Registry {
     generation: watch::Sender<u64>,
     /// Held while a kind comes or goes.
     pub(crate) changing: tokio::sync::Mutex<()>,
+    /// Kinds of which it is known that they come.
+    pub(crate) coming: Coming,
     pub clock: SharedClock,
     pub config: ClusterConfig,
     /// What strategies keep between requests: allocators.
@@ -67,7 +70,17 @@ impl Registry {
         let current = watch::Sender::new(base.clone());
         let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
         let generation = watch::Sender::new(0);
-        Self { storage, base, current, generation, changing: tokio::sync::Mutex::default(), clock, config, state }
+        Self {
+            storage,
+            base,
+            current,
+            generation,
+            changing: tokio::sync::Mutex::default(),
+            coming: Coming::default(),
+            clock,
+            config,
+            state,
+        }
     }
 
     /// What is served now.
@@ -140,7 +153,8 @@ fn built_in(storage: &Storage) -> Catalogue {
         let strategy = strategies::strategy(&info.group, &info.plural);
         let printer = Arc::new(printers::printer(&info.group, &info.plural));
         let conversion = convert::built_in(&info.storage_group, &info.plural);
-        Entry::Stored(Arc::new(Served { info: info.clone(), strategy, printer, store, conversion }))
+        let info = info.clone();
+        Entry::Stored(Arc::new(Served { info, strategy, printer, store, conversion, custom: None }))
     };
     let group = |info: &GroupInfo| {
         let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));

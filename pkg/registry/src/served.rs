@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kedge_meta::{GroupResource, Status};
+use kedge_meta::{GroupResource, Status, Text};
 use kedge_schema::ResourceInfo;
 use kedge_storage::{Object, ResourceStore};
 use serde_json::Value;
@@ -21,9 +21,48 @@ pub struct Served {
     pub store: ResourceStore,
     /// How its objects get from one version into another.
     pub conversion: Arc<dyn Conversion>,
+    /// What is said of it beside its description, if it came while the server runs.
+    pub custom: Option<Arc<Custom>>,
+}
+
+/// What is said of a version of a kind that came while the server runs.
+#[derive(Debug, Default)]
+pub struct Custom {
+    /// The fields that its objects can be selected by in this version, beside name and namespace.
+    pub selectable: Vec<Text>,
+    /// What its users are told.
+    pub deprecation: Option<Text>,
+    /// Where its objects keep what `scale` shows.
+    pub scale: Option<ScalePaths>,
+    /// It is on its way out: nothing new may be made.
+    pub terminating: bool,
+}
+
+/// Places in an object, with dots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScalePaths {
+    pub spec_replicas: Text,
+    pub status_replicas: Text,
+    pub label_selector: Option<Text>,
+}
+
+impl ScalePaths {
+    /// The names of the fields that lead to a place.
+    pub fn steps(path: &str) -> impl Iterator<Item = &str> {
+        path.trim_start_matches('.').split('.')
+    }
 }
 
 impl Served {
+    /// Whether lists can be selected by this field.
+    pub fn is_selectable(&self, field: &str) -> bool {
+        let own = |custom: &Arc<Custom>| {
+            matches!(field, "metadata.name" | "metadata.namespace")
+                || custom.selectable.iter().any(|own| *own == *field)
+        };
+        self.store.is_selectable(field) && self.custom.as_ref().is_none_or(own)
+    }
+
     /// Group and plural, for messages.
     pub fn group_resource(&self) -> GroupResource {
         GroupResource::new(&self.info.group, &self.info.plural)
@@ -61,6 +100,15 @@ impl Served {
     pub fn get(&self, namespace: &str, name: &str) -> Result<Value, Status> {
         let object = self.store.get(&self.key(namespace, name)).map_err(store_failure)?;
         convert::read(self, &*object.ok_or_else(|| Status::not_found(&self.group_resource(), name))?)
+    }
+
+    /// The same, and its conversion is waited for.
+    ///
+    /// # Errors
+    /// As [`Served::get`], and what the conversion says.
+    pub async fn get_later(&self, namespace: &str, name: &str) -> Result<Value, Status> {
+        let object = self.store.get(&self.key(namespace, name)).map_err(store_failure)?;
+        convert::read_later(self, &*object.ok_or_else(|| Status::not_found(&self.group_resource(), name))?).await
     }
 
     /// The key of an object.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kedge_meta::Text;
-use kedge_meta::field::ErrorList;
 use serde_json::Value;
 
 use crate::structural::Structural;
@@ -52,11 +51,11 @@ impl SchemaRef {
         }
     }
 
-    /// What is of a wrong type or missing. Built-in types have seen to that when they were decoded, and have rules of their own.
-    pub fn validate(&self, value: &Value) -> ErrorList {
+    /// The schema, if it came while the server runs.
+    pub fn structural(&self) -> Option<&Arc<Structural>> {
         match self {
-            Self::Builtin(_) => ErrorList::new(),
-            Self::Structural(schema) => schema.validate(value),
+            Self::Builtin(_) => None,
+            Self::Structural(schema) => Some(schema),
         }
     }
 

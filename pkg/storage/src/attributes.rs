@@ -20,7 +20,7 @@ pub struct Field {
 
 /// The fields that the objects of a cache can be selected by. Objects keep their values in this order, so a cache has the same
 /// fields for as long as it lives: others need another cache.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fields(Box<[Field]>);
 
 impl Fields {

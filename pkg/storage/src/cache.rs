@@ -124,7 +124,7 @@ pub(crate) struct Cache {
     /// The field that lists are often selected by.
     indexed: Option<Text>,
     /// What its objects are stored as; any form will do where there is none.
-    pub(crate) form: Option<Arc<StoredForm>>,
+    form: RwLock<Option<Arc<StoredForm>>>,
     /// Whether its objects are stored packed where the store takes that.
     pub(crate) packed: bool,
     pub(crate) state: RwLock<State>,
@@ -154,13 +154,37 @@ impl Cache {
             resource: config.resource.clone().into(),
             fields: config.fields.clone(),
             indexed: config.indexed.clone(),
-            form: config.form.clone(),
+            form: RwLock::new(config.form.clone()),
             packed: config.packed,
             state: RwLock::new(state),
             next: watch::Sender::new(0),
             budget,
             writes: Gate::default(),
             closed: AtomicBool::new(false),
+        }
+    }
+
+    /// What its objects are stored as.
+    pub(crate) fn form(&self) -> Option<Arc<StoredForm>> {
+        self.form.read().clone()
+    }
+
+    /// Its objects are stored in another form from now on, and those that there are shown in it. Watchers are told nothing: nobody wrote.
+    pub(crate) fn reform(&self, form: Arc<StoredForm>) {
+        *self.form.write() = Some(form.clone());
+        // Not while others wait for the cache: there may be many.
+        let held_now: Vec<Keyed> = self.state.read().objects.iter().map(|(k, o)| (k.clone(), o.clone())).collect();
+        for (key, object) in held_now {
+            let Some(json) = form.reshape(&object.stored().into_owned().into(), object.revision) else { continue };
+            let Ok(shaped) = Object::from_stored(&key, json, object.revision) else { continue };
+            let (mut state, shaped) = (self.state.write(), Arc::new(shaped));
+            if !state.objects.get(&key).is_some_and(|there| Arc::ptr_eq(there, &object)) {
+                continue;
+            }
+            self.unindex(&mut state, &key, &object);
+            self.index(&mut state, &key, &shaped);
+            state.bytes = state.bytes + held(&key, &shaped) - held(&key, &object);
+            state.objects.insert(key, shaped);
         }
     }
 

@@ -108,6 +108,7 @@ impl Codec {
             return Ok(Read { object, stale: opened.stale });
         }
         let json = json_of(form, key, opened.value)?;
+        let json = form.and_then(|form| form.reshape(&json, revision)).unwrap_or(json);
         Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
     }
 

@@ -1,9 +1,11 @@
 //! What the objects of a resource are stored as, and as what other versions in the store are read.
 
+use bytes::Bytes;
 use kedge_meta::{GroupVersion, Text};
-use kedge_schema::{ResourceInfo, TypeId, former};
+use kedge_schema::{ResourceInfo, SchemaRef, TypeId, former};
+use serde_json::Value;
 
-use crate::object;
+use crate::object::{self, Object};
 
 /// Versions of built-in kinds that are served, and have other fields than the one that is stored for them.
 const CONVERTED: [&str; 2] = ["autoscaling/v1", "events.k8s.io/v1"];
@@ -21,6 +23,15 @@ pub struct StoredForm {
     pub others: Box<[OtherVersion]>,
     /// What they begin with, and what they began with when they were sorted.
     heads: [Box<[u8]>; 2],
+    shape: Option<Shape>,
+}
+
+/// A schema that became another while there were objects: those from before lack what it fills in by now, and have what it does not know.
+#[derive(Debug)]
+struct Shape {
+    schema: SchemaRef,
+    /// Whatever was written later was written as the schema says.
+    until: u64,
 }
 
 /// A version that objects may say to be of, beside the one that is stored.
@@ -43,7 +54,23 @@ impl StoredForm {
         others: impl IntoIterator<Item = OtherVersion>,
     ) -> Self {
         let heads = [schema, None].map(|ty| object::head(ty, &api_version, &kind).into());
-        Self { api_version, kind, schema, built_in, others: others.into_iter().collect(), heads }
+        Self { api_version, kind, schema, built_in, others: others.into_iter().collect(), heads, shape: None }
+    }
+
+    /// Objects that were last written up to the revision `until` are read as if they were written with `schema`.
+    pub fn shaped(mut self, schema: SchemaRef, until: u64) -> Self {
+        self.shape = Some(Shape { schema, until });
+        self
+    }
+
+    /// An object in our own form as the schema of today has it, if that is another than it was written with.
+    pub(crate) fn reshape(&self, json: &Bytes, revision: u64) -> Option<Bytes> {
+        let shape = self.shape.as_ref().filter(|shape| revision <= shape.until)?;
+        let mut value: Value = serde_json::from_slice(json).ok().filter(|_| self.begins(json))?;
+        // What has metadata of a wrong form is shown as it is.
+        shape.schema.conform(&mut value, &mut Vec::new()).ok()?;
+        shape.schema.default(&mut value);
+        Object::encode(self.schema, &value).ok().filter(|shaped| shaped != json)
     }
 
     /// Of a built-in resource: one form for all its versions.

@@ -195,7 +195,7 @@ impl Hub {
     /// What cannot be read is kept as that, with the cause: whoever asks for it is told so.
     pub(crate) fn read(&self, cache: &Cache, key: &Bytes, value: Bytes, revision: u64) -> Content {
         let key = String::from_utf8_lossy(key);
-        match self.codec.read(&cache.resource, cache.form.as_deref(), &key, value.clone(), revision) {
+        match self.codec.read(&cache.resource, cache.form().as_deref(), &key, value.clone(), revision) {
             Ok(read) => Content::Object(Arc::new(read.object)),
             Err(err) => {
                 error!(revision, error = %err, "the store holds a value that cannot be read");
@@ -209,7 +209,7 @@ impl Hub {
     pub(crate) fn has_become_readable(&self, cache: &Cache) -> bool {
         cache.state.read().unreadable.iter().any(|(key, unreadable)| {
             let (key, stored) = (format!("{}{key}", cache.prefix), unreadable.stored.clone());
-            self.codec.read(&cache.resource, cache.form.as_deref(), &key, stored, unreadable.revision).is_ok()
+            self.codec.read(&cache.resource, cache.form().as_deref(), &key, stored, unreadable.revision).is_ok()
         })
     }
 

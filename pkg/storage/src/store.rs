@@ -223,7 +223,7 @@ impl ResourceStore {
         if codec.lacks_key(&cache.resource, full, &kv.value) {
             self.hub.wait(kv.mod_revision).await;
         }
-        codec.read(&cache.resource, cache.form.as_deref(), full, kv.value, kv.mod_revision)
+        codec.read(&cache.resource, cache.form().as_deref(), full, kv.value, kv.mod_revision)
     }
 
     /// Waits until the cache holds everything that was acknowledged to anybody before the call.
@@ -328,12 +328,27 @@ impl ResourceStore {
 
     /// Whether it may hold objects of several versions, as they were written.
     pub fn is_mixed(&self) -> bool {
-        self.cache.form.as_ref().is_some_and(|form| form.others.iter().any(|other| other.same))
+        self.cache.form().is_some_and(|form| form.others.iter().any(|other| other.same))
     }
 
     /// Whether an object of it is of the version that is stored now.
     pub fn is_current(&self, object: &Object) -> bool {
-        !self.is_mixed() || self.cache.form.as_ref().is_none_or(|form| form.begins(&object.stored()))
+        !self.is_mixed() || self.cache.form().is_none_or(|form| form.begins(&object.stored()))
+    }
+
+    /// From now on its objects are stored in this form, and those that there are shown in it.
+    pub fn reform(&self, form: StoredForm) {
+        self.cache.reform(Arc::new(form));
+    }
+
+    /// Whether it was made for the same place and fields.
+    pub fn is_for(&self, config: &ResourceConfig) -> bool {
+        self.cache.prefix == config.full_prefix().into_boxed_str() && self.cache.fields == config.fields
+    }
+
+    /// The version that its objects are stored in.
+    pub fn stored_version(&self) -> Option<Text> {
+        self.cache.form().map(|form| form.api_version.clone())
     }
 
     /// Whether lists can be selected by this field.

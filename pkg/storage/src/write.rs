@@ -119,7 +119,7 @@ impl ResourceStore {
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
         let _write = self.cache.writes.enter()?;
         let full = self.full(key);
-        let ty = self.cache.form.as_ref().and_then(|form| form.schema);
+        let ty = self.cache.form().and_then(|form| form.schema);
         let plain = Object::encode(ty, value)?;
         let lease = self.leases.take(with.ttl).await?;
         let result = match self.put_sealed(&full, &plain, revision, lease, with.clone()).await {

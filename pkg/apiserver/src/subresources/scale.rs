@@ -67,7 +67,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     let (namespace, name) = (&admitted.info.namespace, &admitted.info.name);
     if admitted.info.verb == "get" {
-        let current = scale::scale_of(&served.get(namespace, name)?);
+        let current = scale::scale_of(served, &served.get_later(namespace, name).await?)?;
         return respond::value(StatusCode::OK, &current, accepted.format);
     }
     let (wanted, mut warnings) = Wanted::read(&admitted).await?;
@@ -80,7 +80,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
         Wanted::Patched(patch) => warnings = patch.warnings(),
         Wanted::Applied(configuration) => warnings = configuration.warnings()?,
     }
-    let mut response = respond::value(StatusCode::OK, &scale::scale_of(&written.object), accepted.format)?;
+    let mut response = respond::value(StatusCode::OK, &scale::scale_of(served, &written.object)?, accepted.format)?;
     respond::warn(&mut response, &[warnings, written.warnings].concat());
     Ok(response)
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use http::{Method, StatusCode};
 use kedge_meta::{GroupResource, Text};
 use kedge_registry::convert::Renamed;
-use kedge_registry::{ChangeError, Definition, Plain, printers};
+use kedge_registry::{ChangeError, Definition, Stored};
 use kedge_schema::structural::Structural;
 use kedge_schema::{ResourceInfo, SchemaRef};
 use kedge_storage::Field;
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, STRATEGIC, Watch};
+use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, STRATEGIC, Watch, defined};
 
 const THINGS: &str = "/apis/example.org/v1/namespaces/test/things";
 
@@ -51,11 +51,10 @@ fn version(version: &'static str) -> ResourceInfo {
 
 fn definition() -> Definition {
     Definition {
-        versions: vec![version("v1"), version("v1beta1")],
-        strategy: Arc::new(Plain),
-        printer: printers::aged(),
+        versions: ["v1", "v1beta1"].map(|name| defined(version(name), vec![Text::of("spec.colour")])).to_vec(),
         conversion: Arc::new(Renamed),
         fields: vec![Field { path: Text::of("spec.colour"), zero: Text::default() }],
+        stored: Stored::default(),
     }
 }
 
@@ -208,7 +207,7 @@ async fn built_in_kinds_stay_as_they_are() {
     let pods = GroupResource::new("", "pods");
     assert!(matches!(cluster.registry.remove(&pods).await, Err(ChangeError::Unknown(_))));
     let mut taken = definition();
-    taken.versions.iter_mut().for_each(|info| info.group = Text::of("apps"));
+    taken.versions.iter_mut().for_each(|info| info.info.group = Text::of("apps"));
     assert!(matches!(cluster.registry.add(taken).await, Err(ChangeError::BuiltInGroup(_))));
     cluster.get("/api/v1/pods").await;
 }

@@ -9,12 +9,12 @@ use kedge_base::BoxFuture;
 use kedge_kv::{Kv as _, Op, Txn};
 use kedge_meta::{Reason, Status, Text};
 use kedge_registry::convert::{Conversed, Conversion};
-use kedge_registry::{Definition, Plain, printers};
+use kedge_registry::{Definition, Stored};
 use kedge_schema::structural::Structural;
 use kedge_schema::{ResourceInfo, SchemaRef};
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, JSON, MERGE, Watch};
+use crate::support::{Cluster, JSON, MERGE, Watch, defined};
 
 const V1: &str = "/apis/example.org/v1/namespaces/test/boards";
 const V2: &str = "/apis/example.org/v2/namespaces/test/boards";
@@ -89,11 +89,10 @@ fn version(version: &'static str, stored: &'static str) -> ResourceInfo {
 async fn serve(cluster: &Cluster, stored: &'static str) -> Arc<Elsewhere> {
     let elsewhere = Arc::new(Elsewhere::default());
     let definition = Definition {
-        versions: vec![version("v1", stored), version("v2", stored)],
-        strategy: Arc::new(Plain),
-        printer: printers::aged(),
+        versions: ["v1", "v2"].map(|name| defined(version(name, stored), Vec::new())).to_vec(),
         conversion: elsewhere.clone(),
         fields: Vec::new(),
+        stored: Stored::default(),
     };
     cluster.registry.add(definition).await.unwrap();
     elsewhere

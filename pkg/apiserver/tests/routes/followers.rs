@@ -12,13 +12,13 @@ use kedge_base::{Shutdown, TaskGroup};
 use kedge_client::{Body, BoxError, Client, Transport};
 use kedge_meta::{GroupResource, Text, UserInfo};
 use kedge_registry::convert::Renamed;
-use kedge_registry::{Definition, Plain, printers};
+use kedge_registry::{Definition, Stored};
 use kedge_schema::structural::Structural;
 use kedge_schema::{ResourceInfo, SchemaRef};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::{Cluster, JSON};
+use crate::support::{Cluster, JSON, defined};
 
 const WIDGETS: &str = "/apis/example.com/v1/namespaces/test/widgets";
 
@@ -82,11 +82,10 @@ fn definition() -> Definition {
         subresources: Vec::new(),
     };
     Definition {
-        versions: vec![info],
-        strategy: Arc::new(Plain),
-        printer: printers::aged(),
+        versions: vec![defined(info, Vec::new())],
         conversion: Arc::new(Renamed),
         fields: Vec::new(),
+        stored: Stored::default(),
     }
 }
 

@@ -13,8 +13,8 @@ use kedge_auth::{
 };
 use kedge_base::Shutdown;
 use kedge_kv::Embedded;
-use kedge_meta::UserInfo;
-use kedge_registry::{Admission, ClusterConfig, Registry};
+use kedge_meta::{Text, UserInfo};
+use kedge_registry::{Admission, ClusterConfig, Custom, CustomResource, DefinedVersion, Registry, printers};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Storage;
 use serde_json::{Value, json};
@@ -227,4 +227,12 @@ pub async fn with_each(mut attempt: impl AsyncFnMut(&'static ResourceInfo, Value
         failed.extend(outcome.err().map(|_| title));
     }
     assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// A version of a kind that comes while the server runs, with the rules of custom resources.
+pub fn defined(info: ResourceInfo, selectable: Vec<Text>) -> DefinedVersion {
+    let custom = Arc::new(Custom { selectable, ..Custom::default() });
+    let schema = info.schema.structural().unwrap().clone();
+    let strategy = Arc::new(CustomResource { schema, custom: custom.clone() });
+    DefinedVersion { info, strategy, printer: printers::aged(), custom }
 }

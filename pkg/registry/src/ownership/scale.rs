@@ -46,8 +46,8 @@ impl ScaleOwners<'_> {
     }
 
     fn replicas(&self) -> impl Fn(&str) -> Option<Vec<String>> + use<> {
-        let versions = ServedVersions::of(self.request).names();
-        move |version| versions.iter().any(|v| v == version).then(|| vec!["spec".to_owned(), "replicas".to_owned()])
+        let versions = ServedVersions::of(self.request).scales();
+        move |version| versions.iter().find(|(name, _)| name == version).map(|(_, path)| path.clone())
     }
 
     /// Notes in the scale of an object who owns its replicas.

@@ -7,7 +7,8 @@ use kedge_meta::GroupVersion;
 use kedge_schema::{Kinds, ResourceInfo, SchemaRef};
 use serde_json::Value;
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Entry};
+use crate::served::ScalePaths;
 use crate::verbs::Request;
 
 pub(super) struct ServedVersions<'a> {
@@ -21,12 +22,22 @@ impl<'a> ServedVersions<'a> {
         Self { request, own: &request.served.info, catalogue: request.registry.catalogue() }
     }
 
-    /// Of all of them.
-    pub(super) fn names(&self) -> Vec<String> {
+    /// All of them, each with the fields that lead to its replicas.
+    pub(super) fn scales(&self) -> Vec<(String, Vec<String>)> {
         let groups = Kinds::groups(&*self.catalogue);
         let versions = groups.flat_map(|group| group.versions.iter().map(move |version| (&group.name, version)));
         let names = versions.map(|(group, version)| GroupVersion::new(group, version).to_string());
-        names.filter(|name| self.info(name).is_some()).collect()
+        names.filter_map(|name| self.replicas(&name).map(|path| (name, path))).collect()
+    }
+
+    fn replicas(&self, api_version: &str) -> Option<Vec<String>> {
+        let info = self.info(api_version)?;
+        let path = match self.catalogue.get(&info.group, &info.version, &info.plural) {
+            Some(Entry::Stored(served)) => served.custom.as_ref().and_then(|custom| custom.scale.as_ref()),
+            _ => None,
+        };
+        let path = path.map_or(".spec.replicas", |scale| &scale.spec_replicas);
+        Some(ScalePaths::steps(path).map(str::to_owned).collect())
     }
 
     fn info(&self, api_version: &str) -> Option<&ResourceInfo> {

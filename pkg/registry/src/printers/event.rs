@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::duration::age;
 use super::row::{Row, or};
-use super::{Printer, text, wide};
+use super::{Printer, named, text, wide};
 use crate::value::ValueExt;
 
 pub(super) static EVENT: Printer = Printer {
@@ -18,7 +18,7 @@ pub(super) static EVENT: Printer = Printer {
         text("Message"),
         wide("First Seen"),
         wide("Count"),
-        wide("Name").name(),
+        named("Name", 1),
     ],
     cells,
 };

@@ -9,6 +9,7 @@ mod autoscaling;
 mod batch;
 mod certificates;
 mod claim;
+mod columns;
 mod coordination;
 mod core;
 mod duration;
@@ -16,6 +17,7 @@ mod endpoints;
 mod event;
 mod flowcontrol;
 mod ingress;
+mod json_path;
 mod networking;
 mod node;
 mod pod;
@@ -30,39 +32,43 @@ mod storage;
 mod volume;
 mod workload;
 
+pub use columns::{ColumnDefinition, Columns};
 pub use duration::{age, human_duration};
+pub use json_path::{JsonPath, PathError};
 
 use std::sync::Arc;
 
+use kedge_meta::Text;
 use serde_json::Value;
 
 use row::Row;
 
 /// A column of a table.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Column {
-    pub name: &'static str,
+    pub name: Text,
     /// `string`, `integer`, `date`, …
-    pub kind: &'static str,
+    pub kind: Text,
     /// `name` for the column that is the object's name.
-    pub format: &'static str,
-    pub description: &'static str,
+    pub format: Text,
+    pub description: Text,
     /// 0 is always shown, 1 with `-o wide`.
     pub priority: i32,
 }
 
 impl Column {
     const fn new(name: &'static str, kind: &'static str) -> Self {
-        Self { name, kind, format: "", description: "", priority: 0 }
+        Self {
+            name: Text::of(name),
+            kind: Text::of(kind),
+            format: Text::of(""),
+            description: Text::of(""),
+            priority: 0,
+        }
     }
 
     const fn wide(mut self) -> Self {
         self.priority = 1;
-        self
-    }
-
-    const fn name(mut self) -> Self {
-        self.format = "name";
         self
     }
 }
@@ -83,7 +89,18 @@ const fn boolean(name: &'static str) -> Column {
     Column::new(name, "boolean")
 }
 
-const NAME: Column = text("Name").name();
+/// A column that is the object's name.
+const fn named(name: &'static str, priority: i32) -> Column {
+    Column {
+        name: Text::of(name),
+        kind: Text::of("string"),
+        format: Text::of("name"),
+        description: Text::of(""),
+        priority,
+    }
+}
+
+const NAME: Column = named("Name", 0);
 const AGE: Column = text("Age");
 
 /// Columns and how an object becomes a row of cells.

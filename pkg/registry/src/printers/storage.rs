@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::row::{join, or};
-use super::{AGE, NAME, PLAIN, Printer, boolean, integer, text};
+use super::{AGE, NAME, PLAIN, Printer, boolean, integer, named, text};
 use crate::value::ValueExt;
 
 pub(super) fn printer(plural: &str) -> &'static Printer {
@@ -44,7 +44,7 @@ static CLASS: Printer = Printer {
 };
 
 static ATTACHMENT: Printer = Printer {
-    columns: &[NAME, text("Attacher").name(), text("PV"), text("Node"), boolean("Attached"), AGE],
+    columns: &[NAME, named("Attacher", 0), text("PV"), text("Node"), boolean("Attached"), AGE],
     cells: |row| {
         vec![
             row.name(),

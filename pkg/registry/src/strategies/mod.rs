@@ -9,6 +9,7 @@ mod batch;
 mod certificates;
 mod coordination;
 mod core;
+pub(crate) mod custom_resource;
 mod discovery;
 pub(crate) mod field_labels;
 mod flowcontrol;

@@ -5,7 +5,8 @@ use kedge_meta::{GroupKind, GroupResource, Status, labels};
 use serde_json::{Value, json};
 
 use crate::ownership::{Writer, scale_owners};
-use crate::served::Served;
+use crate::served::{ScalePaths, Served};
+use crate::strategies::custom_resource::nested;
 use crate::value::ValueExt as _;
 use crate::verbs::{self, Request, ScaleOwners, UpdateOptions, Written};
 
@@ -25,30 +26,54 @@ pub async fn update(request: &Request<'_>, transform: &Transform<'_>) -> Result<
 }
 
 /// The scale of a workload.
-pub fn scale_of(object: &Value) -> Value {
+///
+/// # Errors
+/// When an object of a kind that came at run time has no replicas where they should be.
+pub fn scale_of(served: &Served, object: &Value) -> Result<Value, Status> {
+    match served.custom.as_ref().and_then(|custom| custom.scale.as_ref()) {
+        None => Ok(built_in(object)),
+        Some(paths) => {
+            let (scale, found) = custom(paths, object)?;
+            let missing = || format!("the spec replicas field {:?} does not exist", &*paths.spec_replicas);
+            if found { Ok(scale) } else { Err(Status::internal(missing())) }
+        }
+    }
+}
+
+fn scale(object: &Value, spec: i64, status: i64, selector: &str) -> Value {
     let metadata = object.get("metadata").cloned().unwrap_or_default();
-    let copy = |field: &str| metadata.get(field).cloned().unwrap_or(Value::Null);
     let mut meta = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
-        meta.set(field, copy(field));
+        meta.set_or_remove(field, metadata.get(field).cloned());
     }
+    let mut replicas = json!({});
+    if spec > 0 {
+        replicas.set("replicas", spec);
+    }
+    let mut state = json!({ "replicas": status });
+    if !selector.is_empty() {
+        state.set("selector", selector);
+    }
+    json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": meta, "spec": replicas, "status": state })
+}
+
+fn built_in(object: &Value) -> Value {
     let selector = object.at(&["spec", "selector"]).cloned().unwrap_or_default();
     // Replication controllers have a plain map.
     let structured = selector.get("matchLabels").is_some() || selector.get("matchExpressions").is_some();
     let selector = if structured { selector } else { json!({ "matchLabels": selector }) };
     let selector = labels::Selector::from_label_selector(&selector).map(|s| s.to_string()).unwrap_or_default();
-    let mut spec = json!({});
-    if let Some(replicas) = object.int(&["spec", "replicas"]).filter(|r| *r > 0) {
-        spec.set("replicas", replicas);
-    }
-    let replicas = object.int(&["status", "replicas"]).unwrap_or_default();
-    json!({
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": meta,
-        "spec": spec,
-        "status": { "replicas": replicas, "selector": selector },
-    })
+    let count = |field: &str| object.int(&[field, "replicas"]).unwrap_or_default();
+    scale(object, count("spec"), count("status"), &selector)
+}
+
+/// The scale of an object that says where it is, and whether it has replicas.
+fn custom(paths: &ScalePaths, object: &Value) -> Result<(Value, bool), Status> {
+    let count = |path: &str| nested(object, path, "int64", Value::as_i64).map_err(Status::internal);
+    let (spec, status) = (count(&paths.spec_replicas)?, count(&paths.status_replicas)?.unwrap_or_default());
+    let selector = paths.label_selector.as_ref().map(|path| nested(object, path, "string", Value::as_str));
+    let selector = selector.transpose().map_err(Status::internal)?.flatten().unwrap_or_default();
+    Ok((scale(object, spec.unwrap_or_default(), status, selector), spec.is_some()))
 }
 
 /// What `scale` shows of a workload.
@@ -58,16 +83,54 @@ struct ScaleView<'a> {
     owners: &'a verbs::ScaleOwners<'a>,
 }
 
+impl ScaleView<'_> {
+    fn paths(&self) -> Option<&ScalePaths> {
+        self.served.custom.as_ref()?.scale.as_ref()
+    }
+}
+
+/// Puts a count at a place, with the objects on the way.
+fn put(object: &mut Value, path: &str, count: i64) -> Result<(), Status> {
+    let mut place = object;
+    for step in ScalePaths::steps(path) {
+        if place.is_null() {
+            *place = json!({});
+        }
+        let Value::Object(fields) = place else {
+            return Err(Status::internal(format!("value cannot be set because {path} is not a map")));
+        };
+        place = fields.entry(step).or_insert(Value::Null);
+    }
+    *place = count.into();
+    Ok(())
+}
+
 impl verbs::View for ScaleView<'_> {
     fn show(&self, object: &Value) -> Result<Value, Status> {
-        let mut scale = scale_of(object);
+        let mut scale = match self.paths() {
+            None => built_in(object),
+            // What has no replicas yet may be given some.
+            Some(paths) => custom(paths, object)?.0,
+        };
         self.owners.show(object, &mut scale)?;
         Ok(scale)
     }
 
     fn apply(&self, scale: &Value, old: &Value) -> Result<Value, Status> {
         let mut object = old.clone();
-        object.entry("spec").insert("replicas".into(), replicas(scale, self.name)?.into());
+        let count = replicas(scale, self.name)?;
+        match self.paths() {
+            None => {
+                object.entry("spec").insert("replicas".into(), count.into());
+            }
+            Some(paths) => {
+                if scale.at(&["spec", "replicas"]).is_none() && custom(paths, old).is_ok_and(|(_, found)| !found) {
+                    let why = format!("the spec replicas field {:?} cannot be empty", &*paths.spec_replicas);
+                    return Err(Status::bad_request(why));
+                }
+                put(&mut object, &paths.spec_replicas, count)?;
+            }
+        }
         check_uid(self.served, scale, &object)?;
         object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
         self.owners.settle(scale, &mut object)?;

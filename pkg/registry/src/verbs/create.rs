@@ -52,7 +52,6 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
         request.normalize(&mut object);
         let mut errors = metadata::validate(&object, strategy);
-        errors.extend(request.served.info.schema.validate(&object));
         errors.extend(strategy.validate(&ctx, &object));
         if !errors.is_empty() {
             return Err(Status::invalid(&request.group_kind(), object.name(), &errors));

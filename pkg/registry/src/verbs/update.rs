@@ -2,7 +2,7 @@
 
 use kedge_meta::{GroupKind, Status};
 use kedge_storage::{Error as StorageError, Object, With};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 use super::{Request, Written, create};
@@ -239,12 +239,13 @@ fn finish(
     // Neither what is said of an object nor where it is put is a change of what is wanted.
     let counts = !matches!(request.subresource, "status" | "binding") && strategy.counts_changes(&request.served.info);
     let annotated = || new.at(&["metadata", "annotations"]) != old.at(&["metadata", "annotations"]);
-    if counts && (content_differs(new, old) || (strategy.counts_annotations() && annotated())) {
+    // A status that is written with the object is as much of it as all else.
+    let apart = request.served.custom.is_none() || request.served.info.subresource("status").is_some();
+    if counts && (content_differs(new, old, apart) || (strategy.counts_annotations() && annotated())) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }
     let mut errors = metadata::validate_update(new, old);
-    errors.extend(request.served.info.schema.validate(new));
     errors.extend(match request.subresource {
         "status" => strategy.validate_status_update(ctx, new, old),
         _ => strategy.validate_update(ctx, new, old),
@@ -255,12 +256,12 @@ fn finish(
     Err(Status::invalid(&request.group_kind(), request.name, &errors))
 }
 
-fn content_differs(new: &Value, old: &Value) -> bool {
+/// Whether anything differs but metadata and, where that is a part of its own, the status.
+fn content_differs(new: &Value, old: &Value, status_apart: bool) -> bool {
+    let is_content = |name: &str| name != "metadata" && !(status_apart && name == "status");
     let content = |value: &Value| {
-        let mut map = value.as_object().cloned().unwrap_or_default();
-        map.remove("metadata");
-        map.remove("status");
-        map
+        let fields = value.as_object().into_iter().flatten().filter(|(name, _)| is_content(name));
+        fields.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>()
     };
     content(new) != content(old)
 }

@@ -1,23 +1,35 @@
 //! Schemas of kinds that came while the server runs: a tree of nodes, each saying what a place in an object may hold.
 //!
-//! What they say of structure is done here: what is unknown goes, what is left out is filled in, what is of a wrong type is named.
-//! Metadata is the same for all kinds and is left to the built-in type.
+//! What they say of structure is done here: what is unknown goes, what is left out is filled in, what breaks a rule is named.
+//! Metadata is the same for all kinds and is left to the built-in type. Rules in CEL are kept for whoever can evaluate them.
 //!
-//! Invariants: a schema is no deeper than [`MAX_DEPTH`]; pruning and defaulting are idempotent; no object makes a walk panic.
+//! Invariants: a schema is no deeper than [`MAX_DEPTH`]; pruning and defaulting are idempotent; no object makes a walk panic. A schema is
+//! read from its source when it is first needed: most of the kinds of a cluster are never used by most of its servers.
 
+mod at;
+mod check;
+mod embedded;
+mod format;
+mod lists;
 mod parse;
 mod walk;
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use kedge_meta::Text;
 use kedge_meta::field::ErrorList;
+use kedge_meta::regexp::Regexp;
 use serde_json::Value;
 
 use crate::openapi::Json;
 use crate::table::{ListType, TypeId, type_by_name};
 use crate::{StrictError, TypeError};
 
+pub use check::check;
+pub use embedded::check_embedded;
+pub use format::{Format, is_known as is_known_format};
+pub use lists::check_lists;
 pub use parse::Malformed;
 
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
@@ -46,6 +58,8 @@ pub struct Node {
     pub nullable: bool,
     /// Fields that are not named stay.
     pub preserves_unknown: bool,
+    /// It holds a whole object, with a kind and metadata of its own.
+    pub embedded: bool,
     pub properties: BTreeMap<Box<str>, Node>,
     /// What fields that are not named hold.
     pub additional: Option<Box<Node>>,
@@ -56,16 +70,68 @@ pub struct Node {
     pub map_keys: Box<[Box<str>]>,
     /// Replaced as a whole.
     pub is_atomic: bool,
+    /// What else its value must be; most have nothing of it.
+    pub checks: Option<Box<Checks>>,
+    /// `x-kubernetes-validations` as they are written.
+    pub rules: Option<Box<Value>>,
 }
 
-/// The schema of one version of a kind.
+/// What a value must be, beside its type.
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    pub format: Option<Format>,
+    pub maximum: Option<f64>,
+    pub exclusive_maximum: bool,
+    pub minimum: Option<f64>,
+    pub exclusive_minimum: bool,
+    pub multiple_of: Option<f64>,
+    pub max_length: Option<i64>,
+    pub min_length: Option<i64>,
+    pub pattern: Option<Pattern>,
+    pub max_items: Option<i64>,
+    pub min_items: Option<i64>,
+    pub unique_items: bool,
+    pub max_properties: Option<i64>,
+    pub min_properties: Option<i64>,
+    pub one_of_values: Box<[Value]>,
+    pub all_of: Box<[Node]>,
+    pub any_of: Box<[Node]>,
+    pub one_of: Box<[Node]>,
+    pub not: Option<Box<Node>>,
+}
+
+/// An expression that is compiled when it is first needed.
 #[derive(Clone, Debug)]
+pub struct Pattern {
+    pub text: Box<str>,
+    compiled: Arc<OnceLock<Result<Regexp, String>>>,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Self {
+        Self { text: text.into(), compiled: Arc::default() }
+    }
+
+    fn compiled(&self) -> &Result<Regexp, String> {
+        self.compiled.get_or_init(|| Regexp::new(&self.text).map_err(|err| err.to_string()))
+    }
+}
+
+/// Where the JSON of a schema comes from; nothing when it is no longer to be had.
+type Source = Box<dyn Fn() -> Option<Value> + Send + Sync>;
+
+/// The schema of one version of a kind.
 pub struct Structural {
     /// The name of its definition in OpenAPI documents, such as `org.example.v1.Thing`.
     definition: Text,
-    root: Node,
-    /// As it was written, for documents.
-    source: Box<str>,
+    source: Source,
+    root: OnceLock<Node>,
+}
+
+impl std::fmt::Debug for Structural {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Structural").field("definition", &self.definition).finish_non_exhaustive()
+    }
 }
 
 impl Structural {
@@ -74,7 +140,14 @@ impl Structural {
     /// # Errors
     /// What of it makes no sense, and where.
     pub fn parse(definition: Text, schema: &Value) -> Result<Self, Malformed> {
-        Ok(Self { definition, root: parse::node(schema, "", 0)?, source: schema.to_string().into() })
+        let root = parse::node(schema, "", 0)?;
+        let text: Box<str> = schema.to_string().into();
+        Ok(Self { definition, source: Box::new(move || serde_json::from_str(&text).ok()), root: root.into() })
+    }
+
+    /// A schema that has been checked, and is read from `source` when it is needed.
+    pub fn later(definition: Text, source: impl Fn() -> Option<Value> + Send + Sync + 'static) -> Self {
+        Self { definition, source: Box::new(source), root: OnceLock::new() }
     }
 
     /// The name of its definition.
@@ -82,9 +155,18 @@ impl Structural {
         &self.definition
     }
 
-    /// What the whole object may hold, but for what all kinds have.
+    /// As it is written.
+    pub fn source(&self) -> Option<Value> {
+        (self.source)()
+    }
+
+    /// What the whole object may hold, but for what all kinds have. Of a schema that makes no sense nothing is known: all fields stay, as those
+    /// of kinds without a schema do.
     pub fn root(&self) -> &Node {
-        &self.root
+        self.root.get_or_init(|| match self.source().map(|schema| parse::node(&schema, "", 0)) {
+            Some(Ok(node)) => node,
+            Some(Err(_)) | None => parse::any(),
+        })
     }
 
     /// Drops what is unknown, which is added to `strict`.
@@ -95,8 +177,8 @@ impl Structural {
         let Value::Object(object) = value else {
             return Err(TypeError { message: "json: cannot unmarshal into an object".to_owned() });
         };
-        let own: Vec<(&str, Option<Value>)> = walk::OWN.into_iter().map(|name| (name, object.remove(name))).collect();
-        walk::prune_root(&self.root, object, strict);
+        let own: Vec<(&str, Option<Value>)> = at::OWN.into_iter().map(|name| (name, object.remove(name))).collect();
+        walk::prune_root(self.root(), object, strict);
         for (name, field) in own {
             let Some(mut field) = field else { continue };
             if let Some(meta) = object_meta().filter(|_| name == "metadata" && !field.is_null()) {
@@ -115,7 +197,7 @@ impl Structural {
 
     /// Fills in what is left out.
     pub fn default(&self, value: &mut Value) {
-        walk::default_root(&self.root, value);
+        walk::default_root(self.root(), value);
     }
 
     /// Brings metadata into the form in which it is written.
@@ -125,14 +207,14 @@ impl Structural {
         }
     }
 
-    /// What is of a wrong type, or is missing.
-    pub fn validate(&self, value: &Value) -> ErrorList {
-        walk::validate(&self.root, value)
+    /// What is wrong with an object. Faults that it has from `old` on are let go where the values are the same.
+    pub fn validate(&self, value: &Value, old: Option<&Value>) -> ErrorList {
+        check::check_root(self.root(), value, old)
     }
 
     /// Writes the definition for an OpenAPI document.
     pub(crate) fn write(&self, json: &mut Json, reference: &dyn Fn(&str) -> String, kind: &dyn Fn(&mut Json)) {
-        let source: Value = serde_json::from_str(&self.source).unwrap_or_default();
+        let source = self.source().unwrap_or_default();
         json.object(|json| {
             for (name, value) in source.as_object().into_iter().flatten() {
                 if name != "properties" {

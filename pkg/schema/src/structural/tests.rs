@@ -61,17 +61,17 @@ fn what_is_left_out_is_filled_in() {
 #[test]
 fn what_is_wrong_is_named_as_upstream_names_it() {
     let value = json!({"spec": {"port": true, "labels": {"a": 1}, "parts": [{"name": 3}]}});
-    let errors: Vec<String> = schema().validate(&value).iter().map(ToString::to_string).collect();
+    let errors: Vec<String> = schema().validate(&value, None).iter().map(ToString::to_string).collect();
     assert_eq!(
         errors,
         [
-            "spec.size: Required value",
             r#"spec.labels.a: Invalid value: "integer": spec.labels.a in body must be of type string: "integer""#,
             r#"spec.parts[0].name: Invalid value: "integer": spec.parts[0].name in body must be of type string: "integer""#,
             r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
+            "spec.size: Required value",
         ]
     );
-    assert!(schema().validate(&json!({"spec": {"size": 1.0, "port": "http", "maybe": null}})).is_empty());
+    assert!(schema().validate(&json!({"spec": {"size": 1.0, "port": "http", "maybe": null}}), None).is_empty());
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_large_object_that_is_all_wrong_is_refused_in_few_words() {
         json!({"spec": {"size": 1, "labels": {&*key: list}, "parts": vec![json!({"what": 1, "name": 1}); 10_000]}});
     let mut strict = Vec::new();
     schema().prune(&mut value, &mut strict).unwrap();
-    assert_eq!((strict.len(), schema().validate(&value).len()), (100, 100));
+    assert_eq!((strict.len(), schema().validate(&value, None).len()), (100, 100));
 }
 
 fn any_json() -> impl Strategy<Value = Value> {
@@ -121,6 +121,95 @@ proptest! {
             prop_assert_eq!(twice, once);
             prop_assert!(strict.is_empty(), "{:?}", strict);
         }
-        schema.validate(&json!({"spec": [1]}));
+        schema.validate(&json!({"spec": [1]}), None);
     }
+}
+
+/// Values and what upstream has against them, as a stock server words it.
+#[test]
+fn values_keep_to_what_their_schemas_say() {
+    let schema = json!({"type": "object", "properties": {
+        "n": {"type": "integer", "minimum": 1, "maximum": 10, "multipleOf": 2},
+        "f": {"type": "number", "maximum": 1.5, "exclusiveMaximum": true},
+        "i": {"type": "integer", "format": "int32"},
+        "s": {"type": "string", "minLength": 2, "maxLength": 4, "pattern": "^[a-z]+$"},
+        "e": {"type": "string", "enum": ["a", "b"]},
+        "d": {"type": "string", "format": "date-time"},
+        "l": {"type": "array", "minItems": 1, "maxItems": 2, "items": {"type": "string"}},
+        "m": {"type": "object", "maxProperties": 1, "additionalProperties": {"type": "string"}},
+        "one": {"type": "object", "properties": {"a": {"type": "string"}, "b": {"type": "string"}},
+            "oneOf": [{"required": ["a"]}, {"required": ["b"]}]},
+        "any": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
+        "not": {"type": "string", "not": {"enum": ["bad"]}},
+        "all": {"type": "string", "allOf": [{"minLength": 1}, {"pattern": "^x"}]},
+    }});
+    let schema = Structural::parse(Text::of("x"), &schema).unwrap();
+    let errors = |field: &str, value: Value| -> Vec<String> {
+        schema.validate(&json!({ field: value }), None).iter().map(ToString::to_string).collect()
+    };
+    for (field, value, wanted) in [
+        ("n", json!(12), vec!["n: Invalid value: 12: n in body should be less than or equal to 10"]),
+        ("n", json!(3), vec!["n: Invalid value: 3: n in body should be a multiple of 2"]),
+        ("f", json!(1.5), vec!["f: Invalid value: 1.5: f in body should be less than 1.5"]),
+        (
+            "i",
+            json!(3_000_000_000_i64),
+            vec![r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in i"#],
+        ),
+        ("s", json!("a"), vec![r#"s: Invalid value: "a": s in body should be at least 2 chars long"#]),
+        ("s", json!("abcde"), vec!["s: Too long: may not be more than 4 bytes"]),
+        ("s", json!("AB"), vec![r#"s: Invalid value: "AB": s in body should match '^[a-z]+$'"#]),
+        ("e", json!("c"), vec![r#"e: Unsupported value: "c": supported values: "a", "b""#]),
+        ("d", json!("now"), vec![r#"d: Invalid value: "now": d in body must be of type date-time: "now""#]),
+        ("l", json!([]), vec!["l: Invalid value: 0: l in body should have at least 1 items"]),
+        ("l", json!(["a", "b", "c"]), vec!["l: Too many: 3: must have at most 2 items"]),
+        ("m", json!({"a": "b", "c": "d"}), vec!["m: Too many: 2: must have at most 1 item"]),
+        (
+            "one",
+            json!({"a": "x", "b": "y"}),
+            vec![
+                r#"<nil>: Invalid value: "": "one" must validate one and only one schema (oneOf). Found 2 valid alternatives"#,
+            ],
+        ),
+        (
+            "one",
+            json!({}),
+            vec![
+                r#"<nil>: Invalid value: "": "one" must validate one and only one schema (oneOf). Found none valid"#,
+                "one.a: Required value",
+            ],
+        ),
+        ("any", json!("x"), vec![]),
+        ("not", json!("bad"), vec![r#"<nil>: Invalid value: "": "not" must not validate the schema (not)"#]),
+        (
+            "all",
+            json!("y"),
+            vec![
+                r#"all: Invalid value: "y": all in body should match '^x'"#,
+                r#"<nil>: Invalid value: "": "all" must validate all the schemas (allOf)"#,
+            ],
+        ),
+    ] {
+        assert_eq!(errors(field, value), wanted, "{field}");
+    }
+}
+
+#[test]
+fn faults_of_what_did_not_change_are_let_go() {
+    let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {
+        "a": {"type": "string", "maxLength": 1}, "b": {"type": "string", "maxLength": 1},
+        "list": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["k"], "items": {
+            "type": "object", "properties": {"k": {"type": "string"}, "v": {"type": "string", "maxLength": 1}}}},
+        "atomic": {"type": "array", "items": {"type": "string", "maxLength": 1}},
+    }}}});
+    let schema = Structural::parse(Text::of("x"), &schema).unwrap();
+    let old = json!({"spec": {"a": "long", "b": "long", "list": [{"k": "x", "v": "long"}], "atomic": ["long", "b"]}});
+    assert_eq!(schema.validate(&old, None).len(), 4);
+    assert!(schema.validate(&old, Some(&old)).is_empty());
+    let mut new = old.clone();
+    new["spec"]["b"] = json!("longer");
+    new["spec"]["list"] = json!([{"k": "y", "v": "b"}, {"k": "x", "v": "long"}]);
+    new["spec"]["atomic"] = json!(["long", "c"]);
+    let fields: Vec<String> = schema.validate(&new, Some(&old)).into_iter().map(|error| error.field).collect();
+    assert_eq!(fields, ["spec.atomic[0]", "spec.b"], "lists that are one value are looked at as a whole");
 }
