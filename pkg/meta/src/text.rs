@@ -68,6 +68,12 @@ impl From<&str> for Text {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Text {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Into::into)
+    }
+}
+
 impl From<String> for Text {
     fn from(text: String) -> Self {
         Self(Repr::Shared(text.into()))

@@ -71,10 +71,8 @@ impl Registry {
     /// When its names are taken, or what the store holds of it cannot be read.
     pub async fn add(&self, definition: Definition) -> Result<(), ChangeError> {
         let _one_at_a_time = self.changing.lock().await;
-        let catalogue = self.catalogue();
-        check(&self.base, &catalogue, &definition.versions)?;
-        let store = self.storage().add(&config(&definition)?).await?;
-        self.publish(with_kind(&catalogue, definition, &store)?);
+        let catalogue = self.prepared(&self.catalogue(), definition).await?;
+        self.publish(catalogue);
         Ok(())
     }
 
@@ -109,6 +107,41 @@ impl Registry {
         };
         self.publish(with_kind(&kept, definition, &store)?);
         Ok(())
+    }
+
+    /// Serves kinds that are not served yet, all from one moment on. What cannot be served is told, and does not keep the others back.
+    pub async fn serve_all(&self, definitions: Vec<Definition>) -> Vec<(String, ChangeError)> {
+        let _one_at_a_time = self.changing.lock().await;
+        let mut catalogue = Catalogue::clone(&self.catalogue());
+        let mut failed = Vec::new();
+        for definition in definitions {
+            let name = resource_of(&definition).map(|resource| resource.to_string()).unwrap_or_default();
+            match self.prepared(&catalogue, definition).await {
+                Ok(more) => catalogue = more,
+                Err(err) => failed.push((name, err)),
+            }
+        }
+        self.publish(catalogue);
+        failed
+    }
+
+    async fn prepared(&self, catalogue: &Catalogue, definition: Definition) -> Result<Catalogue, ChangeError> {
+        check(&self.base, catalogue, &definition.versions)?;
+        let store = self.storage().add(&config(&definition)?).await?;
+        with_kind(catalogue, definition, &store)
+    }
+
+    /// Serves a kind no more, and leaves its objects where they are: if the kind comes again, they are there. False when it is not served.
+    pub async fn withdraw(&self, resource: &GroupResource) -> bool {
+        let _one_at_a_time = self.changing.lock().await;
+        let catalogue = self.catalogue();
+        if self.base.group(&resource.group).is_some() {
+            return false;
+        }
+        let (kept, store) = apart(&catalogue, resource);
+        let Some(store) = store else { return false };
+        self.publish(kept);
+        self.storage().remove(&store).await
     }
 
     /// Serves a kind no more. Its objects go, whatever their finalizers say: whoever wants these heard deletes the objects before.
@@ -237,8 +270,8 @@ fn group(name: Text, entries: Vec<Entry>) -> Group {
     Group::new(GroupInfo { name, versions }, sorted)
 }
 
-/// Higher is preferred: `v2`, `v1`, `v1beta1`, `v1alpha2`, and then whatever has no such form.
-fn rank(version: &str) -> (u8, u64, u64) {
+/// How much a version is preferred: `v2`, `v1`, `v1beta1`, `v1alpha2`, and then whatever has no such form.
+pub fn rank(version: &str) -> (u8, u64, u64) {
     let number = |text: &str| text.parse::<u64>().ok();
     let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0) };
     for (stage, name) in [(1, "alpha"), (2, "beta")] {

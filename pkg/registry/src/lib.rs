@@ -26,7 +26,7 @@ pub use attributes::{
     Admission, Attributes, NoAdmission, Operation, Options, Reinvocation, WriteOptions, stored_namespace,
 };
 pub use catalogue::{Catalogue, Entry};
-pub use change::{ChangeError, DefinedVersion, Definition, Stored};
+pub use change::{ChangeError, DefinedVersion, Definition, Stored, rank as version_rank};
 pub use coming::Announced;
 pub use registry::{ClusterConfig, Registry};
 pub use served::{Custom, ScalePaths, Served};

@@ -52,6 +52,8 @@ pub enum Error {
         "this cluster was begun with other addresses of services: its service {service} has {existing}, {flag} says {wanted}; start with what it was begun with"
     )]
     Address { service: &'static str, existing: String, flag: String, wanted: Ipv4Addr },
+    #[error("the definitions of custom resources cannot be read: {0}")]
+    Definitions(String),
     #[error("a built-in manifest is damaged ({name}): {what}")]
     Manifest { name: String, what: String },
 }

@@ -10,6 +10,7 @@ use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
 use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
 use kedge_datastore::{Endpoint, Store};
+use kedge_extensions::Extensions;
 use kedge_kv::Kv as _;
 use kedge_meta::UserInfo;
 use kedge_registry::Registry;
@@ -136,6 +137,8 @@ impl Server {
             own: Arc::new(own),
         })?;
         let tls = api::tls(&config, &pki, &clock)?;
+        let extensions = Extensions::new(registry.clone(), tasks.clone());
+        extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
         server
@@ -146,6 +149,7 @@ impl Server {
             let Self { config, store, pki, tasks, .. } = &server;
             etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
         }
+        extensions.follow();
         bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared(), clock.now()).await?;
         registry.repair_claims().await?;
         server.watch_the_store(&storage, &registry, &clock);
