@@ -218,7 +218,13 @@ fn schema(crd: &Crd, version: &Version, object: &Arc<Object>) -> Arc<Structural>
         return Arc::new(Structural::later(definition, || None));
     }
     let (name, object) = (version.name.clone(), object.clone());
-    Arc::new(Structural::later(definition, move || source(&object, &name)))
+    Arc::new(Structural::later(definition, move || source(&object, &name)).selectable(selectable(version)))
+}
+
+/// The fields that objects can be selected by, without the leading dot.
+fn selectable(version: &Version) -> impl Iterator<Item = Text> {
+    let fields = version.selectable_fields.iter().flatten();
+    fields.map(|field| field.json_path.trim_start_matches('.').to_owned().into())
 }
 
 /// What a version says of its objects.
@@ -250,9 +256,8 @@ fn source(object: &Object, version: &str) -> Option<Value> {
 
 fn defined(crd: &Crd, version: &Version, schema: Arc<Structural>) -> DefinedVersion {
     let scale = version.subresources.as_ref().and_then(|subresources| subresources.scale.as_ref());
-    let fields = version.selectable_fields.iter().flatten();
     let custom = Arc::new(Custom {
-        selectable: fields.map(|field| field.json_path.trim_start_matches('.').to_owned().into()).collect(),
+        selectable: selectable(version).collect(),
         deprecation: deprecation(crd, version),
         scale: scale.map(|scale| ScalePaths {
             spec_replicas: scale.spec_replicas_path.clone(),

@@ -13,6 +13,8 @@ mod schema;
 
 pub(crate) use self::json::Json;
 use self::own::Own;
+pub(crate) use self::own::TypeMetaTexts;
+pub(crate) use self::schema::Dialect;
 use self::schema::Scope;
 use crate::table::Kinds;
 use bytes::Bytes;

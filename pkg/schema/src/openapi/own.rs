@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use kedge_meta::Text;
 
+use super::descriptions::Descriptions;
 use super::json::Json;
 use super::schema::{Dialect, group_version_kind, meta};
 use crate::SchemaRef;
@@ -18,6 +19,23 @@ pub(super) fn list_definition(info: &ResourceInfo) -> Text {
             list.map_or_else(Text::default, |id| Text::of(id.def().name))
         }
         SchemaRef::Structural(schema) => format!("{}List", schema.definition()).into(),
+    }
+}
+
+/// What is said of the fields that all objects have.
+#[derive(Default)]
+pub(crate) struct TypeMetaTexts {
+    pub(crate) api_version: String,
+    pub(crate) kind: String,
+    pub(crate) metadata: String,
+}
+
+impl TypeMetaTexts {
+    /// As it is said of a built-in kind.
+    fn of(docs: &Descriptions, kind: &str) -> Self {
+        let ty = format!("io.k8s.api.core.v1.{kind}");
+        let text = |field: &str| docs.of_field(&ty, field).unwrap_or_default();
+        Self { api_version: text("apiVersion"), kind: text("kind"), metadata: text("metadata") }
     }
 }
 
@@ -52,11 +70,11 @@ impl<'a> Own<'a> {
     }
 
     /// Writes a definition, if it is one of these.
-    pub fn definition(&self, json: &mut Json, dialect: Dialect, name: &Text) -> bool {
+    pub fn definition(&self, json: &mut Json, dialect: Dialect, name: &Text, docs: &Descriptions) -> bool {
         let reference = |name: &str| dialect.reference(name);
         if let Some((info, schema)) = self.objects.get(name) {
             let kind = |json: &mut Json| group_version_kind(json, &info.group, &info.version, &info.kind);
-            schema.write(json, &reference, &kind);
+            schema.write(json, dialect, &TypeMetaTexts::of(docs, "ConfigMap"), &kind);
             return true;
         }
         let Some((info, item)) = self.lists.get(name) else { return false };
@@ -65,18 +83,30 @@ impl<'a> Own<'a> {
             json.key("required").texts(["items"]);
             json.key("type").text("object");
             json.key("properties").object(|json| {
-                for name in ["apiVersion", "kind"] {
-                    json.key(name).object(|json| json.key("type").text("string"));
+                let texts = TypeMetaTexts::of(docs, "ConfigMapList");
+                for (name, text) in [("apiVersion", &texts.api_version), ("kind", &texts.kind)] {
+                    json.key(name).object(|json| {
+                        json.key("description").text(text);
+                        json.key("type").text("string");
+                    });
                 }
                 json.key("items").object(|json| {
+                    let more = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
+                    json.key("description").text(&format!("List of {}. More info: {more}", info.plural));
                     json.key("type").text("array");
                     json.key("items").object(|json| json.key("$ref").text(&reference(item)));
                 });
-                json.key("metadata").object(|json| json.key("$ref").text(&reference(&meta("ListMeta"))));
+                json.key("metadata").object(|json| {
+                    json.key("$ref").text(&reference(&meta("ListMeta")));
+                    json.key("description").text(&texts.metadata);
+                });
             });
             json.key("x-kubernetes-group-version-kind").list(|json| {
                 group_version_kind(json, &info.group, &info.version, &info.list_kind);
             });
+            if let SchemaRef::Structural(schema) = &info.schema {
+                schema.write_selectable(json);
+            }
         });
         true
     }

@@ -26,7 +26,7 @@ pub(super) fn v3(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8>
                 json.key("schemas").object(|json| {
                     for name in names {
                         json.key(&name);
-                        if !own.definition(json, Dialect::V3, &name) {
+                        if !own.definition(json, Dialect::V3, &name, &docs) {
                             definition(json, Dialect::V3, &name, scope, &docs);
                         }
                     }
@@ -50,7 +50,7 @@ pub(super) fn v2(items: &[PathItem], scope: Scope<'_>, own: &Own<'_>) -> Vec<u8>
         json.key("definitions").object(|json| {
             for name in referred.close(own) {
                 json.key(&name);
-                if !own.definition(json, Dialect::V2, &name) {
+                if !own.definition(json, Dialect::V2, &name, &docs) {
                     definition(json, Dialect::V2, &name, scope, &docs);
                 }
             }

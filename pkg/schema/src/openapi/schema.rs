@@ -12,13 +12,13 @@ const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.";
 
 /// Which document is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dialect {
+pub(crate) enum Dialect {
     V2,
     V3,
 }
 
 impl Dialect {
-    pub fn reference(self, name: &str) -> String {
+    pub(crate) fn reference(self, name: &str) -> String {
         match self {
             Dialect::V2 => format!("#/definitions/{name}"),
             Dialect::V3 => format!("#/components/schemas/{name}"),

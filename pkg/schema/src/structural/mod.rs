@@ -8,6 +8,7 @@
 
 mod at;
 mod check;
+mod document;
 mod embedded;
 mod format;
 mod lists;
@@ -22,7 +23,7 @@ use kedge_meta::field::ErrorList;
 use kedge_meta::regexp::Regexp;
 use serde_json::Value;
 
-use crate::openapi::Json;
+use crate::openapi::{Dialect, Json, TypeMetaTexts};
 use crate::table::{ListType, TypeId, type_by_name};
 use crate::{StrictError, TypeError};
 
@@ -126,6 +127,8 @@ pub struct Structural {
     definition: Text,
     source: Source,
     root: OnceLock<Node>,
+    /// What its objects can be selected by.
+    selectable: Box<[Text]>,
 }
 
 impl std::fmt::Debug for Structural {
@@ -142,12 +145,19 @@ impl Structural {
     pub fn parse(definition: Text, schema: &Value) -> Result<Self, Malformed> {
         let root = parse::node(schema, "", 0)?;
         let text: Box<str> = schema.to_string().into();
-        Ok(Self { definition, source: Box::new(move || serde_json::from_str(&text).ok()), root: root.into() })
+        let source = Box::new(move || serde_json::from_str(&text).ok());
+        Ok(Self { definition, source, root: root.into(), selectable: Box::default() })
     }
 
     /// A schema that has been checked, and is read from `source` when it is needed.
     pub fn later(definition: Text, source: impl Fn() -> Option<Value> + Send + Sync + 'static) -> Self {
-        Self { definition, source: Box::new(source), root: OnceLock::new() }
+        Self { definition, source: Box::new(source), root: OnceLock::new(), selectable: Box::default() }
+    }
+
+    /// The same, of objects that can be selected by some fields.
+    #[must_use]
+    pub fn selectable(self, fields: impl IntoIterator<Item = Text>) -> Self {
+        Self { selectable: fields.into_iter().collect(), ..self }
     }
 
     /// The name of its definition.
@@ -213,27 +223,27 @@ impl Structural {
     }
 
     /// Writes the definition for an OpenAPI document.
-    pub(crate) fn write(&self, json: &mut Json, reference: &dyn Fn(&str) -> String, kind: &dyn Fn(&mut Json)) {
+    pub(crate) fn write(&self, json: &mut Json, dialect: Dialect, texts: &TypeMetaTexts, kind: &dyn Fn(&mut Json)) {
         let source = self.source().unwrap_or_default();
+        let texts = document::Texts { texts, metadata: dialect.reference(OBJECT_META) };
         json.object(|json| {
-            for (name, value) in source.as_object().into_iter().flatten() {
-                if name != "properties" {
-                    json.key(name).raw(&value.to_string());
-                }
+            for (name, value) in document::root(&source, dialect, &texts) {
+                json.key(&name).raw(&value.to_string());
             }
-            json.key("properties").object(|json| {
-                for name in ["apiVersion", "kind"] {
-                    json.key(name).object(|json| json.key("type").text("string"));
-                }
-                json.key("metadata").object(|json| json.key("$ref").text(&reference(OBJECT_META)));
-                let own = |name: &str| matches!(name, "apiVersion" | "kind" | "metadata");
-                let properties = source.get("properties").and_then(Value::as_object);
-                for (name, value) in properties.into_iter().flatten().filter(|(name, _)| !own(name)) {
-                    json.key(name).raw(&value.to_string());
+            json.key("x-kubernetes-group-version-kind").list(kind);
+            self.write_selectable(json);
+        });
+    }
+
+    /// Says what objects can be selected by, if there is anything.
+    pub(crate) fn write_selectable(&self, json: &mut Json) {
+        if !self.selectable.is_empty() {
+            json.key("x-kubernetes-selectable-fields").list(|json| {
+                for field in &self.selectable {
+                    json.object(|json| json.key("fieldPath").text(field));
                 }
             });
-            json.key("x-kubernetes-group-version-kind").list(kind);
-        });
+        }
     }
 }
 
