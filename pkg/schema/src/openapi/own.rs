@@ -97,7 +97,11 @@ impl<'a> Own<'a> {
                     json.key("items").object(|json| json.key("$ref").text(&reference(item)));
                 });
                 json.key("metadata").object(|json| {
-                    json.key("$ref").text(&reference(&meta("ListMeta")));
+                    let reference = reference(&meta("ListMeta"));
+                    match dialect {
+                        Dialect::V2 => json.key("$ref").text(&reference),
+                        Dialect::V3 => json.key("allOf").list(|json| json.object(|json| json.key("$ref").text(&reference))),
+                    }
                     json.key("description").text(&texts.metadata);
                 });
             });

@@ -20,7 +20,8 @@ const ALTERNATIVES: [&str; 4] = ["allOf", "anyOf", "oneOf", "not"];
 pub(super) struct Texts<'a> {
     pub(super) texts: &'a TypeMetaTexts,
     /// The reference to the definition of metadata.
-    pub(super) metadata: String,
+    pub(super) reference: String,
+    pub(super) dialect: Dialect,
 }
 
 impl Texts<'_> {
@@ -32,21 +33,24 @@ impl Texts<'_> {
         };
         properties.insert("apiVersion".into(), described(&self.texts.api_version));
         properties.insert("kind".into(), described(&self.texts.kind));
-        let mut metadata = json!({"$ref": self.metadata});
-        if !self.texts.metadata.is_empty() {
-            metadata["description"] = self.texts.metadata.as_str().into();
-        }
+        let reference = json!({"$ref": self.reference});
+        let text = self.texts.metadata.as_str();
+        let metadata = match self.dialect {
+            Dialect::V2 => json!({"$ref": self.reference, "description": text}),
+            // Nothing stands beside a reference there.
+            Dialect::V3 => json!({"allOf": [reference], "description": text}),
+        };
         properties.insert("metadata".into(), metadata);
     }
 }
 
 /// The schema of a whole object.
-pub(super) fn root(source: &Value, dialect: Dialect, texts: &Texts<'_>) -> Map<String, Value> {
+pub(super) fn root(source: &Value, texts: &Texts<'_>) -> Map<String, Value> {
     let whole = |name: &str| source.get(name).and_then(Value::as_bool).unwrap_or_default();
-    if !source.is_object() || (dialect == Dialect::V2 && whole("x-kubernetes-preserve-unknown-fields")) {
+    if !source.is_object() || (texts.dialect == Dialect::V2 && whole("x-kubernetes-preserve-unknown-fields")) {
         return Map::from_iter([("type".to_owned(), "object".into())]);
     }
-    let mut schema = shown(source, dialect, texts);
+    let mut schema = shown(source, texts);
     let properties = schema.entry("properties").or_insert_with(|| json!({}));
     if let Value::Object(properties) = properties {
         texts.own(properties);
@@ -58,10 +62,10 @@ fn flag(schema: &Map<String, Value>, name: &str) -> bool {
     schema.get(name).and_then(Value::as_bool).unwrap_or_default()
 }
 
-fn shown(source: &Value, dialect: Dialect, texts: &Texts<'_>) -> Map<String, Value> {
+fn shown(source: &Value, texts: &Texts<'_>) -> Map<String, Value> {
     let Value::Object(source) = source else { return Map::new() };
     let mut schema = Map::new();
-    let below = |value: &Value| Value::Object(shown(value, dialect, texts));
+    let below = |value: &Value| Value::Object(shown(value, texts));
     for (name, value) in source {
         let value = match (name.as_str(), value) {
             (_, Value::Null) => continue,
@@ -76,10 +80,10 @@ fn shown(source: &Value, dialect: Dialect, texts: &Texts<'_>) -> Map<String, Val
         };
         schema.insert(name.clone(), value);
     }
-    if dialect == Dialect::V2 {
+    if texts.dialect == Dialect::V2 {
         for_version_2(source, &mut schema);
     }
-    let hidden = dialect == Dialect::V2 && flag(&schema, "x-kubernetes-preserve-unknown-fields");
+    let hidden = texts.dialect == Dialect::V2 && flag(&schema, "x-kubernetes-preserve-unknown-fields");
     if flag(&schema, "x-kubernetes-embedded-resource") && !hidden {
         if let Value::Object(properties) = schema.entry("properties").or_insert_with(|| json!({})) {
             texts.own(properties);
@@ -137,8 +141,9 @@ mod tests {
             "d": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
             "e": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
         }});
-        let texts = Texts { texts: &TypeMetaTexts::default(), metadata: "#/m".to_owned() };
-        let version_2 = Value::Object(root(&source, Dialect::V2, &texts));
+        let words = TypeMetaTexts::default();
+        let texts = |dialect| Texts { texts: &words, reference: "#/m".to_owned(), dialect };
+        let version_2 = Value::Object(root(&source, &texts(Dialect::V2)));
         assert_eq!(version_2["required"], json!(["b"]));
         let fields = &version_2["properties"];
         assert_eq!(fields["a"], json!({}));
@@ -147,10 +152,10 @@ mod tests {
         assert_eq!(fields["d"], json!({"x-kubernetes-int-or-string": true}));
         assert_eq!(fields["e"]["required"], json!(["kind", "apiVersion"]));
         assert_eq!((&fields["e"]["properties"]["metadata"]["$ref"], &fields["metadata"]["$ref"]), (&json!("#/m"), &json!("#/m")));
-        let version_3 = Value::Object(root(&source, Dialect::V3, &texts));
+        let version_3 = Value::Object(root(&source, &texts(Dialect::V3)));
         assert_eq!(version_3["properties"]["a"], source["properties"]["a"]);
         assert_eq!(version_3["properties"]["d"], source["properties"]["d"]);
         let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});
-        assert_eq!(Value::Object(root(&open, Dialect::V2, &texts)), json!({"type": "object"}));
+        assert_eq!(Value::Object(root(&open, &texts(Dialect::V2))), json!({"type": "object"}));
     }
 }

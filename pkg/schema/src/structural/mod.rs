@@ -225,9 +225,9 @@ impl Structural {
     /// Writes the definition for an OpenAPI document.
     pub(crate) fn write(&self, json: &mut Json, dialect: Dialect, texts: &TypeMetaTexts, kind: &dyn Fn(&mut Json)) {
         let source = self.source().unwrap_or_default();
-        let texts = document::Texts { texts, metadata: dialect.reference(OBJECT_META) };
+        let texts = document::Texts { texts, reference: dialect.reference(OBJECT_META), dialect };
         json.object(|json| {
-            for (name, value) in document::root(&source, dialect, &texts) {
+            for (name, value) in document::root(&source, &texts) {
                 json.key(&name).raw(&value.to_string());
             }
             json.key("x-kubernetes-group-version-kind").list(kind);
