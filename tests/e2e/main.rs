@@ -12,6 +12,7 @@ mod clients_patches;
 mod clients_queries;
 mod clients_writes;
 mod controllers;
+mod custom_resources;
 mod encryption;
 mod etcd_cluster;
 mod host_ports;

@@ -100,7 +100,9 @@ impl<'a> Own<'a> {
                     let reference = reference(&meta("ListMeta"));
                     match dialect {
                         Dialect::V2 => json.key("$ref").text(&reference),
-                        Dialect::V3 => json.key("allOf").list(|json| json.object(|json| json.key("$ref").text(&reference))),
+                        Dialect::V3 => {
+                            json.key("allOf").list(|json| json.object(|json| json.key("$ref").text(&reference)))
+                        }
                     }
                     json.key("description").text(&texts.metadata);
                 });

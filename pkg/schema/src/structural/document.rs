@@ -151,7 +151,10 @@ mod tests {
         assert_eq!(fields["c"], json!({"x-kubernetes-preserve-unknown-fields": true}));
         assert_eq!(fields["d"], json!({"x-kubernetes-int-or-string": true}));
         assert_eq!(fields["e"]["required"], json!(["kind", "apiVersion"]));
-        assert_eq!((&fields["e"]["properties"]["metadata"]["$ref"], &fields["metadata"]["$ref"]), (&json!("#/m"), &json!("#/m")));
+        assert_eq!(
+            (&fields["e"]["properties"]["metadata"]["$ref"], &fields["metadata"]["$ref"]),
+            (&json!("#/m"), &json!("#/m"))
+        );
         let version_3 = Value::Object(root(&source, &texts(Dialect::V3)));
         assert_eq!(version_3["properties"]["a"], source["properties"]["a"]);
         assert_eq!(version_3["properties"]["d"], source["properties"]["d"]);

@@ -1,0 +1,203 @@
+//! Kinds that clients define, through kubectl.
+
+use serde_json::{Value, json};
+
+use crate::support::http::Http;
+use crate::support::{TestCluster, eventually};
+
+/// A definition of a namespaced kind, with more for its first version.
+fn definition(plural: &str, kind: &str, version: &Value) -> Value {
+    let singular = kind.to_lowercase();
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.example.org")},
+        "spec": {"group": "example.org", "scope": "Namespaced",
+            "names": {"plural": plural, "singular": singular, "kind": kind, "listKind": format!("{kind}List"),
+                "shortNames": [format!("{}x", &singular[..2])], "categories": ["all"]},
+            "versions": [version]}})
+}
+
+fn boats() -> Value {
+    definition(
+        "boats",
+        "Boat",
+        &json!({"name": "v1", "served": true, "storage": true,
+        "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.sails", "statusReplicasPath": ".status.sails",
+            "labelSelectorPath": ".status.selector"}},
+        "additionalPrinterColumns": [{"name": "Sails", "type": "integer", "jsonPath": ".spec.sails"},
+            {"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}],
+        "selectableFields": [{"jsonPath": ".spec.colour"}],
+        "schema": {"openAPIV3Schema": {"type": "object", "description": "A boat floats.", "properties": {
+            "spec": {"type": "object", "required": ["sails"], "properties": {
+                "sails": {"type": "integer", "minimum": 0, "maximum": 9, "description": "How many there are."},
+                "colour": {"type": "string", "enum": ["red", "white"], "default": "white"},
+                "crew": {"type": "array", "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"], "items": {
+                    "type": "object", "required": ["name"], "properties": {
+                        "name": {"type": "string"}, "role": {"type": "string", "default": "sailor"}}}}}},
+            "status": {"type": "object", "properties": {"sails": {"type": "integer"}, "selector": {"type": "string"},
+                "conditions": {"type": "array", "items": {"type": "object", "properties": {
+                    "type": {"type": "string"}, "status": {"type": "string"}}}}}},
+        }}}}),
+    )
+}
+
+fn boat(name: &str, spec: &Value) -> String {
+    json!({"apiVersion": "example.org/v1", "kind": "Boat", "metadata": {"name": name, "namespace": "default"}, "spec": spec})
+        .to_string()
+}
+
+fn define(cluster: &TestCluster, definition: &Value) {
+    cluster.apply(&definition.to_string());
+    let name = format!("crd/{}", definition["metadata"]["name"].as_str().unwrap());
+    cluster.ok(&["wait", "--for=condition=Established", &name, "--timeout=10s"]);
+}
+
+/// From the definition to the last object: what kubectl's users do with them.
+#[test]
+fn a_kind_is_defined_used_and_deleted() {
+    let cluster = TestCluster::control_plane();
+    define(&cluster, &boats());
+    // At once: whoever was told that it is established finds it.
+    let file = cluster.file("a.json", &boat("a", &json!({"sails": 2, "crew": [{"name": "x"}]})));
+    cluster.ok(&["create", "-f", file.to_str().unwrap()]);
+    let made = cluster.json(&["boat", "a"]);
+    assert_eq!(made["spec"], json!({"sails": 2, "colour": "white", "crew": [{"name": "x", "role": "sailor"}]}));
+    assert_eq!((&made["metadata"]["generation"], made.get("status")), (&json!(1), None));
+    // Strict as kubectl asks for it, and what a schema says.
+    let file = cluster.file("bad.json", &boat("b", &json!({"sails": 2, "oars": 4})));
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains(r#"strict decoding error: unknown field "spec.oars""#), "{said}");
+    let file = cluster.file("bad.json", &boat("b", &json!({"sails": 10, "colour": "blue"})));
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    for wanted in [
+        "spec.sails: Invalid value: 10: spec.sails in body should be less than or equal to 9",
+        r#"spec.colour: Unsupported value: "blue": supported values: "red", "white""#,
+    ] {
+        assert!(said.contains(wanted), "{said}");
+    }
+    let twice = json!({"sails": 1, "crew": [{"name": "x"}, {"name": "x"}]});
+    let file = cluster.file("bad.json", &boat("b", &twice));
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains(r#"spec.crew[1]: Duplicate value: {"name":"x"}"#), "{said}");
+    // Columns, names, categories, fields.
+    let shown = cluster.ok(&["get", "box"]);
+    let cells: Vec<&str> = shown.split_whitespace().collect();
+    assert_eq!(cells, ["NAME", "SAILS", "READY", "a", "2"], "{shown}");
+    assert!(cluster.ok(&["get", "all", "-o", "name"]).contains("boat.example.org/a"));
+    assert_eq!(
+        cluster.ok(&["get", "boats", "--field-selector=spec.colour=white", "-o", "name"]).trim(),
+        "boat.example.org/a"
+    );
+    assert_eq!(cluster.ok(&["get", "boats", "--field-selector=spec.colour=red", "-o", "name"]), "");
+    let said = cluster.fails(&["get", "boats", "--field-selector=spec.sails=2"]);
+    assert!(said.contains("field label not supported: spec.sails"), "{said}");
+    let explained = cluster.ok(&["explain", "boat.spec"]);
+    assert!(explained.contains("How many there are.") && explained.contains("-required-"), "{explained}");
+    // Status and scale are their own.
+    let status = r#"{"status":{"sails":2,"conditions":[{"type":"Ready","status":"True"}]},"spec":{"sails":7}}"#;
+    cluster.ok(&["patch", "boat", "a", "--subresource=status", "--type=merge", "-p", status]);
+    let made = cluster.json(&["boat", "a"]);
+    assert_eq!(
+        (&made["spec"]["sails"], &made["status"]["sails"], &made["metadata"]["generation"]),
+        (&json!(2), &json!(2), &json!(1))
+    );
+    cluster.ok(&["scale", "boat/a", "--replicas=5"]);
+    let made = cluster.json(&["boat", "a"]);
+    assert_eq!((&made["spec"]["sails"], &made["metadata"]["generation"]), (&json!(5), &json!(2)));
+    // Server-side apply knows the keys of its lists.
+    let crew = boat("a", &json!({"sails": 5, "crew": [{"name": "y", "role": "cook"}]}));
+    let file = cluster.file("crew.json", &crew);
+    cluster.ok(&["apply", "--server-side", "--field-manager=other", "--force-conflicts", "-f", file.to_str().unwrap()]);
+    let crew: Vec<Value> =
+        cluster.json(&["boat", "a"])["spec"]["crew"].as_array().unwrap().iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(crew, ["x", "y"]);
+    // The definition takes its objects with it, those with finalizers when these are done.
+    cluster.ok(&["patch", "boat", "a", "--type=merge", "-p", r#"{"metadata":{"finalizers":["example.org/wait"]}}"#]);
+    cluster.ok(&["delete", "crd", "boats.example.org", "--wait=false"]);
+    cluster.wait_for(
+        "InstanceDeletionInProgress",
+        &["get", "crd", "boats.example.org", "-o", r#"jsonpath={.status.conditions[?(@.type=="Terminating")].reason}"#],
+    );
+    let file = cluster.file("late.json", &boat("late", &json!({"sails": 1})));
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains("create not allowed while custom resource definition is terminating"), "{said}");
+    cluster.ok(&["patch", "boat", "a", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    cluster.ok(&["wait", "--for=delete", "crd/boats.example.org", "--timeout=20s"]);
+    assert_eq!(Http::of(&cluster).ask("--http2", "/apis/example.org/v1/boats", &[]).code, 404);
+    assert_eq!(Http::of(&cluster).ask("--http2", "/apis/example.org", &[]).code, 404);
+}
+
+/// A definition changes while its objects are there: what they lack is filled in, what became unknown is gone, versions come and go.
+#[test]
+fn definitions_change_under_their_objects() {
+    let mut cluster = TestCluster::control_plane();
+    let schema = |fields: Value| json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}});
+    let mut cars = definition(
+        "cars",
+        "Car",
+        &json!({"name": "v1", "served": true, "storage": true,
+        "schema": schema(json!({"wheels": {"type": "integer"}, "radio": {"type": "string"}}))}),
+    );
+    define(&cluster, &cars);
+    let car = json!({"apiVersion": "example.org/v1", "kind": "Car", "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"wheels": 4, "radio": "on"}});
+    cluster.apply(&car.to_string());
+    let stored_version = cluster.json(&["car", "a"])["metadata"]["resourceVersion"].clone();
+    cars["spec"]["versions"][0]["schema"] =
+        schema(json!({"wheels": {"type": "integer"}, "doors": {"type": "integer", "default": 5}}));
+    cars["spec"]["versions"].as_array_mut().unwrap().push(json!({"name": "v2", "served": true, "storage": false,
+        "deprecated": true, "schema": schema(json!({"wheels": {"type": "integer"}}))}));
+    cluster.apply(&cars.to_string());
+    let shown = eventually("the new schema counts", || {
+        let car = cluster.json(&["car", "a"]);
+        if car["spec"] == json!({"wheels": 4, "doors": 5}) { Ok(car) } else { Err(car.to_string()) }
+    });
+    assert_eq!(shown["metadata"]["resourceVersion"], stored_version, "nobody wrote it");
+    let http = Http::of(&cluster);
+    let in_v2 = http.ask("--http2", "/apis/example.org/v2/namespaces/default/cars/a", &[]);
+    assert_eq!((in_v2.code, &in_v2.json()["spec"]), (200, &json!({"wheels": 4})));
+    let warned = cluster.kubectl(&["get", "cars.v2.example.org"]).stderr;
+    let warned = String::from_utf8_lossy(&warned);
+    assert!(warned.contains("Warning: example.org/v2 Car is deprecated"), "{warned}");
+    // Another version is stored from now on; what was stored before is read in it.
+    for (at, storage) in [(0, false), (1, true)] {
+        cars["spec"]["versions"][at]["storage"] = json!(storage);
+    }
+    cluster.apply(&cars.to_string());
+    cluster.wait_for("[\"v1\",\"v2\"]", &["get", "crd", "cars.example.org", "-o", "jsonpath={.status.storedVersions}"]);
+    cluster.ok(&["annotate", "cars.v1.example.org", "a", "touched=yes"]);
+    assert_eq!(cluster.json(&["cars.v2.example.org", "a"])["spec"], json!({"wheels": 4}));
+    // All of it is there after a power cut.
+    cluster.kill();
+    cluster.start();
+    let car = cluster.json(&["cars.v1.example.org", "a"]);
+    assert_eq!((&car["spec"]["wheels"], &car["metadata"]["annotations"]["touched"]), (&json!(4), &json!("yes")));
+    // A version that is served no more is gone, and the kind is not.
+    cars["spec"]["versions"][0]["served"] = json!(false);
+    cluster.apply(&cars.to_string());
+    eventually("v1 is gone", || {
+        let answer = Http::of(&cluster).ask("--http2", "/apis/example.org/v1/namespaces/default/cars/a", &[]);
+        if answer.code == 404 { Ok(()) } else { Err(answer.code.to_string()) }
+    });
+    assert_eq!(cluster.json(&["cars.v2.example.org", "a"])["spec"]["wheels"], json!(4));
+}
+
+/// Names that another kind of the group has are not given twice, and are free when that goes.
+#[test]
+fn names_are_given_once() {
+    let cluster = TestCluster::control_plane();
+    let version =
+        json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    let first = definition("boats", "Boat", &version);
+    define(&cluster, &first);
+    let mut second = definition("ships", "Ship", &version);
+    second["spec"]["names"]["kind"] = json!("Boat");
+    second["spec"]["names"]["shortNames"] = json!(["sh"]);
+    second["spec"]["names"]["categories"] = json!(null);
+    cluster.apply(&second.to_string());
+    let condition = r#"jsonpath={.status.conditions[?(@.type=="NamesAccepted")].reason}"#;
+    cluster.wait_for("KindConflict", &["get", "crd", "ships.example.org", "-o", condition]);
+    assert_eq!(Http::of(&cluster).ask("--http2", "/apis/example.org/v1/ships", &[]).code, 404);
+    cluster.ok(&["delete", "crd", "boats.example.org"]);
+    cluster.ok(&["wait", "--for=condition=Established", "crd/ships.example.org", "--timeout=10s"]);
+    assert_eq!(cluster.ok(&["get", "ships", "-A", "-o", "name"]), "");
+}
