@@ -89,7 +89,11 @@ impl ValueExt for Value {
 
 /// Puts a condition in the place of the one of its type, whose time of transition it keeps where that had the same status.
 pub(crate) fn set_condition(object: &mut Value, mut condition: Value, now: &str) {
-    let conditions = object.entry("status").entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+    let conditions = object.entry("status").entry("conditions").or_insert(Value::Null);
+    // Kinds whose list is not left out show an empty one as null.
+    if conditions.is_null() {
+        *conditions = Value::Array(Vec::new());
+    }
     let Value::Array(conditions) = conditions else { return };
     let was = conditions.iter_mut().find(|c| c.text(&["type"]) == condition.text(&["type"]));
     let since = was.as_ref().filter(|c| c.text(&["status"]) == condition.text(&["status"]));
