@@ -1,39 +1,10 @@
 //! Formats that are not known: they are accepted, and say nothing of values.
 
+use kedge_schema::structural::is_known_format;
 use serde_json::Value;
 
 use super::form::Form;
 use super::schema::Schema;
-
-/// Formats of texts, without dashes.
-const FORMATS: [&str; 26] = [
-    "bsonobjectid",
-    "byte",
-    "cidr",
-    "creditcard",
-    "date",
-    "datetime",
-    "duration",
-    "email",
-    "hexcolor",
-    "hostname",
-    "ipv4",
-    "ipv6",
-    "isbn",
-    "isbn10",
-    "isbn13",
-    "k8slongname",
-    "k8sshortname",
-    "mac",
-    "password",
-    "rgbcolor",
-    "ssn",
-    "uri",
-    "uuid",
-    "uuid3",
-    "uuid4",
-    "uuid5",
-];
 
 /// Warnings about formats that a definition did not have before.
 pub(super) fn warnings(new: &Value, old: Option<&Value>, most: usize) -> Vec<String> {
@@ -55,11 +26,5 @@ fn unknown(definition: &Value) -> Vec<&str> {
 
 fn is_known(schema: Schema<'_>) -> bool {
     let format = schema.text("format");
-    match schema.kind() {
-        _ if format.is_empty() => true,
-        "" | "string" => FORMATS.contains(&format.replace('-', "").as_str()),
-        "integer" => matches!(format, "int32" | "int64"),
-        "number" => matches!(format, "float" | "double"),
-        _ => false,
-    }
+    format.is_empty() || is_known_format(format, schema.kind())
 }

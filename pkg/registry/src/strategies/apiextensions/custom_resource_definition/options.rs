@@ -68,7 +68,7 @@ impl<'a> Options<'a> {
                 || form.versions.iter().all(|version| version.own.schema().is_some()),
             known_types: !form.any(&mut |schema| !is_known_type(schema.kind())),
             structural: !form.schemas().any(is_not_structural),
-            pruned_defaults: !form.schemas().any(|schema| defaults::are_unpruned(schema, engines)),
+            pruned_defaults: !form.schemas().any(|schema| !is_not_structural(schema) && defaults::are_unpruned(schema)),
             atomic_sets: !form.any(&mut |schema| lists::not_atomic_item(schema).is_some()),
             keyed_items: !form.any(&mut |schema| !lists::keyed_items(schema, &Path::default()).is_empty()),
             any_ca_bundle: !established || conversion::has_invalid_ca_bundle(old),

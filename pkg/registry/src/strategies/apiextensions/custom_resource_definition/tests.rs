@@ -147,6 +147,141 @@ fn formats_that_come_and_say_nothing_are_warned_about() {
     assert_eq!(formats::warnings(&new, None, 2).len(), 2);
 }
 
+/// An engine whose rules are words: what each comes to.
+struct Words;
+
+impl hooks::Rules for Words {
+    fn compile(
+        &self,
+        schema: &Value,
+        is_resource: bool,
+        known: &hooks::Known<'_>,
+    ) -> Result<Vec<hooks::Compiled>, String> {
+        let compile = |rule: &Value| {
+            let words = rule.text(&["rule"]);
+            let number = |name: &str| words.split_once(name).and_then(|(_, n)| n.split(' ').next()?.parse().ok());
+            let fault = match words {
+                words if known.rules.contains(words) => None,
+                words if words.contains("none") => Some(hooks::Fault::Required("there is none".into())),
+                words if words.contains("broken") => Some(hooks::Fault::Invalid(format!("resource: {is_resource}"))),
+                _ => None,
+            };
+            let message = match rule.text(&["messageExpression"]) {
+                "" => None,
+                "broken" => Some(Err("no message".to_owned())),
+                cost => cost.parse().ok().map(Ok),
+            };
+            let (cost, uses_old_self) = (number("cost=").unwrap_or(1), words.contains("oldSelf"));
+            hooks::Compiled { fault, cost, cardinality: number("times=").unwrap_or(1), uses_old_self, message }
+        };
+        match schema.text(&["description"]) {
+            "no type" => Err("there is no type".to_owned()),
+            _ => Ok(schema.list(&["x-kubernetes-validations"]).iter().map(compile).collect()),
+        }
+    }
+
+    fn check_default(&self, path: &Path, _: &Value, value: &Value, _: bool, budget: &mut i64) -> ErrorList {
+        *budget -= 6_000_000;
+        if value == "bad" { vec![Error::invalid(path, value, "a rule says so")] } else { ErrorList::new() }
+    }
+}
+
+fn with_rules(case: &str, old: Option<&str>) -> Vec<String> {
+    let engines = Engines { rules: Some(std::sync::Arc::new(Words)) };
+    let read = |text: &str| written(definition(&read(text)));
+    let errors = match old {
+        None => validate(&read(case), &engines),
+        Some(old) => validate_update(&read(case), &read(old), &engines),
+    };
+    errors.iter().map(|error| error.to_string().replace("spec.validation.openAPIV3Schema", "S")).collect()
+}
+
+const RULE: &str = "S.properties[x].x-kubernetes-validations[0]";
+
+#[test]
+fn what_compiling_rules_comes_to_is_told() {
+    let of =
+        |rule: &str| with_rules(&format!("{{prop: {{type: string, x-kubernetes-validations: [{{{rule}}}]}}}}"), None);
+    let shown = |rule: &str, message: &str| {
+        let rest = "\"Reason\":null,\"FieldPath\":\"\",\"OptionalOldSelf\":null";
+        format!("{{\"Rule\":\"{rule}\",\"Message\":\"\",\"MessageExpression\":\"{message}\",{rest}}}")
+    };
+    assert_eq!(of("rule: fine"), Vec::<String>::new());
+    assert_eq!(of("rule: none"), [format!("{RULE}.rule: Required value: there is none")]);
+    let broken = shown("broken", "");
+    assert_eq!(of("rule: broken"), [format!("{RULE}.rule: Invalid value: {broken}: resource: false")]);
+    let silent = shown("fine", "broken");
+    assert_eq!(
+        of("rule: fine, messageExpression: broken"),
+        [format!("{RULE}.messageExpression: Invalid value: {silent}: no message")]
+    );
+    let old = "may not be set if oldSelf is not used in rule";
+    assert_eq!(
+        of("rule: fine, optionalOldSelf: true"),
+        [format!("{RULE}.optionalOldSelf: Invalid value: true: {old}")]
+    );
+    assert_eq!(of("rule: oldSelf, optionalOldSelf: true"), Vec::<String>::new());
+    let no_type = "{prop: {type: string, description: no type, x-kubernetes-validations: [{rule: a}]}}";
+    let why = "Internal error: there is no type";
+    assert_eq!(with_rules(no_type, None), [format!("S.properties[x].x-kubernetes-validations: {why}")]);
+    // A schema that is wrong elsewhere does not hide a rule, one that is wrong here does.
+    assert_eq!(of("rule: broken, reason: Mood").len(), 1);
+}
+
+#[test]
+fn rules_cost_as_often_as_their_places_can_occur() {
+    let of = |schema: &str| with_rules(&format!("{{prop: {schema}}}"), None);
+    let rule = "x-kubernetes-validations: [{rule: cost=1000 times=70000}]";
+    let list = |limit: &str| {
+        format!("{{type: array, {limit} items: {{type: array, maxItems: 20, items: {{type: string, {rule}}}}}}}")
+    };
+    assert_eq!(of(&list("maxItems: 10,")), Vec::<String>::new());
+    let over = of(&list("maxItems: 600,"));
+    assert!(
+        over[0].starts_with(
+            "S.properties[x].items.items.x-kubernetes-validations[0].rule: Forbidden: estimated rule cost"
+        )
+    );
+    assert!(over[0].contains("by factor of 1.200000x (try"), "{over:?}");
+    // Without a limit above it is what the type says, and all rules together have a limit of their own.
+    assert!(of(&list(""))[0].contains("by factor of 7.0x (try"));
+    let many = of(
+        "{type: string, x-kubernetes-validations: [{rule: cost=99000000}, {rule: cost=2000000 b, messageExpression: '11000000'}]}",
+    );
+    assert_eq!(many.len(), 6, "{many:?}");
+    assert!(many[5].starts_with("S: Forbidden: x-kubernetes-validations estimated rule cost total"), "{many:?}");
+    // What was there before may cost what it costs, but not all together.
+    let costly = "{prop: {type: string, x-kubernetes-validations: [{rule: cost=20000000 broken}]}}";
+    assert_eq!(with_rules(costly, None).len(), 2);
+    assert_eq!(with_rules(costly, Some(costly)), Vec::<String>::new());
+}
+
+#[test]
+fn old_values_are_told_apart_only_where_items_have_keys() {
+    let of = |list: &str| {
+        with_rules(
+            &format!(
+                "{{prop: {{type: array, {list} items: {{type: object, properties: {{a: {{type: string, x-kubernetes-validations: [{{rule: oldSelf}}]}}}}, required: [a]}}}}}}"
+            ),
+            None,
+        )
+    };
+    assert_eq!(of("x-kubernetes-list-type: map, x-kubernetes-list-map-keys: [a],"), Vec::<String>::new());
+    let why =
+        "oldSelf cannot be used on the uncorrelatable portion of the schema within spec.validation.openAPIV3Schema";
+    let said = of("");
+    assert!(said.len() == 1 && said[0].contains(&why.replace("spec.validation.openAPIV3Schema", "S")), "{said:?}");
+}
+
+#[test]
+fn rules_judge_defaults_until_their_budget_is_spent() {
+    let bad = with_rules("{prop: {type: string, default: bad}}", None);
+    assert_eq!(bad, ["S.properties[x].default: Invalid value: \"bad\": a rule says so"]);
+    let many = "{schema: {type: object, properties: {a: {type: string, default: bad}, b: {type: string, default: bad},
+                 c: {type: string, default: bad}}}}";
+    assert_eq!(with_rules(many, None).len(), 2);
+}
+
 #[test]
 fn the_storage_version_is_remembered_once() {
     let mut definition = valid();
