@@ -1,5 +1,7 @@
 //! How objects come from one version to another.
 
+use std::collections::BTreeSet;
+
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
 use serde_json::Value;
@@ -129,13 +131,12 @@ fn review_versions(at: &At<'_>, options: &Options<'_>, errors: &mut ErrorList) {
         errors.push(at.required(""));
         return;
     }
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
     for version in at.items() {
-        if seen.contains(&version.text()) {
+        if !seen.insert(version.text()) {
             errors.push(version.invalid("duplicate version"));
             continue;
         }
-        seen.push(version.text());
         for complaint in names::is_dns1035_label(version.text()) {
             errors.push(version.invalid(complaint));
         }

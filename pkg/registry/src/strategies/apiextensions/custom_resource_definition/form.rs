@@ -3,6 +3,8 @@
 //! The paths in errors are of that form: `spec.validation` where one version, or several with one schema, are written as
 //! `spec.versions[0].schema`. What of that form no client of v1 can write (a schema above the versions and in them) does not occur.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::schema::Schema;
@@ -15,6 +17,10 @@ pub(super) struct Form<'a> {
     pub has_versions: bool,
     pub versions: Vec<Version<'a>>,
     pub shared: Parts<'a>,
+    /// Of each name the first version.
+    first: BTreeMap<&'a str, usize>,
+    own_subresources: bool,
+    own_schemas: bool,
 }
 
 /// One of `spec.versions`.
@@ -91,7 +97,12 @@ impl<'a> Form<'a> {
         shared.columns = if columns { shared.columns } else { none.columns };
         shared.selectable = if selectable { shared.selectable } else { none.selectable };
         let has_versions = definition.at(&["spec", "versions"]).is_some_and(Value::is_array);
-        Self { spec: definition.get("spec").unwrap_or(&Value::Null), has_versions, versions, shared }
+        let first = versions.iter().enumerate().rev().map(|(i, version)| (version.name(), i)).collect();
+        let own = |has: fn(&Parts<'a>) -> bool| versions.iter().any(|version| has(&version.own));
+        let (own_subresources, own_schemas) =
+            (own(|own| own.subresources.is_some()), own(|own| own.validation.is_some()));
+        let spec = definition.get("spec").unwrap_or(&Value::Null);
+        Self { spec, has_versions, versions, shared, first, own_subresources, own_schemas }
     }
 
     /// The first version's name, which the form has above the versions.
@@ -116,12 +127,8 @@ impl<'a> Form<'a> {
 
     /// The subresources of a version.
     pub fn has_status(&self, version: &Version<'a>) -> bool {
-        match self.versions.iter().any(|version| version.own.subresources.is_some()) {
-            // The first of that name, should there be several.
-            true => {
-                let found = self.versions.iter().find(|other| other.name() == version.name());
-                found.is_some_and(|found| found.own.has_status())
-            }
+        match self.own_subresources {
+            true => self.version_of(version.name()).is_some_and(|found| found.own.has_status()),
             false => self.shared.has_status(),
         }
     }
@@ -132,10 +139,10 @@ impl<'a> Form<'a> {
 
     /// What a version's `CustomResourceValidation` is.
     pub fn validation(&self, name: &str) -> Option<Option<&'a Value>> {
-        if self.versions.iter().all(|version| version.own.validation.is_none()) {
-            return Some(self.shared.validation);
+        match self.own_schemas {
+            true => self.version_of(name).map(|version| version.own.validation),
+            false => Some(self.shared.validation),
         }
-        self.versions.iter().find(|version| version.name() == name).map(|version| version.own.validation)
     }
 
     /// A version's selectable fields, the shared ones under no name.
@@ -143,7 +150,11 @@ impl<'a> Form<'a> {
         if name.is_empty() {
             return Some(self.shared.selectable);
         }
-        // Upstream keeps the last of a name.
-        self.versions.iter().rev().find(|version| version.name() == name).map(|version| version.own.selectable)
+        self.version_of(name).map(|version| version.own.selectable)
+    }
+
+    /// The version of that name, the first should there be several.
+    fn version_of(&self, name: &str) -> Option<&Version<'a>> {
+        self.first.get(name).and_then(|i| self.versions.get(*i))
     }
 }

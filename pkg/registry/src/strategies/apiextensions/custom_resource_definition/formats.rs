@@ -1,5 +1,7 @@
 //! Formats that are not known: they are accepted, and say nothing of values.
 
+use std::collections::BTreeSet;
+
 use kedge_schema::structural::is_known_format;
 use serde_json::Value;
 
@@ -8,15 +10,15 @@ use super::schema::Schema;
 
 /// Warnings about formats that a definition did not have before.
 pub(super) fn warnings(new: &Value, old: Option<&Value>, most: usize) -> Vec<String> {
-    let had = old.map(unknown).unwrap_or_default();
+    let had: BTreeSet<&str> = old.map(unknown).unwrap_or_default().into_iter().collect();
     let new = unknown(new).into_iter().filter(|format| !had.contains(format));
     new.map(|format| format!("unrecognized format {format:?}")).take(most).collect()
 }
 
 fn unknown(definition: &Value) -> Vec<&str> {
-    let mut formats = Vec::new();
+    let (mut seen, mut formats) = (BTreeSet::new(), Vec::new());
     Form::of(definition).any(&mut |schema| {
-        if !is_known(schema) && !formats.contains(&schema.text("format")) {
+        if !is_known(schema) && seen.insert(schema.text("format")) {
             formats.push(schema.text("format"));
         }
         false

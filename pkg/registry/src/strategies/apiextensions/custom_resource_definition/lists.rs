@@ -1,5 +1,7 @@
 //! Lists and maps: what `x-kubernetes-list-type` and `x-kubernetes-map-type` ask of a schema.
 
+use std::collections::BTreeSet;
+
 use kedge_meta::field::{Error, ErrorList, GoText, Path};
 
 use super::go;
@@ -9,6 +11,8 @@ use super::schema::{Items, Schema};
 const LIST_TYPE: &str = "x-kubernetes-list-type";
 const MAP_TYPE: &str = "x-kubernetes-map-type";
 const KEYS: &str = "x-kubernetes-list-map-keys";
+/// Faults of the keys of one list that are told of.
+const MOST_FAULTS: usize = 16;
 
 /// What is wrong with a schema's list and map types.
 pub(super) fn check(schema: Schema<'_>, path: &Path, options: &Options<'_>, errors: &mut ErrorList) {
@@ -96,8 +100,13 @@ fn of_map(schema: Schema<'_>, path: &Path, errors: &mut ErrorList) {
     }
     let keys = path.child(KEYS);
     let shown = || GoText(go::json(schema.get(KEYS).unwrap_or(&serde_json::Value::Null)));
-    let mut seen: Vec<&str> = Vec::new();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let found = errors.len();
     for key in schema.texts(KEYS) {
+        // Each fault shows all keys.
+        if errors.len() - found >= MOST_FAULTS {
+            return;
+        }
         match item.property(key) {
             Some(property) if matches!(property.kind(), "array" | "object") => {
                 let path = items.child("properties").key(key).child("type");
@@ -107,10 +116,9 @@ fn of_map(schema: Schema<'_>, path: &Path, errors: &mut ErrorList) {
             Some(_) => {}
             None => errors.push(Error::invalid(&keys, shown(), "entries must all be names of item properties")),
         }
-        if seen.contains(&key) {
+        if !seen.insert(key) {
             errors.push(Error::invalid(&keys, shown(), "must not contain duplicate entries"));
         }
-        seen.push(key);
     }
 }
 
@@ -127,10 +135,11 @@ pub(super) fn keyed_items(schema: Schema<'_>, path: &Path) -> ErrorList {
     if list_type == "set" {
         return errors;
     }
+    let required: BTreeSet<&str> = item.texts("required").collect();
     for key in schema.texts(KEYS) {
         let Some(property) = item.property(key) else { continue };
         let path = items.child("properties").key(key);
-        if !item.texts("required").any(|required| required == key) && property.default().is_none() {
+        if !required.contains(key) && property.default().is_none() {
             let why =
                 "this property is in x-kubernetes-list-map-keys, so it must have a default or be a required property";
             errors.push(Error::required(&path.child("default"), why));

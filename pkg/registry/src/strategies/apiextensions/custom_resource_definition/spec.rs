@@ -1,5 +1,7 @@
 //! `spec` and `status` as a whole.
 
+use std::collections::BTreeSet;
+
 use kedge_meta::field::{Error, ErrorList, GoText, Path};
 use kedge_meta::names as name_rules;
 use serde_json::Value;
@@ -11,6 +13,9 @@ use super::selectable::selectable_fields;
 use super::validation::Judge;
 use super::{columns, conversion, go, names};
 use crate::value::ValueExt;
+
+/// Errors after which no more of a long kind are told of.
+const MOST_ERRORS: usize = 100;
 
 /// What is wrong with `spec`.
 pub(super) fn spec(definition: &Value, form: &Form<'_>, options: &Options<'_>) -> ErrorList {
@@ -209,11 +214,10 @@ pub(super) fn stored_versions(definition: &Value, form: &Form<'_>, errors: &mut 
         return;
     }
     // Each accounts for one version, also where names are not unique.
-    let mut left: Vec<&str> = at.items().map(|version| version.text()).collect();
+    let mut left: BTreeSet<&str> = at.items().map(|version| version.text()).collect();
     for version in &form.versions {
-        let stored = left.contains(&version.name());
-        left.retain(|name| *name != version.name());
-        if version.is_stored() && !stored {
+        // Each fault shows all of them.
+        if !left.remove(version.name()) && version.is_stored() && errors.len() < MOST_ERRORS {
             let why = format!("must have the storage version {}", version.name());
             errors.push(Error::invalid(&at.path, shown(), why));
         }

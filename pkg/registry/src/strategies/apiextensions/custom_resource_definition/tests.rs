@@ -282,6 +282,21 @@ fn rules_judge_defaults_until_their_budget_is_spent() {
     assert_eq!(with_rules(many, None).len(), 2);
 }
 
+/// Each place has a path, and few long names above many places would make them all long.
+#[test]
+fn many_fields_below_a_long_name_are_refused_at_once() {
+    let fields: serde_json::Map<String, Value> = (0..100_000).map(|i| (format!("f{i}"), json!({}))).collect();
+    let inner = json!({"type": "object", "properties": fields});
+    let case = json!({"schema": {"type": "object", "properties": {"n".repeat(1_000_000): inner}}});
+    let errors = validate(&written(definition(&case)), &Engines::default());
+    assert_eq!(errors.len(), 1, "{:?}", errors.len());
+    assert!(errors[0].detail.contains("too many for the length of their names"));
+    let keys: Vec<String> = (0..100_000).map(|i| format!("k{i}")).collect();
+    let list = json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": keys});
+    assert_eq!(validate(&written(definition(&json!({ "prop": list }))), &Engines::default()).len(), 16);
+}
+
 #[test]
 fn the_storage_version_is_remembered_once() {
     let mut definition = valid();

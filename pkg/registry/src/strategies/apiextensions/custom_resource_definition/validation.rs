@@ -2,6 +2,8 @@
 
 use kedge_meta::field::{Error, ErrorList, GoText, Path};
 
+use serde_json::Value;
+
 use super::cost::Total;
 use super::form::Parts;
 use super::openapi::Walk;
@@ -62,6 +64,9 @@ const ALLOWED: &str = "[Description Type Format Title Maximum ExclusiveMaximum M
                        Pattern MaxItems MinItems UniqueItems MultipleOf Required Items Properties ExternalDocs Example \
                        XPreserveUnknownFields XValidations]";
 
+/// Bytes of the paths of a schema: a hundred times those of the largest that are known.
+const MOST_WEIGHT: usize = 64 << 20;
+
 /// How a schema is judged.
 pub(super) struct Judge<'j> {
     pub options: &'j Options<'j>,
@@ -77,6 +82,9 @@ impl Judge<'_> {
     pub fn check(&self, parts: &Parts<'_>, path: &Path, errors: &mut ErrorList) {
         let Some(schema) = parts.schema() else { return };
         let path = path.child("openAPIV3Schema");
+        if weight(schema, path.to_string().len()) > MOST_WEIGHT {
+            return errors.push(Error::invalid(&path, "", "its fields are too many for the length of their names"));
+        }
         let mut found = ErrorList::new();
         if self.has_status {
             beside_status(schema, &path, &mut found);
@@ -110,6 +118,27 @@ impl Judge<'_> {
         walk.total.check(&path, &mut found);
         errors.extend(found);
     }
+}
+
+/// The paths of all places in a schema, one after the other; each is made, and stands in what is wrong there.
+fn weight(schema: Schema<'_>, above: usize) -> usize {
+    let mut sum = above;
+    let mut add = |name: usize, below: Schema<'_>| sum = sum.saturating_add(weight(below, above + name));
+    for key in ["properties", "definitions", "patternProperties", "dependencies"] {
+        let schemas = schema.map(key).filter(|(_, below)| below.0.is_object());
+        schemas.for_each(|(name, below)| add(key.len() + name.len() + 3, below));
+    }
+    for key in ["allOf", "anyOf", "oneOf"] {
+        schema.schemas(key).for_each(|below| add(key.len() + 4, below));
+    }
+    for key in ["items", "not", "additionalProperties", "additionalItems"] {
+        match schema.get(key) {
+            Some(one) if one.is_object() => add(key.len() + 1, Schema(one)),
+            Some(Value::Array(many)) => many.iter().for_each(|below| add(key.len() + 4, Schema(below))),
+            _ => {}
+        }
+    }
+    sum
 }
 
 fn beside_status(schema: Schema<'_>, path: &Path, errors: &mut ErrorList) {
