@@ -184,9 +184,13 @@ impl Status {
             .iter()
             .map(|e| StatusCause { reason: e.kind.reason().into(), message: e.error_body(), field: e.field.clone() })
             .collect();
-        let text = match errors.as_slice() {
-            [one] => one.to_string(),
-            many => format!("[{}]", many.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        // The message says the same thing once, the causes as often as it was found.
+        let mut said = std::collections::HashSet::new();
+        let texts: Vec<String> =
+            errors.iter().map(ToString::to_string).filter(|text| said.insert(text.clone())).collect();
+        let text = match texts.as_slice() {
+            [one] => one.clone(),
+            many => format!("[{}]", many.join(", ")),
         };
         Self::failure(422, Reason::Invalid, format!("{kind} \"{name}\" is invalid: {text}")).with_details(
             StatusDetails {
@@ -341,6 +345,14 @@ mod tests {
     fn an_unknown_reason_is_read_without_failing() {
         let status: Status = serde_json::from_str(r#"{"status":"Failure","reason":"Strange","code":499}"#).unwrap();
         assert_eq!((status.reason, status.code), (Reason::Unknown, 499));
+    }
+
+    #[test]
+    fn what_is_found_twice_is_said_once() {
+        let error = Error::required(&Path::new("spec"), "");
+        let status = Status::invalid(&GroupKind::new("", "Pod"), "p", &vec![error.clone(), error]);
+        assert_eq!(status.message, "Pod \"p\" is invalid: spec: Required value");
+        assert_eq!(status.details.unwrap().causes.len(), 2);
     }
 
     #[test]

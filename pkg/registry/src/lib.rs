@@ -30,6 +30,7 @@ pub use change::{ChangeError, DefinedVersion, Definition, Stored, rank as versio
 pub use coming::Announced;
 pub use registry::{ClusterConfig, Registry};
 pub use served::{Custom, ScalePaths, Served};
+pub use strategies::apiextensions::custom_resource_definition::hooks as definitions;
 pub use strategies::custom_resource::CustomResource;
 pub use strategies::field_labels::field_of_label;
 pub use strategy::{Context, Plain, Reservation, Strategy};

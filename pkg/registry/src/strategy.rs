@@ -114,6 +114,11 @@ pub trait Strategy: Send + Sync {
     /// Puts back what an updater may not change. For the subresource `status`, what is not status has been put back.
     fn prepare_for_update(&self, _ctx: &Context<'_>, _new: &mut Value, _old: &Value) {}
 
+    /// Whether who writes the status may change all of metadata with it, finalizers as well.
+    fn keeps_metadata_on_status(&self) -> bool {
+        false
+    }
+
     /// What is wrong with a new object.
     fn validate(&self, _ctx: &Context<'_>, _object: &Value) -> ErrorList {
         ErrorList::new()
@@ -140,6 +145,11 @@ pub trait Strategy: Send + Sync {
     /// The refusal.
     fn reserve(&self, _ctx: &Context<'_>, _new: &mut Value, _old: Option<&Value>) -> Result<Reservation, Status> {
         Ok(Reservation::none())
+    }
+
+    /// Marks the object the first time that it is deleted, in the kind's own way; whether it has one. It waits then.
+    fn mark_first(&self, _object: &mut Value, _now: &str) -> bool {
+        false
     }
 
     /// The object has just been marked for deletion and waits.

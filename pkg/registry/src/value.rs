@@ -90,6 +90,7 @@ impl ValueExt for Value {
 /// Puts a condition in the place of the one of its type, whose time of transition it keeps where that had the same status.
 pub fn set_condition(object: &mut Value, mut condition: Value, now: &str) {
     let conditions = object.entry("status").entry("conditions").or_insert(Value::Null);
+    // Kinds whose list is not left out show an empty one as null.
     if !conditions.is_array() {
         *conditions = Value::Array(Vec::new());
     }

@@ -2,7 +2,7 @@
 
 mod admissionregistration;
 mod allocators;
-mod apiextensions;
+pub(crate) mod apiextensions;
 mod apps;
 mod autoscaling;
 mod batch;
@@ -106,7 +106,7 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         }
         ("admissionregistration.k8s.io", _) => Arc::new(admissionregistration::policy::AdmissionPolicyBinding),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
-            Arc::new(apiextensions::custom_resource_definition::CustomResourceDefinition)
+            Arc::<apiextensions::custom_resource_definition::CustomResourceDefinition>::default()
         }
         ("apiregistration.k8s.io", "apiservices") => Arc::new(apiextensions::api_service::ApiService),
         ("autoscaling", "horizontalpodautoscalers") => {

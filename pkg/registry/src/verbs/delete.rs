@@ -203,6 +203,10 @@ fn is_pending(object: &Value, options: &DeleteOptions) -> bool {
 /// Marks the object for deletion. Returns whether it has to wait; otherwise it can go now, and is marked if its kind has a time to end.
 fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> bool {
     let marked = !object.text(&["metadata", "deletionTimestamp"]).is_empty();
+    let now = request.registry.clock.now();
+    if !marked && request.served.strategy.mark_first(object, &time::rfc3339(now)) {
+        return true;
+    }
     set_propagation(request, object, options);
     // Less than nothing is a second, as upstream.
     let asked = options.grace_period_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
@@ -219,7 +223,6 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
     if !waits && grace.is_none() {
         return false;
     }
-    let now = request.registry.clock.now();
     let seconds = grace.unwrap_or_default();
     if !marked || pending.is_some_and(|left| seconds < left) {
         let due = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);

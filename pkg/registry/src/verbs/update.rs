@@ -218,8 +218,12 @@ fn prepare(request: &Request<'_>, ctx: &Context<'_>, new: &mut Value, old: &Valu
     let info = &request.served.info;
     metadata::carry_over(new, old);
     if request.subresource == "status" {
+        let metadata = request.served.strategy.keeps_metadata_on_status().then(|| new["metadata"].clone());
         keep_all_but_status(new, old);
-        ownership::put_back_metadata(info, new, old);
+        match metadata {
+            Some(metadata) => new.set("metadata", metadata),
+            None => ownership::put_back_metadata(info, new, old),
+        }
     } else if request.subresource.is_empty() && info.subresource("status").is_some() {
         new.set_or_remove("status", old.get("status").cloned());
     }
