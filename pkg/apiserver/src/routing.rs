@@ -100,7 +100,10 @@ fn verb(info: &RequestInfo, served: &Served) -> Result<Verb, Status> {
     let verb = info.verb.as_str();
     let named_by_namespace = !resource.namespaced || !info.namespace.is_empty();
     match verb {
-        _ if !resource.verbs.iter().any(|known| known == verb) => Err(not_supported(served, verb)),
+        // A kind on its way out offers fewer, and says itself why it refuses the others.
+        _ if served.custom.is_none() && !resource.verbs.iter().any(|known| known == verb) => {
+            Err(not_supported(served, verb))
+        }
         "get" => Ok(Verb::Get),
         "list" => Ok(Verb::List),
         "watch" => Ok(Verb::Watch),
