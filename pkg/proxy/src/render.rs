@@ -13,8 +13,8 @@ use std::sync::Arc;
 /// What is known of the table in the kernel beyond the plan's items.
 #[derive(Debug, Clone, Default)]
 pub struct Kernel {
-    /// The slot maps that are declared. They stay until the next full sync: few and small.
-    declared: BTreeSet<Slots>,
+    /// The slot maps that are declared, and how many elements each has. One without any goes with the leftovers.
+    declared: BTreeMap<Slots, usize>,
     /// Chains that are empty and unused. Kernels before 6.2 notice only a moment after the
     /// transaction that nothing points to them, so they are deleted in a later one.
     stale: BTreeSet<Arc<str>>,
@@ -23,7 +23,24 @@ pub struct Kernel {
 impl Kernel {
     /// Whether something is there that nothing needs any more.
     pub fn has_leftovers(&self) -> bool {
-        !self.stale.is_empty()
+        !self.stale.is_empty() || self.unused().next().is_some()
+    }
+
+    /// Slot maps without elements. What led to them may still be noticed, as with chains.
+    fn unused(&self) -> impl Iterator<Item = Slots> {
+        self.declared.iter().filter(|(_, count)| **count == 0).map(|(slots, _)| *slots)
+    }
+
+    /// Counts a change of an element of a slot map, and says whether the map is new.
+    fn count(&mut self, slots: Slots, change: &Change) -> bool {
+        let is_new = change.after.is_some() && !self.declared.contains_key(&slots);
+        let count = self.declared.entry(slots).or_default();
+        match (&change.before, &change.after) {
+            (None, Some(_)) => *count += 1,
+            (Some(_), None) => *count = count.saturating_sub(1),
+            _ => {}
+        }
+        is_new
     }
 }
 
@@ -55,11 +72,14 @@ pub fn incremental(kernel: &Kernel, changes: &[Change]) -> Rendered {
 }
 
 fn declarations(out: &mut String, after: &mut Kernel, changes: &[Change]) {
-    for change in changes.iter().filter(|change| change.after.is_some()) {
+    for change in changes {
         match (&change.item, &change.after) {
-            (Item::Element(Container::Endpoints(slots), _), _) if after.declared.insert(*slots) => {
-                ruleset::declare_slots(out, *slots);
+            (Item::Element(Container::Endpoints(slots), _), _) => {
+                if after.count(*slots, change) {
+                    ruleset::declare_slots(out, *slots);
+                }
             }
+            (_, None) => {}
             (Item::AffinitySet(name), Some(Value::Seconds(seconds))) => line(
                 out,
                 format_args!(
@@ -141,6 +161,12 @@ fn removals(out: &mut String, after: &mut Kernel, kernel: &Kernel, changes: &[Ch
         if after.stale.contains(name) {
             line(out, format_args!("delete chain {FAMILY} {TABLE} {name}"));
             after.stale.remove(name);
+        }
+    }
+    for slots in kernel.unused() {
+        if after.declared.get(&slots) == Some(&0) {
+            ruleset::remove_slots(out, slots);
+            after.declared.remove(&slots);
         }
     }
 }

@@ -194,6 +194,15 @@ pub fn declare_slots(out: &mut String, slots: Slots) {
     rule(out, &format!("{slots}-masq-dnat"), &dnat);
 }
 
+/// Removes what [`declare_slots`] made; nothing leads there any more.
+pub fn remove_slots(out: &mut String, slots: Slots) {
+    for chain in ["dnat", "masq-dnat"] {
+        line(out, format_args!("flush chain ip {TABLE} {slots}-{chain}"));
+        line(out, format_args!("delete chain ip {TABLE} {slots}-{chain}"));
+    }
+    line(out, format_args!("delete map ip {TABLE} {slots}"));
+}
+
 /// Adds one rule at the end of a chain.
 pub fn rule(out: &mut String, chain: &str, text: &str) {
     line(out, format_args!("add rule ip {TABLE} {chain} {text}"));

@@ -229,6 +229,14 @@ async fn endpoints_come_and_go_incrementally() {
     syncer.sync().await.unwrap();
     let left = net.nft().list_table("ip", "kedge-proxy").await.unwrap().unwrap();
     assert!(!left.contains("10.43.0.10") && !left.contains("10.42.0.5"), "{left}");
+    // The maps for each number of endpoints stayed for good, once there had been a service with as many.
+    assert!(syncer.has_leftovers());
+    syncer.sync().await.unwrap();
+    let left = net.nft().list_table("ip", "kedge-proxy").await.unwrap().unwrap();
+    assert!(!left.contains("-ep") && !syncer.has_leftovers(), "{left}");
+    syncer.update(&key(), Some(&web), &slices(&BOTH));
+    assert!(!syncer.sync().await.unwrap().full);
+    assert_eq!(net.names("x", "192.168.77.1:30080").len(), 2);
 }
 
 #[tokio::test]
