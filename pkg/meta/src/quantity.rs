@@ -119,6 +119,11 @@ impl Quantity {
         self.nanos == 0
     }
 
+    /// About as much, for who can do with that.
+    pub fn approximate(&self) -> f64 {
+        if self.nanos % NANO == 0 { (self.nanos / NANO) as f64 } else { self.nanos as f64 / NANO as f64 }
+    }
+
     /// Below zero.
     pub fn is_negative(&self) -> bool {
         self.nanos < 0
