@@ -267,7 +267,7 @@ fn defined(crd: &Crd, version: &Version, schema: Arc<Structural>) -> DefinedVers
         terminating: crd.is_true("Terminating") || crd.is_deleted(),
     });
     let info = info(crd, version, &schema, custom.terminating);
-    let strategy = Arc::new(CustomResource { schema, custom: custom.clone() });
+    let strategy = Arc::new(CustomResource::new(schema, custom.clone()));
     DefinedVersion { info, strategy, printer: printer(version), custom }
 }
 

@@ -110,6 +110,19 @@ impl Serialize for GoText {
     }
 }
 
+/// A value that is not shown: what is wrong with it says enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Omitted;
+
+/// The key under which that travels.
+const OMITTED: &str = "\0omitted";
+
+impl Serialize for Omitted {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map([(OMITTED, true)])
+    }
+}
+
 /// Errors in the order in which they were found.
 pub type ErrorList = Vec<Error>;
 
@@ -180,7 +193,7 @@ impl Error {
         let mut text = self.kind.title().to_owned();
         match self.kind {
             ErrorType::TooMany => text.push_str(&format!(": {}", self.value)),
-            kind if kind.shows_value() => text.push_str(&format!(": {}", go_value(&self.value))),
+            kind if kind.shows_value() && self.value.get(OMITTED).is_none() => text.push_str(&format!(": {}", go_value(&self.value))),
             _ => {}
         }
         if !self.detail.is_empty() {

@@ -233,6 +233,6 @@ pub async fn with_each(mut attempt: impl AsyncFnMut(&'static ResourceInfo, Value
 pub fn defined(info: ResourceInfo, selectable: Vec<Text>) -> DefinedVersion {
     let custom = Arc::new(Custom { selectable, ..Custom::default() });
     let schema = info.schema.structural().unwrap().clone();
-    let strategy = Arc::new(CustomResource { schema, custom: custom.clone() });
+    let strategy = Arc::new(CustomResource::new(schema, custom.clone()));
     DefinedVersion { info, strategy, printer: printers::aged(), custom }
 }

@@ -1,14 +1,15 @@
 //! Objects of kinds that came while the server runs: what their definition says of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use kedge_meta::field::{Error, ErrorList, Path};
+use kedge_meta::field::{Error, ErrorList, ErrorType, Path};
 use kedge_meta::{GroupResource, Status, names};
 use kedge_schema::ResourceInfo;
 use kedge_schema::structural::{self, Structural};
 use serde_json::Value;
 
 use crate::served::{Custom, ScalePaths};
+use super::rules::Rules;
 use crate::strategy::{Context, Reservation, Strategy};
 use crate::value::ValueExt as _;
 
@@ -17,12 +18,36 @@ const STANDARD_FINALIZERS: [&str; 3] = ["orphan", "foregroundDeletion", "kuberne
 
 /// A version of such a kind.
 pub struct CustomResource {
-    pub schema: Arc<Structural>,
-    pub custom: Arc<Custom>,
+    schema: Arc<Structural>,
+    custom: Arc<Custom>,
+    /// Compiled when they are first needed.
+    rules: OnceLock<Option<Rules>>,
 }
 
 impl CustomResource {
-    /// What an object breaks, beyond the rules that are written in CEL.
+    /// Of a schema, and what else is said of the version.
+    pub fn new(schema: Arc<Structural>, custom: Arc<Custom>) -> Self {
+        Self { schema, custom, rules: OnceLock::new() }
+    }
+
+    /// Adds what an object breaks of the rules in CEL, which are only asked about objects that are otherwise in order.
+    fn rules(&self, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+        let rules = self.rules.get_or_init(|| self.schema.source().as_ref().and_then(Rules::of));
+        let Some(rules) = rules else { return };
+        let blocks = |error: &Error| {
+            use ErrorType::{NotSupported, Required, TooLong, TooMany, TypeInvalid};
+            matches!(error.kind, NotSupported | Required | TooLong | TooMany | TypeInvalid)
+        };
+        if errors.iter().any(blocks) {
+            let why = "some validation rules were not checked because the object was invalid; correct the existing errors \
+                       to complete validation";
+            errors.push(Error::invalid(&Path::default(), Value::Null, why));
+            return;
+        }
+        errors.extend(rules.check(new, old));
+    }
+
+    /// What an object breaks.
     fn faults(&self, new: &Value, old: Option<&Value>) -> ErrorList {
         let mut errors = self.schema.validate(new, old);
         if let Some(scale) = &self.custom.scale {
@@ -35,6 +60,7 @@ impl CustomResource {
         if !twice_before {
             errors.extend(structural::check_lists(root, new));
         }
+        self.rules(new, old, &mut errors);
         errors
     }
 
@@ -52,6 +78,7 @@ impl CustomResource {
         if !twice_before {
             errors.extend(structural::check_lists(root, new));
         }
+        self.rules(new, Some(old), &mut errors);
         errors
     }
 }

@@ -18,6 +18,7 @@ mod node;
 mod policy;
 mod rbac;
 mod resource;
+pub(crate) mod rules;
 mod scheduling;
 mod storage;
 pub(crate) mod validation;

@@ -9,8 +9,9 @@ const MAX_NAME: usize = 256;
 /// Fields of an object that all kinds have.
 pub(super) const OWN: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
+/// A place in an object, below another one or below the root.
 #[derive(Clone, Copy)]
-pub(super) struct At<'a> {
+pub struct At<'a> {
     parent: Option<&'a At<'a>>,
     step: Step<'a>,
 }
@@ -18,17 +19,23 @@ pub(super) struct At<'a> {
 #[derive(Clone, Copy)]
 enum Step<'a> {
     Field(&'a str),
+    Key(&'a str),
     Index(usize),
 }
 
 impl<'a> At<'a> {
-    pub(super) fn field(parent: Option<&'a At<'a>>, name: &'a str) -> Self {
-        // What is shown of a name: keys of maps can be as long as the object.
-        let shown = name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end]);
-        Self { parent, step: Step::Field(shown) }
+    /// A field.
+    pub fn field(parent: Option<&'a At<'a>>, name: &'a str) -> Self {
+        Self { parent, step: Step::Field(shown(name)) }
     }
 
-    pub(super) fn index(parent: Option<&'a At<'a>>, index: usize) -> Self {
+    /// An entry of a map, with its key in brackets.
+    pub fn key(parent: Option<&'a At<'a>>, name: &'a str) -> Self {
+        Self { parent, step: Step::Key(shown(name)) }
+    }
+
+    /// An item of a list.
+    pub fn index(parent: Option<&'a At<'a>>, index: usize) -> Self {
         Self { parent, step: Step::Index(index) }
     }
 
@@ -43,12 +50,19 @@ impl<'a> At<'a> {
         steps
     }
 
-    pub(super) fn path(&self) -> Path {
+    /// Its path from the root.
+    pub fn path(&self) -> Path {
         self.steps().into_iter().fold(Path::default(), |path, step| match step {
             Step::Field(name) => path.child(name),
+            Step::Key(name) => path.key(name),
             Step::Index(at) => path.index(at),
         })
     }
+}
+
+/// What is shown of a name: keys of maps can be as long as the object.
+fn shown(name: &str) -> &str {
+    name.char_indices().nth(MAX_NAME).map_or(name, |(end, _)| &name[..end])
 }
 
 /// The path of a place; none for the root.

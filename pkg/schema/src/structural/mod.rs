@@ -27,6 +27,7 @@ use crate::openapi::{Dialect, Json, TypeMetaTexts};
 use crate::table::{ListType, TypeId, type_by_name};
 use crate::{StrictError, TypeError};
 
+pub use at::At;
 pub use check::check;
 pub use embedded::check_embedded;
 pub use format::{Format, is_known as is_known_format};

@@ -28,10 +28,13 @@ mod spec;
 mod structural;
 mod validation;
 
+use std::sync::Arc;
+
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
+use super::super::rules::DefinitionRules;
 use super::super::warnings::MOST_WARNINGS;
 use crate::strategy::{Context, Strategy};
 use crate::value::{ValueExt, set_condition};
@@ -42,9 +45,14 @@ use options::Options;
 /// Held until the custom resources are gone.
 const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-#[derive(Default)]
 pub(crate) struct CustomResourceDefinition {
     engines: Engines,
+}
+
+impl Default for CustomResourceDefinition {
+    fn default() -> Self {
+        Self { engines: Engines { rules: Some(Arc::new(DefinitionRules)) } }
+    }
 }
 
 impl Strategy for CustomResourceDefinition {
