@@ -235,6 +235,9 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
         {
             metadata.insert("generation".into(), (generation + 1).into());
         }
+    } else if pending.is_none() {
+        // Its kind marked it the first time, and did not say how long it has.
+        object.entry("metadata").insert("deletionGracePeriodSeconds".into(), seconds.into());
     }
     request.served.strategy.mark_deleted(object);
     waits
