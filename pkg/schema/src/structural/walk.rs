@@ -4,7 +4,7 @@
 
 use serde_json::{Map, Value};
 
-use super::Node;
+use super::{Node, object_meta};
 use super::at::{At, MAX_NAMED, OWN};
 use crate::StrictError;
 
@@ -49,8 +49,12 @@ fn name_unknown(at: At<'_>, strict: &mut Vec<StrictError>) {
 }
 
 /// Drops the fields of an object that its node does not know, but those that all kinds have.
+///
+/// As upstream, they are named in the order of their paths.
 pub(super) fn prune_root(node: &Node, object: &mut Map<String, Value>, strict: &mut Vec<StrictError>) {
+    let before = strict.len();
     prune_object(node, object, None, strict);
+    strict[before..].sort_by_cached_key(ToString::to_string);
 }
 
 fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>>, strict: &mut Vec<StrictError>) {
@@ -67,12 +71,37 @@ fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>
     });
     for (name, value) in object {
         if own(name) {
+            if name == "metadata" {
+                clean_metadata(value, &At::field(at, name), strict);
+            }
             continue;
         }
         if let Some(node) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
             prune(node, value, At::field(at, name), strict);
         }
     }
+}
+
+/// Metadata of an object within an object holds what that of all objects does. What is of a wrong form is told when it is validated.
+fn clean_metadata(value: &mut Value, at: &At<'_>, strict: &mut Vec<StrictError>) {
+    let Some(meta) = object_meta() else { return };
+    let (mut clean, mut below) = (value.clone(), Vec::new());
+    if crate::conform(meta, &mut clean, &mut below).is_err() {
+        return;
+    }
+    for error in below {
+        match error {
+            StrictError::UnknownField(path) if strict.len() < MAX_NAMED => {
+                strict.push(StrictError::UnknownField(format!("{}.{path}", at.path())));
+            }
+            StrictError::UnknownField(_) => {}
+            other => strict.push(other),
+        }
+    }
+    if let Value::Object(fields) = &mut clean {
+        fields.retain(|name, value| !(name == "creationTimestamp" && value.is_null()));
+    }
+    *value = clean;
 }
 
 /// Fills in defaults, but in what all kinds have.
