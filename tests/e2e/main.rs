@@ -38,4 +38,6 @@ mod streams;
 mod support;
 mod terminal;
 mod unreadable;
+mod webhooks;
+mod webhooks_failing;
 mod workload;

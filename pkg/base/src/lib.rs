@@ -9,6 +9,7 @@ mod alike;
 mod backoff;
 pub mod blocking;
 mod clock;
+pub mod exposition;
 pub mod net;
 mod panics;
 pub mod process;

@@ -17,5 +17,6 @@ pub(crate) mod security;
 pub(crate) mod selector;
 pub(crate) mod template;
 pub(crate) mod volume;
+pub(crate) mod webhook;
 
 pub(crate) use at::{At, Report};
