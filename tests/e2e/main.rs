@@ -39,5 +39,6 @@ mod support;
 mod terminal;
 mod unreadable;
 mod webhooks;
+mod webhooks_custom;
 mod webhooks_failing;
 mod workload;
