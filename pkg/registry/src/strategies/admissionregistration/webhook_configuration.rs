@@ -6,8 +6,7 @@ use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::selector::label_selector;
-use super::super::validation::webhook::client;
-use super::super::validation::{At, Report};
+use super::super::validation::{At, Report, webhook as hooks};
 use super::rule::rule;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
@@ -121,7 +120,7 @@ fn webhook(at: &At<'_>, mutating: bool, demands: Demands, errors: &mut ErrorList
     if mutating {
         errors.one_of(&at.child("reinvocationPolicy"), &["IfNeeded", "Never"]);
     }
-    client(&at.child("clientConfig"), errors);
+    hooks::place(&at.child("clientConfig"), errors);
     if demands.conditions {
         conditions(&at.child("matchConditions"), errors);
     }

@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod files;
+pub(crate) mod go_url;
 pub(crate) mod pod_spec;
 pub(crate) mod probe;
 pub(crate) mod resources;

@@ -1,173 +1,93 @@
-//! Where a webhook is: the `clientConfig` of admission and of conversion.
+//! Where a webhook is: what the `clientConfig`s of admission and of conversion have in common.
 
 use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names;
 
-use super::At;
+use super::{At, go_url};
 
-const FORM: &str = "; desired format: https://host[/path]";
-
-/// A `clientConfig`.
-pub(crate) fn client(at: &At<'_>, errors: &mut ErrorList) {
+/// A URL or a service of a `clientConfig`.
+pub(crate) fn place(at: &At<'_>, errors: &mut ErrorList) {
     let (url, service) = (at.child("url"), at.child("service"));
     match (url.is_set(), service.is_set()) {
-        (true, true) | (false, false) => errors.push(at.required("exactly one of url or service is required")),
-        (true, false) => address(&url, errors),
-        (false, true) => reference(&service, errors),
+        (true, false) => self::url(&url, errors),
+        (false, true) => self::service(&service, errors),
+        _ => errors.push(at.required("exactly one of url or service is required")),
     }
 }
 
-fn address(at: &At<'_>, errors: &mut ErrorList) {
-    let url = match Url::parse(at.text()) {
+fn url(at: &At<'_>, errors: &mut ErrorList) {
+    const FORM: &str = "; desired format: https://host[/path]";
+    let url = match go_url::parse(at.text()) {
         Ok(url) => url,
-        Err(why) => {
-            let why = format!("url must be a valid URL: parse {:?}: {why}{FORM}", at.text());
-            return errors.push(Error::required(&at.path, why));
-        }
+        Err(why) => return errors.push(at.required(&format!("url must be a valid URL: {why}{FORM}"))),
     };
-    let mut complain = |value: &str, why: String| errors.push(Error::invalid(&at.path, value, why));
+    let mut invalid = |value: &str, why: &str| errors.push(Error::invalid(&at.path, value, why));
     if url.scheme != "https" {
-        complain(&url.scheme, format!("'https' is the only allowed URL scheme{FORM}"));
+        invalid(&url.scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
     }
     if url.host.is_empty() {
-        complain(url.host, format!("host must be specified{FORM}"));
+        invalid("", &format!("host must be specified{FORM}"));
     }
-    if let Some(user) = url.user {
-        complain(user, "user information is not permitted in the URL".to_owned());
+    if let Some(user) = &url.user {
+        invalid(user, "user information is not permitted in the URL");
     }
     if !url.fragment.is_empty() {
-        complain(url.fragment, "fragments are not permitted in the URL".to_owned());
+        invalid(&url.fragment, "fragments are not permitted in the URL");
     }
     if !url.query.is_empty() {
-        complain(url.query, "query parameters are not permitted in the URL".to_owned());
+        invalid(&url.query, "query parameters are not permitted in the URL");
     }
 }
 
-fn reference(at: &At<'_>, errors: &mut ErrorList) {
-    for field in ["name", "namespace"] {
-        if at.child(field).text().is_empty() {
-            errors.push(at.child(field).required(""));
+fn service(at: &At<'_>, errors: &mut ErrorList) {
+    // Upstream mistakes one for the other, and says that the other is missing.
+    for (missing, named) in [("name", "namespace"), ("namespace", "name")] {
+        if at.child(named).text().is_empty() {
+            errors.push(at.child(missing).required(""));
         }
     }
     let port = at.child("port");
-    let complaints = names::is_valid_port_num(port.int().unwrap_or_default());
+    let complaints = names::is_valid_port_num(port.int().unwrap_or(443));
     if !complaints.is_empty() {
-        let why = format!("port is not valid: {}", complaints.join(", "));
-        errors.push(Error::invalid(&port.path, port.int().unwrap_or_default(), why));
+        errors.push(port.invalid(format!("port is not valid: {}", complaints.join(", "))));
     }
-    path(&at.child("path"), errors);
+    let path = at.child("path");
+    match path.text() {
+        "" | "/" => {}
+        "//" => errors.push(path.invalid("segment[0] may not be empty")),
+        text => path_segments(&path, text, errors),
+    }
 }
 
-fn path(at: &At<'_>, errors: &mut ErrorList) {
-    let text = at.text();
-    if matches!(text, "" | "/") {
-        return;
-    }
-    if text == "//" {
-        return errors.push(at.invalid("segment[0] may not be empty"));
-    }
+fn path_segments(path: &At<'_>, text: &str, errors: &mut ErrorList) {
     if !text.starts_with('/') {
-        errors.push(at.invalid("must start with a '/'"));
+        errors.push(path.invalid("must start with a '/'"));
     }
-    // The first character is taken for the slash, whatever it is.
-    let rest = text.char_indices().nth(1).map_or("", |(second, _)| &text[second..]);
-    let rest = rest.strip_suffix('/').unwrap_or(rest);
-    for (i, segment) in rest.split('/').enumerate() {
+    // The first character is taken for a slash.
+    let first = text.chars().next().map_or(0, char::len_utf8);
+    let segments = text.get(first..).unwrap_or_default();
+    let segments = segments.strip_suffix('/').unwrap_or(segments);
+    for (i, segment) in segments.split('/').enumerate() {
         if segment.is_empty() {
-            errors.push(at.invalid(format!("segment[{i}] may not be empty")));
+            errors.push(path.invalid(format!("segment[{i}] may not be empty")));
             continue;
         }
         for complaint in names::is_dns1123_subdomain(segment) {
-            errors.push(at.invalid(format!("segment[{i}]: {complaint}")));
+            errors.push(path.invalid(format!("segment[{i}]: {complaint}")));
         }
     }
-}
-
-/// The parts of a URL, as Go tells them apart.
-#[derive(Debug, PartialEq, Eq)]
-struct Url<'a> {
-    scheme: String,
-    user: Option<&'a str>,
-    host: &'a str,
-    query: &'a str,
-    fragment: &'a str,
-}
-
-impl<'a> Url<'a> {
-    fn parse(text: &'a str) -> Result<Self, String> {
-        if text.chars().any(|c| c.is_ascii_control()) {
-            return Err("net/url: invalid control character in URL".to_owned());
-        }
-        let (text, fragment) = text.split_once('#').unwrap_or((text, ""));
-        if text.is_empty() {
-            return if fragment.is_empty() { Err("empty url".to_owned()) } else { Ok(Self::nowhere(fragment)) };
-        }
-        let (scheme, rest) = scheme(text)?;
-        let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let mut url = Self { scheme: scheme.to_ascii_lowercase(), query, ..Self::nowhere(fragment) };
-        if !rest.starts_with('/') {
-            let first = rest.split('/').next().unwrap_or_default();
-            if scheme.is_empty() && first.contains(':') {
-                return Err("first path segment in URL cannot contain colon".to_owned());
-            }
-            return Ok(url);
-        }
-        if let Some(rest) = rest.strip_prefix("//").filter(|rest| !scheme.is_empty() || !rest.starts_with('/')) {
-            let authority = rest.split('/').next().unwrap_or_default();
-            let (user, host) = match authority.rsplit_once('@') {
-                Some((user, host)) => (Some(user), host),
-                None => (None, authority),
-            };
-            check_host(host)?;
-            (url.user, url.host) = (user, host);
-        }
-        Ok(url)
-    }
-
-    fn nowhere(fragment: &'a str) -> Self {
-        Self { scheme: String::new(), user: None, host: "", query: "", fragment }
-    }
-}
-
-/// The scheme, which may be missing, and what follows it.
-fn scheme(text: &str) -> Result<(&str, &str), String> {
-    for (i, c) in text.char_indices() {
-        match c {
-            'a'..='z' | 'A'..='Z' => {}
-            '0'..='9' | '+' | '-' | '.' if i > 0 => {}
-            ':' if i == 0 => return Err("missing protocol scheme".to_owned()),
-            ':' => return Ok((&text[..i], &text[i + 1..])),
-            _ => break,
-        }
-    }
-    Ok(("", text))
-}
-
-fn check_host(host: &str) -> Result<(), String> {
-    let bad = |c: char| !(c.is_ascii_alphanumeric() || !c.is_ascii() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c));
-    if let Some(c) = host.chars().find(|c| bad(*c)) {
-        return Err(format!("invalid character {:?} in host name", c.to_string()));
-    }
-    let after = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').ok_or_else(|| "missing ']' in host".to_owned())?.1,
-        None => host.rfind(':').map_or("", |colon| &host[colon..]),
-    };
-    let port = after.strip_prefix(':');
-    if !after.is_empty() && !port.is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(format!("invalid port {after:?} after host"));
-    }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    const FORM: &str = "; desired format: https://host[/path]";
     use serde_json::{Value, json};
 
     fn said(config: Value) -> Vec<String> {
         let (object, mut errors) = (json!({ "clientConfig": config }), ErrorList::new());
-        client(&At::field(&object, "clientConfig"), &mut errors);
+        place(&At::field(&object, "clientConfig"), &mut errors);
         errors.iter().map(|error| error.to_string().trim_start_matches("clientConfig").to_owned()).collect()
     }
 
