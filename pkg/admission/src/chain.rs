@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::RbacAuthorizer;
+use kedge_auth::{Authorizer, RbacAuthorizer};
 use kedge_base::exposition::Exposition;
 use kedge_meta::Status;
 use kedge_registry::{Admission, Attributes, Registry};
@@ -61,10 +61,10 @@ pub enum UnknownPlugin {
 fn all(
     registry: &Registry,
     rbac: &Arc<RbacAuthorizer>,
-    caller: &Arc<Caller>,
+    outside: (&Arc<Caller>, &Arc<dyn Authorizer>),
     meters: &Arc<webhook::Meters>,
 ) -> Vec<Box<dyn Plugin>> {
-    let (mutating, validating) = webhook::plugins(registry, caller, meters);
+    let (mutating, validating) = webhook::plugins(registry, outside, meters);
     vec![
         Box::new(NamespaceLifecycle),
         Box::new(LimitRanger),
@@ -115,10 +115,15 @@ impl Selection {
 }
 
 impl Chain {
-    /// The plugins that are on by default. Webhooks are called by `caller`.
-    pub fn new(registry: Arc<Registry>, rbac: Arc<RbacAuthorizer>, caller: &Arc<Caller>) -> Self {
+    /// The plugins that are on by default. Webhooks are called by `caller`; what conditions ask of rights, `authorizer` answers.
+    pub fn new(
+        registry: Arc<Registry>,
+        rbac: Arc<RbacAuthorizer>,
+        authorizer: &Arc<dyn Authorizer>,
+        caller: &Arc<Caller>,
+    ) -> Self {
         let webhooks = Arc::default();
-        Self { plugins: all(&registry, &rbac, caller, &webhooks), registry, webhooks }
+        Self { plugins: all(&registry, &rbac, (caller, authorizer), &webhooks), registry, webhooks }
     }
 
     /// The plugins that are selected.
@@ -128,10 +133,11 @@ impl Chain {
     pub fn with(
         registry: Arc<Registry>,
         rbac: Arc<RbacAuthorizer>,
+        authorizer: &Arc<dyn Authorizer>,
         caller: &Arc<Caller>,
         selection: &Selection,
     ) -> Result<Self, UnknownPlugin> {
-        let mut chain = Self::new(registry, rbac, caller);
+        let mut chain = Self::new(registry, rbac, authorizer, caller);
         selection.check(&chain.plugins)?;
         chain.plugins.retain(|plugin| selection.has(plugin.name()));
         Ok(chain)

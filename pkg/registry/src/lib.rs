@@ -11,6 +11,7 @@ mod catalogue;
 mod change;
 mod coming;
 pub mod convert;
+pub mod expressions;
 mod metadata;
 mod notes;
 mod ownership;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -76,12 +76,13 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         tasks: tasks.child("webhook connections"),
         clock: clock.clone(),
     }));
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &webhooks, &config.admission)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, &webhooks, &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),
-        authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+        authorizer,
         rbac,
         kubelets: Some(kubelets),
         clock: clock.clone(),

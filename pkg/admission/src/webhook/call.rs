@@ -3,21 +3,26 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_auth::Authorizer;
 use kedge_base::{SharedClock, random};
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::Attributes;
 use kedge_webhook::Caller;
+use serde_json::Value;
 use tracing::warn;
 
+use super::conditions::Question;
 use super::hook::{Hook, SideEffects};
 use super::meters::{Ended, Meters, Step};
-use super::review::{Answer, Objects, Review, Unfit, denied};
+use super::review::{Answer, Objects, Review, Unfit, asked, denied};
 use super::target::Target;
 
 /// What calls need.
 #[derive(Clone)]
 pub(crate) struct Asking {
     pub caller: Arc<Caller>,
+    /// Says in conditions who may do what.
+    pub authorizer: Arc<dyn Authorizer>,
     pub meters: Arc<Meters>,
     pub clock: SharedClock,
     pub step: Step,
@@ -85,6 +90,33 @@ impl Asking {
         if answer.allowed { Ok(answer) } else { Err(Failed::Denied(Box::new(denied(&hook.name, answer.result)))) }
     }
 
+    /// Whether the conditions of a webhook hold for a request.
+    ///
+    /// # Errors
+    /// 403 when that cannot be said, and the webhook must not be left out then.
+    pub(crate) async fn conditions_hold(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        target: &Target,
+    ) -> Result<bool, Status> {
+        if hook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let request = asked(attributes, target)?;
+        let object = target.shown(&attributes.object).await?;
+        let old = target.shown(attributes.old.unwrap_or(&Value::Null)).await?;
+        let authorizer = &*self.authorizer;
+        match hook.conditions.hold(&Question { request: &request, object: &object, old: &old, attributes, authorizer }) {
+            Ok(hold) => Ok(hold),
+            Err(_) if hook.fails_open => Ok(false),
+            Err(why) => {
+                let resource = GroupResource::new(&attributes.resource.group, &attributes.resource.plural);
+                Err(Status::forbidden(&resource, attributes.name, &why))
+            }
+        }
+    }
+
     /// Counts a call that `began`, and says what it means for the request: an error refuses it.
     ///
     /// # Errors
@@ -133,24 +165,6 @@ impl Asking {
                 let why = format!("admission webhook {:?} does not support dry run", hook.name);
                 Err(Failed::impossible(Status::bad_request(why)))
             }
-        }
-    }
-}
-
-/// Whether the conditions of a webhook hold for a request.
-///
-/// # Errors
-/// 403 when that cannot be said, and the webhook must not be left out then.
-pub(crate) fn conditions_hold(hook: &Hook, attributes: &Attributes<'_>) -> Result<bool, Status> {
-    if hook.conditions.is_empty() {
-        return Ok(true);
-    }
-    match hook.conditions.hold(&attributes.object) {
-        Ok(hold) => Ok(hold),
-        Err(_) if hook.fails_open => Ok(false),
-        Err(why) => {
-            let resource = GroupResource::new(&attributes.resource.group, &attributes.resource.plural);
-            Err(Status::forbidden(&resource, attributes.name, &why))
         }
     }
 }

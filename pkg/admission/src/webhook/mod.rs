@@ -18,6 +18,7 @@ mod validating;
 
 use std::sync::Arc;
 
+use kedge_auth::Authorizer;
 use kedge_registry::{Attributes, Registry};
 use kedge_webhook::Caller;
 
@@ -32,7 +33,7 @@ pub(crate) use validating::ValidatingWebhooks;
 /// Both plugins, and what they count.
 pub(crate) fn plugins(
     registry: &Registry,
-    caller: &Arc<Caller>,
+    (caller, authorizer): (&Arc<Caller>, &Arc<dyn Authorizer>),
     meters: &Arc<Meters>,
 ) -> (MutatingWebhooks, ValidatingWebhooks) {
     let asking = |step| Asking { caller: caller.clone(), meters: meters.clone(), clock: registry.clock.clone(), step };

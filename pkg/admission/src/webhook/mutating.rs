@@ -8,7 +8,7 @@ use kedge_meta::Status;
 use kedge_registry::{Attributes, Registry};
 use serde_json::Value;
 
-use super::call::{Asking, Failed, conditions_hold};
+use super::call::{Asking, Failed};
 use super::hook::Hook;
 use super::review::{Answer, Objects};
 use super::source::Source;
@@ -82,7 +82,7 @@ impl MutatingWebhooks {
             return Ok(());
         }
         let Some(target) = hook.target(attributes, &attributes.object, registry)? else { return Ok(()) };
-        if !conditions_hold(hook, attributes)? {
+        if !self.asking.conditions_hold(hook, attributes, &target).await? {
             return Ok(());
         }
         let began = self.asking.now();

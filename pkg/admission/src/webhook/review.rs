@@ -128,6 +128,13 @@ impl<'a> Review<'a> {
     }
 }
 
+/// What conditions see of a request: what the webhook would be told, but for the objects.
+pub(crate) fn asked(attributes: &Attributes<'_>, target: &Target) -> Result<Value, Status> {
+    let nothing = Objects::of(&Value::Null, &Value::Null)?;
+    let review = Review::new(ReviewVersion::V1, "", attributes, target, &nothing);
+    serde_json::to_value(&review.request).map_err(Status::internal)
+}
+
 /// The answer.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Answer {

@@ -9,7 +9,7 @@ use kedge_registry::{Attributes, Registry};
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::call::{Asking, conditions_hold};
+use super::call::Asking;
 use super::hook::Hook;
 use super::review::Objects;
 use super::source::Source;
@@ -42,7 +42,7 @@ impl Plugin for ValidatingWebhooks {
         let (mut calls, mut objects) = (Vec::new(), Vec::new());
         for hook in &*self.source.hooks()? {
             let Some(target) = hook.target(attributes, &attributes.object, registry)? else { continue };
-            if !conditions_hold(hook, attributes)? {
+            if !self.asking.conditions_hold(hook, attributes, &target).await? {
                 continue;
             }
             let objects = shown(&mut objects, &calls, &target, attributes).await?;

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, Full};
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Body, Config, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{Shutdown, TaskGroup};
@@ -80,11 +80,12 @@ impl Cluster {
             tasks: TaskGroup::new("webhooks", Shutdown::new()),
             clock: clock.clone(),
         }));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
         let server = ApiServer::new(Config {
-            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone(), &webhooks))),
+            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone(), &authorizer, &webhooks))),
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
-            authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+            authorizer,
             rbac,
             kubelets,
             clock,

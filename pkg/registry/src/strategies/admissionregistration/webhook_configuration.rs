@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::super::validation::selector::label_selector;
 use super::super::validation::{At, Report, webhook as hooks};
 use super::rule::rule;
+use crate::expressions;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
 
@@ -29,6 +30,9 @@ struct Demands {
     valid_values: bool,
     conditions: bool,
 }
+
+/// Expressions that were stored before.
+type Known<'a> = Vec<&'a str>;
 
 impl Demands {
     const ALL: Self =
@@ -66,11 +70,11 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
-        validate(object, Demands::ALL)
+        validate(object, Demands::ALL, &Known::new())
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        validate(new, Demands::after(new, old))
+        validate(new, Demands::after(new, old), &known(old))
     }
 
     fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
@@ -84,12 +88,21 @@ impl Strategy for WebhookConfiguration {
     }
 }
 
-fn validate(object: &Value, demands: Demands) -> ErrorList {
+/// The expressions of a configuration.
+fn known(object: &Value) -> Known<'_> {
+    let conditions = object.list(&["webhooks"]).iter().flat_map(|hook| hook.list(&["matchConditions"]));
+    conditions.map(|condition| condition.text(&["expression"])).collect()
+}
+
+fn validate(object: &Value, demands: Demands, known: &Known<'_>) -> ErrorList {
     let mut errors = ErrorList::new();
     let mut seen: Vec<&str> = Vec::new();
     let mutating = object["kind"] == "MutatingWebhookConfiguration";
     for hook in At::field(object, "webhooks").items() {
         webhook(&hook, mutating, demands, &mut errors);
+        if demands.conditions {
+            conditions(&hook.child("matchConditions"), known, &mut errors);
+        }
         reviews(&hook.child("admissionReviewVersions"), demands, &mut errors);
         let name = hook.child("name");
         if demands.unique_names && !name.text().is_empty() && seen.contains(&name.text()) {
@@ -121,9 +134,6 @@ fn webhook(at: &At<'_>, mutating: bool, demands: Demands, errors: &mut ErrorList
         errors.one_of(&at.child("reinvocationPolicy"), &["IfNeeded", "Never"]);
     }
     hooks::place(&at.child("clientConfig"), errors);
-    if demands.conditions {
-        conditions(&at.child("matchConditions"), errors);
-    }
 }
 
 /// A name in a domain of somebody's.
@@ -175,15 +185,18 @@ fn reviews(versions: &At<'_>, demands: Demands, errors: &mut ErrorList) {
     }
 }
 
-fn conditions(at: &At<'_>, errors: &mut ErrorList) {
+fn conditions(at: &At<'_>, known: &Known<'_>, errors: &mut ErrorList) {
     if at.len() > MAX_CONDITIONS {
         errors.push(Error::too_many(&at.path, at.len(), MAX_CONDITIONS));
     }
     let mut seen: Vec<&str> = Vec::new();
     for condition in at.items() {
         let (name, expression) = (condition.child("name"), condition.child("expression"));
-        if expression.text().trim().is_empty() {
+        let text = expression.text().trim();
+        if text.is_empty() {
             errors.push(expression.required(""));
+        } else if let Err(why) = expressions::condition(text, known.contains(&text)) {
+            errors.push(Error::invalid(&expression.path, text, why));
         }
         errors.need_name(&name, names::is_qualified_name);
         if !name.text().is_empty() && seen.contains(&name.text()) {

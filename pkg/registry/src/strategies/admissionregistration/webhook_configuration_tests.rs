@@ -20,7 +20,7 @@ fn said(errors: &ErrorList) -> Vec<String> {
 }
 
 fn created(fields: Value) -> Vec<String> {
-    said(&validate(&configuration(&fields), Demands::ALL))
+    said(&validate(&configuration(&fields), Demands::ALL, &Known::new()))
 }
 
 fn resources(list: &[&str]) -> Vec<String> {
@@ -116,13 +116,13 @@ fn an_update_need_not_mend_what_was_wrong_before() {
     for (fields, wanted) in [
         (json!({"sideEffects": "Some"}), "sideEffects: "),
         (json!({"admissionReviewVersions": ["v2"]}), "admissionReviewVersions: "),
-        (json!({"matchConditions": [{"name": "", "expression": "x"}]}), "matchConditions[0].name: "),
+        (json!({"matchConditions": [{"name": "", "expression": "true"}]}), "matchConditions[0].name: "),
         (value, "objectSelector."),
     ] {
         let (good, bad) = (configuration(&json!({})), configuration(&fields));
-        let errors = said(&validate(&bad, Demands::after(&bad, &good)));
+        let errors = said(&validate(&bad, Demands::after(&bad, &good), &known(&good)));
         assert!(errors.len() == 1 && errors[0].starts_with(wanted), "{errors:?}");
-        assert_eq!(said(&validate(&bad, Demands::after(&bad, &bad))), [""; 0], "{fields}");
+        assert_eq!(said(&validate(&bad, Demands::after(&bad, &bad), &known(&bad))), [""; 0], "{fields}");
     }
     let twice = |mut one: Value| {
         let hook = one["webhooks"][0].clone();
@@ -130,6 +130,6 @@ fn an_update_need_not_mend_what_was_wrong_before() {
         one
     };
     let (one, two) = (configuration(&json!({})), twice(configuration(&json!({}))));
-    assert_eq!(said(&validate(&two, Demands::after(&two, &one))), ["webhooks[1].name: Duplicate value: \"a.b.c\""]);
-    assert_eq!(said(&validate(&two, Demands::after(&two, &two))), [""; 0]);
+    assert_eq!(said(&validate(&two, Demands::after(&two, &one), &known(&one))), ["webhooks[1].name: Duplicate value: \"a.b.c\""]);
+    assert_eq!(said(&validate(&two, Demands::after(&two, &two), &known(&two))), [""; 0]);
 }
