@@ -38,4 +38,7 @@ mod streams;
 mod support;
 mod terminal;
 mod unreadable;
+mod webhooks;
+mod webhooks_custom;
+mod webhooks_failing;
 mod workload;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::RbacAuthorizer;
+use kedge_auth::{Authorizer, RbacAuthorizer};
+use kedge_base::exposition::Exposition;
 use kedge_meta::Status;
 use kedge_registry::{Admission, Attributes, Registry};
+use kedge_webhook::Caller;
 
 use crate::Plugin;
 use crate::certificate_approval::CertificateApproval;
@@ -28,11 +30,13 @@ use crate::runtime_class::RuntimeClass;
 use crate::service_account::ServiceAccount;
 use crate::storage_protection::StorageObjectInUseProtection;
 use crate::taint_nodes_by_condition::TaintNodesByCondition;
+use crate::webhook;
 
 /// The admission chain.
 pub struct Chain {
     registry: Arc<Registry>,
     plugins: Vec<Box<dyn Plugin>>,
+    webhooks: Arc<webhook::Meters>,
 }
 
 /// Which plugins are on beside those that are by default, and which are off.
@@ -54,7 +58,13 @@ pub enum UnknownPlugin {
 }
 
 /// All plugins, in the order in which they are asked. What is charged to a quota has passed everything else.
-fn all(rbac: &Arc<RbacAuthorizer>) -> Vec<Box<dyn Plugin>> {
+fn all(
+    registry: &Registry,
+    rbac: &Arc<RbacAuthorizer>,
+    outside: (&Arc<Caller>, &Arc<dyn Authorizer>),
+    meters: &Arc<webhook::Meters>,
+) -> Vec<Box<dyn Plugin>> {
+    let (mutating, validating) = webhook::plugins(registry, outside, meters);
     vec![
         Box::new(NamespaceLifecycle),
         Box::new(LimitRanger),
@@ -74,6 +84,8 @@ fn all(rbac: &Arc<RbacAuthorizer>) -> Vec<Box<dyn Plugin>> {
         Box::new(DefaultIngressClass),
         Box::new(PodTopologyLabels),
         Box::new(RbacEscalation::new(rbac.clone())),
+        Box::new(mutating),
+        Box::new(validating),
         Box::new(ResourceQuota::default()),
     ]
 }
@@ -103,9 +115,15 @@ impl Selection {
 }
 
 impl Chain {
-    /// The plugins that are on by default.
-    pub fn new(registry: Arc<Registry>, rbac: Arc<RbacAuthorizer>) -> Self {
-        Self { plugins: all(&rbac), registry }
+    /// The plugins that are on by default. Webhooks are called by `caller`; what conditions ask of rights, `authorizer` answers.
+    pub fn new(
+        registry: Arc<Registry>,
+        rbac: Arc<RbacAuthorizer>,
+        authorizer: &Arc<dyn Authorizer>,
+        caller: &Arc<Caller>,
+    ) -> Self {
+        let webhooks = Arc::default();
+        Self { plugins: all(&registry, &rbac, (caller, authorizer), &webhooks), registry, webhooks }
     }
 
     /// The plugins that are selected.
@@ -115,12 +133,14 @@ impl Chain {
     pub fn with(
         registry: Arc<Registry>,
         rbac: Arc<RbacAuthorizer>,
+        authorizer: &Arc<dyn Authorizer>,
+        caller: &Arc<Caller>,
         selection: &Selection,
     ) -> Result<Self, UnknownPlugin> {
-        let mut plugins = all(&rbac);
-        selection.check(&plugins)?;
-        plugins.retain(|plugin| selection.has(plugin.name()));
-        Ok(Self { registry, plugins })
+        let mut chain = Self::new(registry, rbac, authorizer, caller);
+        selection.check(&chain.plugins)?;
+        chain.plugins.retain(|plugin| selection.has(plugin.name()));
+        Ok(chain)
     }
 
     async fn pass(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
@@ -137,7 +157,7 @@ impl Chain {
 impl Admission for Chain {
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         self.pass(attributes).await?;
-        if attributes.reinvocation.begin(&attributes.object) {
+        if attributes.reinvocation.begin() {
             self.pass(attributes).await?;
         }
         Ok(())
@@ -150,6 +170,10 @@ impl Admission for Chain {
             }
         }
         Ok(())
+    }
+
+    fn show(&self, metrics: &mut Exposition) {
+        self.webhooks.show(metrics);
     }
 }
 

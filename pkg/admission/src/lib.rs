@@ -1,8 +1,8 @@
 //! Layer 3: admission, one plugin a file, in upstream's order.
 //!
 //! Invariants: mutating plugins run before validating ones; a plugin is asked only about requests that it says it has to do
-//! with, and costs the others nothing but that question; it reads the cluster from the registry's caches. Only a plugin that
-//! writes (quotas) waits for the store.
+//! with, and costs the others nothing but that question; it reads the cluster from the registry's caches. Only plugins that
+//! write (quotas) or ask others (webhooks) wait.
 
 mod certificate_approval;
 mod certificate_signing;
@@ -30,8 +30,10 @@ mod taint_nodes_by_condition;
 #[cfg(test)]
 mod testing;
 mod tolerations;
+mod webhook;
 
 pub use chain::{Chain, Selection, UnknownPlugin};
+pub use webhook::ServiceEndpoints;
 
 use std::sync::Arc;
 

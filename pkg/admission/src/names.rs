@@ -1,7 +1,7 @@
 //! All of upstream's plugins by name: those that are not here are known, so that an option that names one is told apart from a slip.
 
 /// What upstream has and Kedge does not.
-pub(crate) const ELSEWHERE: [&str; 23] = [
+pub(crate) const ELSEWHERE: [&str; 21] = [
     "AlwaysAdmit",
     "NamespaceAutoProvision",
     "NamespaceExists",
@@ -22,8 +22,6 @@ pub(crate) const ELSEWHERE: [&str; 23] = [
     "JobValidation",
     "PodResizeValidator",
     "MutatingAdmissionPolicy",
-    "MutatingAdmissionWebhook",
     "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionWebhook",
     "AlwaysDeny",
 ];

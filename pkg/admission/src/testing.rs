@@ -4,13 +4,18 @@
 use std::sync::Arc;
 
 use kedge_auth::RbacAuthorizer;
+use kedge_base::net::DirectDialer;
+use kedge_base::{Shutdown, TaskGroup};
 use kedge_kv::Embedded;
 use kedge_meta::UserInfo;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{ClusterConfig, Registry};
 use kedge_schema::ResourceInfo;
 use kedge_storage::{Storage, With};
+use kedge_webhook::{Caller, Settings};
 use serde_json::Value;
+
+use crate::ServiceEndpoints;
 
 /// A registry with nothing in it, and who may do what there.
 pub(crate) async fn registry() -> (Arc<Registry>, Arc<RbacAuthorizer>) {
@@ -23,6 +28,16 @@ pub(crate) async fn registry() -> (Arc<Registry>, Arc<RbacAuthorizer>) {
         RbacAuthorizer::new(store("roles"), store("rolebindings"), store("clusterroles"), store("clusterrolebindings"));
     let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
     (Arc::new(Registry::new(storage, clock, config)), Arc::new(rbac))
+}
+
+/// Calls webhooks of the registry's services.
+pub(crate) fn caller(registry: &Arc<Registry>) -> Arc<Caller> {
+    Arc::new(Caller::new(Settings {
+        services: Arc::new(ServiceEndpoints(registry.clone())),
+        dialer: Arc::new(DirectDialer),
+        tasks: TaskGroup::new("webhooks", Shutdown::new()),
+        clock: registry.clock.clone(),
+    }))
 }
 
 /// Puts an object into the store as it is.

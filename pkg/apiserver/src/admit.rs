@@ -16,7 +16,7 @@ pub(crate) fn api_server() -> UserInfo {
 }
 
 /// Passes `object`, which a request creates under a subresource of `resource`, through admission. Returns it as admission
-/// left it, and warnings.
+/// left it.
 ///
 /// # Errors
 /// The refusal.
@@ -26,15 +26,14 @@ pub(crate) async fn create(
     resource: &ResourceInfo,
     object: Value,
     dry_run: bool,
-) -> Result<(Value, Vec<String>), Status> {
+) -> Result<Value, Status> {
     let mut attributes = attributes(Operation::Create, admitted, resource);
     attributes.object = object;
     attributes.dry_run = dry_run;
     attributes.options = Options::Write(asked(&admitted.info));
     server.admission.admit(&mut attributes).await?;
     server.admission.validate(&attributes).await?;
-    let warnings = attributes.warnings();
-    Ok((attributes.object, warnings))
+    Ok(attributes.object)
 }
 
 /// Passes a connection (`exec`, `attach`, `portforward`, `proxy`) through admission, with its options as the object.
@@ -57,6 +56,7 @@ fn attributes<'a>(operation: Operation, admitted: &'a Admitted, resource: &'a Re
     attributes.subresource = &admitted.info.subresource;
     attributes.namespace = if resource.namespaced { &admitted.info.namespace } else { "" };
     attributes.name = &admitted.info.name;
+    attributes.notes = admitted.notes.clone();
     attributes
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::Request;
 use kedge_meta::UserInfo;
-use kedge_registry::Catalogue;
+use kedge_registry::{Catalogue, Notes};
 
 use crate::body::RequestBody;
 use crate::input::request_info::RequestInfo;
@@ -19,4 +19,6 @@ pub(crate) struct Admitted {
     pub catalogue: Arc<Catalogue>,
     /// The address of a remote client.
     pub client: Option<IpAddr>,
+    /// What is said about it beside its answer.
+    pub notes: Notes,
 }

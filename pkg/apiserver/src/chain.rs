@@ -8,6 +8,7 @@ use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
 use kedge_meta::{Status, UserInfo};
+use kedge_registry::Notes;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
@@ -35,12 +36,15 @@ impl ApiServer {
         // A panic fails the one request; what it held is given back as its stack unwinds.
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
-        let served = Box::pin(self.serve(request, peer));
+        let notes = Notes::default();
+        let served = Box::pin(self.serve(request, peer, &notes));
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
             Ok(Err(status)) => respond::failure(&status, presentation.errors()),
             Err(_) => respond::failure(&Status::internal(PANICKED), presentation.errors()),
         };
+        // Also of what failed: that may be why.
+        respond::warn(&mut response, &notes.warnings());
         if let Ok(value) = audit_id.parse() {
             response.headers_mut().insert("audit-id", value);
         }
@@ -48,7 +52,12 @@ impl ApiServer {
         if head { respond::head_only(response) } else { response }
     }
 
-    async fn serve(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Result<Response<Body>, Status> {
+    async fn serve(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        peer: &Peer,
+        notes: &Notes,
+    ) -> Result<Response<Body>, Status> {
         // What is asked for.
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
@@ -76,8 +85,8 @@ impl ApiServer {
         }
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
         let client = peer.address.map(|address| address.ip());
-        let admitted =
-            Admitted { info, user, request: request.map(|body| RequestBody::new(body, room)), catalogue, client };
+        let request = request.map(|body| RequestBody::new(body, room));
+        let admitted = Admitted { info, user, request, catalogue, client, notes: notes.clone() };
         let answered = self.work(admitted, slot).await;
         match counting {
             Some(counting) => counting.answered(answered),

@@ -17,7 +17,7 @@
 //! 7. `admitted`, `server`: what a handler gets
 //! 8. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
 //! 9. `input`: what a request says
-//! 10. `body`, `keep_alive`: bytes
+//! 10. `body`: bytes
 //!
 //! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
 //! versions copy stored bytes and build no trees.
@@ -35,7 +35,6 @@ mod drain;
 mod health;
 mod impersonation;
 mod input;
-mod keep_alive;
 mod limits;
 mod listing;
 mod meters;
@@ -52,7 +51,7 @@ mod subresources;
 mod verbs;
 mod zpages;
 
-pub use backends::{Connection, Dialer, DirectDialer, KubeletAccess};
+pub use backends::KubeletAccess;
 pub use body::{Body, BodyError, BoxError};
 pub use input::request_info::RequestInfo;
 pub use readiness::Readiness;

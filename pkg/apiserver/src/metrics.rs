@@ -1,11 +1,11 @@
 //! `/metrics`: the process, and who in it keeps how much, as Prometheus reads it.
 
 use http::{HeaderValue, Response, StatusCode, header};
+use kedge_base::exposition::Exposition;
 use kedge_base::{process, sizes};
 use kedge_registry::Catalogue;
 
 use crate::body::Body;
-use crate::meters::Exposition;
 use crate::output::respond;
 use crate::server::{ApiServer, GIT_VERSION};
 
@@ -15,6 +15,7 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; c
 pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body> {
     let mut out = Exposition::default();
     server.requests.show(&mut out);
+    server.admission.show(&mut out);
     apiserver(&mut out, server, catalogue);
     own(&mut out);
     let mut response = respond::text(StatusCode::OK, out.into_text());

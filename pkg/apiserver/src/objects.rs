@@ -29,6 +29,7 @@ pub(crate) fn registry_request<'a>(
         options: options::asked(&admitted.info),
         writer: verbs::Writer::Manager(options::field_manager(&admitted.info, admitted.request.headers())),
         later: verbs::Later::default(),
+        notes: admitted.notes.clone(),
     })
 }
 

@@ -44,7 +44,7 @@ pub(crate) async fn handle(
     let mut review = body.object;
     let manager = field_manager(info, admitted.request.headers());
     kedge_registry::verbs::answered(&resource.own_kind(), "", &mut review, &manager, server.clock.now());
-    let (mut review, warnings) = admit::create(server, &admitted, resource, review, dry_run).await?;
+    let mut review = admit::create(server, &admitted, resource, review, dry_run).await?;
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
@@ -69,7 +69,7 @@ pub(crate) async fn handle(
     }
     review.set("status", status);
     let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, warnings].concat());
+    respond::warn(&mut response, &body.warnings);
     Ok(response)
 }
 

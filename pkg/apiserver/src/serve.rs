@@ -27,7 +27,6 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, BodyError, BoxError};
 use crate::drain::Drain;
-use crate::keep_alive;
 use crate::output::respond;
 use crate::server::{ApiServer, Peer};
 
@@ -112,7 +111,7 @@ async fn connection(
     shutdown: kedge_base::Shutdown,
 ) -> Result<(), BoxError> {
     stream.set_nodelay(true)?;
-    keep_alive::enable(&stream)?;
+    kedge_base::net::keep_alive::enable(&stream)?;
     let handshake = handshake(stream, config);
     let Some(stream) = kedge_base::time::timeout(HANDSHAKE, handshake).await?? else { return Ok(()) };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();

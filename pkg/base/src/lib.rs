@@ -1,4 +1,4 @@
-//! Layer 0: time, randomness, back-off, shutdown and supervised tasks.
+//! Layer 0: time, randomness, back-off, shutdown, supervised tasks, and how connections are made.
 //!
 //! Invariant: this is the only crate that reads the clock of the machine, sleeps on it, draws randomness or
 //! spawns bare tasks. Everybody else is handed a [`Clock`] and a [`TaskGroup`], so tests can drive virtual time and a
@@ -9,6 +9,8 @@ mod alike;
 mod backoff;
 pub mod blocking;
 mod clock;
+pub mod exposition;
+pub mod net;
 mod panics;
 pub mod process;
 pub mod random;

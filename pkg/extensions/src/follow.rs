@@ -7,7 +7,7 @@ use kedge_base::TaskGroup;
 use kedge_meta::{GroupResource, Status, UserInfo};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{Later, Request, UpdateOptions, Writer, store_failure, update};
-use kedge_registry::{NoAdmission, Registry, Served, WriteOptions};
+use kedge_registry::{NoAdmission, Notes, Registry, Served, WriteOptions};
 use kedge_storage::{EventKind, Matcher, Next, Object};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -289,6 +289,7 @@ impl Extensions {
             options: WriteOptions::default(),
             writer: Writer::Manager(MANAGER.into()),
             later: Later::default(),
+            notes: Notes::default(),
         }
     }
 

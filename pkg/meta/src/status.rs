@@ -1,5 +1,6 @@
 //! `metav1.Status`: the one shape in which an API error travels.
 
+use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::field::ErrorList;
@@ -66,7 +67,7 @@ fn is_zero(n: &i32) -> bool {
 }
 
 /// A failed request, or a success without an object.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, thiserror::Error)]
 #[serde(rename_all = "camelCase", default)]
 #[error("{message}")]
 pub struct Status {
@@ -75,14 +76,35 @@ pub struct Status {
     /// Apart, since it hardly ever says anything and errors are carried around everywhere.
     pub metadata: Box<StatusMeta>,
     pub status: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
-    #[serde(skip_serializing_if = "is_unknown")]
     pub reason: Reason,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Box<StatusDetails>>,
-    #[serde(skip_serializing_if = "is_no_code")]
     pub code: u16,
+}
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", &self.kind)?;
+        map.serialize_entry("apiVersion", &self.api_version)?;
+        map.serialize_entry("metadata", &self.metadata)?;
+        map.serialize_entry("status", &self.status)?;
+        if !self.message.is_empty() {
+            map.serialize_entry("message", &self.message)?;
+        }
+        match self.reason {
+            Reason::Unknown if self.metadata.own_reason.is_empty() => {}
+            Reason::Unknown => map.serialize_entry("reason", &self.metadata.own_reason)?,
+            known => map.serialize_entry("reason", &known)?,
+        }
+        if let Some(details) = &self.details {
+            map.serialize_entry("details", details)?;
+        }
+        if self.code != 0 {
+            map.serialize_entry("code", &self.code)?;
+        }
+        map.end()
+    }
 }
 
 /// The `metadata` of a Status: empty, but for a list that can only be gone on with in another way.
@@ -91,14 +113,9 @@ pub struct Status {
 pub struct StatusMeta {
     #[serde(rename = "continue", skip_serializing_if = "String::is_empty")]
     pub continue_: String,
-}
-
-fn is_no_code(code: &u16) -> bool {
-    *code == 0
-}
-
-fn is_unknown(reason: &Reason) -> bool {
-    *reason == Reason::Unknown
+    /// A reason that somebody else made up, in the place of the one that is [`Reason::Unknown`].
+    #[serde(skip)]
+    pub own_reason: String,
 }
 
 const UNKNOWN_PATH: &str = "the server could not find the requested resource";

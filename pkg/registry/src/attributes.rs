@@ -1,14 +1,16 @@
 //! What admission sees of a request.
 
+use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
+use kedge_base::exposition::Exposition;
 use kedge_meta::{Status, UserInfo};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Object;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::notes::Notes;
 use crate::registry::Registry;
 use crate::verbs::{DeleteOptions, store_failure};
 
@@ -55,8 +57,6 @@ pub enum Options<'a> {
 pub struct Attributes<'a> {
     pub operation: Operation,
     pub resource: &'a ResourceInfo,
-    /// What the client asked for. `resource` may be another version or group of it.
-    pub requested: &'a ResourceInfo,
     /// Empty for the object itself.
     pub subresource: &'a str,
     /// That of the object. A namespace is its own.
@@ -70,41 +70,50 @@ pub struct Attributes<'a> {
     pub user: &'a UserInfo,
     pub dry_run: bool,
     pub reinvocation: Reinvocation,
-    notes: Mutex<Notes>,
+    /// What is said about the request beside its answer.
+    pub notes: Notes,
     namespace_object: OnceLock<Option<Value>>,
 }
 
-/// What is said about a request on its way.
-#[derive(Default)]
-struct Notes {
-    warnings: Vec<String>,
-    annotations: Vec<(String, String)>,
-}
-
-/// A second pass through the mutating plugins.
+/// A second pass through the mutating plugins. There is one at most.
 #[derive(Default)]
 pub struct Reinvocation {
-    /// The object as plugins left it that want to see it again if it changes.
-    left: Vec<(&'static str, Value)>,
-    again: bool,
+    second: bool,
+    required: bool,
+    /// What plugins remember of the first pass.
+    kept: Vec<(&'static str, Kept)>,
 }
+
+type Kept = Box<dyn Any + Send + Sync>;
 
 impl Reinvocation {
     /// Whether this is the second pass.
     pub fn is_second(&self) -> bool {
-        self.again
+        self.second
     }
 
-    /// Whether a plugin that asked for it has reason to see the object again: somebody changed it afterwards.
-    pub fn concerns(&self, plugin: &str, object: &Value) -> bool {
-        self.left.iter().any(|(name, left)| *name == plugin && left != object)
+    /// Asks for a second pass: somebody who is no part of this server changed the object, and others are to see what it is now.
+    pub fn require(&mut self) {
+        self.required = true;
     }
 
-    /// Begins the second pass if somebody asked for it with reason. There is one at most.
-    pub fn begin(&mut self, object: &Value) -> bool {
-        let wanted = !self.again && self.left.iter().any(|(_, left)| left != object);
-        self.again |= wanted;
+    /// Begins the second pass if somebody asked for it.
+    pub fn begin(&mut self) -> bool {
+        let wanted = self.required && !self.second;
+        self.second |= wanted;
         wanted
+    }
+
+    /// What a plugin remembers from one pass to the other.
+    pub fn kept<T: Default + Any + Send + Sync>(&mut self, plugin: &'static str) -> T {
+        let known = self.kept.iter().position(|(name, kept)| *name == plugin && kept.is::<T>());
+        let kept = known.and_then(|at| self.kept.swap_remove(at).1.downcast().ok());
+        kept.map(|kept| *kept).unwrap_or_default()
+    }
+
+    /// Has a plugin remember something.
+    pub fn keep(&mut self, plugin: &'static str, what: impl Any + Send + Sync) {
+        self.kept.push((plugin, Box::new(what)));
     }
 }
 
@@ -114,7 +123,6 @@ impl<'a> Attributes<'a> {
         Self {
             operation,
             resource,
-            requested: resource,
             subresource: "",
             namespace: "",
             name: "",
@@ -124,8 +132,24 @@ impl<'a> Attributes<'a> {
             user,
             dry_run: false,
             reinvocation: Reinvocation::default(),
-            notes: Mutex::default(),
+            notes: Notes::default(),
             namespace_object: OnceLock::new(),
+        }
+    }
+
+    /// The same under another name: that of the object may have been generated meanwhile. What it was loses its object to that.
+    #[must_use]
+    pub fn named<'b>(&mut self, name: &'b str) -> Attributes<'b>
+    where
+        'a: 'b,
+    {
+        Attributes {
+            name,
+            object: std::mem::take(&mut self.object),
+            reinvocation: std::mem::take(&mut self.reinvocation),
+            notes: self.notes.clone(),
+            namespace_object: std::mem::take(&mut self.namespace_object),
+            ..*self
         }
     }
 
@@ -179,34 +203,12 @@ impl<'a> Attributes<'a> {
 
     /// Warns the client.
     pub fn warn(&self, text: impl Into<String>) {
-        let (text, mut notes) = (text.into(), self.notes.lock());
-        if !notes.warnings.contains(&text) {
-            notes.warnings.push(text);
-        }
+        self.notes.warn(text);
     }
 
-    /// Notes something for the audit. The first word on a key counts.
+    /// Notes something for the audit.
     pub fn annotate(&self, key: &str, value: impl Into<String>) {
-        let mut notes = self.notes.lock();
-        if !notes.annotations.iter().any(|(known, _)| known == key) {
-            notes.annotations.push((key.to_owned(), value.into()));
-        }
-    }
-
-    /// What the client has been warned of so far.
-    pub fn warnings(&self) -> Vec<String> {
-        self.notes.lock().warnings.clone()
-    }
-
-    /// What has been noted for the audit.
-    pub fn annotations(&self) -> Vec<(String, String)> {
-        self.notes.lock().annotations.clone()
-    }
-
-    /// Asks for a second pass if anybody changes the object after this (`reinvocationPolicy: IfNeeded`).
-    pub fn reinvoke_if_changed(&mut self, plugin: &'static str) {
-        self.reinvocation.left.retain(|(name, _)| *name != plugin);
-        self.reinvocation.left.push((plugin, self.object.clone()));
+        self.notes.annotate(key, value);
     }
 }
 
@@ -235,6 +237,9 @@ pub trait Admission: Send + Sync {
     /// # Errors
     /// The refusal.
     async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status>;
+
+    /// Writes out what it has counted.
+    fn show(&self, _metrics: &mut Exposition) {}
 }
 
 /// Admits everything.
@@ -299,7 +304,7 @@ mod tests {
         }
         attributes.annotate("k", "1");
         attributes.annotate("k", "2");
-        assert_eq!(attributes.warnings(), ["w"]);
-        assert_eq!(attributes.annotations(), [("k".to_owned(), "1".to_owned())]);
+        assert_eq!(attributes.notes.warnings(), ["w"]);
+        assert_eq!(attributes.notes.annotations(), [("k".to_owned(), "1".to_owned())]);
     }
 }

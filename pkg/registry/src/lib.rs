@@ -11,7 +11,9 @@ mod catalogue;
 mod change;
 mod coming;
 pub mod convert;
+pub mod expressions;
 mod metadata;
+mod notes;
 mod ownership;
 pub mod printers;
 mod registry;
@@ -28,6 +30,7 @@ pub use attributes::{
 pub use catalogue::{Catalogue, Entry};
 pub use change::{ChangeError, DefinedVersion, Definition, Stored, rank as version_rank};
 pub use coming::Announced;
+pub use notes::Notes;
 pub use registry::{ClusterConfig, Registry};
 pub use served::{Custom, ScalePaths, Served};
 pub use strategies::apiextensions::custom_resource_definition::hooks as definitions;

@@ -51,6 +51,7 @@ impl Cluster {
             options: WriteOptions::default(),
             writer: verbs::Writer::Manager("tester".into()),
             later: verbs::Later::default(),
+            notes: kedge_registry::Notes::default(),
         }
     }
 

@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use kedge_admission::Chain;
+use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
 };
+use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_certs::{LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;
 use kedge_registry::Registry;
 use kedge_storage::{ResourceStore, Storage};
+use kedge_webhook::{Caller, Settings};
 use parking_lot::RwLock;
 
 use crate::config::ServerConfig;
@@ -68,12 +70,19 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
+    let webhooks = Arc::new(Caller::new(Settings {
+        services: Arc::new(ServiceEndpoints(registry.clone())),
+        dialer: Arc::new(DirectDialer),
+        tasks: tasks.child("webhook connections"),
+        clock: clock.clone(),
+    }));
+    let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &config.admission)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, &webhooks, &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),
-        authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+        authorizer,
         rbac,
         kubelets: Some(kubelets),
         clock: clock.clone(),

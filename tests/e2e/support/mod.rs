@@ -6,6 +6,7 @@ pub mod http;
 pub mod images;
 mod node;
 mod terminal;
+pub mod webhook;
 pub mod writer;
 
 use std::fs::File;

@@ -30,7 +30,7 @@ async fn said(
     if PodSecurity.validates(&attributes) {
         PodSecurity.validate(&registry, &attributes).await.map_err(|status| status.message)?;
     }
-    Ok(attributes.warnings())
+    Ok(attributes.notes.warnings())
 }
 
 fn level(mode: &str, level: &str) -> Value {

@@ -7,7 +7,7 @@ use kedge_meta::{Reason, Status, UserInfo};
 use kedge_quota::{Amounts, Change, Item, Quota, charge};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{self, UpdateOptions};
-use kedge_registry::{Attributes, NoAdmission, Operation, Registry, WriteOptions};
+use kedge_registry::{Attributes, NoAdmission, Notes, Operation, Registry, WriteOptions};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -226,6 +226,7 @@ async fn write(registry: &Registry, quota: &Value, used: &Amounts) -> Result<(),
         options: WriteOptions::default(),
         writer: verbs::Writer::Manager("kube-apiserver".into()),
         later: verbs::Later::default(),
+        notes: Notes::default(),
     };
     let used: Map<String, Value> = used.iter().map(|(name, n)| (name.clone(), n.to_string().into())).collect();
     let transform = |_: Option<&Value>| {

@@ -1,6 +1,5 @@
 //! The way to kubelets and pods: HTTP over connections that a [`Dialer`] makes, upgrades passed through byte by byte.
 
-mod dial;
 mod tunnel;
 
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kedge_base::TaskGroup;
+use kedge_base::net::{Connection, Dialer, DirectDialer, go_text};
 use kedge_meta::Status;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -19,8 +19,6 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use crate::body::{Body, BodyError};
-
-pub use dial::{Connection, Dialer, DirectDialer};
 
 /// Until TLS is spoken, as Go's default transport.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -60,7 +58,7 @@ impl Backend {
 /// Why a request could not be passed on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unreached {
-    #[error("{}", dial::go_text(.0, .1))]
+    #[error("{}", go_text(.0, .1))]
     Dial(String, #[source] std::io::Error),
     #[error("net/http: TLS handshake timeout")]
     HandshakeTimeout,

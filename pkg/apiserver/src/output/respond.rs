@@ -10,9 +10,11 @@ use super::indent::Indent;
 use crate::body::{Body, full};
 use crate::input::negotiate::Format;
 
-/// Most warnings, and bytes of warnings, that one answer carries.
+/// Most warnings that one answer carries.
 const MAX_WARNINGS: usize = 64;
-const MAX_WARNING_BYTES: usize = 4 << 10;
+/// So many characters of warnings are shown in full. If there are more, only so many of each, as upstream.
+const MAX_WARNING_CHARS: usize = 4 << 10;
+const CUT_WARNING_CHARS: usize = 256;
 
 /// Marks an answer that is an encoded object, which may be laid out and compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,14 +166,16 @@ pub(crate) fn head_only(response: Response<Body>) -> Response<Body> {
 
 /// Adds `Warning` headers.
 pub(crate) fn warn(response: &mut Response<Body>, warnings: &[String]) {
-    let mut bytes = 0;
+    let all: usize = warnings.iter().map(|warning| warning.chars().count()).sum();
+    let most = if all > MAX_WARNING_CHARS { CUT_WARNING_CHARS } else { MAX_WARNING_CHARS };
+    let mut shown = 0;
     for warning in warnings.iter().take(MAX_WARNINGS) {
-        let clean: String = warning.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
-        bytes += quoted.len();
-        if bytes > MAX_WARNING_BYTES {
+        if shown >= MAX_WARNING_CHARS {
             return;
         }
+        let clean: String = warning.chars().take(most).map(|c| if c.is_control() { ' ' } else { c }).collect();
+        shown += clean.chars().count();
+        let quoted = clean.replace('\\', "\\\\").replace('"', "\\\"");
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
             response.headers_mut().append(header::WARNING, value);
         }

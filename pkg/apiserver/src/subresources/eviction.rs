@@ -25,7 +25,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     decode::check_namespace(&mut body.object, &info.namespace)?;
     let options = eviction::delete_options(&body.object, &info.name, written.dry_run)?;
     let dry_run = options.dry_run.iter().any(|value| value == "All");
-    let (_, warnings) = admit::create(server, &admitted, &served.info, body.object, dry_run).await?;
+    admit::create(server, &admitted, &served.info, body.object, dry_run).await?;
     // The server deletes on its own account: who may evict need not be allowed to delete.
     let user = admit::api_server();
     let request = verbs::Request {
@@ -40,10 +40,11 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
         options: WriteOptions::default(),
         writer: verbs::Writer::Settled,
         later: verbs::Later::default(),
+        notes: admitted.notes.clone(),
     };
     eviction::evict(&request, options).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
     let mut response = respond::value(StatusCode::CREATED, &success, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, warnings].concat());
+    respond::warn(&mut response, &body.warnings);
     Ok(response)
 }

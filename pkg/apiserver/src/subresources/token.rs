@@ -32,7 +32,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
         let manager = field_manager(info, admitted.request.headers());
         answered(&token.kind, &token.name, &mut review, &manager, server.clock.now());
     }
-    let (mut review, warnings) = admit::create(server, &admitted, &served.info, review, dry_run).await?;
+    let mut review = admit::create(server, &admitted, &served.info, review, dry_run).await?;
     let (signer, now) = (server.authenticator.tokens(), server.clock.now());
     let asked = token::Asked { registry: &server.registry, served, namespace: &info.namespace, name: &info.name };
     let grant = token::grant(&asked, &mut review, signer.default_audiences(), now)?;
@@ -42,7 +42,7 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let expires = jiff::Timestamp::from_second(now.as_second() + seconds).map_err(Status::internal)?;
     review.set("status", json!({ "token": token, "expirationTimestamp": time::rfc3339(expires) }));
     let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, warnings].concat());
+    respond::warn(&mut response, &body.warnings);
     Ok(response)
 }
 

@@ -6,17 +6,19 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
-use kedge_admission::Chain;
+use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Body, Config, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
 };
-use kedge_base::Shutdown;
+use kedge_base::net::DirectDialer;
+use kedge_base::{Shutdown, TaskGroup};
 use kedge_kv::Embedded;
 use kedge_meta::{Text, UserInfo};
 use kedge_registry::{Admission, ClusterConfig, Custom, CustomResource, DefinedVersion, Registry, printers};
 use kedge_schema::ResourceInfo;
 use kedge_storage::Storage;
+use kedge_webhook::{Caller, Settings};
 use serde_json::{Value, json};
 
 pub const MERGE: &str = "application/merge-patch+json";
@@ -72,11 +74,18 @@ impl Cluster {
         ));
         let nodes = Arc::new(NodeAuthorizer::new(store("pods")));
         let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
+        let webhooks = Arc::new(Caller::new(Settings {
+            services: Arc::new(ServiceEndpoints(registry.clone())),
+            dialer: Arc::new(DirectDialer),
+            tasks: TaskGroup::new("webhooks", Shutdown::new()),
+            clock: clock.clone(),
+        }));
+        let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
         let server = ApiServer::new(Config {
-            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone()))),
+            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone(), &authorizer, &webhooks))),
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
-            authorizer: Arc::new(Union::new(vec![nodes, rbac.clone()])),
+            authorizer,
             rbac,
             kubelets,
             clock,

@@ -85,7 +85,11 @@ pub async fn read_all(served: &Served, objects: &[impl AsRef<Object>]) -> Result
     Ok(values)
 }
 
-async fn shown(served: &Served, values: &mut [Value]) -> Result<(), Status> {
+/// Brings objects of another version of a kind into the one that `served` shows.
+///
+/// # Errors
+/// What the conversion says.
+pub async fn shown(served: &Served, values: &mut [Value]) -> Result<(), Status> {
     convert(&*served.conversion, values, &served.info.api_version()).await?;
     values.iter_mut().for_each(|value| served.info.schema.normalize(value));
     Ok(())

@@ -4,7 +4,7 @@ use kedge_meta::Status;
 use serde_json::Value;
 
 use super::{Request, Written};
-use crate::attributes::Operation;
+use crate::attributes::{Attributes, Operation};
 use crate::value::ValueExt;
 use crate::{metadata, ownership};
 
@@ -57,7 +57,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             return Err(Status::invalid(&request.group_kind(), object.name(), &errors));
         }
         attributes.object = object;
-        request.admission.validate(&attributes).await?;
+        validate(request, &mut attributes).await?;
         let object = &attributes.object;
         let warnings = strategy.warnings(&ctx, object, None);
         let key = request.served.key(request.namespace, object.name());
@@ -70,7 +70,6 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             if taken {
                 return Err(taken_name(request, &key, object.name()).await);
             }
-            let warnings = [attributes.warnings(), warnings].concat();
             return Ok(Written { object: attributes.object, created: true, warnings });
         }
         let with = request.with(&mut reservation, None, Some(object));
@@ -79,7 +78,6 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Ok(stored) => {
                 reservation.settle(true);
                 let object = request.shown(std::mem::take(&mut attributes.object), &stored).await?;
-                let warnings = [attributes.warnings(), warnings].concat();
                 return Ok(Written { object, created: true, warnings });
             }
             // Better without owners than not at all.
@@ -93,6 +91,18 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Err(err) => return Err(request.storage_error(object.name(), err)),
         }
     }
+}
+
+/// Lets admission see what will be stored, under the name that it will have.
+async fn validate(request: &Request<'_>, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+    if !attributes.name.is_empty() {
+        return request.admission.validate(attributes).await;
+    }
+    let name = attributes.object.name().to_owned();
+    let mut named = attributes.named(&name);
+    let validated = request.admission.validate(&named).await;
+    attributes.object = std::mem::take(&mut named.object);
+    validated
 }
 
 /// 409 for a name that is taken, perhaps by something that is about to go.

@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::attributes::{Admission, Attributes, Operation, Options, WriteOptions};
 use crate::convert;
 pub use crate::convert::Later;
+use crate::notes::Notes;
 use crate::registry::Registry;
 use crate::served::Served;
 use crate::strategy::{Context, Reservation};
@@ -42,6 +43,8 @@ pub struct Request<'a> {
     pub writer: Writer<'a>,
     /// Conversions that had to be waited for.
     pub later: Later,
+    /// What is said about the request beside its answer.
+    pub notes: Notes,
 }
 
 /// A written object and what the client should be told beside it.
@@ -62,6 +65,7 @@ impl<'a> Request<'a> {
         attributes.namespace = if itself { self.name } else { self.namespace };
         attributes.options = Options::Write(self.options);
         attributes.dry_run = self.dry_run;
+        attributes.notes = self.notes.clone();
         attributes
     }
 

@@ -114,11 +114,10 @@ async fn attempt(
         None => std::mem::take(&mut new),
     };
     request.admission.validate(&attributes).await?;
-    let mut warnings = attributes.warnings();
     if options.view.is_none() {
         new = attributes.object;
     }
-    warnings.extend(request.served.strategy.warnings(&ctx, &new, Some(&old)));
+    let warnings = request.served.strategy.warnings(&ctx, &new, Some(&old));
     new["metadata"].set("resourceVersion", object.revision.to_string());
     kedge_fields::keep_times(&mut new, &old);
     // What is stored in another version than it would be now is written anew.

@@ -1,4 +1,5 @@
 //! Webhooks and admission policies.
 
 pub(crate) mod policy;
+mod rule;
 pub(crate) mod webhook_configuration;

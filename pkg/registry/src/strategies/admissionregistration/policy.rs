@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::validation::selector::label_selector;
 use super::super::validation::{At, Report};
-use super::webhook_configuration::rule;
+use super::rule::rule;
 use crate::strategy::{Context, Strategy};
 
 pub(crate) struct AdmissionPolicy;

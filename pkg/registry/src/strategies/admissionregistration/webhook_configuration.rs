@@ -6,10 +6,59 @@ use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::selector::label_selector;
-use super::super::validation::{At, Report};
+use super::super::validation::{At, Report, webhook as hooks};
+use super::rule::rule;
+use crate::expressions;
 use crate::strategy::{Context, Strategy};
+use crate::value::ValueExt as _;
 
 pub(crate) struct WebhookConfiguration;
+
+/// What configurations that come from files are called.
+const STATIC: &str = ".static.k8s.io";
+const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
+const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
+const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
+const MAX_CONDITIONS: usize = 64;
+
+/// What is asked of a configuration. What an older server let pass need not be mended with the next update.
+#[derive(Clone, Copy)]
+struct Demands {
+    harmless: bool,
+    known_review: bool,
+    unique_names: bool,
+    valid_values: bool,
+    conditions: bool,
+}
+
+/// Expressions that were stored before.
+type Known<'a> = Vec<&'a str>;
+
+impl Demands {
+    const ALL: Self =
+        Self { harmless: true, known_review: true, unique_names: true, valid_values: true, conditions: true };
+
+    /// What can be asked of the successor of `old`.
+    fn after(new: &Value, old: &Value) -> Self {
+        let hooks = old.list(&["webhooks"]);
+        let reviews =
+            |hook: &Value| hook.list(&["admissionReviewVersions"]).iter().filter_map(Value::as_str).any(is_review);
+        let (mut all, mut names) = (ErrorList::new(), Vec::new());
+        At::field(old, "webhooks").items().for_each(|hook| selectors(&hook, true, &mut all));
+        hooks.iter().for_each(|hook| names.push(hook.text(&["name"])));
+        names.sort_unstable();
+        let conditions = |of: &Value| {
+            of.list(&["webhooks"]).iter().map(|hook| hook.list(&["matchConditions"]).to_vec()).collect::<Vec<_>>()
+        };
+        Self {
+            harmless: hooks.iter().all(|hook| HARMLESS.contains(&hook.text(&["sideEffects"]))),
+            known_review: hooks.iter().all(|hook| hook.list(&["admissionReviewVersions"]).is_empty() || reviews(hook)),
+            unique_names: names.windows(2).all(|pair| pair[0] != pair[1]),
+            valid_values: all.is_empty(),
+            conditions: conditions(new) != conditions(old),
+        }
+    }
+}
 
 impl Strategy for WebhookConfiguration {
     fn has_generation(&self, _: &ResourceInfo) -> bool {
@@ -21,104 +70,142 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let mut seen: Vec<&str> = Vec::new();
-        for hook in At::field(object, "webhooks").items() {
-            webhook(&hook, &mut errors);
-            let name = hook.child("name");
-            if !name.text().is_empty() && seen.contains(&name.text()) {
-                errors.push(Error::duplicate(&name.path, name.text()));
-            }
-            seen.push(name.text());
+        validate(object, Demands::ALL, &Known::new())
+    }
+
+    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        validate(new, Demands::after(new, old), &known(old))
+    }
+
+    fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        if !object.name().ends_with(STATIC) {
+            return Vec::new();
         }
-        errors
+        vec![format!(
+            "metadata.name: names ending with {STATIC:?} are reserved for static manifest-based configurations and cannot \
+             be managed via the API"
+        )]
     }
 }
 
-fn webhook(at: &At<'_>, errors: &mut ErrorList) {
-    let name = at.child("name");
-    if errors.need_text(&name) {
-        let complaints = names::is_dns1123_subdomain(name.text());
-        if complaints.is_empty() && name.text().split('.').count() < 3 {
-            errors.push(name.invalid("should be a domain with at least three segments separated by dots"));
+/// The expressions of a configuration.
+fn known(object: &Value) -> Known<'_> {
+    let conditions = object.list(&["webhooks"]).iter().flat_map(|hook| hook.list(&["matchConditions"]));
+    conditions.map(|condition| condition.text(&["expression"])).collect()
+}
+
+fn validate(object: &Value, demands: Demands, known: &Known<'_>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    let mut seen: Vec<&str> = Vec::new();
+    let mutating = object["kind"] == "MutatingWebhookConfiguration";
+    for hook in At::field(object, "webhooks").items() {
+        webhook(&hook, mutating, demands, &mut errors);
+        if demands.conditions {
+            conditions(&hook.child("matchConditions"), known, &mut errors);
         }
-        errors.complaints(&name, complaints);
+        reviews(&hook.child("admissionReviewVersions"), demands, &mut errors);
+        let name = hook.child("name");
+        if demands.unique_names && !name.text().is_empty() && seen.contains(&name.text()) {
+            errors.push(name.duplicate());
+        }
+        seen.push(name.text());
     }
+    errors
+}
+
+fn webhook(at: &At<'_>, mutating: bool, demands: Demands, errors: &mut ErrorList) {
+    qualified(&at.child("name"), errors);
     at.child("rules").items().for_each(|one| rule(&one, errors));
     errors.one_of(&at.child("failurePolicy"), &["Fail", "Ignore"]);
     errors.one_of(&at.child("matchPolicy"), &["Equivalent", "Exact"]);
-    errors.one_of(&at.child("reinvocationPolicy"), &["IfNeeded", "Never"]);
     let effects = at.child("sideEffects");
+    let allowed: &[&str] = if demands.harmless { &HARMLESS } else { &EFFECTS };
     if effects.is_set() {
-        errors.one_of(&effects, &["None", "NoneOnDryRun"]);
+        errors.one_of(&effects, allowed);
     } else {
-        errors.push(effects.required("must specify one of None, NoneOnDryRun"));
+        errors.push(effects.required(&format!("must specify one of {}", allowed.join(", "))));
     }
     let timeout = at.child("timeoutSeconds");
     if timeout.int().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
         errors.push(timeout.invalid("the timeout value must be between 1 and 30 seconds"));
     }
-    label_selector(&at.child("namespaceSelector"), errors);
-    label_selector(&at.child("objectSelector"), errors);
-    client(&at.child("clientConfig"), errors);
-    let versions = at.child("admissionReviewVersions");
+    selectors(at, demands.valid_values, errors);
+    if mutating {
+        errors.one_of(&at.child("reinvocationPolicy"), &["IfNeeded", "Never"]);
+    }
+    hooks::place(&at.child("clientConfig"), errors);
+}
+
+/// A name in a domain of somebody's.
+fn qualified(name: &At<'_>, errors: &mut ErrorList) {
+    if !errors.need_text(name) {
+        return;
+    }
+    let complaints = names::is_dns1123_subdomain(name.text());
+    if !complaints.is_empty() {
+        errors.push(name.invalid(complaints.join(",")));
+    } else if name.text().split('.').count() < 3 {
+        errors.push(name.invalid("should be a domain with at least three segments separated by dots"));
+    }
+}
+
+fn selectors(at: &At<'_>, strictly: bool, errors: &mut ErrorList) {
+    let mut found = ErrorList::new();
+    for field in ["namespaceSelector", "objectSelector"] {
+        label_selector(&at.child(field), &mut found);
+    }
+    // Values of labels that cannot exist select nothing, and do no harm.
+    errors.extend(found.into_iter().filter(|error| strictly || !is_about_a_value(&error.field)));
+}
+
+fn is_about_a_value(path: &str) -> bool {
+    path.contains("].values[")
+}
+
+fn is_review(version: &str) -> bool {
+    REVIEWS.contains(&version)
+}
+
+fn reviews(versions: &At<'_>, demands: Demands, errors: &mut ErrorList) {
+    let known = REVIEWS.join(", ");
     if versions.len() == 0 {
-        errors.push(versions.required("must specify one of v1, v1beta1"));
-    } else if !versions.items().any(|version| matches!(version.text(), "v1" | "v1beta1")) {
-        errors.push(versions.invalid("must include at least one of v1, v1beta1"));
+        return errors.push(versions.required(&format!("must specify one of {known}")));
     }
     let mut seen: Vec<&str> = Vec::new();
-    for condition in at.child("matchConditions").items() {
-        let name = condition.child("name");
+    for version in versions.items() {
+        if seen.contains(&version.text()) {
+            errors.push(version.invalid("duplicate version"));
+            continue;
+        }
+        seen.push(version.text());
+        errors.complaints(&version, names::is_dns1035_label(version.text()));
+    }
+    if demands.known_review && !seen.into_iter().any(is_review) {
+        errors.push(versions.invalid(format!("must include at least one of {known}")));
+    }
+}
+
+fn conditions(at: &At<'_>, known: &Known<'_>, errors: &mut ErrorList) {
+    if at.len() > MAX_CONDITIONS {
+        errors.push(Error::too_many(&at.path, at.len(), MAX_CONDITIONS));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for condition in at.items() {
+        let (name, expression) = (condition.child("name"), condition.child("expression"));
+        let text = expression.text().trim();
+        if text.is_empty() {
+            errors.push(expression.required(""));
+        } else if let Err(why) = expressions::condition(text, known.contains(&text)) {
+            errors.push(Error::invalid(&expression.path, text, why));
+        }
         errors.need_name(&name, names::is_qualified_name);
-        errors.need_text(&condition.child("expression"));
-        if seen.contains(&name.text()) {
+        if !name.text().is_empty() && seen.contains(&name.text()) {
             errors.push(name.duplicate());
         }
         seen.push(name.text());
     }
 }
 
-/// A rule of a webhook or of a policy.
-pub(super) fn rule(at: &At<'_>, errors: &mut ErrorList) {
-    let operations = at.child("operations");
-    if operations.len() == 0 {
-        errors.push(operations.required(""));
-    }
-    let valid = ["*", "CONNECT", "CREATE", "DELETE", "UPDATE"];
-    operations.items().for_each(|operation| errors.one_of(&operation, &valid));
-    for field in ["apiGroups", "apiVersions", "resources"] {
-        let list = at.child(field);
-        if list.len() == 0 {
-            errors.push(list.required(""));
-        }
-        if list.len() > 1 && list.items().any(|value| value.text() == "*") {
-            errors.push(list.invalid("if '*' is present, must not specify other values"));
-        }
-    }
-    errors.one_of(&at.child("scope"), &["*", "Cluster", "Namespaced"]);
-}
-
-fn client(at: &At<'_>, errors: &mut ErrorList) {
-    let (url, service) = (at.child("url"), at.child("service"));
-    match (url.is_set(), service.is_set()) {
-        (true, true) | (false, false) => errors.push(at.required("exactly one of url or service is required")),
-        (true, false) => {
-            if !url.text().starts_with("https://") {
-                let rule = "'https' is the only allowed URL scheme; desired format: https://host[/path]";
-                errors.push(url.invalid(rule));
-            }
-            if url.text().contains(['?', '#']) {
-                errors.push(url.invalid("query parameters and fragments are not permitted"));
-            }
-        }
-        (false, true) => {
-            errors.need_text(&service.child("name"));
-            errors.need_text(&service.child("namespace"));
-            let port = service.child("port");
-            if port.is_set() {
-                errors.complaints(&port, names::is_valid_port_num(port.int().unwrap_or_default()));
-            }
-        }
-    }
-}
+#[cfg(test)]
+#[path = "webhook_configuration_tests.rs"]
+mod tests;

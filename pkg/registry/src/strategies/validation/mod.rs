@@ -8,6 +8,7 @@ pub(crate) mod diff;
 pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod files;
+pub(crate) mod go_url;
 pub(crate) mod pod_spec;
 pub(crate) mod probe;
 pub(crate) mod resources;
@@ -17,5 +18,6 @@ pub(crate) mod security;
 pub(crate) mod selector;
 pub(crate) mod template;
 pub(crate) mod volume;
+pub(crate) mod webhook;
 
 pub(crate) use at::{At, Report};

@@ -3,7 +3,7 @@
 use kedge_meta::field::{Error, ErrorList, Path};
 use serde_json::Value;
 
-use super::go_url;
+use super::super::super::validation::go_url;
 use crate::value::ValueExt;
 
 const ANNOTATION: &str = "api-approved.kubernetes.io";

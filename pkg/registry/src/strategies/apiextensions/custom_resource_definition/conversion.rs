@@ -6,9 +6,9 @@ use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
 use serde_json::Value;
 
-use super::super::super::validation::At;
+use super::super::super::validation::{At, webhook};
 use super::options::Options;
-use super::{ca_bundle, go, go_url};
+use super::{ca_bundle, go};
 use crate::value::ValueExt;
 
 /// Versions of the review that converters are sent.
@@ -29,10 +29,10 @@ pub(super) fn conversion(spec: &At<'_>, preserves_unknown: bool, options: &Optio
         "None" | "Webhook" => {}
         _ => errors.push(strategy.not_supported(&["None", "Webhook"])),
     }
-    let webhook = at.child("webhook");
-    let client = At { value: webhook.child("clientConfig").value, path: at.path.child("webhookClientConfig") };
+    let hook = at.child("webhook");
+    let client = At { value: hook.child("clientConfig").value, path: at.path.child("webhookClientConfig") };
     let reviews =
-        At { value: webhook.child("conversionReviewVersions").value, path: at.path.child("conversionReviewVersions") };
+        At { value: hook.child("conversionReviewVersions").value, path: at.path.child("conversionReviewVersions") };
     if strategy.text() == "Webhook" {
         match client.is_set() {
             true => self::client(&client, options, errors),
@@ -51,78 +51,10 @@ pub(super) fn conversion(spec: &At<'_>, preserves_unknown: bool, options: &Optio
 }
 
 fn client(at: &At<'_>, options: &Options<'_>, errors: &mut ErrorList) {
-    let (url, service) = (at.child("url"), at.child("service"));
-    match (url.is_set(), service.is_set()) {
-        (true, false) => self::url(&url, errors),
-        (false, true) => self::service(&service, errors),
-        _ => errors.push(at.required("exactly one of url or service is required")),
-    }
+    webhook::place(at, errors);
     let bundle = at.child("caBundle");
     if !bundle.text().is_empty() && !options.any_ca_bundle {
         errors.extend(ca_bundle::fault(bundle.text()).map(|why| bundle.invalid(why)));
-    }
-}
-
-fn url(at: &At<'_>, errors: &mut ErrorList) {
-    const FORM: &str = "; desired format: https://host[/path]";
-    let url = match go_url::parse(at.text()) {
-        Ok(url) => url,
-        Err(why) => return errors.push(at.required(&format!("url must be a valid URL: {why}{FORM}"))),
-    };
-    let mut invalid = |value: &str, why: &str| errors.push(Error::invalid(&at.path, value, why));
-    if url.scheme != "https" {
-        invalid(&url.scheme, &format!("'https' is the only allowed URL scheme{FORM}"));
-    }
-    if url.host.is_empty() {
-        invalid("", &format!("host must be specified{FORM}"));
-    }
-    if let Some(user) = &url.user {
-        invalid(user, "user information is not permitted in the URL");
-    }
-    if !url.fragment.is_empty() {
-        invalid(&url.fragment, "fragments are not permitted in the URL");
-    }
-    if !url.query.is_empty() {
-        invalid(&url.query, "query parameters are not permitted in the URL");
-    }
-}
-
-fn service(at: &At<'_>, errors: &mut ErrorList) {
-    // Upstream mistakes one for the other, and says that the other is missing.
-    for (missing, named) in [("name", "namespace"), ("namespace", "name")] {
-        if at.child(named).text().is_empty() {
-            errors.push(at.child(missing).required(""));
-        }
-    }
-    let port = at.child("port");
-    let complaints = names::is_valid_port_num(port.int().unwrap_or(443));
-    if !complaints.is_empty() {
-        errors.push(port.invalid(format!("port is not valid: {}", complaints.join(", "))));
-    }
-    let path = at.child("path");
-    match path.text() {
-        "" | "/" => {}
-        "//" => errors.push(path.invalid("segment[0] may not be empty")),
-        text => path_segments(&path, text, errors),
-    }
-}
-
-fn path_segments(path: &At<'_>, text: &str, errors: &mut ErrorList) {
-    if !text.starts_with('/') {
-        errors.push(path.invalid("must start with a '/'"));
-    }
-    // The first character is taken for a slash.
-    let first = text.chars().next().map_or(0, char::len_utf8);
-    let segments = text.get(first..).unwrap_or_default();
-    let segments = segments.strip_suffix('/').unwrap_or(segments);
-    for (i, segment) in segments.split('/').enumerate() {
-        if segment.is_empty() {
-            errors.push(path.invalid(format!("segment[{i}] may not be empty")));
-            continue;
-        }
-        for complaint in names::is_dns1123_subdomain(segment) {
-            errors.push(path.invalid(format!("segment[{i}]: {complaint}")));
-        }
     }
 }
 

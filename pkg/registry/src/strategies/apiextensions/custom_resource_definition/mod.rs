@@ -13,7 +13,6 @@ mod field_path;
 mod form;
 mod formats;
 mod go;
-mod go_url;
 pub mod hooks;
 mod lists;
 mod names;

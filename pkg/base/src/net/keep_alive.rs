@@ -16,7 +16,7 @@ const PROBES: u32 = 4;
 ///
 /// # Errors
 /// Those of the kernel.
-pub(crate) fn enable(socket: &impl AsFd) -> io::Result<()> {
+pub fn enable(socket: &impl AsFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, IDLE)?;
     sockopt::set_tcp_keepintvl(socket, BETWEEN)?;

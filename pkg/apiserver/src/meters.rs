@@ -3,12 +3,10 @@
 //! A request costs one lookup here, by the text of its labels, which is also what is shown. Labels are made of what the server
 //! serves, so that there are only so many of them; beyond [`SERIES`] no new ones are taken in.
 
-mod exposition;
-
 use std::collections::{BTreeSet, HashMap};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,14 +14,13 @@ use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use kedge_base::SharedClock;
+use kedge_base::exposition::{Exposition, Histogram};
 use kedge_meta::Status;
 use kedge_registry::Catalogue;
 use parking_lot::{Mutex, RwLock};
 
 use crate::body::{Body, BodyError};
 use crate::input::request_info::RequestInfo;
-
-pub(crate) use exposition::Exposition;
 
 /// Sets of labels at most: every verb of some hundreds of resources.
 const SERIES: usize = 4_096;
@@ -37,50 +34,6 @@ const SLI: [f64; 21] =
 const SIZES: [f64; 7] = [1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9];
 /// Subresources whose requests are connections.
 const CONNECTS: [&str; 5] = ["log", "exec", "portforward", "attach", "proxy"];
-
-/// A histogram of `N` buckets and the one above them all.
-#[derive(Debug)]
-struct Histogram<const N: usize> {
-    bounds: &'static [f64; N],
-    counts: [AtomicU64; N],
-    above: AtomicU64,
-    /// The sum, in millionths.
-    sum: AtomicU64,
-}
-
-impl<const N: usize> Histogram<N> {
-    fn new(bounds: &'static [f64; N]) -> Self {
-        Self {
-            bounds,
-            counts: std::array::from_fn(|_| AtomicU64::new(0)),
-            above: AtomicU64::new(0),
-            sum: AtomicU64::new(0),
-        }
-    }
-
-    fn observe(&self, value: f64) {
-        let at = self.bounds.partition_point(|bound| *bound < value);
-        self.counts.get(at).unwrap_or(&self.above).fetch_add(1, Ordering::Relaxed);
-        self.sum.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
-    }
-
-    fn show(&self, out: &mut Exposition, name: &str, labels: &str) {
-        let mut total = 0;
-        for (bound, count) in self.bounds.iter().zip(&self.counts) {
-            total += count.load(Ordering::Relaxed);
-            out.line(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", bucket(*bound)), total as f64);
-        }
-        total += self.above.load(Ordering::Relaxed);
-        out.line(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), total as f64);
-        out.line(&format!("{name}_sum"), labels, self.sum.load(Ordering::Relaxed) as f64 / 1e6);
-        out.line(&format!("{name}_count"), labels, total as f64);
-    }
-}
-
-/// A bound as Go writes it.
-fn bucket(bound: f64) -> String {
-    if bound < 1e6 { bound.to_string() } else { format!("1e+{:02}", bound.log10().round()) }
-}
 
 /// Requests of one kind.
 struct Series {

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 /// The parts of a URL.
 #[derive(Default, Debug, PartialEq, Eq)]
-pub(super) struct Url {
+pub(crate) struct Url {
     pub scheme: String,
     pub host: String,
     /// As Go shows them; there may be an empty one.
@@ -17,7 +17,7 @@ pub(super) struct Url {
 ///
 /// # Errors
 /// Go's text for what is wrong with it.
-pub(super) fn parse(text: &str) -> Result<Url, String> {
+pub(crate) fn parse(text: &str) -> Result<Url, String> {
     let (head, fragment) = text.split_once('#').unwrap_or((text, ""));
     let mut url = parse_head(head, false).map_err(|why| format!("parse {head:?}: {why}"))?;
     check_escapes(fragment).map_err(|why| format!("parse {text:?}: {why}"))?;
@@ -29,7 +29,7 @@ pub(super) fn parse(text: &str) -> Result<Url, String> {
 ///
 /// # Errors
 /// Go's text for what is wrong with it.
-pub(super) fn parse_request_uri(text: &str) -> Result<Url, String> {
+pub(crate) fn parse_request_uri(text: &str) -> Result<Url, String> {
     parse_head(text, true).map_err(|why| format!("parse {text:?}: {why}"))
 }
 

@@ -1,0 +1,99 @@
+//! How connections to a webhook are made: the service is looked up anew for each.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use http::Uri;
+use hyper_util::client::legacy::connect::{Connected, Connection as Pooled};
+use hyper_util::rt::TokioIo;
+use kedge_base::BoxFuture;
+use kedge_base::net::{Connection, Dialer};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::Services;
+use crate::config::{Place, Target};
+use crate::error::Failure;
+use crate::tls;
+
+/// Makes connections to one webhook.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    pub target: Arc<Target>,
+    pub place: Arc<Place>,
+    pub services: Arc<dyn Services>,
+    pub dialer: Arc<dyn Dialer>,
+    pub tls: TlsConnector,
+    /// Those of all webhooks together.
+    pub slots: Arc<Semaphore>,
+}
+
+impl Connector {
+    async fn connect(self) -> Result<TokioIo<Secured>, Failure> {
+        // Who finds none free waits for one within the time of the call.
+        let slot = self.slots.acquire_owned().await.map_err(|err| Failure::Http(err.to_string()))?;
+        let address = match &*self.target {
+            Target::Service { namespace, name, port, .. } => {
+                self.services.resolve(namespace, name, *port).map_err(Failure::Unresolved)?
+            }
+            Target::Url(_) => self.place.address.clone(),
+        };
+        let plain = self.dialer.dial(&address).await.map_err(|err| Failure::Dial(address, err))?;
+        let name = ServerName::try_from(self.place.server_name.clone());
+        let name = name.map_err(|err| Failure::Handshake(err.to_string()))?;
+        let stream = self.tls.connect(name, plain).await.map_err(|err| tls::words(&err))?;
+        Ok(TokioIo::new(Secured { stream, _slot: slot }))
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TokioIo<Secured>;
+    type Error = Failure;
+    type Future = BoxFuture<'static, Result<Self::Response, Failure>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        Box::pin(self.clone().connect())
+    }
+}
+
+/// A connection, and its place among all of them.
+pub(crate) struct Secured {
+    stream: TlsStream<Box<dyn Connection>>,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Pooled for Secured {
+    fn connected(&self) -> Connected {
+        let http2 = self.stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if http2 { Connected::new().negotiated_h2() } else { Connected::new() }
+    }
+}
+
+impl AsyncRead for Secured {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Secured {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
