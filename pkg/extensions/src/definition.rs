@@ -11,6 +11,7 @@ use kedge_registry::{Custom, CustomResource, DefinedVersion, Definition, ScalePa
 use kedge_schema::structural::Structural;
 use kedge_schema::{KindInfo, ResourceInfo, SchemaRef, SubresourceInfo};
 use kedge_storage::{Field, Object};
+use kedge_webhook::Caller;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
@@ -189,7 +190,7 @@ impl Crd {
 }
 
 /// What the registry serves of a definition; nothing when no version of it is served. `object` is what `crd` was read from.
-pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, until: u64) -> Option<Definition> {
+pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, caller: &Arc<Caller>) -> Option<Definition> {
     let schemas: Vec<(Text, Arc<Structural>)> =
         crd.spec.versions.iter().map(|version| (version.name.clone(), schema(crd, version, object))).collect();
     let schema_of = |name: &Text| schemas.iter().find(|(known, _)| known == name).map(|(_, schema)| schema.clone());
@@ -203,10 +204,10 @@ pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, until: u64) -> Option<
             fields.push(Field { path: path.clone(), zero: Text::default() });
         }
     }
-    let stored = schema_of(&crd.storage_version()).map(|schema| (SchemaRef::Structural(schema), until));
+    let stored = schema_of(&crd.storage_version()).map(|schema| (SchemaRef::Structural(schema), object.revision));
     let others = crd.spec.versions.iter().map(|version| version.name.clone());
     let others = others.chain(crd.status.stored_versions.iter().flatten().cloned()).collect();
-    let conversion = conversion::of(crd, &schemas);
+    let conversion = conversion::of(crd, &schemas, caller);
     Some(Definition { versions, conversion, fields, stored: Stored { others, shape: stored } })
 }
 

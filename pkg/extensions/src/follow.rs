@@ -9,6 +9,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{Later, Request, UpdateOptions, Writer, store_failure, update};
 use kedge_registry::{NoAdmission, Notes, Registry, Served, WriteOptions};
 use kedge_storage::{EventKind, Matcher, Next, Object};
+use kedge_webhook::Caller;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{info, warn};
@@ -27,6 +28,8 @@ const MANAGER: &str = "kube-apiserver";
 pub struct Extensions {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: TaskGroup,
+    /// Asks webhooks for conversions.
+    caller: Arc<Caller>,
     user: UserInfo,
     known: Mutex<BTreeMap<String, Known>>,
     /// Definitions that are being emptied.
@@ -61,10 +64,10 @@ impl Serving {
 
 impl Extensions {
     /// Over a registry. Nothing is served before [`Extensions::begin`].
-    pub fn new(registry: Arc<Registry>, tasks: TaskGroup) -> Arc<Self> {
+    pub fn new(registry: Arc<Registry>, caller: Arc<Caller>, tasks: TaskGroup) -> Arc<Self> {
         let groups = vec!["system:masters".to_owned()];
         let user = UserInfo { name: "system:apiserver".to_owned(), groups, ..UserInfo::default() };
-        Arc::new(Self { registry, tasks, user, known: Mutex::default(), emptied: Mutex::default() })
+        Arc::new(Self { registry, tasks, caller, user, known: Mutex::default(), emptied: Mutex::default() })
     }
 
     /// Serves all that is established already, before anybody can ask.
@@ -77,7 +80,7 @@ impl Extensions {
         for (_, object) in store.readable("", &Matcher::default()).objects {
             let Some(crd) = read(&object) else { continue };
             if is_served(&crd) {
-                served.extend(definition(&crd, &object, object.revision));
+                served.extend(definition(&crd, &object, &self.caller));
                 let serving = Some(Serving::of(&crd));
                 self.known.lock().insert(crd.metadata.name.clone(), Known { crd: Arc::new(crd), served: serving });
             }
@@ -305,7 +308,7 @@ impl Extensions {
             return;
         }
         let resource = GroupResource::new(&crd.spec.group, &crd.accepted().plural);
-        let done = match definition(crd, object, object.revision) {
+        let done = match definition(crd, object, &self.caller) {
             Some(definition) => self.registry.serve(definition).await,
             // No version of it is served any more.
             None => {

@@ -193,7 +193,9 @@ impl Error {
         let mut text = self.kind.title().to_owned();
         match self.kind {
             ErrorType::TooMany => text.push_str(&format!(": {}", self.value)),
-            kind if kind.shows_value() && self.value.get(OMITTED).is_none() => text.push_str(&format!(": {}", go_value(&self.value))),
+            kind if kind.shows_value() && self.value.get(OMITTED).is_none() => {
+                text.push_str(&format!(": {}", go_value(&self.value)))
+            }
             _ => {}
         }
         if !self.detail.is_empty() {

@@ -63,17 +63,10 @@ fn labels() -> Decl {
 
 /// `AdmissionRequest`, but for its objects.
 fn request() -> Decl {
-    let kind = || {
-        Decl::object(
-            "kubernetes.GroupVersionKind",
-            ["group", "version", "kind"].map(|field| (field, text())),
-        )
-    };
+    let kind =
+        || Decl::object("kubernetes.GroupVersionKind", ["group", "version", "kind"].map(|field| (field, text())));
     let resource = || {
-        Decl::object(
-            "kubernetes.GroupVersionResource",
-            ["group", "version", "resource"].map(|field| (field, text())),
-        )
+        Decl::object("kubernetes.GroupVersionResource", ["group", "version", "resource"].map(|field| (field, text())))
     };
     let extra = Decl::map(text(), texts(), UNBOUNDED);
     let user = Decl::object(
@@ -157,7 +150,11 @@ mod tests {
             assert!(condition(good, true).is_ok(), "{good}");
         }
         let said = |text| condition(text, false).unwrap_err();
-        assert!(said("... [] bad").starts_with("compilation failed: ERROR: <input>:1:1: Syntax error: "), "{}", said("... [] bad"));
+        assert!(
+            said("... [] bad").starts_with("compilation failed: ERROR: <input>:1:1: Syntax error: "),
+            "{}",
+            said("... [] bad")
+        );
         assert!(said("params == 1").contains("undeclared reference to 'params' (in container '')"));
         assert!(said("request.object").contains("undefined field 'object'"));
         assert_eq!(said("1"), "must evaluate to bool but got int");

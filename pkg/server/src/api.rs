@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner,
+    Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -31,15 +32,26 @@ pub(crate) struct Parts<'a> {
     pub(crate) pki: &'a Pki,
     pub(crate) storage: &'a Storage,
     pub(crate) registry: &'a Arc<Registry>,
+    pub(crate) webhooks: &'a Arc<Caller>,
     pub(crate) clock: &'a SharedClock,
     pub(crate) tasks: &'a TaskGroup,
     pub(crate) readiness: Readiness,
     pub(crate) own: Arc<dyn OwnPaths>,
 }
 
+/// Who calls webhooks.
+pub(crate) fn webhooks(registry: &Arc<Registry>, tasks: &TaskGroup, clock: &SharedClock) -> Arc<Caller> {
+    Arc::new(Caller::new(Settings {
+        services: Arc::new(ServiceEndpoints(registry.clone())),
+        dialer: Arc::new(DirectDialer),
+        tasks: tasks.child("webhook connections"),
+        clock: clock.clone(),
+    }))
+}
+
 /// The API server: who may come in, what they may do, and where it is kept.
 pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
-    let Parts { config, pki, storage, registry, clock, tasks, readiness, own } = parts;
+    let Parts { config, pki, storage, registry, webhooks, clock, tasks, readiness, own } = parts;
     let rbac = Arc::new(RbacAuthorizer::new(
         store(storage, "roles")?,
         store(storage, "rolebindings")?,
@@ -70,15 +82,9 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
-    let webhooks = Arc::new(Caller::new(Settings {
-        services: Arc::new(ServiceEndpoints(registry.clone())),
-        dialer: Arc::new(DirectDialer),
-        tasks: tasks.child("webhook connections"),
-        clock: clock.clone(),
-    }));
     let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, &webhooks, &config.admission)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: Authenticator::new(certificates, Arc::new(signer)),

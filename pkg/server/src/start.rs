@@ -126,18 +126,20 @@ impl Server {
             managed: config.encryption_config.is_none(),
         };
         let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config.cluster()));
+        let webhooks = api::webhooks(&registry, &tasks, &clock);
         let api = api::api_server(api::Parts {
             config: &config,
             pki: &pki,
             storage: &storage,
             registry: &registry,
+            webhooks: &webhooks,
             clock: &clock,
             tasks: &tasks,
             readiness: readiness.clone(),
             own: Arc::new(own),
         })?;
         let tls = api::tls(&config, &pki, &clock)?;
-        let extensions = Extensions::new(registry.clone(), tasks.clone());
+        let extensions = Extensions::new(registry.clone(), webhooks, tasks.clone());
         extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());

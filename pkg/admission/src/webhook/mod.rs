@@ -36,7 +36,13 @@ pub(crate) fn plugins(
     (caller, authorizer): (&Arc<Caller>, &Arc<dyn Authorizer>),
     meters: &Arc<Meters>,
 ) -> (MutatingWebhooks, ValidatingWebhooks) {
-    let asking = |step| Asking { caller: caller.clone(), meters: meters.clone(), clock: registry.clock.clone(), step };
+    let asking = |step| Asking {
+        caller: caller.clone(),
+        authorizer: authorizer.clone(),
+        meters: meters.clone(),
+        clock: registry.clock.clone(),
+        step,
+    };
     let source = |plural| Source::new(registry, plural);
     (
         MutatingWebhooks { source: source("mutatingwebhookconfigurations"), asking: asking(Step::Admit) },

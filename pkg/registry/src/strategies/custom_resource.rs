@@ -8,8 +8,8 @@ use kedge_schema::ResourceInfo;
 use kedge_schema::structural::{self, Structural};
 use serde_json::Value;
 
-use crate::served::{Custom, ScalePaths};
 use super::rules::Rules;
+use crate::served::{Custom, ScalePaths};
 use crate::strategy::{Context, Reservation, Strategy};
 use crate::value::ValueExt as _;
 

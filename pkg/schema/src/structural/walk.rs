@@ -4,8 +4,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{Node, object_meta};
 use super::at::{At, MAX_NAMED, OWN};
+use super::{Node, object_meta};
 use crate::StrictError;
 
 fn prune(node: &Node, value: &mut Value, at: At<'_>, strict: &mut Vec<StrictError>) {

@@ -130,6 +130,9 @@ fn an_update_need_not_mend_what_was_wrong_before() {
         one
     };
     let (one, two) = (configuration(&json!({})), twice(configuration(&json!({}))));
-    assert_eq!(said(&validate(&two, Demands::after(&two, &one), &known(&one))), ["webhooks[1].name: Duplicate value: \"a.b.c\""]);
+    assert_eq!(
+        said(&validate(&two, Demands::after(&two, &one), &known(&one))),
+        ["webhooks[1].name: Duplicate value: \"a.b.c\""]
+    );
     assert_eq!(said(&validate(&two, Demands::after(&two, &two), &known(&two))), [""; 0]);
 }

@@ -68,9 +68,8 @@ fn one(rule: &Value, decl: &Arc<Decl>, known: &Known<'_>) -> Compiled {
         return Compiled::default();
     }
     let optional = rule.flag(&["optionalOldSelf"]) == Some(true);
-    let env = |is_known: bool| {
-        environment(if is_known { Expressions::Stored } else { Expressions::NEW }, decl, optional)
-    };
+    let env =
+        |is_known: bool| environment(if is_known { Expressions::Stored } else { Expressions::NEW }, decl, optional);
     let hints = [("self", &**decl), ("oldSelf", &**decl)];
     let own = env(known.rules.contains(text));
     let cost = |env: &Env, text: &str| env.check(text).map(|checked| checked.estimate(&hints).max);

@@ -27,7 +27,8 @@ fn schema() -> Value {
 }
 
 fn check(new: Value, old: Option<Value>) -> Vec<String> {
-    let object = |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": spec});
+    let object =
+        |spec: Value| json!({"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "x"}, "spec": spec});
     let (new, old) = (object(new), old.map(object));
     Rules::of(&schema()).unwrap().check(&new, old.as_ref()).iter().map(ToString::to_string).collect()
 }
@@ -72,7 +73,12 @@ fn rules_that_cost_too_much_end() {
         "x-kubernetes-validations": [{"rule": bomb}],
         "properties": {"l": {"type": "array", "items": {"type": "integer"}}}}}});
     let object = json!({"spec": {"l": (0..1000).collect::<Vec<_>>()}});
-    let errors: Vec<String> = Rules::of(&schema).unwrap().check(&object, None).iter().map(ToString::to_string).collect();
+    let errors: Vec<String> =
+        Rules::of(&schema).unwrap().check(&object, None).iter().map(ToString::to_string).collect();
     assert_eq!(errors.len(), 1);
-    assert!(errors[0].contains("no further validation rules will be run due to call cost exceeds limit"), "{}", errors[0]);
+    assert!(
+        errors[0].contains("no further validation rules will be run due to call cost exceeds limit"),
+        "{}",
+        errors[0]
+    );
 }
