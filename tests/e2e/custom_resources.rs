@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::http::Http;
+use crate::support::webhook::{Reply, Webhook};
 use crate::support::{TestCluster, eventually};
 
 /// A definition of a namespaced kind, with more for its first version.
@@ -200,4 +201,103 @@ fn names_are_given_once() {
     cluster.ok(&["delete", "crd", "boats.example.org"]);
     cluster.ok(&["wait", "--for=condition=Established", "crd/ships.example.org", "--timeout=10s"]);
     assert_eq!(cluster.ok(&["get", "ships", "-A", "-o", "name"]), "");
+}
+
+/// A webhook turns the versions of a kind into each other, for reads, lists, watches and writes; without it, what is stored in another version cannot
+/// be read, and all else goes on.
+#[test]
+fn a_webhook_converts_between_versions() {
+    let cluster = TestCluster::control_plane();
+    let hook = Webhook::start(|path, request| {
+        if path == "/refuse" {
+            return Reply::Response(json!({"result": {"status": "Failure", "message": "not today"}}));
+        }
+        let to = request["desiredAPIVersion"].as_str().unwrap();
+        let convert = |object: &Value| {
+            let mut object = object.clone();
+            let spec = object["spec"].clone();
+            object["spec"] = match to {
+                "example.org/v2" => {
+                    let (host, port) = spec["address"].as_str().unwrap().split_once(':').unwrap();
+                    json!({"host": host, "port": port.parse::<u16>().unwrap()})
+                }
+                _ => json!({"address": format!("{}:{}", spec["host"].as_str().unwrap(), spec["port"])}),
+            };
+            object["apiVersion"] = json!(to);
+            object
+        };
+        let converted: Vec<Value> = request["objects"].as_array().unwrap().iter().map(convert).collect();
+        Reply::Response(json!({"result": {"status": "Success"}, "convertedObjects": converted}))
+    });
+    let schema = |fields: Value| json!({"openAPIV3Schema": {"type": "object", "properties": {"spec": {"type": "object", "properties": fields}}}});
+    let mut doors = definition(
+        "doors",
+        "Door",
+        &json!({"name": "v1", "served": true, "storage": true, "schema": schema(json!({"address": {"type": "string"}}))}),
+    );
+    doors["spec"]["versions"].as_array_mut().unwrap().push(json!({"name": "v2", "served": true, "storage": false,
+        "schema": schema(json!({"host": {"type": "string"}, "port": {"type": "integer"}}))}));
+    let converts = |path: &str| {
+        let client = json!({"url": format!("https://127.0.0.1:{}{path}", hook.port()), "caBundle": hook.bundle()});
+        json!({"strategy": "Webhook", "webhook": {"conversionReviewVersions": ["v1"], "clientConfig": client}})
+    };
+    doors["spec"]["conversion"] = converts("/convert");
+    define(&cluster, &doors);
+    let door = |version: &str, name: &str, spec: Value| {
+        let meta = json!({"name": name, "namespace": "default"});
+        json!({"apiVersion": format!("example.org/{version}"), "kind": "Door", "metadata": meta, "spec": spec})
+            .to_string()
+    };
+    cluster.apply(&door("v1", "a", json!({"address": "left:80"})));
+    cluster.apply(&door("v2", "b", json!({"host": "right", "port": 81})));
+    assert_eq!(cluster.json(&["doors.v2.example.org", "a"])["spec"], json!({"host": "left", "port": 80}));
+    assert_eq!(cluster.json(&["doors.v1.example.org", "b"])["spec"], json!({"address": "right:81"}));
+    let all = cluster.json(&["doors.v2.example.org"]);
+    let hosts: Vec<&Value> = all["items"].as_array().unwrap().iter().map(|door| &door["spec"]["host"]).collect();
+    assert_eq!(hosts, ["left", "right"]);
+    cluster.ok(&["patch", "doors.v2.example.org", "a", "--type=merge", "-p", r#"{"spec":{"port":8080}}"#]);
+    assert_eq!(cluster.json(&["doors.v1.example.org", "a"])["spec"], json!({"address": "left:8080"}));
+    doors["spec"]["conversion"] = converts("/refuse");
+    cluster.apply(&doors.to_string());
+    let said = eventually("the other webhook is asked", || {
+        let output = cluster.kubectl(&["get", "doors.v2.example.org", "a"]);
+        if output.status.success() {
+            Err("it is shown".to_owned())
+        } else {
+            Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    });
+    assert!(said.contains("conversion webhook for example.org/v1, Kind=Door failed: not today"), "{said}");
+    assert_eq!(cluster.json(&["doors.v1.example.org", "a"])["spec"], json!({"address": "left:8080"}));
+    cluster.ok(&["delete", "crd", "doors.example.org"]);
+}
+
+/// Rules in CEL hold for objects, with their messages, and definitions with rules that make no sense are refused.
+#[test]
+fn rules_in_cel_hold() {
+    let cluster = TestCluster::control_plane();
+    let version = |rule: &str| {
+        json!({"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "spec": {"type": "object", "x-kubernetes-validations": [
+                {"rule": rule, "messageExpression": "self.min > 2 ? 'min is above max' : 'max is below min'"},
+                {"rule": "self.max >= oldSelf.max", "message": "max may only grow"}],
+                "properties": {"min": {"type": "integer"}, "max": {"type": "integer"}}}}}}})
+    };
+    let bad = definition("ranges", "Range", &version("self.min <= self.maximum"));
+    let file = cluster.file("bad.json", &bad.to_string());
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains("undefined field 'maximum'"), "{said}");
+    define(&cluster, &definition("ranges", "Range", &version("self.min <= self.max")));
+    let range = |min: i64, max: i64| {
+        json!({"apiVersion": "example.org/v1", "kind": "Range", "metadata": {"name": "a", "namespace": "default"},
+            "spec": {"min": min, "max": max}})
+        .to_string()
+    };
+    let file = cluster.file("a.json", &range(3, 2));
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains("spec: Invalid value: min is above max"), "{said}");
+    cluster.apply(&range(1, 2));
+    let file = cluster.file("a.json", &range(1, 1));
+    let said = cluster.fails(&["apply", "-f", file.to_str().unwrap()]);
+    assert!(said.contains("spec: Invalid value: max may only grow"), "{said}");
 }
