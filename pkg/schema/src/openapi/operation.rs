@@ -134,7 +134,8 @@ pub(super) enum Body {
     Object(Text),
     /// Options that may be left out.
     Options(Text),
-    Patch(Text),
+    /// Whether strategic ones are taken, too.
+    Patch(Text, bool),
 }
 
 /// What an answer carries.
@@ -221,7 +222,15 @@ pub(super) fn encodings(returns: &Returns) -> &'static [&'static str] {
 pub(super) const OBJECT: &[&str] =
     &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf", "application/cbor"];
 
-pub(super) const PATCHES: &[&str] = &[
+/// The forms of patches: of objects of built-in kinds, and of those that have no strategies.
+pub(super) fn patches(strategic: bool) -> &'static [&'static str] {
+    if strategic { PATCHES } else { PLAIN_PATCHES }
+}
+
+const PLAIN_PATCHES: &[&str] =
+    &["application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml"];
+
+const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
     "application/strategic-merge-patch+json",

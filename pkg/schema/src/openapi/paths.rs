@@ -185,7 +185,7 @@ impl Builder<'_> {
                 kind: kind(),
                 returns: returns(),
                 parameters: [WRITE, &["force"]].concat(),
-                body: Body::Patch(meta("Patch")),
+                body: Body::Patch(meta("Patch"), self.info.schema.builtin().is_some()),
                 codes: &[200, 201],
                 ..self.operation("patch", "patch", format!("patch{name}"), text)
             });

@@ -2,7 +2,7 @@
 
 use super::descriptions::Descriptions;
 use super::json::Json;
-use super::operation::{Body, OBJECT, Operation, PARAMETERS, PATCHES, Parameter, PathItem, Returns, encodings, reason};
+use super::operation::{Body, OBJECT, Operation, PARAMETERS, Parameter, PathItem, Returns, encodings, patches, reason};
 use super::own::Own;
 use super::schema::{Dialect, Referred, Scope, definition, group_version_kind};
 use kedge_meta::Text;
@@ -159,7 +159,7 @@ fn v3_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
     let (kinds, name): (&[&str], _) = match &one.body {
         Body::None => (&[], None),
         Body::Object(name) | Body::Options(name) => (&["*/*"], Some(name)),
-        Body::Patch(name) => (PATCHES, Some(name)),
+        Body::Patch(name, strategic) => (patches(*strategic), Some(name)),
     };
     if let Some(name) = name {
         json.key("requestBody").object(|json| {
@@ -195,7 +195,7 @@ fn v3_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
 
 fn v2_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut Referred) {
     let consumes: &[&str] = match (&one.body, &one.returns) {
-        (Body::Patch(_), _) => PATCHES,
+        (Body::Patch(_, strategic), _) => patches(*strategic),
         (_, Returns::Discovery(_)) => encodings(&one.returns),
         (_, Returns::Plain(name)) => {
             if name.contains('.') {
@@ -215,7 +215,7 @@ fn v2_traffic(json: &mut Json, item: &PathItem, one: &Operation, referred: &mut 
     let own = item.own(one);
     let body = match &one.body {
         Body::None => None,
-        Body::Object(name) | Body::Patch(name) => Some((name, true)),
+        Body::Object(name) | Body::Patch(name, _) => Some((name, true)),
         Body::Options(name) => Some((name, false)),
     };
     if !own.is_empty() || body.is_some() {
