@@ -17,7 +17,12 @@ fn set(path: &str, value: &str) -> Value {
 
 /// What kubectl says to a config map that is refused.
 fn refused(cluster: &TestCluster, name: &str) -> String {
-    let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    refused_map(cluster, &json!({"metadata": {"name": name}}))
+}
+
+fn refused_map(cluster: &TestCluster, fields: &Value) -> String {
+    let mut map = fields.clone();
+    (map["apiVersion"], map["kind"]) = ("v1".into(), "ConfigMap".into());
     let file = cluster.file("refused.json", &map.to_string());
     cluster.fails(&["create", "-f", file.to_str().unwrap()])
 }
@@ -273,6 +278,40 @@ fn a_rule_about_one_version_is_about_all() {
     assert_eq!(asked, (&json!("v1"), &json!("v1")));
     assert_eq!(request["object"]["apiVersion"], "autoscaling/v2");
     assert!(hook.asked("/exact").is_empty());
+}
+
+/// Conditions are looked at as they are now: what one webhook changed, those of the next see.
+#[test]
+fn webhooks_are_asked_on_their_conditions() {
+    let cluster = TestCluster::control_plane();
+    let hook = Webhook::start(|path, request| match path {
+        "/m" => patch(&set("/data/changed", "x")),
+        "/changed" if request["object"]["data"]["changed"] == "x" => deny("it was changed"),
+        _ => allow(),
+    });
+    let when = |expressions: &[&str]| {
+        let conditions: Vec<Value> = expressions
+            .iter()
+            .enumerate()
+            .map(|(i, text)| json!({"name": format!("c{i}"), "expression": text}))
+            .collect();
+        json!({ "matchConditions": conditions })
+    };
+    let named = when(&["object.metadata.name.startsWith('m')", "request.operation == 'CREATE'", "oldObject == null"]);
+    cluster.apply(&configuration("Mutating", "m", &[hook.hook("m", &named)]));
+    let changed = when(&["has(object.data) && 'changed' in object.data"]);
+    let allowed =
+        when(&["authorizer.group('').resource('nodes').check('list').allowed()", "request.userInfo.username == 'x'"]);
+    let hooks = [hook.hook("changed", &changed), hook.hook("x", &allowed)];
+    cluster.apply(&configuration("Validating", "v", &hooks));
+    let said = refused_map(&cluster, &json!({"metadata": {"name": "m"}, "data": {"a": "b"}}));
+    assert!(said.contains("denied the request: it was changed"), "{said}");
+    cluster.ok(&["create", "configmap", "other", "--from-literal=a=b"]);
+    assert_eq!((hook.asked("/m").len(), hook.asked("/changed").len(), hook.asked("/x").len()), (1, 1, 0));
+    let bad = configuration("Validating", "bad", &[hook.hook("bad", &when(&["... [] bad expression"]))]);
+    let file = cluster.file("bad.json", &bad);
+    let said = cluster.fails(&["create", "-f", file.to_str().unwrap()]);
+    assert!(said.contains("webhooks[0].matchConditions[0].expression: Invalid value: \"... [] bad expression\": compilation failed: ERROR: "), "{said}");
 }
 
 /// Requests that are nobody's business are as fast with webhooks as without: they are not even put off to another task.

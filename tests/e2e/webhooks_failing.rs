@@ -70,10 +70,11 @@ fn the_policy_says_what_it_means_that_a_webhook_cannot_be_asked() {
     let url = json!({"url": format!("https://127.0.0.1:{}/bundle", hook.port()), "caBundle": "eA=="});
     let bundle = "could not get REST client: unable to load root certificates: unable to parse bytes as PEM block";
     check(&cluster, &hook, "bundle", &json!({"clientConfig": url}), bundle);
-    let conditions = json!({"matchConditions": [{"name": "c", "expression": "true"}]});
+    let conditions = json!({"matchConditions": [{"name": "c", "expression": "object.none == 1"}]});
     assert_eq!(said(&cluster, "Validating", &hook.hook("open", &with(&conditions, OPEN))), "");
     let refused = said(&cluster, "Validating", &hook.hook("closed", &with(&conditions, CLOSED)));
-    assert!(refused.contains("configmaps \"m\" is forbidden: expressions cannot be evaluated"), "{refused}");
+    let wanted = "configmaps \"m\" is forbidden: expression 'object.none == 1' resulted in error: no such key: none";
+    assert!(refused.contains(wanted), "{refused}");
     counted(&cluster);
 }
 

@@ -91,8 +91,14 @@ async fn plugins_are_selected_by_upstreams_names() {
         let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         let caller = testing::caller(&registry);
         let authorizer: Arc<dyn Authorizer> = rbac.clone();
-        Chain::with(registry.clone(), rbac.clone(), &authorizer, &caller, &Selection { enable: own(enable), disable: own(disable) })
-            .map(|chain| chain.plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
+        Chain::with(
+            registry.clone(),
+            rbac.clone(),
+            &authorizer,
+            &caller,
+            &Selection { enable: own(enable), disable: own(disable) },
+        )
+        .map(|chain| chain.plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
     };
     let all = with(&[], &[]).unwrap();
     let position = |name: &str| all.iter().position(|plugin| *plugin == name).unwrap();

@@ -151,7 +151,7 @@ mod tests {
         }
         let said = |text| condition(text, false).unwrap_err();
         assert!(
-            said("... [] bad").starts_with("compilation failed: ERROR: <input>:1:1: Syntax error: "),
+            said("... [] bad").starts_with("compilation failed: ERROR: <input>:1:2: Syntax error: "),
             "{}",
             said("... [] bad")
         );

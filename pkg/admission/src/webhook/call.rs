@@ -107,7 +107,8 @@ impl Asking {
         let object = target.shown(&attributes.object).await?;
         let old = target.shown(attributes.old.unwrap_or(&Value::Null)).await?;
         let authorizer = &*self.authorizer;
-        match hook.conditions.hold(&Question { request: &request, object: &object, old: &old, attributes, authorizer }) {
+        match hook.conditions.hold(&Question { request: &request, object: &object, old: &old, attributes, authorizer })
+        {
             Ok(hold) => Ok(hold),
             Err(_) if hook.fails_open => Ok(false),
             Err(why) => {

@@ -171,7 +171,10 @@ mod tests {
 
     #[test]
     fn one_that_does_not_hold_decides() {
-        assert_eq!(hold(&["object.metadata.name == 'p'", "oldObject == null", "request.operation == 'CREATE'"], ""), Ok(true));
+        assert_eq!(
+            hold(&["object.metadata.name == 'p'", "oldObject == null", "request.operation == 'CREATE'"], ""),
+            Ok(true)
+        );
         assert_eq!(hold(&["true", "false"], ""), Ok(false));
         assert_eq!(hold(&["object.none == 1", "false"], ""), Ok(false), "also behind one that fails");
         let error = "expression 'object.none == 1' resulted in error: no such key: none";

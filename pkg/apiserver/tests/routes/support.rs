@@ -9,7 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Body, Config, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner,
+    Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{Shutdown, TaskGroup};
