@@ -76,6 +76,11 @@ impl<'b> Context<'b> {
         self.prepared = pattern;
     }
 
+    /// Whether the call that is made has its regular expression as a constant.
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
+    }
+
     /// The regular expression of a pattern: the constant's, or one that is compiled now.
     pub fn pattern(&mut self, pattern: &str) -> Result<Arc<Regex>, EvalError> {
         if let Some(prepared) = &self.prepared {

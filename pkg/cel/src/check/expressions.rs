@@ -85,13 +85,13 @@ impl Checker<'_> {
         }
     }
 
-    fn join(&mut self, at: Id, before: Option<Type>, of: Type) -> Type {
-        let Some(before) = before else { return of };
-        if self.mapping.assignable(&before, &of) {
-            return most_general(&before, &of);
+    /// The type of all elements so far. Mixed ones are found later, where those that may be mixed are known.
+    fn join(&mut self, before: Option<Type>, of: Type) -> Type {
+        match before {
+            None => of,
+            Some(before) if self.mapping.assignable(&before, &of) => most_general(&before, &of),
+            Some(_) => Type::Dyn,
         }
-        self.mismatch(at, &before, &of);
-        Type::Error
     }
 
     pub(super) fn check_list(&mut self, id: Id, elements: &[Id], optional: &[usize]) {
@@ -100,7 +100,7 @@ impl Checker<'_> {
             self.check(*element);
             let of = self.type_of(*element);
             let of = self.unwrapped(*element, of, optional.contains(&n));
-            joined = Some(self.join(*element, joined, of));
+            joined = Some(self.join(joined, of));
         }
         let of = joined.unwrap_or_else(|| self.mapping.fresh());
         self.set_type(id, Type::list(of));
@@ -111,11 +111,11 @@ impl Checker<'_> {
         for entry in entries {
             self.check(entry.key);
             let of = self.type_of(entry.key);
-            keys = Some(self.join(entry.key, keys, of));
+            keys = Some(self.join(keys, of));
             self.check(entry.value);
             let of = self.type_of(entry.value);
             let of = self.unwrapped(entry.value, of, entry.optional);
-            values = Some(self.join(entry.value, values, of));
+            values = Some(self.join(values, of));
         }
         let key = keys.unwrap_or_else(|| self.mapping.fresh());
         let value = values.unwrap_or_else(|| self.mapping.fresh());

@@ -17,8 +17,8 @@ pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileE
         for function in ["duration", "timestamp", "matches"] {
             calls_of(ast, function, &mut |args| argument(ast, function, args, &mut errors));
         }
-        aggregates(checked, base.formats_validated, &mut errors);
     }
+    aggregates(checked, base.formats_validated, &mut errors);
     if base.formats_validated {
         calls(ast, &mut |id, function, target, args| {
             if let ("format", Some(target), [list]) = (function, target, args) {

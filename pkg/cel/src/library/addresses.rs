@@ -47,7 +47,8 @@ pub(super) fn declare_cidr(functions: &mut Functions) {
     });
     functions.declare("cidr_contains_ip_string", "net.CIDR.containsIP(string) -> bool", |_, args| match args {
         [_, Value::String(text)] => {
-            let other = read_ip(text)?;
+            // Upstream does not say why it is no address.
+            let other = read_ip(text).map_err(|_| EvalError::no_such_overload())?;
             Ok(Value::Bool(contains(cidr(args, 0)?, other)))
         }
         _ => Err(EvalError::no_such_overload()),

@@ -85,8 +85,8 @@ const FLATTEN: Implementation = |context, args| {
     let (list, depth) = match args {
         [Value::List(list)] => (list, 1),
         [Value::List(list), Value::Int(depth)] => (list, *depth),
-        [other] => return Err(EvalError::new(format!("no such overload: {}.flatten()", other.type_name()))),
-        [list, depth] => return Err(EvalError::new(format!("no such overload: {}.flatten({})", list.type_name(), depth.type_name()))),
+        [other] => return Err(EvalError::new(format!("no such overload: {}.flatten()", other.type_of()))),
+        [list, depth] => return Err(EvalError::new(format!("no such overload: {}.flatten({})", list.type_of(), depth.type_of()))),
         _ => return Err(EvalError::no_such_overload()),
     };
     if depth < 0 {

@@ -22,6 +22,7 @@ const MATCHES: Implementation = |context, args| match args {
         Ok(Value::Bool(pattern.is_match(text)))
     }
     [Value::String(_), _] => Err(EvalError::no_such_overload()),
+    [_, _] if context.is_prepared() => Err(EvalError::no_such_overload()),
     [other, _] => Err(lacks(other, "matches")),
     _ => Err(EvalError::no_such_overload()),
 };

@@ -57,7 +57,7 @@ impl Parser<'_> {
         let mut maker = Maker { parser: self, at };
         match (function, target, args) {
             ("has", None, [arg]) if set.standard => maker.has(*arg),
-            ("all" | "exists" | "exists_one" | "existsOne", Some(target), [variable, test]) if set.standard => {
+            ("all" | "exists" | "exists_one", Some(target), [variable, test]) if set.standard => {
                 maker.quantifier(function, target, *variable, *test)
             }
             ("map", Some(target), [variable, to]) if set.standard => maker.map(target, *variable, None, *to),

@@ -22,7 +22,7 @@ use crate::value::{Evaluated, Value};
 pub(crate) use plan::plan;
 
 /// Where a program finds its variables.
-pub trait Activation {
+pub trait Activation: Sync {
     /// The value of a variable, found when it is asked for. Asking twice gives the same. An error is only one for the expression if it looks.
     fn resolve<'s>(&'s self, name: &str) -> Option<Evaluated<'s>>;
 }
