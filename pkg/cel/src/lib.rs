@@ -65,5 +65,7 @@ pub use program::{Activation, Outcome, Program};
 pub use source::{CompileErrors, Offset, Source, SourceError};
 pub use types::escape::{escape, unescape};
 pub use types::{Type, decl};
-pub use value::{Cidr, Evaluated, Key, List, Map, MapHost, Opaque, OwnedMap, Semver, Struct, Text, Timestamp, Url, Value};
+pub use value::{
+    Cidr, Evaluated, Key, List, Map, MapHost, Opaque, OwnedMap, Semver, Struct, Text, Timestamp, Url, Value,
+};
 pub use variables::{Scope, Variables};

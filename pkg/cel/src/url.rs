@@ -84,7 +84,8 @@ pub(crate) fn unescape(text: &str, plus_is_space: bool) -> Result<String, String
 fn host(authority: &str) -> Result<String, String> {
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     let invalid_port = |port: &str| format!("invalid port {} after host", quote(port));
-    let valid_port = |port: &str| port.is_empty() || port.strip_prefix(':').is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    let valid_port =
+        |port: &str| port.is_empty() || port.strip_prefix(':').is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit()));
     if host.starts_with('[') {
         let end = host.rfind(']').ok_or("missing ']' in host")?;
         let port = &host[end + 1..];

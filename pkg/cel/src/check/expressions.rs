@@ -144,7 +144,8 @@ impl Checker<'_> {
             let of = self.type_of(field.value);
             let of = self.unwrapped(field.value, of, field.optional);
             if !self.mapping.assignable(&wanted, &of) {
-                let message = format!("expected type of field '{}' is '{wanted}' but provided type is '{of}'", field.name);
+                let message =
+                    format!("expected type of field '{}' is '{wanted}' but provided type is '{of}'", field.name);
                 self.error(field.id, message);
             }
         }
@@ -185,7 +186,9 @@ impl Checker<'_> {
                 (Type::Dyn, Type::Dyn)
             }
             other => {
-                let message = format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)");
+                let message = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
                 self.error(it.range, message);
                 (Type::Error, Type::Error)
             }

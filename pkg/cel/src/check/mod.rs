@@ -191,7 +191,10 @@ impl Checker<'_> {
         }
         let (mut overloads, mut result): (Vec<Arc<Overload>>, Option<Type>) = (Vec::new(), None);
         for overload in &function.overloads {
-            if overload.member != target.is_some() || overload.args.len() != types.len() || self.env.is_off(overload.id, self.scopes.is_empty()) {
+            if overload.member != target.is_some()
+                || overload.args.len() != types.len()
+                || self.env.is_off(overload.id, self.scopes.is_empty())
+            {
                 continue;
             }
             let fresh: Vec<(char, Type)> = overload.params.iter().map(|name| (*name, self.mapping.fresh())).collect();
@@ -214,7 +217,8 @@ impl Checker<'_> {
                 (Some(_), [first, rest @ ..]) => format!("{first}.({})", rest.join(", ")),
                 _ => format!("({})", shown.join(", ")),
             };
-            return self.error(id, format!("found no matching overload for '{}' applied to '{signature}'", function.name));
+            return self
+                .error(id, format!("found no matching overload for '{}' applied to '{signature}'", function.name));
         };
         self.set_type(id, result);
         self.refer(id, Reference::Call { function: function.clone(), overloads: overloads.into() });
@@ -229,7 +233,10 @@ impl Checker<'_> {
         }
         if self.errors.len() == before {
             self.set_type(id, Type::Bool);
-            self.refer(id, Reference::Call { function: function.clone(), overloads: function.overloads.clone().into() });
+            self.refer(
+                id,
+                Reference::Call { function: function.clone(), overloads: function.overloads.clone().into() },
+            );
         }
     }
 }

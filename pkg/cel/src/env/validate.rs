@@ -126,10 +126,13 @@ fn collect(ast: &Ast, id: Id, formats_exempt: bool, lists: &mut Vec<Id>, maps: &
 /// `'…'.format([…])` with both as literals.
 fn format(checked: &CheckedAst, call: Id, target: Id, list: Id, errors: &mut Vec<SourceError>) {
     let ast = &checked.ast;
-    let (Kind::Literal(Literal::String(text)), Kind::List { elements, .. }) = (ast.kind(target), ast.kind(list)) else { return };
+    let (Kind::Literal(Literal::String(text)), Kind::List { elements, .. }) = (ast.kind(target), ast.kind(list)) else {
+        return;
+    };
     match validate_format(text, checked, elements) {
         Ok(used) if elements.len() > used => {
-            let message = format!("too many arguments supplied to string.format (expected {used}, got {})", elements.len());
+            let message =
+                format!("too many arguments supplied to string.format (expected {used}, got {})", elements.len());
             errors.push(error(ast, call, message));
         }
         Ok(_) => {}

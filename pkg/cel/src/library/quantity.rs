@@ -16,19 +16,31 @@ pub(super) fn declare(functions: &mut Functions) {
         _ => Err(EvalError::no_such_overload()),
     });
     functions.declare("is_quantity_string", "isQuantity(string) -> bool", |_, args| match args {
-        [Value::String(text)] => Ok(Value::Bool(!matches!(Quantity::parse(text), Err(ParseError::Format | ParseError::Suffix)))),
+        [Value::String(text)] => {
+            Ok(Value::Bool(!matches!(Quantity::parse(text), Err(ParseError::Format | ParseError::Suffix))))
+        }
         _ => Err(EvalError::no_such_overload()),
     });
     functions.declare("quantity_sign", "sign(kubernetes.Quantity) -> int", |_, args| {
         let (amount, _) = amount(args, 0)?;
-        Ok(Value::Int(if amount.is_zero() { 0 } else if amount.is_negative() { -1 } else { 1 }))
+        Ok(Value::Int(if amount.is_zero() {
+            0
+        } else if amount.is_negative() {
+            -1
+        } else {
+            1
+        }))
     });
-    functions.declare("quantity_is_greater_than", "kubernetes.Quantity.isGreaterThan(kubernetes.Quantity) -> bool", |_, args| {
-        compare(args).map(|order| Value::Bool(order == Ordering::Greater))
-    });
-    functions.declare("quantity_is_less_than", "kubernetes.Quantity.isLessThan(kubernetes.Quantity) -> bool", |_, args| {
-        compare(args).map(|order| Value::Bool(order == Ordering::Less))
-    });
+    functions.declare(
+        "quantity_is_greater_than",
+        "kubernetes.Quantity.isGreaterThan(kubernetes.Quantity) -> bool",
+        |_, args| compare(args).map(|order| Value::Bool(order == Ordering::Greater)),
+    );
+    functions.declare(
+        "quantity_is_less_than",
+        "kubernetes.Quantity.isLessThan(kubernetes.Quantity) -> bool",
+        |_, args| compare(args).map(|order| Value::Bool(order == Ordering::Less)),
+    );
     functions.declare("quantity_compare_to", "kubernetes.Quantity.compareTo(kubernetes.Quantity) -> int", |_, args| {
         compare(args).map(|order| Value::Int(order as i64))
     });

@@ -10,8 +10,27 @@ use crate::source::Offset;
 
 /// Names that are kept for languages that CEL may be translated to.
 const RESERVED: [&str; 21] = [
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "package", "namespace", "null",
-    "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "null",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Binds how strongly: `||` least.
@@ -253,7 +272,11 @@ impl Parser<'_> {
             }
             lexeme = self.advance();
         }
-        let text = if start.token == Token::Minus { format!("-{}", self.slice(lexeme)) } else { self.slice(lexeme).to_owned() };
+        let text = if start.token == Token::Minus {
+            format!("-{}", self.slice(lexeme))
+        } else {
+            self.slice(lexeme).to_owned()
+        };
         Ok(match lexeme.token {
             Token::Int => self.literal(start, literal::int(&text), "int"),
             Token::Uint => self.literal(start, literal::uint(&text), "uint"),

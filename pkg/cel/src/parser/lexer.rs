@@ -288,7 +288,8 @@ fn escape(rest: &str) -> Option<usize> {
 fn partial_string(rest: &str) -> Option<usize> {
     let (letters, _, raw) = prefix(rest);
     let quoted = &rest[letters..];
-    let (quotes, lines) = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| quoted.starts_with(q)).map(|q| (q, q.len() == 3))?;
+    let (quotes, lines) =
+        ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| quoted.starts_with(q)).map(|q| (q, q.len() == 3))?;
     let mut at = quotes.len();
     while let Some(c) = quoted[at..].chars().next() {
         if matches!(c, '\n' | '\r') && !lines {
@@ -309,7 +310,9 @@ fn partial_string(rest: &str) -> Option<usize> {
 /// How far an escape sequence goes that is none.
 fn partial_escape(rest: &str) -> usize {
     let bytes = rest.as_bytes();
-    let digits = |start: usize, most: usize, is: fn(&u8) -> bool| bytes.iter().skip(start).take(most).take_while(|b| is(b)).count();
+    let digits = |start: usize, most: usize, is: fn(&u8) -> bool| {
+        bytes.iter().skip(start).take(most).take_while(|b| is(b)).count()
+    };
     match bytes.get(1) {
         Some(b'x' | b'X') => 2 + digits(2, 2, u8::is_ascii_hexdigit),
         Some(b'u') => 2 + digits(2, 4, u8::is_ascii_hexdigit),

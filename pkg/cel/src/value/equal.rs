@@ -22,9 +22,15 @@ impl<'a> Value<'a> {
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Uint(a), Value::Uint(b)) => a == b,
             (Value::Double(a), Value::Double(b)) => a == b,
-            (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => int_with_uint(*a, *b) == Ordering::Equal,
-            (Value::Double(a), Value::Int(b)) | (Value::Int(b), Value::Double(a)) => double_with_int(*a, *b) == Some(Ordering::Equal),
-            (Value::Double(a), Value::Uint(b)) | (Value::Uint(b), Value::Double(a)) => double_with_uint(*a, *b) == Some(Ordering::Equal),
+            (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => {
+                int_with_uint(*a, *b) == Ordering::Equal
+            }
+            (Value::Double(a), Value::Int(b)) | (Value::Int(b), Value::Double(a)) => {
+                double_with_int(*a, *b) == Some(Ordering::Equal)
+            }
+            (Value::Double(a), Value::Uint(b)) | (Value::Uint(b), Value::Double(a)) => {
+                double_with_uint(*a, *b) == Some(Ordering::Equal)
+            }
             (Value::String(a), Value::String(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
             (Value::Duration(a), Value::Duration(b)) => a == b,
