@@ -63,7 +63,7 @@ impl<'b> Context<'b> {
     /// Counts an iteration of a comprehension.
     pub fn iteration(&mut self) -> Result<(), EvalError> {
         self.iterations = self.iterations.wrapping_add(1);
-        if self.iterations % CHECK_FREQUENCY == 0 { self.budget.check() } else { Ok(()) }
+        if self.iterations.is_multiple_of(CHECK_FREQUENCY) { self.budget.check() } else { Ok(()) }
     }
 
     /// Looks whether the evaluation shall begin at all.

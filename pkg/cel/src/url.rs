@@ -92,10 +92,10 @@ fn host(authority: &str) -> Result<String, String> {
         if !valid_port(port) {
             return Err(invalid_port(port));
         }
-    } else if let Some(at) = host.rfind(':') {
-        if !valid_port(&host[at..]) {
-            return Err(invalid_port(&host[at..]));
-        }
+    } else if let Some(at) = host.rfind(':')
+        && !valid_port(&host[at..])
+    {
+        return Err(invalid_port(&host[at..]));
     }
     let allowed = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c);
     if let Some(bad) = host.chars().find(|c| !allowed(*c)) {

@@ -155,7 +155,9 @@ fn answers(text: &str) -> (String, usize) {
             open = Some(expression.to_owned());
             writeln!(out, "{line}").unwrap();
         } else if let Some(rest) = line.strip_prefix("let ") {
-            current.variables.push(variable(rest));
+            let variable = variable(rest);
+            current.variables.retain(|it| it.name != variable.name);
+            current.variables.push(variable);
             env = None;
             writeln!(out, "{line}").unwrap();
         } else if let Some(rest) = line.strip_prefix("env ") {

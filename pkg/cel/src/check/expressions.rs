@@ -9,12 +9,11 @@ use crate::types::Type;
 
 impl Checker<'_> {
     pub(super) fn check_select(&mut self, id: Id, operand: Id, field: &str, test_only: bool) {
-        if !test_only {
-            if let Some(name) = self.ast.qualified_name(id) {
-                if let Some((of, reference)) = self.look_up(&name) {
-                    return self.found_name(id, of, reference);
-                }
-            }
+        if !test_only
+            && let Some(name) = self.ast.qualified_name(id)
+            && let Some((of, reference)) = self.look_up(&name)
+        {
+            return self.found_name(id, of, reference);
         }
         let of = self.check_field(id, operand, field, false);
         let of = if test_only { Type::Bool } else { self.mapping.substitute(&of, false) };

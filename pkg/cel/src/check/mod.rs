@@ -120,10 +120,10 @@ impl Checker<'_> {
     /// The type of a name, and what it is.
     fn look_up(&self, name: &str) -> Option<(Type, Reference)> {
         let absolute = name.strip_prefix('.');
-        if absolute.is_none() {
-            if let Some((name, of)) = self.scopes.iter().rev().find(|(own, _)| **own == *name) {
-                return Some((of.clone(), Reference::Variable(name.clone())));
-            }
+        if absolute.is_none()
+            && let Some((name, of)) = self.scopes.iter().rev().find(|(own, _)| **own == *name)
+        {
+            return Some((of.clone(), Reference::Variable(name.clone())));
         }
         let name = absolute.unwrap_or(name);
         if let Some(of) = self.env.variable(name) {

@@ -29,10 +29,10 @@ impl Mapping {
     }
 
     fn set(&mut self, of: &Type, to: Type) {
-        if let Type::Var(n) = of {
-            if let Some(place) = self.found.get_mut(*n as usize) {
-                self.trail.push((*n, place.replace(to)));
-            }
+        if let Type::Var(n) = of
+            && let Some(place) = self.found.get_mut(*n as usize)
+        {
+            self.trail.push((*n, place.replace(to)));
         }
     }
 

@@ -169,8 +169,7 @@ impl Coster<'_> {
     }
 
     fn arg(&mut self, id: Id) -> Arg {
-        let path =
-            self.path(id).filter(|path| !path.first().is_some_and(|first| &**first == crate::parser::ACCUMULATOR));
+        let path = self.path(id).filter(|path| path.first().is_none_or(|first| &**first != crate::parser::ACCUMULATOR));
         Arg { id, path, size: self.size(id) }
     }
 

@@ -20,7 +20,7 @@ pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileE
     }
     aggregates(checked, base.formats_validated, &mut errors);
     if base.formats_validated {
-        calls(ast, &mut |id, function, target, args| {
+        calls(ast, |id, function, target, args| {
             if let ("format", Some(target), [list]) = (function, target, args) {
                 format(checked, id, target, *list, &mut errors);
             }
@@ -29,7 +29,8 @@ pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileE
     if errors.is_empty() { Ok(()) } else { Err(CompileErrors::new(ast.source(), errors)) }
 }
 
-fn calls(ast: &Ast, visit: &mut dyn FnMut(Id, &str, Option<Id>, &[Id])) {
+/// Calls a function for each call: with its node, the function, the target and the arguments.
+fn calls(ast: &Ast, mut visit: impl FnMut(Id, &str, Option<Id>, &[Id])) {
     ast.walk(ast.root(), &mut |id, kind| {
         if let Kind::Call { function, target, args } = kind {
             visit(id, function, *target, args);
@@ -38,7 +39,7 @@ fn calls(ast: &Ast, visit: &mut dyn FnMut(Id, &str, Option<Id>, &[Id])) {
 }
 
 fn calls_of(ast: &Ast, name: &str, visit: &mut dyn FnMut(&[Id])) {
-    calls(ast, &mut |_, function, _, args| {
+    calls(ast, |_, function, _, args| {
         if function == name {
             visit(args);
         }

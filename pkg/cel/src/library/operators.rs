@@ -103,7 +103,7 @@ fn arithmetic(functions: &mut Functions) {
         ("add_string", "_+_(string, string) -> string"),
         ("add_uint64", "_+_(uint, uint) -> uint"),
     ];
-    functions.declare_common(add, |context, args| plus(context, args));
+    functions.declare_common(add, plus);
     let divide: &[_] = &[
         ("divide_double", "_/_(double, double) -> double"),
         ("divide_int64", "_/_(int, int) -> int"),

@@ -193,13 +193,13 @@ impl Parser<'_> {
             let id = self.call(dot, "_?._", vec![operand, field]);
             return Ok(self.raise(id, [operand], 1));
         }
-        if name.token == Token::Identifier {
-            if let Some(open) = self.eat(Token::LeftParen) {
-                let args = self.arguments()?;
-                let below: Vec<Id> = args.iter().copied().chain([operand]).collect();
-                let id = self.call_or_macro(open, &field, Some(operand), args);
-                return Ok(self.raise(id, below, 1));
-            }
+        if name.token == Token::Identifier
+            && let Some(open) = self.eat(Token::LeftParen)
+        {
+            let args = self.arguments()?;
+            let below: Vec<Id> = args.iter().copied().chain([operand]).collect();
+            let id = self.call_or_macro(open, &field, Some(operand), args);
+            return Ok(self.raise(id, below, 1));
         }
         let id = self.add(dot, Kind::Select { operand, field, test_only: false });
         Ok(self.raise(id, [operand], 1))

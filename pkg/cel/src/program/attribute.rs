@@ -106,7 +106,12 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             },
         };
         // What is optional and not there costs nothing.
-        if !matches!(found, Ok(None)) && !(optional && found.is_err()) {
+        let costs = match &found {
+            Ok(None) => false,
+            Ok(Some(_)) => true,
+            Err(_) => !optional,
+        };
+        if costs {
             self.context.charge(SELECT_AND_IDENT_COST)?;
         }
         found

@@ -79,10 +79,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
     /// Both sides, although the first may be an error: that has its cost.
     fn both(&mut self, a: NodeId, b: NodeId) -> Result<(Evaluated<'a>, Evaluated<'a>), EvalError> {
         let a = self.node(a);
-        if let Err(error) = &a {
-            if error.is_final() {
-                return Err(error.clone());
-            }
+        if let Err(error) = &a
+            && error.is_final()
+        {
+            return Err(error.clone());
         }
         let b = self.node(b);
         match &b {
@@ -205,10 +205,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
 
     /// What is constructed costs, also when it failed.
     fn constructed(&mut self, built: Result<(), EvalError>, cost: u64) -> Result<(), EvalError> {
-        if let Err(error) = &built {
-            if error.is_final() {
-                return built;
-            }
+        if let Err(error) = &built
+            && error.is_final()
+        {
+            return built;
         }
         self.context.charge(cost)?;
         built

@@ -68,10 +68,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             _ => {}
         }
         let value = self.node(fold.step);
-        if let Err(error) = &value {
-            if error.is_final() {
-                return Err(error.clone());
-            }
+        if let Err(error) = &value
+            && error.is_final()
+        {
+            return Err(error.clone());
         }
         self.set(fold.accumulator, Slot::Value(value));
         Ok(true)

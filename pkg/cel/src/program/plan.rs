@@ -220,14 +220,14 @@ impl Planner<'_> {
         args: Vec<NodeId>,
     ) -> Planned<Node> {
         let overload = if let [overload] = overloads { Some(overload.clone()) } else { None };
-        if let ([arg], true) = (args.as_slice(), CONVERSIONS.contains(&&*function.name)) {
-            if let Some(value) = self.constant(*arg) {
-                let budget = Budget::new(u64::MAX);
-                let mut context = Context::new(&budget);
-                let mut values = [value.clone()];
-                let result = super::evaluate::apply(&mut context, function, overload.as_deref(), &mut values);
-                return result.map(Node::Constant).map_err(|error| error.to_string());
-            }
+        if let ([arg], true) = (args.as_slice(), CONVERSIONS.contains(&&*function.name))
+            && let Some(value) = self.constant(*arg)
+        {
+            let budget = Budget::new(u64::MAX);
+            let mut context = Context::new(&budget);
+            let mut values = [value.clone()];
+            let result = super::evaluate::apply(&mut context, function, overload.as_deref(), &mut values);
+            return result.map(Node::Constant).map_err(|error| error.to_string());
         }
         let pattern = match (&*function.name, args.as_slice()) {
             ("matches" | "find" | "findAll", [_, pattern, ..]) => match self.constant(*pattern) {

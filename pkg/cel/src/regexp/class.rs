@@ -34,17 +34,17 @@ pub(super) fn translate(reader: &mut Reader<'_>, out: &mut String) -> Result<(),
 
 fn item(reader: &mut Reader<'_>, out: &mut String, missing: &PatternError) -> Result<(), PatternError> {
     let start = reader.at;
-    if reader.rest().starts_with("[:") {
-        if let Some(length) = reader.rest().find(":]") {
-            let whole = &reader.rest()[..length + 2];
-            let name = whole[2..length].trim_start_matches('^');
-            if !POSIX.contains(&name) {
-                return Err(PatternError::new("invalid character class range", whole));
-            }
-            out.push_str(whole);
-            reader.at += whole.len();
-            return Ok(());
+    if reader.rest().starts_with("[:")
+        && let Some(length) = reader.rest().find(":]")
+    {
+        let whole = &reader.rest()[..length + 2];
+        let name = whole[2..length].trim_start_matches('^');
+        if !POSIX.contains(&name) {
+            return Err(PatternError::new("invalid character class range", whole));
         }
+        out.push_str(whole);
+        reader.at += whole.len();
+        return Ok(());
     }
     if reader.rest().starts_with('\\') {
         let next = reader.rest()[1..].chars().next();

@@ -117,10 +117,10 @@ fn maps<'a>(a: &Map<'a>, b: &Map<'a>) -> Result<bool, EvalError> {
     if a.len() != b.len() {
         return Ok(false);
     }
-    if let (Map::Json { map: json, decl: Some(decl) }, Map::Json { map: other, .. }) = (a, b) {
-        if let Shape::Object(object) = &decl.shape {
-            return objects(a, json, object, b, other);
-        }
+    if let (Map::Json { map: json, decl: Some(decl) }, Map::Json { map: other, .. }) = (a, b)
+        && let Shape::Object(object) = &decl.shape
+    {
+        return objects(a, json, object, b, other);
     }
     for (key, value) in a.entries() {
         let Some(other) = b.find(&key) else { return Ok(false) };

@@ -186,8 +186,8 @@ impl<'a> Value<'a> {
             // Lists and maps of a schema are no values that can be zero upstream.
             Self::List(List::Json { decl: Some(_), .. })
             | Self::Map(Map::Json { decl: Some(_), .. } | Map::Host(_)) => false,
-            Self::List(it) => it.len() == 0,
-            Self::Map(it) => it.len() == 0,
+            Self::List(it) => it.is_empty(),
+            Self::Map(it) => it.is_empty(),
             Self::Struct(it) => it.fields.is_empty(),
             Self::Type(_) | Self::Optional(_) | Self::Opaque(_) | Self::Hidden(_) => false,
         }
