@@ -9,6 +9,7 @@ mod equal;
 mod json;
 mod list;
 mod map;
+mod names;
 mod number;
 mod opaque;
 mod show;
