@@ -82,7 +82,9 @@ fn why_not_v6(text: &str) -> Wrong {
         }
         let after = &rest[length..];
         if after.starts_with('.') {
-            return v4(rest).err().unwrap_or(("embedded IPv4 address must replace the final 2 fields of the address", rest.to_owned()));
+            return v4(rest)
+                .err()
+                .unwrap_or(("embedded IPv4 address must replace the final 2 fields of the address", rest.to_owned()));
         }
         groups += 1;
         if after.is_empty() {
@@ -119,7 +121,8 @@ pub(crate) fn parse_prefix(text: &str) -> Result<(IpAddr, u8), String> {
         return Err(wrong("IPv6 zones cannot be present in a prefix".to_owned()));
     }
     let bad = || wrong(format!("bad bits after slash: {}", quote(bits)));
-    let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits.len() == 1 || !bits.starts_with('0'));
+    let digits =
+        !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit()) && (bits.len() == 1 || !bits.starts_with('0'));
     if !digits {
         return Err(bad());
     }

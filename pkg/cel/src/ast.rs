@@ -73,11 +73,25 @@ pub enum Kind {
     Nothing,
     Literal(Literal),
     Ident(Arc<str>),
-    Select { operand: Id, field: Arc<str>, test_only: bool },
-    Call { function: Arc<str>, target: Option<Id>, args: Vec<Id> },
-    List { elements: Vec<Id>, optional: Vec<usize> },
+    Select {
+        operand: Id,
+        field: Arc<str>,
+        test_only: bool,
+    },
+    Call {
+        function: Arc<str>,
+        target: Option<Id>,
+        args: Vec<Id>,
+    },
+    List {
+        elements: Vec<Id>,
+        optional: Vec<usize>,
+    },
     Map(Vec<Entry>),
-    Struct { name: Arc<str>, fields: Vec<Field> },
+    Struct {
+        name: Arc<str>,
+        fields: Vec<Field>,
+    },
     Comprehension(Box<Comprehension>),
 }
 
@@ -153,7 +167,9 @@ impl Ast {
         }
         let kind = match self.kind(id).clone() {
             kind @ (Kind::Nothing | Kind::Literal(_) | Kind::Ident(_)) => kind,
-            Kind::Select { operand, field, test_only } => Kind::Select { operand: self.copy(operand), field, test_only },
+            Kind::Select { operand, field, test_only } => {
+                Kind::Select { operand: self.copy(operand), field, test_only }
+            }
             Kind::Call { function, target, args } => {
                 let target = target.map(|it| self.copy(it));
                 Kind::Call { function, target, args: self.copy_all(&args) }
@@ -161,7 +177,11 @@ impl Ast {
             Kind::List { elements, optional } => Kind::List { elements: self.copy_all(&elements), optional },
             Kind::Map(entries) => Kind::Map(entries.into_iter().map(|entry| self.copy_entry(&entry)).collect()),
             Kind::Struct { name, fields } => {
-                let fields = fields.into_iter().map(|field| Field { id: self.copy(field.id), value: self.copy(field.value), ..field });
+                let fields = fields.into_iter().map(|field| Field {
+                    id: self.copy(field.id),
+                    value: self.copy(field.value),
+                    ..field
+                });
                 Kind::Struct { name, fields: fields.collect() }
             }
             Kind::Comprehension(it) => Kind::Comprehension(Box::new(Comprehension {
@@ -182,7 +202,12 @@ impl Ast {
     }
 
     fn copy_entry(&mut self, entry: &Entry) -> Entry {
-        Entry { id: self.copy(entry.id), key: self.copy(entry.key), value: self.copy(entry.value), optional: entry.optional }
+        Entry {
+            id: self.copy(entry.id),
+            key: self.copy(entry.key),
+            value: self.copy(entry.value),
+            optional: entry.optional,
+        }
     }
 
     /// Calls a function for a node and all below it, parents first.
@@ -201,7 +226,9 @@ impl Ast {
             Kind::List { elements, .. } => elements.iter().for_each(|id| visit(*id)),
             Kind::Map(entries) => entries.iter().flat_map(|entry| [entry.key, entry.value]).for_each(visit),
             Kind::Struct { fields, .. } => fields.iter().for_each(|field| visit(field.value)),
-            Kind::Comprehension(it) => [it.range, it.init, it.condition, it.step, it.result].into_iter().for_each(visit),
+            Kind::Comprehension(it) => {
+                [it.range, it.init, it.condition, it.step, it.result].into_iter().for_each(visit)
+            }
         }
     }
 

@@ -49,7 +49,8 @@ impl Budget {
     /// # Errors
     /// There was less; then nothing is left.
     pub fn take(&self, cost: u64) -> Result<(), EvalError> {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(cost)));
+        let taken =
+            self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(cost)));
         if taken.is_ok_and(|before| before >= cost) { Ok(()) } else { Err(EvalError::BudgetExhausted) }
     }
 }

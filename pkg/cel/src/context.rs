@@ -63,7 +63,7 @@ impl<'b> Context<'b> {
     /// Counts an iteration of a comprehension.
     pub fn iteration(&mut self) -> Result<(), EvalError> {
         self.iterations = self.iterations.wrapping_add(1);
-        if self.iterations % CHECK_FREQUENCY == 0 { self.budget.check() } else { Ok(()) }
+        if self.iterations.is_multiple_of(CHECK_FREQUENCY) { self.budget.check() } else { Ok(()) }
     }
 
     /// Looks whether the evaluation shall begin at all.
@@ -74,6 +74,11 @@ impl<'b> Context<'b> {
     /// Sets the regular expression that the next call has as a constant.
     pub fn prepare(&mut self, pattern: Option<Arc<Regex>>) {
         self.prepared = pattern;
+    }
+
+    /// Whether the call that is made has its regular expression as a constant.
+    pub fn is_prepared(&self) -> bool {
+        self.prepared.is_some()
     }
 
     /// The regular expression of a pattern: the constant's, or one that is compiled now.

@@ -15,25 +15,26 @@ pub(crate) fn base64_encode(bytes: &[u8]) -> String {
     out
 }
 
-/// Reads bytes. Line breaks are left out, as Go leaves them out.
-pub(crate) fn base64_decode(text: &str) -> Option<Vec<u8>> {
-    let digits: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'\n' | b'\r')).collect();
-    let padding = digits.iter().rev().take_while(|b| **b == b'=').count();
-    if digits.len() % 4 != 0 || padding > 2 {
-        return None;
-    }
+/// Reads bytes; says where it could not. Line breaks are left out, as Go leaves them out.
+pub(crate) fn base64_decode(text: &str) -> Result<Vec<u8>, usize> {
+    let digits: Vec<(usize, u8)> = text.bytes().enumerate().filter(|(_, b)| !matches!(b, b'\n' | b'\r')).collect();
+    let padding = digits.iter().rev().take(2).take_while(|(_, b)| *b == b'=').count();
     let mut out = Vec::with_capacity(digits.len() / 4 * 3);
     for (n, chunk) in digits.chunks(4).enumerate() {
-        let last = (n + 1) * 4 == digits.len();
-        let kept = if last { 4 - padding } else { 4 };
+        let last = (n + 1) * 4 >= digits.len();
+        let kept = if last && chunk.len() == 4 { 4 - padding } else { chunk.len() };
         let mut word = 0_u32;
-        for b in &chunk[..kept] {
-            word = word << 6 | ALPHABET.iter().position(|letter| letter == b)? as u32;
+        for (at, b) in &chunk[..kept] {
+            word = word << 6 | ALPHABET.iter().position(|letter| letter == b).ok_or(*at)? as u32;
+        }
+        if chunk.len() < 4 {
+            // Upstream says where the part begins that is not whole.
+            return Err(text.len() - chunk.len());
         }
         word <<= 6 * (4 - kept);
         out.extend_from_slice(&word.to_be_bytes()[1..kept]);
     }
-    Some(out)
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -44,10 +45,10 @@ mod tests {
     fn what_is_written_is_read() {
         for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg==")] {
             assert_eq!(base64_encode(bytes.as_bytes()), text);
-            assert_eq!(base64_decode(text).as_deref(), Some(bytes.as_bytes()));
+            assert_eq!(base64_decode(text).as_deref(), Ok(bytes.as_bytes()));
         }
         for bad in ["Zg", "Zg=", "Z===", "Zg==Zg==", "Z-8=", "===="] {
-            assert_eq!(base64_decode(bad), None, "{bad}");
+            assert!(base64_decode(bad).is_err(), "{bad}");
         }
     }
 }

@@ -76,7 +76,12 @@ impl Functions {
         }
     }
 
-    fn overload(&mut self, id: &'static str, signature: &'static str, implementation: Option<Implementation>) -> Option<&mut Function> {
+    fn overload(
+        &mut self,
+        id: &'static str,
+        signature: &'static str,
+        implementation: Option<Implementation>,
+    ) -> Option<&mut Function> {
         let Some(read) = parse_signature(signature) else {
             self.broken.push(signature);
             return None;

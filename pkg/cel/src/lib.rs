@@ -25,8 +25,8 @@
 //! [`Program`]; [`Env::compile`] does all of it. A [`Program`] has no tree any more: thousands may live at once, and estimating is done when an
 //! expression is stored, not when it runs. [`Program::evaluate`] reads variables from an [`Activation`], which may find them when they are
 //! asked for, and takes from a [`Budget`], which several evaluations share. [`Value`] borrows the JSON it views, with or without a
-//! [`Decl`](decl::Decl); [`Value::to_json`] copies it out. [`MapHost`] is a map that a caller answers for.
-//! An [`Authorizer`](authorizer::Authorizer) never waits: see there.
+//! [`Decl`](decl::Decl); [`Value::to_json`] copies it out. [`MapHost`] is a map that a caller answers for, [`Variables`] one of expressions
+//! that are evaluated when they are first asked for. An [`Authorizer`](authorizer::Authorizer) never waits: see there.
 //!
 //! Texts of errors, costs and estimates are upstream's.
 //!
@@ -55,6 +55,7 @@ mod source;
 mod types;
 mod url;
 mod value;
+mod variables;
 
 pub use budget::Budget;
 pub use cost::{CostEstimate, SizeEstimate, SizeHints};
@@ -64,4 +65,7 @@ pub use program::{Activation, Outcome, Program};
 pub use source::{CompileErrors, Offset, Source, SourceError};
 pub use types::escape::{escape, unescape};
 pub use types::{Type, decl};
-pub use value::{Cidr, Evaluated, Key, List, Map, MapHost, Opaque, OwnedMap, Semver, Struct, Text, Timestamp, Url, Value};
+pub use value::{
+    Cidr, Evaluated, Key, List, Map, MapHost, Opaque, OwnedMap, Semver, Struct, Text, Timestamp, Url, Value,
+};
+pub use variables::{Scope, Variables};

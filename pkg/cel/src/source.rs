@@ -43,6 +43,10 @@ impl Source {
     /// Line, from 1, and column in code points, from 0. What is nowhere is in line -1 and column -1.
     pub fn location(&self, offset: Offset) -> (i64, i64) {
         let Some(offset) = offset.0 else { return (-1, -1) };
+        if self.text.is_empty() {
+            // What upstream says of nothing at all.
+            return (1, -1);
+        }
         let before = self.text.get(..offset as usize).unwrap_or(&self.text);
         let start = before.rfind('\n').map_or(0, |at| at + 1);
         let line = before.bytes().filter(|b| *b == b'\n').count() + 1;

@@ -84,17 +84,18 @@ pub(crate) fn unescape(text: &str, plus_is_space: bool) -> Result<String, String
 fn host(authority: &str) -> Result<String, String> {
     let (user, host) = authority.rsplit_once('@').map_or((None, authority), |(user, host)| (Some(user), host));
     let invalid_port = |port: &str| format!("invalid port {} after host", quote(port));
-    let valid_port = |port: &str| port.is_empty() || port.strip_prefix(':').is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit()));
+    let valid_port =
+        |port: &str| port.is_empty() || port.strip_prefix(':').is_some_and(|it| it.bytes().all(|b| b.is_ascii_digit()));
     if host.starts_with('[') {
         let end = host.rfind(']').ok_or("missing ']' in host")?;
         let port = &host[end + 1..];
         if !valid_port(port) {
             return Err(invalid_port(port));
         }
-    } else if let Some(at) = host.rfind(':') {
-        if !valid_port(&host[at..]) {
-            return Err(invalid_port(&host[at..]));
-        }
+    } else if let Some(at) = host.rfind(':')
+        && !valid_port(&host[at..])
+    {
+        return Err(invalid_port(&host[at..]));
     }
     let allowed = |c: char| !c.is_ascii() || c.is_ascii_alphanumeric() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c);
     if let Some(bad) = host.chars().find(|c| !allowed(*c)) {

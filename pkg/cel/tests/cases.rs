@@ -54,7 +54,8 @@ impl Setting {
             Ok(program) => program,
             Err(errors) => return out + &prefixed("I ", &errors.to_string()),
         };
-        let roots: Vec<(&str, &Decl)> = self.variables.iter().filter_map(|it| Some((it.name.as_str(), &**it.decl.as_ref()?))).collect();
+        let roots: Vec<(&str, &Decl)> =
+            self.variables.iter().filter_map(|it| Some((it.name.as_str(), &**it.decl.as_ref()?))).collect();
         let cost = checked.estimate(&roots);
         writeln!(out, "~ {} {}", cost.min, cost.max).unwrap();
         let variables: Vec<(&str, Value<'_>)> = self
@@ -136,7 +137,8 @@ fn setting(line: &str, setting: &mut Setting) {
 
 /// Answers all expressions of a file; gives the answers, and how many there are.
 fn answers(text: &str) -> (String, usize) {
-    let mut current = Setting { expressions: Expressions::New(Version::CURRENT), libraries: Vec::new(), variables: Vec::new() };
+    let mut current =
+        Setting { expressions: Expressions::New(Version::CURRENT), libraries: Vec::new(), variables: Vec::new() };
     let (mut out, mut count, mut env, mut open) = (String::new(), 0, None, None::<String>);
     for line in text.lines().chain([""]) {
         if let Some(more) = line.strip_prefix("| ") {
@@ -153,7 +155,9 @@ fn answers(text: &str) -> (String, usize) {
             open = Some(expression.to_owned());
             writeln!(out, "{line}").unwrap();
         } else if let Some(rest) = line.strip_prefix("let ") {
-            current.variables.push(variable(rest));
+            let variable = variable(rest);
+            current.variables.retain(|it| it.name != variable.name);
+            current.variables.push(variable);
             env = None;
             writeln!(out, "{line}").unwrap();
         } else if let Some(rest) = line.strip_prefix("env ") {

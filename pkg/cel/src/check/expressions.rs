@@ -9,12 +9,11 @@ use crate::types::Type;
 
 impl Checker<'_> {
     pub(super) fn check_select(&mut self, id: Id, operand: Id, field: &str, test_only: bool) {
-        if !test_only {
-            if let Some(name) = self.ast.qualified_name(id) {
-                if let Some((of, reference)) = self.look_up(&name) {
-                    return self.found_name(id, of, reference);
-                }
-            }
+        if !test_only
+            && let Some(name) = self.ast.qualified_name(id)
+            && let Some((of, reference)) = self.look_up(&name)
+        {
+            return self.found_name(id, of, reference);
         }
         let of = self.check_field(id, operand, field, false);
         let of = if test_only { Type::Bool } else { self.mapping.substitute(&of, false) };
@@ -85,13 +84,13 @@ impl Checker<'_> {
         }
     }
 
-    fn join(&mut self, at: Id, before: Option<Type>, of: Type) -> Type {
-        let Some(before) = before else { return of };
-        if self.mapping.assignable(&before, &of) {
-            return most_general(&before, &of);
+    /// The type of all elements so far. Mixed ones are found later, where those that may be mixed are known.
+    fn join(&mut self, before: Option<Type>, of: Type) -> Type {
+        match before {
+            None => of,
+            Some(before) if self.mapping.assignable(&before, &of) => most_general(&before, &of),
+            Some(_) => Type::Dyn,
         }
-        self.mismatch(at, &before, &of);
-        Type::Error
     }
 
     pub(super) fn check_list(&mut self, id: Id, elements: &[Id], optional: &[usize]) {
@@ -100,7 +99,7 @@ impl Checker<'_> {
             self.check(*element);
             let of = self.type_of(*element);
             let of = self.unwrapped(*element, of, optional.contains(&n));
-            joined = Some(self.join(*element, joined, of));
+            joined = Some(self.join(joined, of));
         }
         let of = joined.unwrap_or_else(|| self.mapping.fresh());
         self.set_type(id, Type::list(of));
@@ -111,11 +110,11 @@ impl Checker<'_> {
         for entry in entries {
             self.check(entry.key);
             let of = self.type_of(entry.key);
-            keys = Some(self.join(entry.key, keys, of));
+            keys = Some(self.join(keys, of));
             self.check(entry.value);
             let of = self.type_of(entry.value);
             let of = self.unwrapped(entry.value, of, entry.optional);
-            values = Some(self.join(entry.value, values, of));
+            values = Some(self.join(values, of));
         }
         let key = keys.unwrap_or_else(|| self.mapping.fresh());
         let value = values.unwrap_or_else(|| self.mapping.fresh());
@@ -144,7 +143,8 @@ impl Checker<'_> {
             let of = self.type_of(field.value);
             let of = self.unwrapped(field.value, of, field.optional);
             if !self.mapping.assignable(&wanted, &of) {
-                let message = format!("expected type of field '{}' is '{wanted}' but provided type is '{of}'", field.name);
+                let message =
+                    format!("expected type of field '{}' is '{wanted}' but provided type is '{of}'", field.name);
                 self.error(field.id, message);
             }
         }
@@ -185,7 +185,9 @@ impl Checker<'_> {
                 (Type::Dyn, Type::Dyn)
             }
             other => {
-                let message = format!("expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)");
+                let message = format!(
+                    "expression of type '{other}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                );
                 self.error(it.range, message);
                 (Type::Error, Type::Error)
             }

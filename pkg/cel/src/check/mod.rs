@@ -120,10 +120,10 @@ impl Checker<'_> {
     /// The type of a name, and what it is.
     fn look_up(&self, name: &str) -> Option<(Type, Reference)> {
         let absolute = name.strip_prefix('.');
-        if absolute.is_none() {
-            if let Some((name, of)) = self.scopes.iter().rev().find(|(own, _)| **own == *name) {
-                return Some((of.clone(), Reference::Variable(name.clone())));
-            }
+        if absolute.is_none()
+            && let Some((name, of)) = self.scopes.iter().rev().find(|(own, _)| **own == *name)
+        {
+            return Some((of.clone(), Reference::Variable(name.clone())));
         }
         let name = absolute.unwrap_or(name);
         if let Some(of) = self.env.variable(name) {
@@ -191,7 +191,10 @@ impl Checker<'_> {
         }
         let (mut overloads, mut result): (Vec<Arc<Overload>>, Option<Type>) = (Vec::new(), None);
         for overload in &function.overloads {
-            if overload.member != target.is_some() || overload.args.len() != types.len() || self.env.is_off(overload.id, self.scopes.is_empty()) {
+            if overload.member != target.is_some()
+                || overload.args.len() != types.len()
+                || self.env.is_off(overload.id, self.scopes.is_empty())
+            {
                 continue;
             }
             let fresh: Vec<(char, Type)> = overload.params.iter().map(|name| (*name, self.mapping.fresh())).collect();
@@ -214,7 +217,8 @@ impl Checker<'_> {
                 (Some(_), [first, rest @ ..]) => format!("{first}.({})", rest.join(", ")),
                 _ => format!("({})", shown.join(", ")),
             };
-            return self.error(id, format!("found no matching overload for '{}' applied to '{signature}'", function.name));
+            return self
+                .error(id, format!("found no matching overload for '{}' applied to '{signature}'", function.name));
         };
         self.set_type(id, result);
         self.refer(id, Reference::Call { function: function.clone(), overloads: overloads.into() });
@@ -229,7 +233,10 @@ impl Checker<'_> {
         }
         if self.errors.len() == before {
             self.set_type(id, Type::Bool);
-            self.refer(id, Reference::Call { function: function.clone(), overloads: function.overloads.clone().into() });
+            self.refer(
+                id,
+                Reference::Call { function: function.clone(), overloads: function.overloads.clone().into() },
+            );
         }
     }
 }

@@ -29,10 +29,10 @@ impl Mapping {
     }
 
     fn set(&mut self, of: &Type, to: Type) {
-        if let Type::Var(n) = of {
-            if let Some(place) = self.found.get_mut(*n as usize) {
-                self.trail.push((*n, place.replace(to)));
-            }
+        if let Type::Var(n) = of
+            && let Some(place) = self.found.get_mut(*n as usize)
+        {
+            self.trail.push((*n, place.replace(to)));
         }
     }
 
@@ -137,7 +137,9 @@ impl Mapping {
             Type::Var(_) if unknown_is_dyn => Type::Dyn,
             Type::List(it) => Type::list(self.substitute(it, unknown_is_dyn)),
             Type::Map(it) => Type::map(self.substitute(&it.0, unknown_is_dyn), self.substitute(&it.1, unknown_is_dyn)),
-            Type::Opaque(name, it) => Type::Opaque(name.clone(), it.iter().map(|it| self.substitute(it, unknown_is_dyn)).collect()),
+            Type::Opaque(name, it) => {
+                Type::Opaque(name.clone(), it.iter().map(|it| self.substitute(it, unknown_is_dyn)).collect())
+            }
             Type::Type(Some(it)) => Type::Type(Some(Arc::new(self.substitute(it, unknown_is_dyn)))),
             other => other.clone(),
         }

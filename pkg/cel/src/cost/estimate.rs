@@ -84,8 +84,14 @@ pub(super) struct Coster<'c> {
 /// Estimates a checked expression.
 pub(crate) fn estimate(checked: &CheckedAst, hints: &dyn SizeHints) -> CostEstimate {
     let size = checked.ast.len();
-    let mut coster =
-        Coster { checked, hints, paths: vec![None; size], sizes: vec![None; size], entries: vec![None; size], locals: HashMap::new() };
+    let mut coster = Coster {
+        checked,
+        hints,
+        paths: vec![None; size],
+        sizes: vec![None; size],
+        entries: vec![None; size],
+        locals: HashMap::new(),
+    };
     coster.cost(checked.ast.root())
 }
 
@@ -163,7 +169,7 @@ impl Coster<'_> {
     }
 
     fn arg(&mut self, id: Id) -> Arg {
-        let path = self.path(id).filter(|path| !path.first().is_some_and(|first| &**first == crate::parser::ACCUMULATOR));
+        let path = self.path(id).filter(|path| path.first().is_none_or(|first| &**first != crate::parser::ACCUMULATOR));
         Arg { id, path, size: self.size(id) }
     }
 
@@ -194,7 +200,8 @@ impl Coster<'_> {
                 cost.add(CostEstimate::fixed(LIST_CREATE_COST))
             }
             Kind::Map(entries) => {
-                let (mut cost, mut key, mut value) = (NOTHING, none_yet(entries.is_empty()), none_yet(entries.is_empty()));
+                let (mut cost, mut key, mut value) =
+                    (NOTHING, none_yet(entries.is_empty()), none_yet(entries.is_empty()));
                 for entry in entries {
                     cost = cost.add(self.cost(entry.key)).add(self.cost(entry.value));
                     key = key.union(self.size_or_unknown(entry.key));
@@ -234,7 +241,8 @@ impl Coster<'_> {
         let before = target.map_or(NOTHING, |target| self.cost(target));
         let shown: Vec<Arg> = args.iter().map(|arg| self.arg(*arg)).collect();
         let on = target.map(|target| self.arg(target));
-        let (mut cost, mut result): (CostEstimate, Option<SizeEstimate>) = (CostEstimate { min: u64::MAX, max: 0 }, None);
+        let (mut cost, mut result): (CostEstimate, Option<SizeEstimate>) =
+            (CostEstimate { min: u64::MAX, max: 0 }, None);
         for overload in overloads {
             let (of_call, size) = self.overload_cost(id, function, overload, on.as_ref(), &shown, &costs);
             cost = cost.union(of_call);
@@ -282,7 +290,11 @@ impl Coster<'_> {
                 let size = left.size_or_unknown().add(right.size_or_unknown());
                 let entry = self.entry(left.id).zip(self.entry(right.id)).map(|(left, right)| left.union(right));
                 self.set_entry(id, entry);
-                let cost = if overload == "add_list" { CostEstimate::fixed(1) } else { size.factor(crate::limits::STRING_FACTOR) };
+                let cost = if overload == "add_list" {
+                    CostEstimate::fixed(1)
+                } else {
+                    size.factor(crate::limits::STRING_FACTOR)
+                };
                 (cost.add(sum), Some(size))
             }
             _ => (CostEstimate::fixed(1).add(sum), None),

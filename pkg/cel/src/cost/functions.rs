@@ -28,7 +28,13 @@ impl Arg {
 type Estimate = Option<(CostEstimate, Option<SizeEstimate>)>;
 
 /// What a call costs, without its arguments, and how large its result is; nothing if only the general rules say something.
-pub(super) fn call_estimate(coster: &Coster<'_>, function: &str, overload: &str, target: Option<&Arg>, args: &[Arg]) -> Estimate {
+pub(super) fn call_estimate(
+    coster: &Coster<'_>,
+    function: &str,
+    overload: &str,
+    target: Option<&Arg>,
+    args: &[Arg],
+) -> Estimate {
     extension(coster, overload, target, args)
         .or_else(|| kubernetes(coster, function, overload, target, args))
         .or_else(|| language(overload, target, args))
@@ -60,7 +66,9 @@ fn extension(coster: &Coster<'_>, overload: &str, target: Option<&Arg>, args: &[
             allocating(1.0, SizeEstimate::fixed(end.wrapping_sub(start)))
         }
         ("list_flatten", Some(target), []) => allocating(1.0, target.size_or_unknown()),
-        ("list_flatten_int", Some(target), [depth]) => allocating(int(coster, depth, u64::MAX) as f64, target.size_or_unknown()),
+        ("list_flatten_int", Some(target), [depth]) => {
+            allocating(int(coster, depth, u64::MAX) as f64, target.size_or_unknown())
+        }
         ("lists_range", None, [count]) => allocating(1.0, SizeEstimate::fixed(int(coster, count, u64::MAX))),
         ("list_reverse", Some(target), []) => allocating(1.0, target.size_or_unknown()),
         ("list_distinct", Some(target), []) => {
@@ -101,9 +109,8 @@ fn same_size(arg: Option<&Arg>) -> Estimate {
 fn kubernetes(coster: &Coster<'_>, function: &str, overload: &str, target: Option<&Arg>, args: &[Arg]) -> Estimate {
     match function {
         "check" => fixed(AUTHORIZER_CHECK_COST),
-        "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed" | "reason" | "error" | "errored" => {
-            fixed(1)
-        }
+        "serviceAccount" | "path" | "group" | "resource" | "subresource" | "namespace" | "name" | "allowed"
+        | "reason" | "error" | "errored" => fixed(1),
         "fieldSelector" | "labelSelector" => match args {
             [selector] => Some((selector_cost(selector.size_or_unknown()), None)),
             _ => None,
@@ -129,18 +136,43 @@ fn kubernetes(coster: &Coster<'_>, function: &str, overload: &str, target: Optio
             _ => None,
         },
         "ip" if overload == "cidr_ip" => fixed(1),
-        "cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver" => traversal(args.first(), STRING_FACTOR),
+        "cidr" | "isIP" | "isCIDR" | "ip" | "quantity" | "isQuantity" | "semver" | "isSemver" => {
+            traversal(args.first(), STRING_FACTOR)
+        }
         "ip.isCanonical" => traversal(args.first(), 2.0 * STRING_FACTOR),
         "containsIP" | "containsCIDR" => args.first().map(|other| (contains(function, overload, other), None)),
-        "validate" => args.first().map(|text| {
-            (text.size_or_unknown().factor(STRING_FACTOR).factor(MAX_FORMAT_REGEX * REGEX_FACTOR), None)
-        }),
+        "validate" => args
+            .first()
+            .map(|text| (text.size_or_unknown().factor(STRING_FACTOR).factor(MAX_FORMAT_REGEX * REGEX_FACTOR), None)),
         "includes" => target.map(|_| (CostEstimate { min: 0, max: MAX_ATTRIBUTE_VALUES }, None)),
         "_==_" => equality(coster, args),
-        "masked" | "prefixLength" | "family" | "isUnspecified" | "isLoopback" | "isLinkLocalMulticast" | "isLinkLocalUnicast"
-        | "isGlobalUnicast" | "format.named" | "sign" | "asInteger" | "isInteger" | "asApproximateFloat" | "isGreaterThan" | "isLessThan"
-        | "compareTo" | "add" | "sub" | "major" | "minor" | "patch" | "getScheme" | "getHostname" | "getHost" | "getPort"
-        | "getEscapedPath" | "getQuery" => fixed(1),
+        "masked"
+        | "prefixLength"
+        | "family"
+        | "isUnspecified"
+        | "isLoopback"
+        | "isLinkLocalMulticast"
+        | "isLinkLocalUnicast"
+        | "isGlobalUnicast"
+        | "format.named"
+        | "sign"
+        | "asInteger"
+        | "isInteger"
+        | "asApproximateFloat"
+        | "isGreaterThan"
+        | "isLessThan"
+        | "compareTo"
+        | "add"
+        | "sub"
+        | "major"
+        | "minor"
+        | "patch"
+        | "getScheme"
+        | "getHostname"
+        | "getHost"
+        | "getPort"
+        | "getEscapedPath"
+        | "getQuery" => fixed(1),
         _ => None,
     }
 }
@@ -272,14 +304,25 @@ fn language(overload: &str, target: Option<&Arg>, args: &[Arg]) -> Estimate {
         }
         ("starts_with_string" | "ends_with_string", _, [part]) => traversal(Some(part), STRING_FACTOR),
         ("in_list", _, [_, list]) => traversal(Some(list), 1.0),
-        ("matches_string", Some(text), [pattern]) => Some((regex(text.size_or_unknown(), pattern.size_or_unknown()), None)),
+        ("matches_string", Some(text), [pattern]) => {
+            Some((regex(text.size_or_unknown(), pattern.size_or_unknown()), None))
+        }
         ("contains_string", Some(text), [part]) => {
-            let cost = text.size_or_unknown().factor(STRING_FACTOR).multiply(part.size_or_unknown().factor(STRING_FACTOR));
+            let cost =
+                text.size_or_unknown().factor(STRING_FACTOR).multiply(part.size_or_unknown().factor(STRING_FACTOR));
             Some((cost, None))
         }
         (
-            "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes" | "greater_bytes"
-            | "less_equals_bytes" | "greater_equals_bytes" | "equals" | "not_equals",
+            "less_string"
+            | "greater_string"
+            | "less_equals_string"
+            | "greater_equals_string"
+            | "less_bytes"
+            | "greater_bytes"
+            | "less_equals_bytes"
+            | "greater_equals_bytes"
+            | "equals"
+            | "not_equals",
             _,
             [left, right],
         ) => {

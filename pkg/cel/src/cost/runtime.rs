@@ -8,7 +8,10 @@ use crate::value::{Opaque, Value};
 pub(crate) enum Rule {
     Fixed(u64),
     /// A part of an argument's size.
-    Size { arg: usize, factor: f64 },
+    Size {
+        arg: usize,
+        factor: f64,
+    },
     /// Reading all of the first argument.
     Traversal,
     /// The characters of both arguments.
@@ -23,17 +26,25 @@ pub(crate) enum Rule {
     Selector,
     /// The characters of the result, twice.
     Join,
-    ContainsIp { parse: bool },
-    ContainsCidr { parse: bool },
+    ContainsIp {
+        parse: bool,
+    },
+    ContainsCidr {
+        parse: bool,
+    },
     /// A named format.
     Validate,
     /// As many elements as come out.
     Output,
     Flatten,
     /// Each element of an argument with each.
-    SelfCompare { arg: usize },
+    SelfCompare {
+        arg: usize,
+    },
     /// Each element of one argument with each of the other.
-    Sets { factor: f64 },
+    Sets {
+        factor: f64,
+    },
 }
 
 fn part(size: u64, factor: f64) -> u64 {
@@ -63,7 +74,9 @@ impl Rule {
             Self::Regex => regex(size(0), size(1)),
             Self::Substring => part(size(0), STRING_FACTOR).saturating_mul(part(size(1), STRING_FACTOR)),
             Self::Selector => selector(size(1)),
-            Self::ContainsIp { parse } => part(2 * size(0), STRING_FACTOR) + if parse { part(size(1), STRING_FACTOR) } else { 0 },
+            Self::ContainsIp { parse } => {
+                part(2 * size(0), STRING_FACTOR) + if parse { part(size(1), STRING_FACTOR) } else { 0 }
+            }
             Self::ContainsCidr { parse } => {
                 let parsed = if parse { part(size(1), STRING_FACTOR) } else { 0 };
                 part(2 * size(0), STRING_FACTOR) + part(size(0), STRING_FACTOR) + 1 + parsed
@@ -135,8 +148,19 @@ fn by_function(function: &str, overload: &str) -> Option<Rule> {
         "check" => Rule::Fixed(AUTHORIZER_CHECK_COST),
         "fieldSelector" | "labelSelector" => Rule::Selector,
         "isSorted" | "sum" | "max" | "min" | "indexOf" | "lastIndexOf" => Rule::Traversal,
-        "url" | "lowerAscii" | "upperAscii" | "substring" | "trim" | "jsonpatch.escapeKey" | "cidr" | "isIP" | "isCIDR" | "quantity"
-        | "isQuantity" | "semver" | "isSemver" => Rule::Size { arg: 0, factor: STRING_FACTOR },
+        "url"
+        | "lowerAscii"
+        | "upperAscii"
+        | "substring"
+        | "trim"
+        | "jsonpatch.escapeKey"
+        | "cidr"
+        | "isIP"
+        | "isCIDR"
+        | "quantity"
+        | "isQuantity"
+        | "semver"
+        | "isSemver" => Rule::Size { arg: 0, factor: STRING_FACTOR },
         "ip" if overload == "cidr_ip" => Rule::Fixed(1),
         "ip" => Rule::Size { arg: 0, factor: STRING_FACTOR },
         "replace" | "split" | "ip.isCanonical" => Rule::Size { arg: 0, factor: 2.0 * STRING_FACTOR },
@@ -152,12 +176,17 @@ fn by_function(function: &str, overload: &str) -> Option<Rule> {
 /// The language's rules go by the overload.
 fn by_overload(overload: &str) -> Rule {
     match overload {
-        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote" | "string_format" => {
-            Rule::Size { arg: 0, factor: STRING_FACTOR }
-        }
+        "starts_with_string" | "ends_with_string" | "string_to_bytes" | "bytes_to_string" | "strings_quote"
+        | "string_format" => Rule::Size { arg: 0, factor: STRING_FACTOR },
         "in_list" => Rule::Size { arg: 1, factor: 1.0 },
-        "less_string" | "greater_string" | "less_equals_string" | "greater_equals_string" | "less_bytes" | "greater_bytes"
-        | "less_equals_bytes" | "greater_equals_bytes" => Rule::Smaller,
+        "less_string"
+        | "greater_string"
+        | "less_equals_string"
+        | "greater_equals_string"
+        | "less_bytes"
+        | "greater_bytes"
+        | "less_equals_bytes"
+        | "greater_equals_bytes" => Rule::Smaller,
         "add_string" | "add_bytes" => Rule::Concat,
         "matches_string" => Rule::Regex,
         "contains_string" => Rule::Substring,
@@ -172,4 +201,3 @@ pub(crate) fn equality(a: Option<&Value<'_>>, b: Option<&Value<'_>>, negated: bo
     }
     part(a.map_or(1, Value::size).min(b.map_or(1, Value::size)), STRING_FACTOR)
 }
-

@@ -97,7 +97,9 @@ impl Env {
     /// It is no expression, not one for this environment, of another type, or no program can be made of it.
     pub fn compile(&self, source: &str, expected: Option<&Type>) -> Result<Program, CompileErrors> {
         let checked = self.check(source)?;
-        if let Some(expected) = expected.filter(|expected| *checked.result_type() != **expected && *checked.result_type() != Type::Any) {
+        if let Some(expected) =
+            expected.filter(|expected| *checked.result_type() != **expected && *checked.result_type() != Type::Any)
+        {
             return Err(CompileErrors::instantiation(checked.0.ast.source(), format!("must evaluate to {expected}")));
         }
         checked.program()

@@ -17,10 +17,10 @@ pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileE
         for function in ["duration", "timestamp", "matches"] {
             calls_of(ast, function, &mut |args| argument(ast, function, args, &mut errors));
         }
-        aggregates(checked, base.formats_validated, &mut errors);
     }
+    aggregates(checked, base.formats_validated, &mut errors);
     if base.formats_validated {
-        calls(ast, &mut |id, function, target, args| {
+        calls(ast, |id, function, target, args| {
             if let ("format", Some(target), [list]) = (function, target, args) {
                 format(checked, id, target, *list, &mut errors);
             }
@@ -29,7 +29,8 @@ pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileE
     if errors.is_empty() { Ok(()) } else { Err(CompileErrors::new(ast.source(), errors)) }
 }
 
-fn calls(ast: &Ast, visit: &mut dyn FnMut(Id, &str, Option<Id>, &[Id])) {
+/// Calls a function for each call: with its node, the function, the target and the arguments.
+fn calls(ast: &Ast, mut visit: impl FnMut(Id, &str, Option<Id>, &[Id])) {
     ast.walk(ast.root(), &mut |id, kind| {
         if let Kind::Call { function, target, args } = kind {
             visit(id, function, *target, args);
@@ -38,7 +39,7 @@ fn calls(ast: &Ast, visit: &mut dyn FnMut(Id, &str, Option<Id>, &[Id])) {
 }
 
 fn calls_of(ast: &Ast, name: &str, visit: &mut dyn FnMut(&[Id])) {
-    calls(ast, &mut |_, function, _, args| {
+    calls(ast, |_, function, _, args| {
         if function == name {
             visit(args);
         }
@@ -126,10 +127,13 @@ fn collect(ast: &Ast, id: Id, formats_exempt: bool, lists: &mut Vec<Id>, maps: &
 /// `'…'.format([…])` with both as literals.
 fn format(checked: &CheckedAst, call: Id, target: Id, list: Id, errors: &mut Vec<SourceError>) {
     let ast = &checked.ast;
-    let (Kind::Literal(Literal::String(text)), Kind::List { elements, .. }) = (ast.kind(target), ast.kind(list)) else { return };
+    let (Kind::Literal(Literal::String(text)), Kind::List { elements, .. }) = (ast.kind(target), ast.kind(list)) else {
+        return;
+    };
     match validate_format(text, checked, elements) {
         Ok(used) if elements.len() > used => {
-            let message = format!("too many arguments supplied to string.format (expected {used}, got {})", elements.len());
+            let message =
+                format!("too many arguments supplied to string.format (expected {used}, got {})", elements.len());
             errors.push(error(ast, call, message));
         }
         Ok(_) => {}

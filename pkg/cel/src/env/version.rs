@@ -89,7 +89,9 @@ pub(super) fn base(expressions: Expressions) -> Base {
     let mut base = Base::default();
     for row in TABLE {
         let there = match expressions {
-            Expressions::New(version) => version >= row.introduced && row.removed.is_none_or(|removed| version < removed),
+            Expressions::New(version) => {
+                version >= row.introduced && row.removed.is_none_or(|removed| version < removed)
+            }
             Expressions::Stored => row.removed.is_none(),
         };
         if there {
@@ -130,7 +132,9 @@ mod tests {
 
     #[test]
     fn every_declaration_can_be_read() {
-        for expressions in [Expressions::Stored, Expressions::New(Version::new(1, 25)), Expressions::New(Version::CURRENT)] {
+        for expressions in
+            [Expressions::Stored, Expressions::New(Version::new(1, 25)), Expressions::New(Version::CURRENT)]
+        {
             assert_eq!(base(expressions).functions.broken, Vec::<&str>::new());
         }
     }

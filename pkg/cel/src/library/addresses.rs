@@ -12,13 +12,19 @@ pub(super) fn declare_ip(functions: &mut Functions) {
         [Value::String(text)] => Ok(Value::opaque(Opaque::Ip(read_ip(text)?))),
         _ => Err(EvalError::no_such_overload()),
     });
-    functions.declare("ip_family", "net.IP.family() -> int", |_, args| Ok(Value::Int(if ip(args, 0)?.is_ipv4() { 4 } else { 6 })));
+    functions.declare("ip_family", "net.IP.family() -> int", |_, args| {
+        Ok(Value::Int(if ip(args, 0)?.is_ipv4() { 4 } else { 6 }))
+    });
     functions.declare("ip_is_canonical", "ip.isCanonical(string) -> bool", |_, args| match args {
         [Value::String(text)] => Ok(Value::Bool(read_ip(text)?.to_string() == **text)),
         _ => Err(EvalError::no_such_overload()),
     });
-    functions.declare("ip_is_unspecified", "net.IP.isUnspecified() -> bool", |_, args| Ok(Value::Bool(ip(args, 0)?.is_unspecified())));
-    functions.declare("ip_is_loopback", "net.IP.isLoopback() -> bool", |_, args| Ok(Value::Bool(ip(args, 0)?.is_loopback())));
+    functions.declare("ip_is_unspecified", "net.IP.isUnspecified() -> bool", |_, args| {
+        Ok(Value::Bool(ip(args, 0)?.is_unspecified()))
+    });
+    functions.declare("ip_is_loopback", "net.IP.isLoopback() -> bool", |_, args| {
+        Ok(Value::Bool(ip(args, 0)?.is_loopback()))
+    });
     functions.declare("ip_is_link_local_multicast", "net.IP.isLinkLocalMulticast() -> bool", |_, args| {
         Ok(Value::Bool(match ip(args, 0)? {
             IpAddr::V4(it) => it.octets()[..3] == [224, 0, 0],
@@ -37,7 +43,8 @@ pub(super) fn declare_ip(functions: &mut Functions) {
         [Value::String(text)] => Ok(Value::Bool(read_ip(text).is_ok())),
         _ => Err(EvalError::no_such_overload()),
     });
-    functions.declare("ip_to_string", "string(net.IP) -> string", |_, args| Ok(Value::string(ip(args, 0)?.to_string())));
+    functions
+        .declare("ip_to_string", "string(net.IP) -> string", |_, args| Ok(Value::string(ip(args, 0)?.to_string())));
 }
 
 pub(super) fn declare_cidr(functions: &mut Functions) {
@@ -47,7 +54,8 @@ pub(super) fn declare_cidr(functions: &mut Functions) {
     });
     functions.declare("cidr_contains_ip_string", "net.CIDR.containsIP(string) -> bool", |_, args| match args {
         [_, Value::String(text)] => {
-            let other = read_ip(text)?;
+            // Upstream does not say why it is no address.
+            let other = read_ip(text).map_err(|_| EvalError::no_such_overload())?;
             Ok(Value::Bool(contains(cidr(args, 0)?, other)))
         }
         _ => Err(EvalError::no_such_overload()),
@@ -65,8 +73,11 @@ pub(super) fn declare_cidr(functions: &mut Functions) {
     functions.declare("cidr_contains_cidr", "net.CIDR.containsCIDR(net.CIDR) -> bool", |_, args| {
         Ok(Value::Bool(covers(cidr(args, 0)?, cidr(args, 1)?)))
     });
-    functions.declare("cidr_ip", "net.CIDR.ip() -> net.IP", |_, args| Ok(Value::opaque(Opaque::Ip(cidr(args, 0)?.address))));
-    functions.declare("cidr_prefix_length", "net.CIDR.prefixLength() -> int", |_, args| Ok(Value::Int(i64::from(cidr(args, 0)?.bits))));
+    functions
+        .declare("cidr_ip", "net.CIDR.ip() -> net.IP", |_, args| Ok(Value::opaque(Opaque::Ip(cidr(args, 0)?.address))));
+    functions.declare("cidr_prefix_length", "net.CIDR.prefixLength() -> int", |_, args| {
+        Ok(Value::Int(i64::from(cidr(args, 0)?.bits)))
+    });
     functions.declare("cidr_masked", "net.CIDR.masked() -> net.CIDR", |_, args| {
         let cidr = cidr(args, 0)?;
         Ok(Value::opaque(Opaque::Cidr(Cidr { address: masked(cidr.address, cidr.bits), ..cidr })))
@@ -75,7 +86,9 @@ pub(super) fn declare_cidr(functions: &mut Functions) {
         [Value::String(text)] => Ok(Value::Bool(read_cidr(text).is_ok())),
         _ => Err(EvalError::no_such_overload()),
     });
-    functions.declare("cidr_to_string", "string(net.CIDR) -> string", |_, args| Ok(Value::string(cidr(args, 0)?.to_string())));
+    functions.declare("cidr_to_string", "string(net.CIDR) -> string", |_, args| {
+        Ok(Value::string(cidr(args, 0)?.to_string()))
+    });
 }
 
 fn ip(args: &[Value<'_>], n: usize) -> Result<IpAddr, EvalError> {
@@ -100,7 +113,9 @@ fn cidr(args: &[Value<'_>], n: usize) -> Result<Cidr, EvalError> {
 
 fn read_ip(text: &str) -> Result<IpAddr, EvalError> {
     let shown = quote(text);
-    let (ip, zone) = parse_ip(text).map_err(|why| EvalError::new(format!("IP Address {shown} parse error during conversion from string: {why}")))?;
+    let (ip, zone) = parse_ip(text).map_err(|why| {
+        EvalError::new(format!("IP Address {shown} parse error during conversion from string: {why}"))
+    })?;
     if zone {
         return Err(EvalError::new(format!("IP address {shown} with zone value is not allowed")));
     }
@@ -111,7 +126,8 @@ fn read_ip(text: &str) -> Result<IpAddr, EvalError> {
 }
 
 fn read_cidr<'a>(text: &str) -> Evaluated<'a> {
-    let wrong = |why: String| EvalError::new(format!("network address parse error during conversion from string: {why}"));
+    let wrong =
+        |why: String| EvalError::new(format!("network address parse error during conversion from string: {why}"));
     let again = |why: String| format!("network address parse error during conversion from string: {why}");
     let (address, bits) = parse_prefix(text).map_err(|why| wrong(again(why)))?;
     if is_mapped(address) {

@@ -19,9 +19,11 @@ pub(super) fn declare(functions: &mut Functions) {
         "authorizer_group",
         "kubernetes.authorization.Authorizer.group(string) -> kubernetes.authorization.GroupCheck",
         |_, args| match (opaque(args)?, text(args, 1)?) {
-            (Opaque::Authorizer { authorizer, subject }, group) => {
-                Ok(Value::opaque(Opaque::GroupCheck { authorizer: *authorizer, subject: subject.clone(), group: group.into() }))
-            }
+            (Opaque::Authorizer { authorizer, subject }, group) => Ok(Value::opaque(Opaque::GroupCheck {
+                authorizer: *authorizer,
+                subject: subject.clone(),
+                group: group.into(),
+            })),
             _ => Err(EvalError::no_such_overload()),
         },
     );
@@ -156,7 +158,9 @@ fn check<'a>(args: &[Value<'a>]) -> Evaluated<'a> {
     let verb = text(args, 1)?.into();
     let (authorizer, subject, target) = match opaque(args)? {
         Opaque::PathCheck { authorizer, subject, path } => (authorizer, subject, Target::Path(path.clone())),
-        Opaque::ResourceCheck { authorizer, subject, target } => (authorizer, subject, Target::Resource(Box::new(target.clone()))),
+        Opaque::ResourceCheck { authorizer, subject, target } => {
+            (authorizer, subject, Target::Resource(Box::new(target.clone())))
+        }
         _ => return Err(EvalError::no_such_overload()),
     };
     let check = Check { subject: (**subject).clone(), target, verb };

@@ -13,7 +13,9 @@ pub(super) fn declare(functions: &mut Functions) {
         let Value::List(list) = target else { return Ok(Value::Bool(target.equals(wanted) == Ok(true))) };
         for (n, element) in list.iter().enumerate() {
             if n >= MAX_VALUES {
-                return Err(EvalError::new(format!("'includes' function cannot be applied to lists longer than {MAX_VALUES} values")));
+                return Err(EvalError::new(format!(
+                    "'includes' function cannot be applied to lists longer than {MAX_VALUES} values"
+                )));
             }
             if element?.equals(wanted) == Ok(true) {
                 return Ok(Value::Bool(true));

@@ -55,20 +55,30 @@ fn find(name: &str) -> Option<&'static Format> {
 }
 
 pub(super) fn declare(functions: &mut Functions) {
-    functions.declare("format-validate", "kubernetes.NamedFormat.validate(string) -> optional<list<string>>", |_, args| {
-        let [Value::Opaque(format), Value::String(text)] = args else { return Err(EvalError::no_such_overload()) };
-        let Opaque::Format(name) = &**format else { return Err(EvalError::no_such_overload()) };
-        let Some(format) = find(name) else { return Err(EvalError::no_such_overload()) };
-        let complaints = (format.complaints)(text);
-        if complaints.is_empty() {
-            return Ok(Value::Optional(None));
-        }
-        Ok(Value::some(Value::list(complaints.into_iter().map(Value::string).collect())))
-    });
-    functions.declare("format-named", "format.named(string) -> optional<kubernetes.NamedFormat>", |_, args| match args {
-        [Value::String(name)] => Ok(Value::Optional(find(name).map(|format| std::sync::Arc::new(value(format.id))))),
-        _ => Err(EvalError::no_such_overload()),
-    });
+    functions.declare(
+        "format-validate",
+        "kubernetes.NamedFormat.validate(string) -> optional<list<string>>",
+        |_, args| {
+            let [Value::Opaque(format), Value::String(text)] = args else { return Err(EvalError::no_such_overload()) };
+            let Opaque::Format(name) = &**format else { return Err(EvalError::no_such_overload()) };
+            let Some(format) = find(name) else { return Err(EvalError::no_such_overload()) };
+            let complaints = (format.complaints)(text);
+            if complaints.is_empty() {
+                return Ok(Value::Optional(None));
+            }
+            Ok(Value::some(Value::list(complaints.into_iter().map(Value::string).collect())))
+        },
+    );
+    functions.declare(
+        "format-named",
+        "format.named(string) -> optional<kubernetes.NamedFormat>",
+        |_, args| match args {
+            [Value::String(name)] => {
+                Ok(Value::Optional(find(name).map(|format| std::sync::Arc::new(value(format.id)))))
+            }
+            _ => Err(EvalError::no_such_overload()),
+        },
+    );
     constants(functions);
 }
 
@@ -141,7 +151,7 @@ fn is_base64(text: &str) -> bool {
     let digits = text.trim_end_matches('=');
     let padding = text.len() - digits.len();
     !text.is_empty()
-        && text.len() % 4 == 0
+        && text.len().is_multiple_of(4)
         && padding <= 2
         && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
@@ -150,9 +160,16 @@ fn is_datetime(text: &str) -> bool {
     let lower = text.to_lowercase();
     let Some((date, rest)) = lower.split_once('t') else { return false };
     let time = rest.split('t').next().unwrap_or_default();
-    let digits = |part: Option<&str>, most: &str| part.is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()) && part <= most);
+    let digits = |part: Option<&str>, most: &str| {
+        part.is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()) && part <= most)
+    };
     let colons = time.get(2..3) == Some(":") && time.get(5..6) == Some(":");
-    if parse_date(date).is_none() || !colons || !digits(time.get(..2), "23") || !digits(time.get(3..5), "59") || !digits(time.get(6..8), "59") {
+    if parse_date(date).is_none()
+        || !colons
+        || !digits(time.get(..2), "23")
+        || !digits(time.get(3..5), "59")
+        || !digits(time.get(6..8), "59")
+    {
         return false;
     }
     let after = time.get(8..).unwrap_or_default();
@@ -165,5 +182,9 @@ fn is_datetime(text: &str) -> bool {
 fn is_zone(text: &str) -> bool {
     let digits = |part: Option<&str>| part.is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit()));
     text == "z"
-        || (text.len() == 6 && text.starts_with(['+', '-']) && text.get(3..4) == Some(":") && digits(text.get(1..3)) && digits(text.get(4..6)))
+        || (text.len() == 6
+            && text.starts_with(['+', '-'])
+            && text.get(3..4) == Some(":")
+            && digits(text.get(1..3))
+            && digits(text.get(4..6)))
 }

@@ -66,7 +66,10 @@ fn read_clause(text: &str) -> Result<(Clause, &str), String> {
             let (digits, rest) = rest.split_at(length);
             let why = if digits.is_empty() { "invalid syntax" } else { "value out of range" };
             let wrong = |_| {
-                format!("error while parsing precision: error while converting precision to integer: strconv.Atoi: parsing {}: {why}", quote(digits))
+                format!(
+                    "error while parsing precision: error while converting precision to integer: strconv.Atoi: parsing {}: {why}",
+                    quote(digits)
+                )
             };
             let number: i64 = digits.parse().map_err(wrong)?;
             (usize::try_from(number).unwrap_or(0).min(MAX_PRECISION), rest)
@@ -81,7 +84,12 @@ fn read_clause(text: &str) -> Result<(Clause, &str), String> {
         Some(b'x') => Clause::Hex(false),
         Some(b'X') => Clause::Hex(true),
         Some(b'o') => Clause::Octal,
-        other => return Err(format!("unrecognized formatting clause \"{}\"", char::from(other.copied().unwrap_or_default()))),
+        other => {
+            return Err(format!(
+                "unrecognized formatting clause \"{}\"",
+                char::from(other.copied().unwrap_or_default())
+            ));
+        }
     };
     Ok((clause, &rest[1..]))
 }
@@ -121,8 +129,12 @@ impl Clause {
             (Self::String, value) => return show_string(value),
             (Self::Decimal, Value::Int(it)) => it.to_string(),
             (Self::Decimal, Value::Uint(it)) => it.to_string(),
-            (Self::Fixed(precision), value) => fixed(number(value).ok_or_else(|| self.refuses(&value.type_name()))?, precision),
-            (Self::Scientific(width), value) => scientific(number(value).ok_or_else(|| self.refuses(&value.type_name()))?, width),
+            (Self::Fixed(precision), value) => {
+                fixed(number(value).ok_or_else(|| self.refuses(&value.type_name()))?, precision)
+            }
+            (Self::Scientific(width), value) => {
+                scientific(number(value).ok_or_else(|| self.refuses(&value.type_name()))?, width)
+            }
             (Self::Binary, Value::Int(it)) => signed(*it, |n| format!("{n:b}")),
             (Self::Binary, Value::Uint(it)) => format!("{it:b}"),
             (Self::Binary, Value::Bool(it)) => u8::from(*it).to_string(),
@@ -149,7 +161,8 @@ pub(super) fn format(context: &mut Context<'_>, text: &str, list: &List<'_>) -> 
             Some(Part::Percent) => out.push('%'),
             Some(Part::Clause(clause)) => {
                 let value = list.get(used).unwrap_or(Ok(Value::Null))?;
-                let shown = clause.show(&value).map_err(|why| EvalError::new(format!("error during formatting: {why}")))?;
+                let shown =
+                    clause.show(&value).map_err(|why| EvalError::new(format!("error during formatting: {why}")))?;
                 context.step(shown.len() / 16)?;
                 out.push_str(&shown);
                 used += 1;
@@ -159,7 +172,11 @@ pub(super) fn format(context: &mut Context<'_>, text: &str, list: &List<'_>) -> 
 }
 
 /// Looks at a format whose values are a literal list; says how many it uses.
-pub(crate) fn validate_format(text: &str, checked: &CheckedAst, elements: &[Id]) -> Result<usize, (Option<Id>, String)> {
+pub(crate) fn validate_format(
+    text: &str,
+    checked: &CheckedAst,
+    elements: &[Id],
+) -> Result<usize, (Option<Id>, String)> {
     let (mut rest, mut used) = (text, 0);
     loop {
         let mut there = || Ok(());
@@ -170,7 +187,9 @@ pub(crate) fn validate_format(text: &str, checked: &CheckedAst, elements: &[Id])
         match next(&mut rest, &mut there).map_err(|why| (None, why))? {
             None => return Ok(used),
             Some(Part::Clause(clause)) => {
-                let Some(element) = elements.get(used) else { return Err((None, format!("index {used} out of range"))) };
+                let Some(element) = elements.get(used) else {
+                    return Err((None, format!("index {used} out of range")));
+                };
                 if let Err(bad) = verify(clause, checked, *element) {
                     let name = checked.type_of(bad).runtime_name();
                     return Err((Some(bad), format!("error during formatting: {}", clause.refuses(name))));
@@ -292,7 +311,9 @@ fn show_string(value: &Value<'_>) -> Result<String, String> {
         Value::List(list) => show_list(list),
         Value::Map(map) => show_map(map),
         Value::Null => Ok("null".to_owned()),
-        Value::Optional(_) | Value::Struct(_) | Value::Opaque(_) | Value::Hidden(_) => Err(Clause::String.refuses(&value.type_name())),
+        Value::Optional(_) | Value::Struct(_) | Value::Opaque(_) | Value::Hidden(_) => {
+            Err(Clause::String.refuses(&value.type_name()))
+        }
         value => match convert(value, &Type::String) {
             Ok(Value::String(text)) => Ok(text.to_string()),
             Ok(_) => Err(Clause::String.refuses(&value.type_name())),

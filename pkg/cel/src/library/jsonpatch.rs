@@ -5,8 +5,12 @@ use crate::functions::Functions;
 use crate::value::Value;
 
 pub(super) fn declare(functions: &mut Functions) {
-    functions.declare("string_jsonpatch_escapeKey_string", "jsonpatch.escapeKey(string) -> string", |_, args| match args {
-        [Value::String(key)] => Ok(Value::string(key.replace('~', "~0").replace('/', "~1"))),
-        _ => Err(EvalError::no_such_overload()),
-    });
+    functions.declare(
+        "string_jsonpatch_escapeKey_string",
+        "jsonpatch.escapeKey(string) -> string",
+        |_, args| match args {
+            [Value::String(key)] => Ok(Value::string(key.replace('~', "~0").replace('/', "~1"))),
+            _ => Err(EvalError::no_such_overload()),
+        },
+    );
 }

@@ -35,19 +35,30 @@ pub(super) fn declare(functions: &mut Functions) {
         functions.declare(id, signature, IS_SORTED);
     }
     functions.declare("list_int_sum_int", "list<int>.sum() -> int", |context, args| sum(context, args, Value::Int(0)));
-    functions.declare("list_uint_sum_uint", "list<uint>.sum() -> uint", |context, args| sum(context, args, Value::Uint(0)));
-    functions.declare("list_double_sum_double", "list<double>.sum() -> double", |context, args| sum(context, args, Value::Double(0.0)));
+    functions
+        .declare("list_uint_sum_uint", "list<uint>.sum() -> uint", |context, args| sum(context, args, Value::Uint(0)));
+    functions.declare("list_double_sum_double", "list<double>.sum() -> double", |context, args| {
+        sum(context, args, Value::Double(0.0))
+    });
     functions.declare("list_duration_sum_duration", "list<duration>.sum() -> duration", |context, args| {
         sum(context, args, Value::Duration(0))
     });
-    of_comparable!(functions, "max", |context, args| extreme(context, args, "max", Ordering::Less), [
-        "int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"
-    ]);
-    of_comparable!(functions, "min", |context, args| extreme(context, args, "min", Ordering::Greater), [
-        "int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"
-    ]);
+    of_comparable!(
+        functions,
+        "max",
+        |context, args| extreme(context, args, "max", Ordering::Less),
+        ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"]
+    );
+    of_comparable!(
+        functions,
+        "min",
+        |context, args| extreme(context, args, "min", Ordering::Greater),
+        ["int", "uint", "double", "bool", "duration", "timestamp", "string", "bytes"]
+    );
     functions.declare("list_a_index_of_int", "list<A>.indexOf(A) -> int", |context, args| index(context, args, false));
-    functions.declare("list_a_last_index_of_int", "list<A>.lastIndexOf(A) -> int", |context, args| index(context, args, true));
+    functions.declare("list_a_last_index_of_int", "list<A>.lastIndexOf(A) -> int", |context, args| {
+        index(context, args, true)
+    });
 }
 
 const IS_SORTED: Implementation = |context, args| {

@@ -37,8 +37,14 @@ pub(super) fn declare(functions: &mut Functions) {
         ("list_uint_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<uint>) -> list<T>"),
         ("list_double_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<double>) -> list<T>"),
         ("list_bool_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<bool>) -> list<T>"),
-        ("list_google.protobuf.Duration_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<duration>) -> list<T>"),
-        ("list_google.protobuf.Timestamp_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<timestamp>) -> list<T>"),
+        (
+            "list_google.protobuf.Duration_sortByAssociatedKeys",
+            "list<T>.@sortByAssociatedKeys(list<duration>) -> list<T>",
+        ),
+        (
+            "list_google.protobuf.Timestamp_sortByAssociatedKeys",
+            "list<T>.@sortByAssociatedKeys(list<timestamp>) -> list<T>",
+        ),
         ("list_string_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<string>) -> list<T>"),
         ("list_bytes_sortByAssociatedKeys", "list<T>.@sortByAssociatedKeys(list<bytes>) -> list<T>"),
     ];
@@ -85,8 +91,10 @@ const FLATTEN: Implementation = |context, args| {
     let (list, depth) = match args {
         [Value::List(list)] => (list, 1),
         [Value::List(list), Value::Int(depth)] => (list, *depth),
-        [other] => return Err(EvalError::new(format!("no such overload: {}.flatten()", other.type_name()))),
-        [list, depth] => return Err(EvalError::new(format!("no such overload: {}.flatten({})", list.type_name(), depth.type_name()))),
+        [other] => return Err(EvalError::new(format!("no such overload: {}.flatten()", other.type_of()))),
+        [list, depth] => {
+            return Err(EvalError::new(format!("no such overload: {}.flatten({})", list.type_of(), depth.type_of())));
+        }
         _ => return Err(EvalError::no_such_overload()),
     };
     if depth < 0 {
@@ -98,7 +106,9 @@ const FLATTEN: Implementation = |context, args| {
     while let Some((value, depth)) = open.pop() {
         context.step(1)?;
         match value {
-            Value::List(inner) if depth > 0 => open.extend(elements(&inner)?.into_iter().rev().map(|it| (it, depth - 1))),
+            Value::List(inner) if depth > 0 => {
+                open.extend(elements(&inner)?.into_iter().rev().map(|it| (it, depth - 1)))
+            }
             value => values.push(value),
         }
     }

@@ -34,7 +34,11 @@ macro_rules! comparison {
     };
 }
 
-fn compare(context: &mut crate::context::Context<'_>, args: &[Value<'_>], operator: &str) -> Result<Ordering, EvalError> {
+fn compare(
+    context: &mut crate::context::Context<'_>,
+    args: &[Value<'_>],
+    operator: &str,
+) -> Result<Ordering, EvalError> {
     let [a, b] = args else { return Err(EvalError::no_such_overload()) };
     if !a.is_comparable() {
         return Err(lacks(a, operator));
@@ -99,7 +103,7 @@ fn arithmetic(functions: &mut Functions) {
         ("add_string", "_+_(string, string) -> string"),
         ("add_uint64", "_+_(uint, uint) -> uint"),
     ];
-    functions.declare_common(add, |context, args| plus(context, args));
+    functions.declare_common(add, plus);
     let divide: &[_] = &[
         ("divide_double", "_/_(double, double) -> double"),
         ("divide_int64", "_/_(int, int) -> int"),
@@ -153,19 +157,32 @@ pub(super) fn plus<'a>(context: &mut crate::context::Context<'_>, args: &mut [Va
             context.step((a.len() + b.len()) / 64)?;
             Value::Bytes([&**a, &**b].concat().into())
         }
-        (Value::Duration(a), Value::Duration(b)) => Value::Duration(a.checked_add(*b).ok_or_else(|| overflow("integer"))?),
+        (Value::Duration(a), Value::Duration(b)) => {
+            Value::Duration(a.checked_add(*b).ok_or_else(|| overflow("integer"))?)
+        }
         (Value::Timestamp(at), Value::Duration(by)) | (Value::Duration(by), Value::Timestamp(at)) => {
             Value::Timestamp(at.add(*by).ok_or_else(|| overflow("timestamp"))?)
         }
         (Value::List(_), Value::List(more)) => {
             let more = more.clone();
-            let Value::List(list) = std::mem::replace(left, Value::Null) else { return Err(EvalError::no_such_overload()) };
+            let Value::List(list) = std::mem::replace(left, Value::Null) else {
+                return Err(EvalError::no_such_overload());
+            };
             // What is shared must be copied; what is not grows where it is.
             let shared = !matches!(&list, crate::value::List::Owned(it) if std::sync::Arc::strong_count(it) == 1);
             context.step(more.len() + if shared { list.len() } else { 0 })?;
             return list.concat(&more);
         }
-        (Value::Bool(_) | Value::Null | Value::Map(_) | Value::Type(_) | Value::Optional(_) | Value::Struct(_) | Value::Opaque(_), _) => {
+        (
+            Value::Bool(_)
+            | Value::Null
+            | Value::Map(_)
+            | Value::Type(_)
+            | Value::Optional(_)
+            | Value::Struct(_)
+            | Value::Opaque(_),
+            _,
+        ) => {
             return Err(lacks(left, "_+_"));
         }
         _ => return Err(EvalError::no_such_overload()),
@@ -174,8 +191,12 @@ pub(super) fn plus<'a>(context: &mut crate::context::Context<'_>, args: &mut [Va
 
 fn minus<'a>(args: &[Value<'a>]) -> Evaluated<'a> {
     match args {
-        [Value::Duration(a), Value::Duration(b)] => a.checked_sub(*b).map(Value::Duration).ok_or_else(|| overflow("integer")),
-        [Value::Timestamp(a), Value::Timestamp(b)] => a.since(b).map(Value::Duration).ok_or_else(|| overflow("integer")),
+        [Value::Duration(a), Value::Duration(b)] => {
+            a.checked_sub(*b).map(Value::Duration).ok_or_else(|| overflow("integer"))
+        }
+        [Value::Timestamp(a), Value::Timestamp(b)] => {
+            a.since(b).map(Value::Duration).ok_or_else(|| overflow("integer"))
+        }
         [Value::Timestamp(a), Value::Duration(b)] => {
             let by = b.checked_neg().ok_or_else(|| overflow("integer"))?;
             a.add(by).map(Value::Timestamp).ok_or_else(|| overflow("timestamp"))

@@ -33,7 +33,8 @@ pub(super) fn declare(functions: &mut Functions) {
     functions.declare_builtin("optional_map_optindex_optional_value", "_[?_](optional<map<K, V>>, K) -> optional<V>");
     functions.declare_builtin("optional_list_index_int", "_[_](optional<list<V>>, int) -> optional<V>");
     functions.declare_builtin("optional_map_index_value", "_[_](optional<map<K, V>>, K) -> optional<V>");
-    functions.declare("list_last", "list<V>.last() -> optional<V>", |_, args| end_of(args, |length| length.checked_sub(1)));
+    functions
+        .declare("list_last", "list<V>.last() -> optional<V>", |_, args| end_of(args, |length| length.checked_sub(1)));
     functions.declare("list_first", "list<V>.first() -> optional<V>", |_, args| end_of(args, |_| Some(0)));
     functions.declare("optional_unwrap", "optional.unwrap(list<optional<V>>) -> list<V>", UNWRAP);
     functions.declare("optional_unwrapOpt", "list<optional<V>>.unwrapOpt() -> list<V>", UNWRAP);

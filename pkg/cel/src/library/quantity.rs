@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use kedge_meta::quantity::Quantity;
+use kedge_meta::quantity::{ParseError, Quantity};
 
 use crate::error::EvalError;
 use crate::functions::{Functions, Implementation};
@@ -16,19 +16,31 @@ pub(super) fn declare(functions: &mut Functions) {
         _ => Err(EvalError::no_such_overload()),
     });
     functions.declare("is_quantity_string", "isQuantity(string) -> bool", |_, args| match args {
-        [Value::String(text)] => Ok(Value::Bool(Quantity::parse(text).is_ok())),
+        [Value::String(text)] => {
+            Ok(Value::Bool(!matches!(Quantity::parse(text), Err(ParseError::Format | ParseError::Suffix))))
+        }
         _ => Err(EvalError::no_such_overload()),
     });
     functions.declare("quantity_sign", "sign(kubernetes.Quantity) -> int", |_, args| {
         let (amount, _) = amount(args, 0)?;
-        Ok(Value::Int(if amount.is_zero() { 0 } else if amount.is_negative() { -1 } else { 1 }))
+        Ok(Value::Int(if amount.is_zero() {
+            0
+        } else if amount.is_negative() {
+            -1
+        } else {
+            1
+        }))
     });
-    functions.declare("quantity_is_greater_than", "kubernetes.Quantity.isGreaterThan(kubernetes.Quantity) -> bool", |_, args| {
-        compare(args).map(|order| Value::Bool(order == Ordering::Greater))
-    });
-    functions.declare("quantity_is_less_than", "kubernetes.Quantity.isLessThan(kubernetes.Quantity) -> bool", |_, args| {
-        compare(args).map(|order| Value::Bool(order == Ordering::Less))
-    });
+    functions.declare(
+        "quantity_is_greater_than",
+        "kubernetes.Quantity.isGreaterThan(kubernetes.Quantity) -> bool",
+        |_, args| compare(args).map(|order| Value::Bool(order == Ordering::Greater)),
+    );
+    functions.declare(
+        "quantity_is_less_than",
+        "kubernetes.Quantity.isLessThan(kubernetes.Quantity) -> bool",
+        |_, args| compare(args).map(|order| Value::Bool(order == Ordering::Less)),
+    );
     functions.declare("quantity_compare_to", "kubernetes.Quantity.compareTo(kubernetes.Quantity) -> int", |_, args| {
         compare(args).map(|order| Value::Int(order as i64))
     });
@@ -49,21 +61,49 @@ pub(super) fn declare(functions: &mut Functions) {
 }
 
 fn read<'a>(text: &str) -> crate::value::Evaluated<'a> {
-    let amount = Quantity::parse(text).map_err(|error| EvalError::new(error.to_string()))?;
-    // What is written with a fraction that is a whole number after all counts as a fraction, as upstream keeps it.
-    let int = if is_written_whole(text) { whole(&amount) } else { None };
-    Ok(Value::opaque(Opaque::Quantity { amount, int }))
+    let int = written_int(text);
+    match Quantity::parse(text) {
+        Ok(amount) => Ok(Value::opaque(Opaque::Quantity { amount, int })),
+        // What is too large is as large as can be.
+        Err(ParseError::Range) => {
+            let most = if text.starts_with('-') { -i64::MAX } else { i64::MAX };
+            Ok(Value::opaque(Opaque::Quantity { amount: Quantity::from_value(most), int: None }))
+        }
+        Err(error) => Err(EvalError::new(error.to_string())),
+    }
 }
 
-fn is_written_whole(text: &str) -> bool {
-    let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let fraction = number.split_once('.').is_some_and(|(_, fraction)| fraction.bytes().any(|b| b != b'0' && b.is_ascii_digit()));
-    !fraction && !text.ends_with(['n', 'u', 'm'])
-}
-
-fn whole(amount: &Quantity) -> Option<i64> {
-    let value = amount.value();
-    (Quantity::from_value(value) == *amount).then_some(value)
+/// The whole number that a text is, if upstream keeps it as one: not if it is written with a fraction that has no power of ten to make up for
+/// it, and not if it is too long.
+fn written_int(text: &str) -> Option<i64> {
+    const MOST_DIGITS: i32 = 18;
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let end = unsigned.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(unsigned.len());
+    let (number, suffix) = unsigned.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let whole = whole.trim_start_matches('0');
+    let digits = (whole.len() + fraction.len()) as i32;
+    let value: i64 = if digits == 0 { 0 } else { [whole, fraction].concat().parse().ok()? };
+    let (power, shift) = match suffix {
+        "" => (0, 0),
+        "k" => (3, 0),
+        "M" => (6, 0),
+        "G" => (9, 0),
+        "T" => (12, 0),
+        "P" => (15, 0),
+        "E" => (18, 0),
+        "Ki" => (0, 10),
+        "Mi" => (0, 20),
+        "Gi" => (0, 30),
+        "Ti" => (0, 40),
+        "Pi" => (0, 50),
+        "Ei" => (0, 60),
+        other => (other.strip_prefix(['e', 'E'])?.parse::<i32>().ok()?, 0),
+    };
+    let kept = if shift > 0 { fraction.is_empty() && 14 - digits - shift * 3 / 10 >= 0 } else { digits <= MOST_DIGITS };
+    let scale = u32::try_from(power - fraction.len() as i32).ok().filter(|_| kept)?;
+    let value = value.checked_mul(10_i64.checked_pow(scale)?)?.checked_mul(1_i64.checked_shl(shift as u32)?)?;
+    Some(if text.starts_with('-') { -value } else { value })
 }
 
 fn amount(args: &[Value<'_>], n: usize) -> Result<(Quantity, Option<i64>), EvalError> {

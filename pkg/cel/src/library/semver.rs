@@ -11,9 +11,11 @@ pub(super) fn declare(functions: &mut Functions) {
     functions.declare("string_bool_to_semver", "semver(string, bool) -> kubernetes.Semver", TO_SEMVER);
     functions.declare("is_semver_string", "isSemver(string) -> bool", IS_SEMVER);
     functions.declare("is_semver_string_bool", "isSemver(string, bool) -> bool", IS_SEMVER);
-    functions.declare("semver_is_greater_than", "kubernetes.Semver.isGreaterThan(kubernetes.Semver) -> bool", |_, args| {
-        compare(args).map(|order| Value::Bool(order == Ordering::Greater))
-    });
+    functions.declare(
+        "semver_is_greater_than",
+        "kubernetes.Semver.isGreaterThan(kubernetes.Semver) -> bool",
+        |_, args| compare(args).map(|order| Value::Bool(order == Ordering::Greater)),
+    );
     functions.declare("semver_is_less_than", "kubernetes.Semver.isLessThan(kubernetes.Semver) -> bool", |_, args| {
         compare(args).map(|order| Value::Bool(order == Ordering::Less))
     });
@@ -66,7 +68,11 @@ fn normalize(text: &str) -> Result<String, String> {
     for part in &mut parts {
         if part.len() > 1 {
             let trimmed = part.trim_start_matches('0');
-            *part = if trimmed.starts_with(|c: char| c.is_ascii_digit()) { trimmed.to_owned() } else { format!("0{trimmed}") };
+            *part = if trimmed.starts_with(|c: char| c.is_ascii_digit()) {
+                trimmed.to_owned()
+            } else {
+                format!("0{trimmed}")
+            };
         }
     }
     if parts.len() < 3 && parts.last().is_some_and(|last| last.contains(['+', '-'])) {
@@ -119,12 +125,20 @@ fn pre_release(text: &str) -> Result<PreRelease, String> {
         let out_of_range = |_| format!("strconv.ParseUint: parsing {}: value out of range", quote(text));
         return text.parse().map(PreRelease::Number).map_err(out_of_range);
     }
-    if is_identifier(text) { Ok(PreRelease::Text(text.into())) } else { Err(format!("Invalid character(s) found in prerelease {}", quote(text))) }
+    if is_identifier(text) {
+        Ok(PreRelease::Text(text.into()))
+    } else {
+        Err(format!("Invalid character(s) found in prerelease {}", quote(text)))
+    }
 }
 
 fn build_part(text: &str) -> Result<Box<str>, String> {
     if text.is_empty() {
         return Err("Build meta data is empty".to_owned());
     }
-    if is_identifier(text) { Ok(text.into()) } else { Err(format!("Invalid character(s) found in build meta data {}", quote(text))) }
+    if is_identifier(text) {
+        Ok(text.into())
+    } else {
+        Err(format!("Invalid character(s) found in build meta data {}", quote(text)))
+    }
 }

@@ -22,12 +22,15 @@ const MATCHES: Implementation = |context, args| match args {
         Ok(Value::Bool(pattern.is_match(text)))
     }
     [Value::String(_), _] => Err(EvalError::no_such_overload()),
+    [_, _] if context.is_prepared() => Err(EvalError::no_such_overload()),
     [other, _] => Err(lacks(other, "matches")),
     _ => Err(EvalError::no_such_overload()),
 };
 
 const SIZE: Implementation = |_, args| match args {
-    [value @ (Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_))] => Ok(Value::Int(value.size() as i64)),
+    [value @ (Value::String(_) | Value::Bytes(_) | Value::List(_) | Value::Map(_))] => {
+        Ok(Value::Int(value.size() as i64))
+    }
     [other] => Err(lacks(other, "size")),
     _ => Err(EvalError::no_such_overload()),
 };
@@ -56,7 +59,8 @@ pub(super) fn declare(functions: &mut Functions) {
     for name in ["contains", "endsWith", "startsWith"] {
         functions.unguarded(name);
     }
-    let matches: &[_] = &[("matches", "matches(string, string) -> bool"), ("matches_string", "string.matches(string) -> bool")];
+    let matches: &[_] =
+        &[("matches", "matches(string, string) -> bool"), ("matches_string", "string.matches(string) -> bool")];
     functions.declare_common(matches, MATCHES);
     times(functions);
 }
@@ -74,12 +78,20 @@ fn part<'a>(args: &[Value<'a>], part: fn(&crate::value::Local) -> i64) -> Evalua
 
 fn times(functions: &mut Functions) {
     const PARTS: &[(&str, &str, &str, &str, Implementation)] = &[
-        ("timestamp_to_year", "timestamp.getFullYear() -> int", "timestamp_to_year_with_tz", "timestamp.getFullYear(string) -> int", |_, args| {
-            part(args, |at| at.year)
-        }),
-        ("timestamp_to_month", "timestamp.getMonth() -> int", "timestamp_to_month_with_tz", "timestamp.getMonth(string) -> int", |_, args| {
-            part(args, |at| at.month - 1)
-        }),
+        (
+            "timestamp_to_year",
+            "timestamp.getFullYear() -> int",
+            "timestamp_to_year_with_tz",
+            "timestamp.getFullYear(string) -> int",
+            |_, args| part(args, |at| at.year),
+        ),
+        (
+            "timestamp_to_month",
+            "timestamp.getMonth() -> int",
+            "timestamp_to_month_with_tz",
+            "timestamp.getMonth(string) -> int",
+            |_, args| part(args, |at| at.month - 1),
+        ),
         (
             "timestamp_to_day_of_year",
             "timestamp.getDayOfYear() -> int",
@@ -108,9 +120,13 @@ fn times(functions: &mut Functions) {
             "timestamp.getDayOfWeek(string) -> int",
             |_, args| part(args, |at| at.day_of_week),
         ),
-        ("timestamp_to_hours", "timestamp.getHours() -> int", "timestamp_to_hours_with_tz", "timestamp.getHours(string) -> int", |_, args| {
-            part(args, |at| at.hour)
-        }),
+        (
+            "timestamp_to_hours",
+            "timestamp.getHours() -> int",
+            "timestamp_to_hours_with_tz",
+            "timestamp.getHours(string) -> int",
+            |_, args| part(args, |at| at.hour),
+        ),
         (
             "timestamp_to_minutes",
             "timestamp.getMinutes() -> int",
@@ -140,7 +156,9 @@ fn times(functions: &mut Functions) {
     functions.declare("duration_to_hours", "duration.getHours() -> int", |_, args| of_duration(args, 3600 * NANOS));
     functions.declare("duration_to_minutes", "duration.getMinutes() -> int", |_, args| of_duration(args, 60 * NANOS));
     functions.declare("duration_to_seconds", "duration.getSeconds() -> int", |_, args| of_duration(args, NANOS));
-    functions.declare("duration_to_milliseconds", "duration.getMilliseconds() -> int", |_, args| of_duration(args, NANOS / 1000));
+    functions.declare("duration_to_milliseconds", "duration.getMilliseconds() -> int", |_, args| {
+        of_duration(args, NANOS / 1000)
+    });
 }
 
 fn milliseconds<'a>(args: &[Value<'a>]) -> Evaluated<'a> {

@@ -117,7 +117,8 @@ const LAST_INDEX_OF: Implementation = |context, args| {
         return Ok(Value::Int(-1));
     }
     // What begins there or before.
-    let end = text.char_indices().nth(start).map_or(text.len(), |(byte, _)| byte.saturating_add(part.len()).min(text.len()));
+    let end =
+        text.char_indices().nth(start).map_or(text.len(), |(byte, _)| byte.saturating_add(part.len()).min(text.len()));
     let mut end = end;
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -194,9 +195,10 @@ const JOIN: Implementation = |context, args| {
         if n > 0 {
             out.push_str(separator);
         }
-        match element? {
-            Value::String(text) => out.push_str(&text),
-            other => return Err(EvalError::new(format!("join: invalid input: {}", crate::value::plain(&other)))),
+        match element {
+            Ok(Value::String(text)) => out.push_str(&text),
+            Ok(other) => return Err(EvalError::new(format!("join: invalid input: {}", crate::value::plain(&other)))),
+            Err(error) => return Err(EvalError::new(format!("join: invalid input: {error}"))),
         }
         context.step(separator.len() / 64)?;
     }

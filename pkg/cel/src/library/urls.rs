@@ -15,13 +15,18 @@ pub(super) fn declare(functions: &mut Functions) {
         }
         _ => Err(EvalError::no_such_overload()),
     });
-    functions.declare("url_get_scheme", "kubernetes.URL.getScheme() -> string", |_, args| Ok(Value::string(&*url(args)?.scheme)));
-    functions.declare("url_get_host", "kubernetes.URL.getHost() -> string", |_, args| Ok(Value::string(&*url(args)?.host)));
+    functions.declare("url_get_scheme", "kubernetes.URL.getScheme() -> string", |_, args| {
+        Ok(Value::string(&*url(args)?.scheme))
+    });
+    functions
+        .declare("url_get_host", "kubernetes.URL.getHost() -> string", |_, args| Ok(Value::string(&*url(args)?.host)));
     functions.declare("url_get_hostname", "kubernetes.URL.getHostname() -> string", |_, args| {
         let (name, _) = name_and_port(&url(args)?.host);
         Ok(Value::string(name.strip_prefix('[').and_then(|it| it.strip_suffix(']')).unwrap_or(name)))
     });
-    functions.declare("url_get_port", "kubernetes.URL.getPort() -> string", |_, args| Ok(Value::string(name_and_port(&url(args)?.host).1)));
+    functions.declare("url_get_port", "kubernetes.URL.getPort() -> string", |_, args| {
+        Ok(Value::string(name_and_port(&url(args)?.host).1))
+    });
     functions.declare("url_get_escaped_path", "kubernetes.URL.getEscapedPath() -> string", |_, args| {
         Ok(Value::string(&*url(args)?.escaped_path))
     });

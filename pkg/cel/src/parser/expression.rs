@@ -10,8 +10,27 @@ use crate::source::Offset;
 
 /// Names that are kept for languages that CEL may be translated to.
 const RESERVED: [&str; 21] = [
-    "as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop", "package", "namespace", "null",
-    "return", "true", "var", "void", "while",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "false",
+    "for",
+    "function",
+    "if",
+    "import",
+    "in",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "null",
+    "return",
+    "true",
+    "var",
+    "void",
+    "while",
 ];
 
 /// Binds how strongly: `||` least.
@@ -174,13 +193,13 @@ impl Parser<'_> {
             let id = self.call(dot, "_?._", vec![operand, field]);
             return Ok(self.raise(id, [operand], 1));
         }
-        if name.token == Token::Identifier {
-            if let Some(open) = self.eat(Token::LeftParen) {
-                let args = self.arguments()?;
-                let below: Vec<Id> = args.iter().copied().chain([operand]).collect();
-                let id = self.call_or_macro(open, &field, Some(operand), args);
-                return Ok(self.raise(id, below, 1));
-            }
+        if name.token == Token::Identifier
+            && let Some(open) = self.eat(Token::LeftParen)
+        {
+            let args = self.arguments()?;
+            let below: Vec<Id> = args.iter().copied().chain([operand]).collect();
+            let id = self.call_or_macro(open, &field, Some(operand), args);
+            return Ok(self.raise(id, below, 1));
         }
         let id = self.add(dot, Kind::Select { operand, field, test_only: false });
         Ok(self.raise(id, [operand], 1))
@@ -253,7 +272,11 @@ impl Parser<'_> {
             }
             lexeme = self.advance();
         }
-        let text = if start.token == Token::Minus { format!("-{}", self.slice(lexeme)) } else { self.slice(lexeme).to_owned() };
+        let text = if start.token == Token::Minus {
+            format!("-{}", self.slice(lexeme))
+        } else {
+            self.slice(lexeme).to_owned()
+        };
         Ok(match lexeme.token {
             Token::Int => self.literal(start, literal::int(&text), "int"),
             Token::Uint => self.literal(start, literal::uint(&text), "uint"),

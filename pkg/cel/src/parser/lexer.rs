@@ -105,7 +105,8 @@ impl<'a> Lexer<'a> {
     /// Up to where a text was read that could have become a token: to the character after it.
     fn end_of_error(&self) -> usize {
         let rest = self.rest();
-        let begun = partial_string(rest).or_else(|| partial_escaped(rest)).unwrap_or(0);
+        let half = usize::from(rest.starts_with(['&', '|', '=']));
+        let begun = partial_string(rest).or_else(|| partial_escaped(rest)).unwrap_or(half);
         let after = rest[begun..].chars().next().map_or(0, char::len_utf8);
         self.at + (begun + after).max(1).min(rest.len())
     }
@@ -287,7 +288,8 @@ fn escape(rest: &str) -> Option<usize> {
 fn partial_string(rest: &str) -> Option<usize> {
     let (letters, _, raw) = prefix(rest);
     let quoted = &rest[letters..];
-    let (quotes, lines) = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| quoted.starts_with(q)).map(|q| (q, q.len() == 3))?;
+    let (quotes, lines) =
+        ["\"\"\"", "'''", "\"", "'"].into_iter().find(|q| quoted.starts_with(q)).map(|q| (q, q.len() == 3))?;
     let mut at = quotes.len();
     while let Some(c) = quoted[at..].chars().next() {
         if matches!(c, '\n' | '\r') && !lines {
@@ -297,12 +299,27 @@ fn partial_string(rest: &str) -> Option<usize> {
         match escaped {
             Some(length) => at += length,
             None => {
-                at += 1;
+                at += partial_escape(&quoted[at..]);
                 break;
             }
         }
     }
     Some(letters + at)
+}
+
+/// How far an escape sequence goes that is none.
+fn partial_escape(rest: &str) -> usize {
+    let bytes = rest.as_bytes();
+    let digits = |start: usize, most: usize, is: fn(&u8) -> bool| {
+        bytes.iter().skip(start).take(most).take_while(|b| is(b)).count()
+    };
+    match bytes.get(1) {
+        Some(b'x' | b'X') => 2 + digits(2, 2, u8::is_ascii_hexdigit),
+        Some(b'u') => 2 + digits(2, 4, u8::is_ascii_hexdigit),
+        Some(b'U') => 2 + digits(2, 8, u8::is_ascii_hexdigit),
+        Some(b'0'..=b'3') => 2 + digits(2, 2, |b| (b'0'..=b'7').contains(b)),
+        _ => 1,
+    }
 }
 
 #[cfg(test)]

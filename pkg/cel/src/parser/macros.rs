@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use super::lexer::Lexeme;
 use super::Parser;
+use super::lexer::Lexeme;
 use crate::ast::{Comprehension, Id, Kind, Literal};
 use crate::source::Offset;
 
@@ -45,7 +45,9 @@ impl Parser<'_> {
     pub(super) fn call_or_macro(&mut self, open: Lexeme, function: &Arc<str>, target: Option<Id>, args: Vec<Id>) -> Id {
         let at = Offset::at(open.start);
         match self.expand(at, function, target, &args) {
-            Ok(Some(_)) if self.ast.is_full() => self.report(at, "macros expand to a larger expression than is supported"),
+            Ok(Some(_)) if self.ast.is_full() => {
+                self.report(at, "macros expand to a larger expression than is supported")
+            }
             Ok(Some(id)) => id,
             Ok(None) => self.ast.add(at, Kind::Call { function: function.clone(), target, args }),
             Err((offset, message)) => self.report(offset, message),
@@ -57,16 +59,20 @@ impl Parser<'_> {
         let mut maker = Maker { parser: self, at };
         match (function, target, args) {
             ("has", None, [arg]) if set.standard => maker.has(*arg),
-            ("all" | "exists" | "exists_one" | "existsOne", Some(target), [variable, test]) if set.standard => {
+            ("all" | "exists" | "exists_one", Some(target), [variable, test]) if set.standard => {
                 maker.quantifier(function, target, *variable, *test)
             }
             ("map", Some(target), [variable, to]) if set.standard => maker.map(target, *variable, None, *to),
-            ("map", Some(target), [variable, test, to]) if set.standard => maker.map(target, *variable, Some(*test), *to),
+            ("map", Some(target), [variable, test, to]) if set.standard => {
+                maker.map(target, *variable, Some(*test), *to)
+            }
             ("filter", Some(target), [variable, test]) if set.standard => maker.filter(target, *variable, *test),
             ("optMap" | "optFlatMap", Some(target), [variable, to]) if set.optional => {
                 maker.optional(function, target, *variable, *to)
             }
-            ("bind", Some(target), [variable, init, result]) if set.bind => maker.bind(target, *variable, *init, *result),
+            ("bind", Some(target), [variable, init, result]) if set.bind => {
+                maker.bind(target, *variable, *init, *result)
+            }
             ("sortBy", Some(target), [variable, key]) if set.sort_by => maker.sort_by(target, *variable, *key),
             (_, Some(target), [first, second, rest @ ..]) if set.two_variables => {
                 maker.two_variables(function, target, [*first, *second], rest)
@@ -124,12 +130,18 @@ impl Maker<'_, '_> {
     /// The name of a variable, which must not be that of the accumulator.
     pub(super) fn variable(&self, id: Id, otherwise: &str) -> Result<Arc<str>, (Offset, String)> {
         let name = self.name_of(id, otherwise)?;
-        if is_accumulator(&name) { self.error(id, "iteration variable overwrites accumulator variable") } else { Ok(name) }
+        if is_accumulator(&name) {
+            self.error(id, "iteration variable overwrites accumulator variable")
+        } else {
+            Ok(name)
+        }
     }
 
     fn has(&mut self, arg: Id) -> Expansion {
         match self.parser.ast.kind(arg).clone() {
-            Kind::Select { operand, field, test_only: false } => Ok(Some(self.add(Kind::Select { operand, field, test_only: true }))),
+            Kind::Select { operand, field, test_only: false } => {
+                Ok(Some(self.add(Kind::Select { operand, field, test_only: true })))
+            }
             _ => self.error(arg, "invalid argument to has() macro"),
         }
     }
@@ -161,7 +173,8 @@ impl Maker<'_, '_> {
                 [init, condition, step, self.accumulator()]
             }
             _ => {
-                let (init, one, same) = (self.literal(Literal::Int(0)), self.literal(Literal::Int(1)), self.literal(Literal::Int(1)));
+                let (init, one, same) =
+                    (self.literal(Literal::Int(0)), self.literal(Literal::Int(1)), self.literal(Literal::Int(1)));
                 let condition = self.literal(Literal::Bool(true));
                 let more = self.call("_+_", vec![accumulator, one]);
                 let step = self.otherwise_same(Some(test), more);

@@ -12,7 +12,16 @@ impl Maker<'_, '_> {
         let condition = self.literal(Literal::Bool(false));
         let step = self.ident(variable);
         let accumulator = variable.clone();
-        self.fold(Comprehension { variable: Arc::from(UNUSED), second: None, range, accumulator, init, condition, step, result })
+        self.fold(Comprehension {
+            variable: Arc::from(UNUSED),
+            second: None,
+            range,
+            accumulator,
+            init,
+            condition,
+            step,
+            result,
+        })
     }
 
     pub(super) fn bind(&mut self, target: Id, variable: Id, init: Id, result: Id) -> Expansion {
@@ -39,8 +48,12 @@ impl Maker<'_, '_> {
 
     /// Sorts by the keys that `map` makes.
     pub(super) fn sort_by(&mut self, target: Id, variable: Id, key: Id) -> Expansion {
-        if matches!(self.parser.ast.kind(target), Kind::Literal(_) | Kind::Map(_) | Kind::Struct { .. } | Kind::Nothing) {
-            return self.error(target, "sortBy can only be applied to a list, identifier, comprehension, call or select expression");
+        if matches!(self.parser.ast.kind(target), Kind::Literal(_) | Kind::Map(_) | Kind::Struct { .. } | Kind::Nothing)
+        {
+            return self.error(
+                target,
+                "sortBy can only be applied to a list, identifier, comprehension, call or select expression",
+            );
         }
         let name: Arc<str> = Arc::from("@__sortBy_input__");
         let range = self.ident(&name);
@@ -52,7 +65,10 @@ impl Maker<'_, '_> {
 
     pub(super) fn two_variables(&mut self, function: &str, range: Id, variables: [Id; 2], rest: &[Id]) -> Expansion {
         let known = match rest.len() {
-            1 => matches!(function, "all" | "exists" | "existsOne" | "exists_one" | "transformList" | "transformMap" | "transformMapEntry"),
+            1 => matches!(
+                function,
+                "all" | "exists" | "existsOne" | "exists_one" | "transformList" | "transformMap" | "transformMapEntry"
+            ),
             2 => matches!(function, "transformList" | "transformMap" | "transformMapEntry"),
             _ => false,
         };
@@ -67,10 +83,14 @@ impl Maker<'_, '_> {
         self.variable(variables[0], "")?;
         self.variable(variables[1], "")?;
         let (test, to) = if let [test, to] = rest { (Some(*test), *to) } else { (None, rest[0]) };
-        let [init, condition, step, result] =
-            if function.starts_with("transform") { self.transformed(function, &first, test, to) } else { self.quantified(function, to) };
+        let [init, condition, step, result] = if function.starts_with("transform") {
+            self.transformed(function, &first, test, to)
+        } else {
+            self.quantified(function, to)
+        };
         let accumulator = Arc::from(ACCUMULATOR);
-        let fold = Comprehension { variable: first, second: Some(second), range, accumulator, init, condition, step, result };
+        let fold =
+            Comprehension { variable: first, second: Some(second), range, accumulator, init, condition, step, result };
         Ok(Some(self.fold(fold)))
     }
 

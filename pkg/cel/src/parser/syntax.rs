@@ -106,7 +106,11 @@ fn names(tokens: &[Token]) -> String {
 impl Parser<'_> {
     fn shown(&self) -> String {
         let lexeme = self.lexeme(0);
-        if lexeme.token == Token::End { "<EOF>".to_owned() } else { self.slice(lexeme).replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t") }
+        if lexeme.token == Token::End {
+            "<EOF>".to_owned()
+        } else {
+            self.slice(lexeme).replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t")
+        }
     }
 
     pub(super) fn syntax_error(&mut self, message: &str) -> Parsed<()> {
@@ -154,7 +158,10 @@ impl Parser<'_> {
             self.advance();
             return Ok(());
         }
-        if token != Token::End && follow.contains(&self.peek()) && !(token == Token::RightBracket && self.peek() == Token::Comma) {
+        if token != Token::End
+            && follow.contains(&self.peek())
+            && !(token == Token::RightBracket && self.peek() == Token::Comma)
+        {
             let message = format!("missing {} at '{}'", name(token), self.shown());
             return self.syntax_error(&message);
         }

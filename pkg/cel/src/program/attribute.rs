@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::evaluate::{Evaluator, Slot};
-use super::{Attribute, Qualifier, QualifierKey, Root};
+use super::{Attribute, Qualifier, QualifierKey, Root, go_type};
 use crate::error::EvalError;
 use crate::limits::SELECT_AND_IDENT_COST;
 use crate::value::{Evaluated, Value, index_of, plain};
@@ -36,9 +36,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
 
     fn root(&mut self, root: &Root) -> Evaluated<'a> {
         match root {
-            Root::Variable(name) => {
-                self.variables.resolve(name).unwrap_or_else(|| Err(EvalError::new(format!("no such attribute(s): {name}"))))
-            }
+            Root::Variable(name) => self
+                .variables
+                .resolve(name)
+                .unwrap_or_else(|| Err(EvalError::new(format!("no such attribute(s): {name}")))),
             Root::Slot { slot, take } => self.slot(*slot, *take),
             Root::Operand(node) => self.node(*node),
             Root::Choice(condition, branches) => match self.node(*condition)? {
@@ -90,17 +91,27 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
         Ok(if optional { Found::Optional(Some(object)) } else { Found::Value(object) })
     }
 
-    fn qualify(&mut self, object: &Value<'a>, qualifier: &Qualifier, optional: bool) -> Result<Option<Value<'a>>, EvalError> {
+    fn qualify(
+        &mut self,
+        object: &Value<'a>,
+        qualifier: &Qualifier,
+        optional: bool,
+    ) -> Result<Option<Value<'a>>, EvalError> {
         self.context.step(1)?;
         let found = match &qualifier.key {
             QualifierKey::Constant(key) => look_up(object, key, optional),
             QualifierKey::Attribute(attribute) => match self.resolve(attribute) {
                 Err(error) if error.is_final() => return Err(error),
-                key => key.and_then(|key| look_up(object, &key, optional)),
+                key => key.and_then(|key| look_up(object, &usable(key)?, optional)),
             },
         };
         // What is optional and not there costs nothing.
-        if !matches!(found, Ok(None)) && !(optional && found.is_err()) {
+        let costs = match &found {
+            Ok(None) => false,
+            Ok(Some(_)) => true,
+            Err(_) => !optional,
+        };
+        if costs {
             self.context.charge(SELECT_AND_IDENT_COST)?;
         }
         found
@@ -134,6 +145,14 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
 enum Found<'a> {
     Value(Value<'a>),
     Optional(Option<Value<'a>>),
+}
+
+/// A key that was evaluated, if it can be one.
+fn usable(key: Value<'_>) -> Result<Value<'_>, EvalError> {
+    match key {
+        Value::Bool(_) | Value::Int(_) | Value::Uint(_) | Value::Double(_) | Value::String(_) => Ok(key),
+        other => Err(EvalError::new(format!("invalid qualifier type: {}", go_type(&other)))),
+    }
 }
 
 /// What is in a value under a key. Where nothing may be there, that is no error.

@@ -79,10 +79,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
     /// Both sides, although the first may be an error: that has its cost.
     fn both(&mut self, a: NodeId, b: NodeId) -> Result<(Evaluated<'a>, Evaluated<'a>), EvalError> {
         let a = self.node(a);
-        if let Err(error) = &a {
-            if error.is_final() {
-                return Err(error.clone());
-            }
+        if let Err(error) = &a
+            && error.is_final()
+        {
+            return Err(error.clone());
         }
         let b = self.node(b);
         match &b {
@@ -129,34 +129,36 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
     fn call(&mut self, call: &Call) -> Evaluated<'a> {
         match &*call.args {
             [] => self.apply(call, &mut []),
-            [arg] => {
-                let arg = self.node(*arg);
-                match arg {
-                    Ok(arg) => self.apply(call, &mut [arg]),
-                    Err(error) => self.failed(error),
-                }
-            }
-            [a, b] => {
-                let (a, b) = self.both(*a, *b)?;
-                match (a, b) {
-                    (Ok(a), Ok(b)) => self.apply(call, &mut [a, b]),
-                    (Err(error), _) | (_, Err(error)) => self.failed(error),
-                }
-            }
+            [arg] => match self.node(*arg) {
+                Ok(arg) => self.apply(call, &mut [arg]),
+                Err(error) => self.failed(call, &[Value::Null], error),
+            },
+            [a, b] if !call.stops => match self.both(*a, *b)? {
+                (Ok(a), Ok(b)) => self.apply(call, &mut [a, b]),
+                (Err(error), b) => self.failed(call, &[Value::Null, b.unwrap_or(Value::Null)], error),
+                (Ok(a), Err(error)) => self.failed(call, &[a, Value::Null], error),
+            },
             args => {
                 let mut values = Vec::with_capacity(args.len());
-                for arg in args {
-                    values.push(self.node(*arg)?);
+                for (n, arg) in args.iter().enumerate() {
+                    match self.node(*arg) {
+                        Ok(value) => values.push(value),
+                        Err(error) if n + 1 == args.len() => {
+                            values.push(Value::Null);
+                            return self.failed(call, &values, error);
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
                 self.apply(call, &mut values)
             }
         }
     }
 
-    /// A call that an argument has no value for costs as well.
-    fn failed(&mut self, error: EvalError) -> Evaluated<'a> {
+    /// A call whose arguments were all looked at costs what it costs, also if one of them has no value.
+    fn failed(&mut self, call: &Call, args: &[Value<'a>], error: EvalError) -> Evaluated<'a> {
         if !error.is_final() {
-            self.context.charge(1)?;
+            self.context.charge(call.rule.before(args).saturating_add(call.rule.after(None)))?;
         }
         Err(error)
     }
@@ -186,7 +188,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
                     (false, value) => values.push(value),
                     (true, Value::Optional(value)) => values.extend(value.map(|it| (*it).clone())),
                     (true, value) => {
-                        let message = format!("cannot initialize optional list element from non-optional value {}", plain(&value));
+                        let message = format!(
+                            "cannot initialize optional list element from non-optional value {}",
+                            plain(&value)
+                        );
                         return Err(EvalError::new(message));
                     }
                 }
@@ -200,10 +205,10 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
 
     /// What is constructed costs, also when it failed.
     fn constructed(&mut self, built: Result<(), EvalError>, cost: u64) -> Result<(), EvalError> {
-        if let Err(error) = &built {
-            if error.is_final() {
-                return built;
-            }
+        if let Err(error) = &built
+            && error.is_final()
+        {
+            return built;
         }
         self.context.charge(cost)?;
         built
@@ -266,7 +271,12 @@ fn steps_to_compare(value: &Value<'_>) -> usize {
 }
 
 /// Calls a function: the overload that is meant, or the one that the arguments show.
-pub(super) fn apply<'a>(context: &mut Context<'_>, function: &Function, overload: Option<&Overload>, args: &mut [Value<'a>]) -> Evaluated<'a> {
+pub(super) fn apply<'a>(
+    context: &mut Context<'_>,
+    function: &Function,
+    overload: Option<&Overload>,
+    args: &mut [Value<'a>],
+) -> Evaluated<'a> {
     if let Some(common) = function.common {
         return common(context, args);
     }

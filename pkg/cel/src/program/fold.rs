@@ -2,6 +2,7 @@
 
 use super::Fold;
 use super::evaluate::{Evaluator, Slot};
+use super::go_type;
 use crate::error::EvalError;
 use crate::value::{Evaluated, Value};
 
@@ -14,7 +15,11 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             Value::List(list) => {
                 for n in 0..list.len() {
                     let Some(element) = list.get(n) else { break };
-                    let variables = if fold.second.is_some() { (Ok(Value::Int(n as i64)), element) } else { (element, Ok(Value::Null)) };
+                    let variables = if fold.second.is_some() {
+                        (Ok(Value::Int(n as i64)), element)
+                    } else {
+                        (element, Ok(Value::Null))
+                    };
                     if !self.iterate(fold, variables)? {
                         break;
                     }
@@ -63,30 +68,12 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             _ => {}
         }
         let value = self.node(fold.step);
-        if let Err(error) = &value {
-            if error.is_final() {
-                return Err(error.clone());
-            }
+        if let Err(error) = &value
+            && error.is_final()
+        {
+            return Err(error.clone());
         }
         self.set(fold.accumulator, Slot::Value(value));
         Ok(true)
-    }
-}
-
-/// The type that upstream names.
-fn go_type(value: &Value<'_>) -> &'static str {
-    match value {
-        Value::Null => "types.Null",
-        Value::Bool(_) => "types.Bool",
-        Value::Int(_) => "types.Int",
-        Value::Uint(_) => "types.Uint",
-        Value::Double(_) => "types.Double",
-        Value::String(_) => "types.String",
-        Value::Bytes(_) => "types.Bytes",
-        Value::Duration(_) => "types.Duration",
-        Value::Timestamp(_) => "types.Timestamp",
-        Value::Type(_) => "*types.Type",
-        Value::Optional(_) => "*types.Optional",
-        _ => "ref.Val",
     }
 }

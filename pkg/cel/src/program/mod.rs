@@ -22,7 +22,7 @@ use crate::value::{Evaluated, Value};
 pub(crate) use plan::plan;
 
 /// Where a program finds its variables.
-pub trait Activation {
+pub trait Activation: Sync {
     /// The value of a variable, found when it is asked for. Asking twice gives the same. An error is only one for the expression if it looks.
     fn resolve<'s>(&'s self, name: &str) -> Option<Evaluated<'s>>;
 }
@@ -121,13 +121,21 @@ enum Node {
     Has(Box<Attribute>),
     And(NodeId, NodeId),
     Or(NodeId, NodeId),
-    Equal { left: NodeId, right: NodeId, negated: bool },
+    Equal {
+        left: NodeId,
+        right: NodeId,
+        negated: bool,
+    },
     NotStrictlyFalse(NodeId),
     Call(Box<Call>),
     /// Whether a value is in a constant list of primitive values.
     InSet(NodeId, Box<Set>),
     /// `a.or(b)`, `a.orValue(b)`.
-    OrElse { optional: NodeId, other: NodeId, unwrap: bool },
+    OrElse {
+        optional: NodeId,
+        other: NodeId,
+        unwrap: bool,
+    },
     List(Box<[(NodeId, bool)]>),
     Map(Box<[(NodeId, NodeId, bool)]>),
     Struct(Box<Construct>),
@@ -145,7 +153,10 @@ struct Attribute {
 enum Root {
     Variable(Arc<str>),
     /// A variable of a comprehension; `take` where it is read for the last time before it is set again.
-    Slot { slot: usize, take: bool },
+    Slot {
+        slot: usize,
+        take: bool,
+    },
     Operand(NodeId),
     /// What is looked up in a choice is looked up in what is chosen.
     Choice(NodeId, Box<(Attribute, Attribute)>),
@@ -170,6 +181,8 @@ struct Call {
     /// The overload, if only one can be meant.
     overload: Option<Arc<Overload>>,
     args: Box<[NodeId]>,
+    /// Whether the first argument that is an error ends the call; else two are looked at anyway.
+    stops: bool,
     rule: Rule,
     /// The regular expression, if it is a constant.
     pattern: Option<Arc<Regex>>,
@@ -202,4 +215,24 @@ struct Fold {
 fn no_overload(name: &str, args: &[Value<'_>]) -> EvalError {
     let types: Vec<_> = args.iter().map(|arg| arg.type_name().to_string()).collect();
     EvalError::new(format!("no such overload: {name}({})", types.join(", ")))
+}
+
+/// The type that upstream names.
+fn go_type(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "types.Null",
+        Value::Bool(_) => "types.Bool",
+        Value::Int(_) => "types.Int",
+        Value::Uint(_) => "types.Uint",
+        Value::Double(_) => "types.Double",
+        Value::String(_) => "types.String",
+        Value::Bytes(_) => "types.Bytes",
+        Value::Duration(_) => "types.Duration",
+        Value::Timestamp(_) => "types.Timestamp",
+        Value::Type(_) => "*types.Type",
+        Value::Optional(_) => "*types.Optional",
+        Value::List(_) => "*types.baseList",
+        Value::Map(_) => "*types.baseMap",
+        _ => "ref.Val",
+    }
 }

@@ -14,11 +14,13 @@ use crate::source::CompileErrors;
 use crate::value::{Key, List, Map, OwnedMap, Text, Value, double_to_int, double_to_uint};
 
 /// Functions that are called at once when their argument is a constant.
-const CONVERSIONS: [&str; 10] = ["bool", "bytes", "double", "dyn", "duration", "int", "string", "timestamp", "type", "uint"];
+const CONVERSIONS: [&str; 10] =
+    ["bool", "bytes", "double", "dyn", "duration", "int", "string", "timestamp", "type", "uint"];
 
 /// Makes a program of a checked expression.
 pub(crate) fn plan(checked: &CheckedAst) -> Result<Program, CompileErrors> {
-    let mut planner = Planner { checked, nodes: Vec::new(), slots: 0, scopes: Vec::new(), taken: None, variables: Vec::new() };
+    let mut planner =
+        Planner { checked, nodes: Vec::new(), slots: 0, scopes: Vec::new(), taken: None, variables: Vec::new() };
     let root = checked.ast.root();
     let root = planner.node(root).map_err(|message| CompileErrors::instantiation(checked.ast.source(), message))?;
     Ok(Program(Arc::new(Code {
@@ -211,16 +213,21 @@ impl Planner<'_> {
         Ok(self.add(node))
     }
 
-    fn plain_call(&mut self, function: &Arc<Function>, overloads: &[Arc<Overload>], args: Vec<NodeId>) -> Planned<Node> {
+    fn plain_call(
+        &mut self,
+        function: &Arc<Function>,
+        overloads: &[Arc<Overload>],
+        args: Vec<NodeId>,
+    ) -> Planned<Node> {
         let overload = if let [overload] = overloads { Some(overload.clone()) } else { None };
-        if let ([arg], true) = (args.as_slice(), CONVERSIONS.contains(&&*function.name)) {
-            if let Some(value) = self.constant(*arg) {
-                let budget = Budget::new(u64::MAX);
-                let mut context = Context::new(&budget);
-                let mut values = [value.clone()];
-                let result = super::evaluate::apply(&mut context, function, overload.as_deref(), &mut values);
-                return result.map(Node::Constant).map_err(|error| error.to_string());
-            }
+        if let ([arg], true) = (args.as_slice(), CONVERSIONS.contains(&&*function.name))
+            && let Some(value) = self.constant(*arg)
+        {
+            let budget = Budget::new(u64::MAX);
+            let mut context = Context::new(&budget);
+            let mut values = [value.clone()];
+            let result = super::evaluate::apply(&mut context, function, overload.as_deref(), &mut values);
+            return result.map(Node::Constant).map_err(|error| error.to_string());
         }
         let pattern = match (&*function.name, args.as_slice()) {
             ("matches" | "find" | "findAll", [_, pattern, ..]) => match self.constant(*pattern) {
@@ -230,7 +237,9 @@ impl Planner<'_> {
             _ => None,
         };
         let rule = rule(&function.name, overload.as_ref().map(|it| it.id));
-        Ok(Node::Call(Box::new(Call { function: function.clone(), overload, args: args.into(), rule, pattern })))
+        let dispatched = overload.is_none() && function.common.is_none();
+        let stops = pattern.is_some() || dispatched || overload.as_ref().is_some_and(|it| it.id == "string_format");
+        Ok(Node::Call(Box::new(Call { function: function.clone(), overload, args: args.into(), stops, rule, pattern })))
     }
 
     /// Both sides of a choice become attributes, so that what is looked up in the choice is looked up in them.

@@ -3,8 +3,10 @@
 use super::PatternError;
 use super::translate::{Reader, literal, perl_class, simple_escape};
 
-const POSIX: [&str; 14] =
-    ["alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word", "xdigit"];
+const POSIX: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
+    "xdigit",
+];
 
 /// Reads from a bracket to its closing one.
 pub(super) fn translate(reader: &mut Reader<'_>, out: &mut String) -> Result<(), PatternError> {
@@ -32,17 +34,17 @@ pub(super) fn translate(reader: &mut Reader<'_>, out: &mut String) -> Result<(),
 
 fn item(reader: &mut Reader<'_>, out: &mut String, missing: &PatternError) -> Result<(), PatternError> {
     let start = reader.at;
-    if reader.rest().starts_with("[:") {
-        if let Some(length) = reader.rest().find(":]") {
-            let whole = &reader.rest()[..length + 2];
-            let name = whole[2..length].trim_start_matches('^');
-            if !POSIX.contains(&name) {
-                return Err(PatternError::new("invalid character class range", whole));
-            }
-            out.push_str(whole);
-            reader.at += whole.len();
-            return Ok(());
+    if reader.rest().starts_with("[:")
+        && let Some(length) = reader.rest().find(":]")
+    {
+        let whole = &reader.rest()[..length + 2];
+        let name = whole[2..length].trim_start_matches('^');
+        if !POSIX.contains(&name) {
+            return Err(PatternError::new("invalid character class range", whole));
         }
+        out.push_str(whole);
+        reader.at += whole.len();
+        return Ok(());
     }
     if reader.rest().starts_with('\\') {
         let next = reader.rest()[1..].chars().next();
@@ -82,12 +84,18 @@ fn character(reader: &mut Reader<'_>, missing: &PatternError) -> Result<char, Pa
     let Some(c) = reader.next() else { return Err(PatternError::new("trailing backslash at end of expression", "")) };
     match c {
         'x' | '0'..='7' => reader.code(c, start),
-        c => simple_escape(c).ok_or_else(|| PatternError::new("invalid escape sequence", &reader.pattern[start..reader.at])),
+        c => simple_escape(c)
+            .ok_or_else(|| PatternError::new("invalid escape sequence", &reader.pattern[start..reader.at])),
     }
 }
 
 /// A class of Unicode: `\pL`, `\p{Lu}`, `\p{^Greek}`; what letter it began with says whether it is the opposite.
-pub(super) fn unicode(reader: &mut Reader<'_>, out: &mut String, letter: char, start: usize) -> Result<(), PatternError> {
+pub(super) fn unicode(
+    reader: &mut Reader<'_>,
+    out: &mut String,
+    letter: char,
+    start: usize,
+) -> Result<(), PatternError> {
     let bad = |end: usize| PatternError::new("invalid character class range", &reader.pattern[start..end]);
     let rest = reader.rest();
     let (name, length) = match rest.strip_prefix('{') {
@@ -105,7 +113,8 @@ pub(super) fn unicode(reader: &mut Reader<'_>, out: &mut String, letter: char, s
         return Err(bad(reader.at + length));
     }
     // What Rust does not know, Go does not either.
-    let known = regex::Regex::new(&format!("\\p{{{name}}}")).is_ok() && name.starts_with(|c: char| c.is_ascii_uppercase());
+    let known =
+        regex::Regex::new(&format!("\\p{{{name}}}")).is_ok() && name.starts_with(|c: char| c.is_ascii_uppercase());
     if !known {
         return Err(bad(reader.at + length));
     }

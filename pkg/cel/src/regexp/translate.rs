@@ -57,7 +57,8 @@ impl<'p> Reader<'p> {
             }
         };
         let end = end.min(self.pattern.len());
-        let value = u32::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with('+')).and_then(char::from_u32);
+        let value =
+            u32::from_str_radix(digits, base).ok().filter(|_| !digits.starts_with('+')).and_then(char::from_u32);
         let value = value.ok_or_else(|| bad(end))?;
         self.at = end;
         Ok(value)
@@ -165,7 +166,14 @@ pub(super) fn translate(pattern: &str) -> Read<String> {
 }
 
 /// A repetition, which must repeat something that is not repeated yet.
-fn repeat(reader: &mut Reader<'_>, out: &mut String, start: usize, operand: bool, repeated: &mut Option<usize>, text: &str) -> Read<()> {
+fn repeat(
+    reader: &mut Reader<'_>,
+    out: &mut String,
+    start: usize,
+    operand: bool,
+    repeated: &mut Option<usize>,
+    text: &str,
+) -> Read<()> {
     let lazy = reader.eat("?");
     let part = &reader.pattern[start..reader.at];
     if !operand {
@@ -191,12 +199,15 @@ fn counted(reader: &mut Reader<'_>) -> Option<(String, bool)> {
         Some((from, "")) => (from, None),
         Some((from, to)) => (from, Some(to)),
     };
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'));
+    let digits = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text.len() == 1 || !text.starts_with('0'))
+    };
     if !digits(from) || !to.is_none_or(digits) {
         return None;
     }
     let number = |text: &str| text.parse::<u32>().unwrap_or(u32::MAX);
-    let valid = number(from) <= MAX_REPEAT && to.is_none_or(|to| number(to) <= MAX_REPEAT && number(from) <= number(to));
+    let valid =
+        number(from) <= MAX_REPEAT && to.is_none_or(|to| number(to) <= MAX_REPEAT && number(from) <= number(to));
     let text = format!("{{{inner}}}");
     reader.at += text.len();
     Some((text, valid))
@@ -210,7 +221,12 @@ fn group(reader: &mut Reader<'_>, out: &mut String) -> Read<bool> {
         out.push('(');
         return Ok(true);
     }
-    if reader.eat("P<") || (reader.rest().starts_with('<') && !reader.rest().starts_with("<=") && !reader.rest().starts_with("<!") && reader.eat("<")) {
+    if reader.eat("P<")
+        || (reader.rest().starts_with('<')
+            && !reader.rest().starts_with("<=")
+            && !reader.rest().starts_with("<!")
+            && reader.eat("<"))
+    {
         let rest = reader.rest();
         let whole = &reader.pattern[start..];
         let length = rest.find('>').ok_or_else(|| PatternError::new("invalid named capture", whole))?;
@@ -240,7 +256,9 @@ fn group(reader: &mut Reader<'_>, out: &mut String) -> Read<bool> {
                 }
                 return Ok(c == ':');
             }
-            _ => return Err(PatternError::new("invalid or unsupported Perl syntax", &reader.pattern[start..reader.at])),
+            _ => {
+                return Err(PatternError::new("invalid or unsupported Perl syntax", &reader.pattern[start..reader.at]));
+            }
         }
         out.push(c);
     }
@@ -273,7 +291,9 @@ fn escape(reader: &mut Reader<'_>, out: &mut String) -> Read<()> {
                 let _ = write!(out, "[{class}]");
             }
             (None, Some(c)) => literal(out, c),
-            (None, None) => return Err(PatternError::new("invalid escape sequence", &reader.pattern[start..reader.at])),
+            (None, None) => {
+                return Err(PatternError::new("invalid escape sequence", &reader.pattern[start..reader.at]));
+            }
         },
     }
     Ok(())

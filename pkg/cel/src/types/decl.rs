@@ -30,9 +30,15 @@ pub enum Shape {
     /// An object with known fields.
     Object(Object),
     /// An object with any keys.
-    Map { key: Arc<Decl>, value: Arc<Decl> },
+    Map {
+        key: Arc<Decl>,
+        value: Arc<Decl>,
+    },
     /// A list.
-    List { items: Arc<Decl>, kind: ListKind },
+    List {
+        items: Arc<Decl>,
+        kind: ListKind,
+    },
     Bool,
     Int,
     Double,

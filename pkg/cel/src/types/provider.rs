@@ -37,7 +37,8 @@ impl Provider {
 
     /// The object type of a name.
     pub(crate) fn find(&self, name: &str) -> Option<Type> {
-        let known = self.objects.contains_key(name) || self.is_dynamic_object(name) || (self.mutation && name == "JSONPatch");
+        let known =
+            self.objects.contains_key(name) || self.is_dynamic_object(name) || (self.mutation && name == "JSONPatch");
         known.then(|| Type::object(name))
     }
 

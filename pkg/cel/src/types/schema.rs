@@ -38,7 +38,8 @@ fn text<'s>(schema: &'s Value, name: &str) -> &'s str {
 }
 
 fn read(schema: &Value, name: &str, root: bool, depth: usize) -> Decl {
-    let mut decl = if depth > MAX_DEPTH { Decl::new(Shape::Hidden, 0, 0) } else { read_shape(schema, name, root, depth) };
+    let mut decl =
+        if depth > MAX_DEPTH { Decl::new(Shape::Hidden, 0, 0) } else { read_shape(schema, name, root, depth) };
     decl.nullable = flag(schema, "nullable");
     decl
 }
@@ -86,13 +87,16 @@ fn read_list(schema: &Value, name: &str, depth: usize) -> Decl {
 
 fn read_object(schema: &Value, name: &str, root: bool, depth: usize) -> Decl {
     let properties = schema.get("properties").and_then(Value::as_object);
-    if let Some(values) = schema.get("additionalProperties").filter(|it| it.is_object() && properties.is_none_or(Map::is_empty)) {
+    if let Some(values) =
+        schema.get("additionalProperties").filter(|it| it.is_object() && properties.is_none_or(Map::is_empty))
+    {
         let value = read(values, &format!("{name}.@elem"), flag(values, "x-kubernetes-embedded-resource"), depth + 1);
         let max = number(schema, "maxProperties").unwrap_or((MAX_REQUEST_SIZE - 2) / (value.min_size + 6));
         let key = Arc::new(Decl::new(Shape::String, 0, 2));
         return Decl::new(Shape::Map { key, value: Arc::new(value) }, max, 2);
     }
-    let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let mut object = Object::new(name);
     let mut min_size = 2;
     for (field, schema) in properties.into_iter().flatten() {
@@ -137,7 +141,8 @@ fn read_string(schema: &Value) -> Decl {
         "date-time" => Decl::new(Shape::Timestamp, MAX_TIME, 21),
         _ => {
             let longest = schema.get("enum").and_then(Value::as_array).filter(|values| !values.is_empty());
-            let longest = longest.map(|values| values.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0) as u64);
+            let longest =
+                longest.map(|values| values.iter().filter_map(Value::as_str).map(str::len).max().unwrap_or(0) as u64);
             // A bound is in characters, which may take four bytes.
             let max = limit.map(|n| n.saturating_mul(4)).or(longest).unwrap_or(MAX_REQUEST_SIZE - 2);
             Decl::new(Shape::String, max, 2)

@@ -19,12 +19,16 @@ pub(crate) fn convert<'a>(value: &Value<'a>, to: &Type) -> Evaluated<'a> {
         (Value::Int(it), Type::Uint) => u64::try_from(*it).map(Value::Uint).map_err(|_| overflow("unsigned integer")),
         (Value::Int(it), Type::Double) => Ok(Value::Double(*it as f64)),
         (Value::Int(it), Type::String) => Ok(Value::string(it.to_string())),
-        (Value::Int(it), Type::Timestamp) => Timestamp::new(*it, 0).map(Value::Timestamp).ok_or_else(|| overflow("timestamp")),
+        (Value::Int(it), Type::Timestamp) => {
+            Timestamp::new(*it, 0).map(Value::Timestamp).ok_or_else(|| overflow("timestamp"))
+        }
         (Value::Uint(it), Type::Int) => i64::try_from(*it).map(Value::Int).map_err(|_| overflow("integer")),
         (Value::Uint(it), Type::Double) => Ok(Value::Double(*it as f64)),
         (Value::Uint(it), Type::String) => Ok(Value::string(it.to_string())),
         (Value::Double(it), Type::Int) => double_to_int(*it).map(Value::Int).ok_or_else(|| overflow("integer")),
-        (Value::Double(it), Type::Uint) => double_to_uint(*it).map(Value::Uint).ok_or_else(|| overflow("unsigned integer")),
+        (Value::Double(it), Type::Uint) => {
+            double_to_uint(*it).map(Value::Uint).ok_or_else(|| overflow("unsigned integer"))
+        }
         (Value::Double(it), Type::String) => Ok(Value::string(general(*it))),
         (Value::Bool(it), Type::String) => Ok(Value::string(it.to_string())),
         (Value::Null, Type::String) => Ok(Value::string("null")),

@@ -22,9 +22,15 @@ impl<'a> Value<'a> {
             (Value::Int(a), Value::Int(b)) => a == b,
             (Value::Uint(a), Value::Uint(b)) => a == b,
             (Value::Double(a), Value::Double(b)) => a == b,
-            (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => int_with_uint(*a, *b) == Ordering::Equal,
-            (Value::Double(a), Value::Int(b)) | (Value::Int(b), Value::Double(a)) => double_with_int(*a, *b) == Some(Ordering::Equal),
-            (Value::Double(a), Value::Uint(b)) | (Value::Uint(b), Value::Double(a)) => double_with_uint(*a, *b) == Some(Ordering::Equal),
+            (Value::Int(a), Value::Uint(b)) | (Value::Uint(b), Value::Int(a)) => {
+                int_with_uint(*a, *b) == Ordering::Equal
+            }
+            (Value::Double(a), Value::Int(b)) | (Value::Int(b), Value::Double(a)) => {
+                double_with_int(*a, *b) == Some(Ordering::Equal)
+            }
+            (Value::Double(a), Value::Uint(b)) | (Value::Uint(b), Value::Double(a)) => {
+                double_with_uint(*a, *b) == Some(Ordering::Equal)
+            }
             (Value::String(a), Value::String(b)) => a == b,
             (Value::Bytes(a), Value::Bytes(b)) => a == b,
             (Value::Duration(a), Value::Duration(b)) => a == b,
@@ -111,10 +117,10 @@ fn maps<'a>(a: &Map<'a>, b: &Map<'a>) -> Result<bool, EvalError> {
     if a.len() != b.len() {
         return Ok(false);
     }
-    if let (Map::Json { map: json, decl: Some(decl) }, Map::Json { map: other, .. }) = (a, b) {
-        if let Shape::Object(object) = &decl.shape {
-            return objects(a, json, object, b, other);
-        }
+    if let (Map::Json { map: json, decl: Some(decl) }, Map::Json { map: other, .. }) = (a, b)
+        && let Shape::Object(object) = &decl.shape
+    {
+        return objects(a, json, object, b, other);
     }
     for (key, value) in a.entries() {
         let Some(other) = b.find(&key) else { return Ok(false) };

@@ -3,7 +3,7 @@
 use serde_json::{Map as Object, Number, Value as Json};
 
 use super::convert::show_duration;
-use super::{Evaluated, List, Map, Timestamp, Value, parse_date, parse_duration};
+use super::{Evaluated, List, Map, Timestamp, Value, complaint, parse_date, parse_duration};
 use crate::encoding::{base64_decode, base64_encode};
 use crate::error::EvalError;
 use crate::types::decl::{Decl, Shape};
@@ -42,13 +42,19 @@ pub(super) fn typed<'a>(json: &'a Json, decl: &'a Decl) -> Evaluated<'a> {
     match (&decl.shape, json) {
         (Shape::IntOrString, Json::String(it)) => Ok(Value::borrowed(it)),
         (Shape::IntOrString, Json::Number(it)) if it.is_i64() => Ok(native(json)),
-        (Shape::IntOrString, _) => Err(EvalError::new("invalid data, expected XIntOrString value to be either a string or integer")),
-        (Shape::Object(_) | Shape::Map { .. }, Json::Object(map)) => Ok(Value::Map(Map::Json { map, decl: Some(decl) })),
+        (Shape::IntOrString, _) => {
+            Err(EvalError::new("invalid data, expected XIntOrString value to be either a string or integer"))
+        }
+        (Shape::Object(_) | Shape::Map { .. }, Json::Object(map)) => {
+            Ok(Value::Map(Map::Json { map, decl: Some(decl) }))
+        }
         (Shape::Object(_) | Shape::Map { .. }, _) => {
             Err(EvalError::new("invalid data, expected a map for the provided schema with type=object"))
         }
         (Shape::List { .. }, Json::Array(items)) => Ok(Value::List(List::Json { items, decl: Some(decl) })),
-        (Shape::List { .. }, _) => Err(EvalError::new("invalid data, expected an array for the provided schema with type=array")),
+        (Shape::List { .. }, _) => {
+            Err(EvalError::new("invalid data, expected an array for the provided schema with type=array"))
+        }
         (Shape::Bool, Json::Bool(it)) => Ok(Value::Bool(*it)),
         (Shape::Bool, _) => Err(expected("bool")),
         (Shape::Int, Json::Number(it)) if it.is_i64() => Ok(native(json)),
@@ -71,14 +77,16 @@ fn formatted<'a>(text: &'a str, shape: &Shape) -> Evaluated<'a> {
             .or_else(|| loose_duration(text))
             .map(Value::Duration)
             .ok_or_else(|| invalid("duration", &format!("unable to parse {text} as duration"))),
-        Shape::Date => parse_date(text).map(Value::Timestamp).ok_or_else(|| invalid("date formatted string", "cannot parse it as a date")),
+        Shape::Date => parse_date(text)
+            .map(Value::Timestamp)
+            .ok_or_else(|| invalid("date formatted string", &complaint(text, "2006-01-02"))),
         Shape::Timestamp => {
             let read = Timestamp::parse_schema(text).map(Value::Timestamp);
-            read.ok_or_else(|| invalid("date-time formatted string", "cannot parse it as a date-time"))
+            read.ok_or_else(|| invalid("date-time formatted string", &complaint(text, "2006-01-02T15:04:05")))
         }
         Shape::Bytes => {
             let read = base64_decode(text).map(|bytes| Value::Bytes(bytes.into()));
-            read.ok_or_else(|| invalid("byte formatted string", "illegal base64 data"))
+            read.map_err(|at| invalid("byte formatted string", &format!("illegal base64 data at input byte {at}")))
         }
         _ => Ok(Value::borrowed(text)),
     }
@@ -101,7 +109,8 @@ fn loose_duration(text: &str) -> Option<i64> {
         let digits = &rest[start..];
         let (number, after) = digits.split_at(digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len()));
         let after = after.trim_start();
-        let (unit, next) = after.split_at(after.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(after.len()));
+        let (unit, next) =
+            after.split_at(after.find(|c: char| !c.is_ascii_alphabetic() && c != 'µ').unwrap_or(after.len()));
         rest = next;
         let unit = unit.to_lowercase();
         if unit.is_empty() {

@@ -95,7 +95,8 @@ impl<'a> List<'a> {
             (Self::Json { items, .. }, Some(ListKind::Map(keys))) => {
                 for value in other.iter() {
                     let value = value?;
-                    let place = items.iter().position(|item| keys.iter().all(|key| super::equal::same_key(item, &value, key)));
+                    let place =
+                        items.iter().position(|item| keys.iter().all(|key| super::equal::same_key(item, &value, key)));
                     match place {
                         Some(place) => values[place] = value,
                         None => values.push(value),
@@ -106,7 +107,8 @@ impl<'a> List<'a> {
             (_, kind) => {
                 for value in other.iter() {
                     let value = value?;
-                    let known = matches!(kind, Some(ListKind::Set)) && values.iter().any(|it| it.equals(&value).unwrap_or(false));
+                    let known = matches!(kind, Some(ListKind::Set))
+                        && values.iter().any(|it| it.equals(&value).unwrap_or(false));
                     if !known {
                         values.push(value);
                     }
@@ -119,15 +121,25 @@ impl<'a> List<'a> {
 
 /// Which element a value asks for; the number of none is negative or too large.
 pub(crate) fn index_of(list: &List<'_>, index: &Value<'_>) -> Result<i64, EvalError> {
-    if matches!(list, List::Json { decl: Some(_), .. }) && !matches!(index, Value::Int(_) | Value::Uint(_) | Value::Double(_)) {
+    if matches!(list, List::Json { decl: Some(_), .. })
+        && !matches!(index, Value::Int(_) | Value::Uint(_) | Value::Double(_))
+    {
         return Err(EvalError::new(format!("unsupported index type '{}' in list", index.type_name())));
     }
     let no_number = || EvalError::new(format!("unsupported index value {} in list", plain(index)));
-    match index {
-        Value::Int(it) => Ok(*it),
+    let place = match index {
+        Value::Int(it) => return Ok(*it),
         Value::Uint(it) => i64::try_from(*it).map_err(|_| no_number()),
         Value::Double(it) => super::double_to_int(*it).filter(|n| *n as f64 == *it).ok_or_else(no_number),
         other => Err(EvalError::new(format!("unsupported index type '{}' in list", other.type_name()))),
+    }?;
+    // A schema's list takes a number for an index only if it is an int, but finds out late.
+    let there = usize::try_from(place).is_ok_and(|n| n < list.len());
+    match list {
+        List::Json { decl: Some(_), .. } if there => {
+            Err(EvalError::new(format!("unsupported index: {}", plain(index))))
+        }
+        _ => Ok(place),
     }
 }
 

@@ -173,7 +173,9 @@ impl<'a> Map<'a> {
         let Self::Json { map, decl } = self else { return None };
         let value = map.get(name)?;
         match decl.map(|decl| &decl.shape) {
-            Some(Shape::Object(object)) => object.own(name).filter(|_| !value.is_null()).map(|decl| json::typed(value, decl)),
+            Some(Shape::Object(object)) => {
+                object.own(name).filter(|_| !value.is_null()).map(|decl| json::typed(value, decl))
+            }
             Some(Shape::Map { value: decl, .. }) => Some(json::typed(value, decl)),
             _ => Some(Ok(json::native(value))),
         }
@@ -209,7 +211,9 @@ impl<'a> Map<'a> {
                 }))
             }
             Self::Owned(map) => Box::new(map.entries.iter().map(|(key, value)| (key.value(), Ok(value.clone())))),
-            Self::Host(host) => Box::new(host.keys().into_iter().filter_map(move |key| Some((Value::string(key), host.get(key)?)))),
+            Self::Host(host) => {
+                Box::new(host.keys().into_iter().filter_map(move |key| Some((Value::string(key), host.get(key)?))))
+            }
         }
     }
 

@@ -9,6 +9,7 @@ mod equal;
 mod json;
 mod list;
 mod map;
+mod names;
 mod number;
 mod opaque;
 mod show;
@@ -25,16 +26,16 @@ use crate::types::Type;
 use crate::types::decl::Decl;
 
 pub(crate) use convert::{convert, parse_duration};
-pub(crate) use opaque::PreRelease;
 pub use list::List;
 pub(crate) use list::index_of;
 pub use map::{Key, Map, MapHost, OwnedMap};
 pub(crate) use number::{double_to_int, double_to_uint, exponential, general};
+pub(crate) use opaque::PreRelease;
 pub use opaque::{Cidr, Opaque, Semver, Url};
+pub(crate) use show::{plain, quote};
 pub use text::Text;
 pub use time::Timestamp;
-pub(crate) use show::{plain, quote};
-pub(crate) use time::{Local, date as parse_date, local};
+pub(crate) use time::{Local, complaint, date as parse_date, local};
 
 /// What evaluating gives.
 pub type Evaluated<'a> = Result<Value<'a>, EvalError>;
@@ -114,8 +115,15 @@ impl<'a> Value<'a> {
     }
 
     /// The `authorizer.requestResource` of expressions: a check of what the request is for.
-    pub fn resource_check(authorizer: &'a dyn crate::authorizer::Authorizer, target: crate::authorizer::ResourceTarget) -> Self {
-        Self::opaque(Opaque::ResourceCheck { authorizer, subject: Arc::new(crate::authorizer::Subject::Requester), target })
+    pub fn resource_check(
+        authorizer: &'a dyn crate::authorizer::Authorizer,
+        target: crate::authorizer::ResourceTarget,
+    ) -> Self {
+        Self::opaque(Opaque::ResourceCheck {
+            authorizer,
+            subject: Arc::new(crate::authorizer::Subject::Requester),
+            target,
+        })
     }
 
     pub(crate) fn opaque(opaque: Opaque<'a>) -> Self {
@@ -177,9 +185,10 @@ impl<'a> Value<'a> {
             Self::Duration(it) => *it == 0,
             Self::Timestamp(it) => it.is_zero(),
             // Lists and maps of a schema are no values that can be zero upstream.
-            Self::List(List::Json { decl: Some(_), .. }) | Self::Map(Map::Json { decl: Some(_), .. } | Map::Host(_)) => false,
-            Self::List(it) => it.len() == 0,
-            Self::Map(it) => it.len() == 0,
+            Self::List(List::Json { decl: Some(_), .. })
+            | Self::Map(Map::Json { decl: Some(_), .. } | Map::Host(_)) => false,
+            Self::List(it) => it.is_empty(),
+            Self::Map(it) => it.is_empty(),
             Self::Struct(it) => it.fields.is_empty(),
             Self::Type(_) | Self::Optional(_) | Self::Opaque(_) | Self::Hidden(_) => false,
         }
@@ -204,7 +213,9 @@ impl<'a> Value<'a> {
             Self::String(it) => (it.len() as f64 * crate::limits::STRING_FACTOR) as u64,
             Self::Bytes(it) => (it.len() as f64 * crate::limits::STRING_FACTOR) as u64,
             Self::List(it) => it.iter().map(|value| value.map_or(1, |it| it.traversal_cost())).sum(),
-            Self::Map(it) => it.entries().map(|(key, value)| key.traversal_cost() + value.map_or(1, |it| it.traversal_cost())).sum(),
+            Self::Map(it) => {
+                it.entries().map(|(key, value)| key.traversal_cost() + value.map_or(1, |it| it.traversal_cost())).sum()
+            }
             _ => 1,
         }
     }

@@ -14,17 +14,35 @@ use crate::types::Type;
 #[derive(Clone)]
 pub enum Opaque<'a> {
     /// An amount; and as a whole number, where it is written as one.
-    Quantity { amount: Quantity, int: Option<i64> },
+    Quantity {
+        amount: Quantity,
+        int: Option<i64>,
+    },
     Ip(IpAddr),
     Cidr(Cidr),
     Url(Url),
     Semver(Semver),
     /// A named format.
     Format(&'static str),
-    Authorizer { authorizer: &'a dyn Authorizer, subject: Arc<Subject> },
-    PathCheck { authorizer: &'a dyn Authorizer, subject: Arc<Subject>, path: Box<str> },
-    GroupCheck { authorizer: &'a dyn Authorizer, subject: Arc<Subject>, group: Box<str> },
-    ResourceCheck { authorizer: &'a dyn Authorizer, subject: Arc<Subject>, target: ResourceTarget },
+    Authorizer {
+        authorizer: &'a dyn Authorizer,
+        subject: Arc<Subject>,
+    },
+    PathCheck {
+        authorizer: &'a dyn Authorizer,
+        subject: Arc<Subject>,
+        path: Box<str>,
+    },
+    GroupCheck {
+        authorizer: &'a dyn Authorizer,
+        subject: Arc<Subject>,
+        group: Box<str>,
+    },
+    ResourceCheck {
+        authorizer: &'a dyn Authorizer,
+        subject: Arc<Subject>,
+        target: ResourceTarget,
+    },
     Decision(Decision),
 }
 

@@ -14,10 +14,12 @@ pub(super) fn show(value: &Value<'_>) -> String {
         Value::Uint(it) => format!("{it}u"),
         Value::Double(it) => show_double(*it),
         Value::String(it) => quote(it),
-        Value::Bytes(it) => it.iter().fold(String::from("b\""), |mut out, b| {
-            let _ = write!(out, "\\{b:03o}");
-            out
-        }) + "\"",
+        Value::Bytes(it) => {
+            it.iter().fold(String::from("b\""), |mut out, b| {
+                let _ = write!(out, "\\{b:03o}");
+                out
+            }) + "\""
+        }
         Value::Duration(it) => format!("duration(\"{}\")", show_duration(*it)),
         Value::Timestamp(it) => format!("timestamp(\"{}\")", it.show_utc()),
         Value::Type(it) => it.runtime_name().to_owned(),

@@ -132,10 +132,16 @@ impl Timestamp {
 
     fn show_at(&self, offset: i32) -> String {
         let at = self.at_offset(i64::from(offset));
-        let fraction = if self.nanos == 0 { String::new() } else { format!(".{:09}", self.nanos).trim_end_matches('0').to_owned() };
+        let fraction = if self.nanos == 0 {
+            String::new()
+        } else {
+            format!(".{:09}", self.nanos).trim_end_matches('0').to_owned()
+        };
         let zone = match offset / 60 {
             0 => "Z".to_owned(),
-            minutes => format!("{}{:02}:{:02}", if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60),
+            minutes => {
+                format!("{}{:02}:{:02}", if minutes < 0 { '-' } else { '+' }, minutes.abs() / 60, minutes.abs() % 60)
+            }
         };
         let Local { year, month, day, hour, minute, second, .. } = at;
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{zone}")
@@ -146,10 +152,12 @@ impl Timestamp {
 pub(crate) fn local(time: &Timestamp, zone: &str) -> Result<Local, String> {
     if let Some((hours, minutes)) = zone.split_once(':') {
         let number = |text: &str| {
-            text.parse::<i64>().map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", super::show::quote(text)))
+            text.parse::<i64>()
+                .map_err(|_| format!("strconv.Atoi: parsing {}: invalid syntax", super::show::quote(text)))
         };
         let (hours, minutes) = (number(hours)?, number(minutes)?);
-        let minutes = if zone.starts_with('-') { hours.saturating_mul(60) - minutes } else { hours.saturating_mul(60) + minutes };
+        let minutes =
+            if zone.starts_with('-') { hours.saturating_mul(60) - minutes } else { hours.saturating_mul(60) + minutes };
         return Ok(time.at_offset(minutes.saturating_mul(60)));
     }
     if zone.is_empty() || zone == "UTC" {
@@ -260,6 +268,46 @@ pub(crate) fn date(text: &str) -> Option<Timestamp> {
     if reader.0.is_empty() { Timestamp::new(days * DAY, 0) } else { None }
 }
 
+/// Why a text is no time, in Go's words; the layout is Go's as well.
+pub(crate) fn complaint(text: &str, layout: &str) -> String {
+    use super::quote;
+    const ELEMENTS: [&str; 11] = ["2006", "-", "01", "-", "02", "T", "15", ":", "04", ":", "05"];
+    const RANGES: [(&str, i64, i64); 6] =
+        [("", 0, 9999), ("month", 1, 12), ("day", 1, 31), ("hour", 0, 23), ("minute", 0, 59), ("second", 0, 59)];
+    let (mut rest, mut numbers) = (text, Vec::new());
+    for element in ELEMENTS.into_iter().take(if layout.contains('T') { 11 } else { 5 }) {
+        let after = rest.get(element.len()..);
+        let head = &rest[..rest.len() - after.map_or(rest.len(), str::len)];
+        let fits = if element.len() == 1 {
+            head == element
+        } else {
+            after.is_some() && head.bytes().all(|b| b.is_ascii_digit())
+        };
+        let Some(after) = after.filter(|_| fits) else {
+            return format!(
+                "parsing time {} as {}: cannot parse {} as {}",
+                quote(text),
+                quote(layout),
+                quote(rest),
+                quote(element)
+            );
+        };
+        if element.len() > 1 {
+            let (name, least, most) = RANGES[numbers.len()];
+            let number: i64 = head.parse().unwrap_or(-1);
+            if number < least || number > most {
+                return format!("parsing time {}: {name} out of range", quote(text));
+            }
+            numbers.push(number);
+        }
+        rest = after;
+    }
+    match rest {
+        "" => format!("parsing time {}: day out of range", quote(text)),
+        rest => format!("parsing time {}: extra text: {}", quote(text), quote(rest)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -281,7 +329,14 @@ mod tests {
 
     #[test]
     fn what_is_no_time_is_refused() {
-        for text in ["", "2023-02-29T00:00:00Z", "2023-01-01T24:00:00Z", "2023-01-01 00:00:00Z", "2023-01-01T00:00:00", "0000-12-31T23:59:59Z"] {
+        for text in [
+            "",
+            "2023-02-29T00:00:00Z",
+            "2023-01-01T24:00:00Z",
+            "2023-01-01 00:00:00Z",
+            "2023-01-01T00:00:00",
+            "0000-12-31T23:59:59Z",
+        ] {
             assert!(Timestamp::parse(text).is_none(), "{text}");
         }
     }

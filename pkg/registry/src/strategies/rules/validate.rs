@@ -1,6 +1,6 @@
 //! Rules and the object that they are about.
 
-use kedge_cel::{Budget, EvalError, Value as Cel};
+use kedge_cel::{Activation, Budget, EvalError, Value as Cel};
 use kedge_meta::field::{Error, ErrorList, Omitted, Path};
 use kedge_schema::structural::At;
 use serde_json::Value;
@@ -196,7 +196,7 @@ impl Pass<'_> {
         rules: &Rules,
         rule: &Rule,
         value: &Value,
-        variables: &Vec<(&str, Cel<'_>)>,
+        variables: &dyn Activation,
         correlation: Correlation<'_>,
         at: Option<&At<'_>>,
     ) -> Result<(), Stop> {
