@@ -39,7 +39,6 @@ pub(crate) fn judge(requested: &Names, before: &Names, in_use: &[&Names]) -> Jud
             short.push(text);
         }
     }
-    let mut conflict = conflict;
     if short.is_empty() {
         accepted.short_names.clone_from(&requested.short_names);
     } else {
@@ -66,7 +65,7 @@ mod tests {
     fn names(plural: &'static str, kind: &'static str, short: &[&'static str]) -> Names {
         Names {
             plural: Text::of(plural),
-            singular: format!("{}", plural.trim_end_matches('s')).into(),
+            singular: plural.trim_end_matches('s').to_owned().into(),
             short_names: (!short.is_empty()).then(|| short.iter().map(|name| Text::of(name)).collect()),
             kind: Text::of(kind),
             list_kind: format!("{kind}List").into(),

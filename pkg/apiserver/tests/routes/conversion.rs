@@ -118,7 +118,11 @@ async fn every_verb_speaks_both_versions() {
     assert_eq!(elsewhere.asked.load(Ordering::SeqCst), asked);
     let (code, merged) = cluster.patch(&format!("{V2}/a"), MERGE, &json!({"spec": {"width": 4}})).await;
     assert_eq!((code, &merged["spec"]["width"]), (StatusCode::OK, &json!(4)));
-    let put = board("v2", "a", json!({"width": 5}));
+    let mut put = board("v2", "a", json!({"width": 5}));
+    // Custom resources are replaced in a version that is known.
+    let (code, refused) = cluster.ask(Method::PUT, &format!("{V2}/a"), JSON, put.to_string()).await;
+    assert_eq!(code, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    put["metadata"]["resourceVersion"] = merged["metadata"]["resourceVersion"].clone();
     let (code, written) = cluster.ask(Method::PUT, &format!("{V2}/a"), JSON, put.to_string()).await;
     assert_eq!((code, &written["spec"]["width"]), (StatusCode::OK, &json!(5)), "{written}");
     assert_eq!(cluster.get(&format!("{V1}/a")).await["spec"]["size"], 5);

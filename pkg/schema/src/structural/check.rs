@@ -254,10 +254,8 @@ fn numeric(node: &Node, number: &Number, at: Option<&At<'_>>, found: &mut Found)
     let whole = whole(number);
     match node.kind {
         Kind::Integer if whole.is_none() => found.add(says("Checked", "integer")),
-        Kind::Integer if format.is_some_and(|f| f.name() == "int32") => {
-            if whole.is_none_or(|whole| i32::try_from(whole).is_err()) {
-                found.add(says("Checked", "integer"));
-            }
+        Kind::Integer if format.is_some_and(|f| f.name() == "int32") && !whole.is_some_and(fits_in_32_bits) => {
+            found.add(says("Checked", "integer"));
         }
         Kind::Number if format.is_some_and(|f| f.name() == "float") && float.abs() > f64::from(f32::MAX) => {
             found.add(says("Checked", "number"));
@@ -300,6 +298,10 @@ fn numeric(node: &Node, number: &Number, at: Option<&At<'_>>, found: &mut Found)
             _ => {}
         }
     }
+}
+
+fn fits_in_32_bits(whole: i64) -> bool {
+    i32::try_from(whole).is_ok()
 }
 
 /// A number that is whole, if it is one of 64 bits.

@@ -230,7 +230,7 @@ fn is_isbn13(text: &str) -> bool {
     let plain: String = text.chars().filter(|character| !" -".contains(*character)).collect();
     let values = digits(&plain);
     let sum: u32 = values.iter().enumerate().map(|(at, value)| if at % 2 == 0 { *value } else { value * 3 }).sum();
-    plain.len() == 13 && values.len() == 13 && sum % 10 == 0
+    plain.len() == 13 && values.len() == 13 && sum.is_multiple_of(10)
 }
 
 fn is_credit_card(text: &str) -> bool {
@@ -242,7 +242,7 @@ fn is_credit_card(text: &str) -> bool {
         _ => value * 2,
     };
     let sum: u32 = digits(&plain).into_iter().rev().enumerate().map(doubled).sum();
-    matches(&CARD, PATTERN, &plain) && sum % 10 == 0
+    matches(&CARD, PATTERN, &plain) && sum.is_multiple_of(10)
 }
 
 fn is_hex_color(text: &str) -> bool {
