@@ -10,9 +10,11 @@ use crate::regexp;
 
 /// Steps that cost nothing upstream are counted beside costs, so that none of them makes an evaluation endless: constants, conditions,
 /// elements that are copied or compared. As many are allowed for each unit of cost.
-const STEPS_PER_COST: u64 = 4;
+const STEPS_PER_COST: u64 = 3;
 /// Allowed to each evaluation beside that.
-const FREE_STEPS: u64 = 1 << 18;
+const FREE_STEPS: u64 = 1 << 16;
+/// As many bytes of a text that is made count as a step.
+const BYTES_PER_STEP: usize = 16;
 /// What compiling a pattern counts, for each of its bytes.
 const STEPS_PER_PATTERN_BYTE: u64 = 64;
 /// Compiled patterns that are kept during an evaluation: those of a loop's body.
@@ -58,6 +60,11 @@ impl<'b> Context<'b> {
     pub fn step(&mut self, steps: usize) -> Result<(), EvalError> {
         self.steps = self.steps.saturating_add(steps as u64);
         if self.steps > self.max_steps { Err(EvalError::CostLimit) } else { Ok(()) }
+    }
+
+    /// Counts the making of a text of so many bytes: they take memory.
+    pub fn text(&mut self, length: usize) -> Result<(), EvalError> {
+        self.step(length / BYTES_PER_STEP)
     }
 
     /// Counts an iteration of a comprehension.

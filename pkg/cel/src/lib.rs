@@ -30,6 +30,11 @@
 //!
 //! Texts of errors, costs and estimates are upstream's.
 //!
+//! # Deliberately absent
+//! Protobuf messages: nothing in Kubernetes has any. Recovery from errors of syntax that a token too much or too few does not explain: the first
+//! is reported, where upstream may go on to more. `\B` on texts that are not ASCII looks at Unicode's words. Maps are gone through in the order
+//! of their keys, where upstream's order is random.
+//!
 //! Invariants: nothing waits, and nothing does I/O; no text and no data make it panic; an evaluation ends, bounded by its budget.
 
 #![forbid(unsafe_code)]

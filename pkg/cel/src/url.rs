@@ -4,10 +4,16 @@ use crate::value::{Url, quote};
 
 /// Reads what can be in a request: an absolute URL, or a path. The error is Go's.
 pub(crate) fn parse_request_uri(text: &str) -> Result<Url, String> {
-    parse(text).map_err(|why| format!("parse {}: {why}", quote(text)))
+    parse(text, true).map_err(|why| format!("parse {}: {why}", quote(text)))
 }
 
-fn parse(text: &str) -> Result<Url, String> {
+/// Reads the same, and takes what follows two slashes for a host also where no scheme is before them.
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
+    parse_request_uri(text)?;
+    parse(text, false).map_err(|why| format!("parse {}: {why}", quote(text)))
+}
+
+fn parse(text: &str, request: bool) -> Result<Url, String> {
     if text.bytes().any(|b| b < 0x20 || b == 0x7f) {
         return Err("net/url: invalid control character in URL".to_owned());
     }
@@ -30,7 +36,9 @@ fn parse(text: &str) -> Result<Url, String> {
         return if scheme.is_empty() { Err("invalid URI for request".to_owned()) } else { Ok(url) };
     }
     let mut path = rest;
-    if let Some(after) = rest.strip_prefix("//").filter(|_| !scheme.is_empty()) {
+    if let Some(after) =
+        rest.strip_prefix("//").filter(|after| !scheme.is_empty() || !request && !after.starts_with('/'))
+    {
         let end = after.find('/').unwrap_or(after.len());
         url.host = host(&after[..end])?.into();
         path = &after[end..];

@@ -163,7 +163,7 @@ pub(super) fn format(context: &mut Context<'_>, text: &str, list: &List<'_>) -> 
                 let value = list.get(used).unwrap_or(Ok(Value::Null))?;
                 let shown =
                     clause.show(&value).map_err(|why| EvalError::new(format!("error during formatting: {why}")))?;
-                context.step(shown.len() / 16)?;
+                context.text(shown.len())?;
                 out.push_str(&shown);
                 used += 1;
             }

@@ -150,11 +150,11 @@ pub(super) fn plus<'a>(context: &mut crate::context::Context<'_>, args: &mut [Va
         (Value::Uint(a), Value::Uint(b)) => Value::Uint(a.checked_add(*b).ok_or_else(|| overflow("unsigned integer"))?),
         (Value::Double(a), Value::Double(b)) => Value::Double(*a + *b),
         (Value::String(a), Value::String(b)) => {
-            context.step((a.len() + b.len()) / 64)?;
+            context.text(a.len() + b.len())?;
             Value::string([&**a, &**b].concat())
         }
         (Value::Bytes(a), Value::Bytes(b)) => {
-            context.step((a.len() + b.len()) / 64)?;
+            context.text(a.len() + b.len())?;
             Value::Bytes([&**a, &**b].concat().into())
         }
         (Value::Duration(a), Value::Duration(b)) => {
@@ -170,7 +170,8 @@ pub(super) fn plus<'a>(context: &mut crate::context::Context<'_>, args: &mut [Va
             };
             // What is shared must be copied; what is not grows where it is.
             let shared = !matches!(&list, crate::value::List::Owned(it) if std::sync::Arc::strong_count(it) == 1);
-            context.step(more.len() + if shared { list.len() } else { 0 })?;
+            // What is kept counts twice: it takes memory as well.
+            context.step(2 * (more.len() + if shared { list.len() } else { 0 }))?;
             return list.concat(&more);
         }
         (

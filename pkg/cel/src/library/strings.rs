@@ -134,7 +134,7 @@ const REPLACE: Implementation = |context, args| {
     };
     let possible = if old.is_empty() { text.chars().count() + 1 } else { text.len() / old.len() };
     let times = usize::try_from(count).unwrap_or(usize::MAX).min(possible);
-    context.step((text.len() + times.saturating_mul(new.len())) / 64)?;
+    context.text(times.saturating_mul(new.len()).saturating_add(text.len()))?;
     Ok(Value::string(text.replacen(&**old, new, times)))
 };
 
@@ -196,11 +196,14 @@ const JOIN: Implementation = |context, args| {
             out.push_str(separator);
         }
         match element {
-            Ok(Value::String(text)) => out.push_str(&text),
+            Ok(Value::String(text)) => {
+                context.text(text.len())?;
+                out.push_str(&text);
+            }
             Ok(other) => return Err(EvalError::new(format!("join: invalid input: {}", crate::value::plain(&other)))),
             Err(error) => return Err(EvalError::new(format!("join: invalid input: {error}"))),
         }
-        context.step(separator.len() / 64)?;
+        context.text(separator.len())?;
     }
     Ok(Value::string(out))
 };

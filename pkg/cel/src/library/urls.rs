@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use crate::error::EvalError;
 use crate::functions::Functions;
-use crate::url::{parse_request_uri, unescape};
+use crate::url::{parse_request_uri, parse_url, unescape};
 use crate::value::{Evaluated, Key, Map, Opaque, OwnedMap, Text, Url, Value};
 
 pub(super) fn declare(functions: &mut Functions) {
     functions.declare("string_to_url", "url(string) -> kubernetes.URL", |_, args| match args {
         [Value::String(text)] => {
             let wrong = |why| EvalError::new(format!("URL parse error during conversion from string: {why}"));
-            Ok(Value::opaque(Opaque::Url(parse_request_uri(text).map_err(wrong)?)))
+            Ok(Value::opaque(Opaque::Url(parse_url(text).map_err(wrong)?)))
         }
         _ => Err(EvalError::no_such_overload()),
     });

@@ -4,13 +4,13 @@
 
 use std::sync::Arc;
 
-use super::{Activation, Call, Code, Construct, Node, NodeId, no_overload};
+use super::{Activation, Attribute, Call, Code, Construct, Node, NodeId, no_overload};
 use crate::context::Context;
 use crate::cost::runtime::equality;
 use crate::error::EvalError;
 use crate::functions::{Function, Overload};
 use crate::limits::{LIST_CREATE_COST, MAP_CREATE_COST, STRUCT_CREATE_COST};
-use crate::value::{Evaluated, Key, Map, OwnedMap, Struct, Value, plain};
+use crate::value::{Evaluated, Key, List, Map, OwnedMap, Struct, Value, plain};
 
 /// What is in a variable of a comprehension.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
             Node::Equal { left, right, negated } => self.equal(*left, *right, *negated),
             Node::NotStrictlyFalse(arg) => self.not_strictly_false(*arg),
             Node::Call(call) => self.call(call),
+            Node::Append { list, element } => self.append(list, *element),
             Node::InSet(value, set) => {
                 let value = self.node(*value)?;
                 Ok(Value::Bool(Key::new(value).is_ok_and(|key| set.values.contains(&key))))
@@ -175,6 +176,33 @@ impl<'a> Evaluator<'_, 'a, '_, '_> {
                 self.context.charge(cost)?;
                 result
             }
+        }
+    }
+
+    /// `list + [element]`, with what that costs.
+    #[inline(never)]
+    fn append(&mut self, list: &Attribute, element: NodeId) -> Evaluated<'a> {
+        let list = self.attribute(list);
+        if list.as_ref().is_err_and(EvalError::is_final) {
+            return list;
+        }
+        let element = self.node(element);
+        if element.as_ref().is_err_and(EvalError::is_final) {
+            return element;
+        }
+        self.context.charge(LIST_CREATE_COST + 1)?;
+        self.context.step(2)?;
+        let (list, element) = (list?, element?);
+        match list {
+            Value::List(List::Owned(mut values)) => {
+                if Arc::strong_count(&values) > 1 {
+                    self.context.step(2 * values.len())?;
+                }
+                Arc::make_mut(&mut values).push(element);
+                Ok(Value::List(List::Owned(values)))
+            }
+            Value::List(list) => list.concat(&List::Owned(Arc::new(vec![element]))),
+            _ => Err(EvalError::no_such_overload()),
         }
     }
 

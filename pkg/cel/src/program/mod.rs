@@ -128,6 +128,11 @@ enum Node {
     },
     NotStrictlyFalse(NodeId),
     Call(Box<Call>),
+    /// What `map` and `filter` do for each element: a list that nobody else has grows by one.
+    Append {
+        list: Box<Attribute>,
+        element: NodeId,
+    },
     /// Whether a value is in a constant list of primitive values.
     InSet(NodeId, Box<Set>),
     /// `a.or(b)`, `a.orValue(b)`.

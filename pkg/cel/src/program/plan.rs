@@ -208,9 +208,28 @@ impl Planner<'_> {
                 Some(None) => Node::Constant(Value::Bool(false)),
                 None => self.plain_call(function, overloads, planned)?,
             },
+            ("_+_", [list, element]) => match self.append(*list, *element) {
+                Some(node) => node,
+                None => self.plain_call(function, overloads, planned)?,
+            },
             _ => self.plain_call(function, overloads, planned)?,
         };
         Ok(self.add(node))
+    }
+
+    /// The accumulator of a comprehension with one more element, if that is what is added up.
+    fn append(&mut self, list: NodeId, element: NodeId) -> Option<Node> {
+        let Some(Node::List(elements)) = self.get(element) else { return None };
+        let [(element, false)] = elements[..] else { return None };
+        match self.get(list) {
+            Some(Node::Attribute(it))
+                if it.qualifiers.is_empty() && matches!(it.root, Root::Slot { take: true, .. }) =>
+            {
+                let list = Box::new(self.attribute(list));
+                Some(Node::Append { list, element })
+            }
+            _ => None,
+        }
     }
 
     fn plain_call(

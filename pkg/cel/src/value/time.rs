@@ -168,7 +168,9 @@ pub(crate) fn local(time: &Timestamp, zone: &str) -> Result<Local, String> {
     }
     let unknown = || format!("unknown time zone {zone}");
     let found = jiff::tz::TimeZone::get(zone).map_err(|_| unknown())?;
-    let at = jiff::Timestamp::from_second(time.seconds).map_err(|_| unknown())?;
+    // The last days of year 9999 are beyond what is known of zones; nothing changes in them.
+    let seconds = time.seconds.min(jiff::Timestamp::MAX.as_second());
+    let at = jiff::Timestamp::from_second(seconds).map_err(|_| unknown())?;
     Ok(time.at_offset(i64::from(found.to_offset(at).seconds())))
 }
 
