@@ -6,7 +6,7 @@ use regex::Regex;
 
 use crate::budget::Budget;
 use crate::error::EvalError;
-use crate::regexp;
+use kedge_meta::regexp;
 
 /// Steps that cost nothing upstream are counted beside costs, so that none of them makes an evaluation endless: constants, conditions,
 /// elements that are copied or compared. As many are allowed for each unit of cost.

@@ -55,7 +55,6 @@ pub mod limits;
 mod parser;
 mod print;
 mod program;
-mod regexp;
 mod source;
 mod types;
 mod url;

@@ -12,8 +12,6 @@ pub const RUNTIME_COST_BUDGET: u64 = 10_000_000;
 pub const RUNTIME_COST_BUDGET_MATCH_CONDITIONS: u64 = 2_500_000;
 /// The largest request, in bytes: no string, list or map can be larger than fits in.
 pub const MAX_REQUEST_SIZE: u64 = 3 * 1024 * 1024;
-/// A program that this is compiled to may take as many bytes; Go's limit is not in bytes, and this is above what it allows in practice.
-pub const MAX_REGEX_SIZE: usize = 1 << 20;
 
 pub(crate) const SELECT_AND_IDENT_COST: u64 = 1;
 pub(crate) const LIST_CREATE_COST: u64 = 10;

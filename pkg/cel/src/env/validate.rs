@@ -4,10 +4,10 @@ use super::Base;
 use crate::ast::{Ast, Id, Kind, Literal};
 use crate::check::CheckedAst;
 use crate::library::validate_format;
-use crate::regexp;
 use crate::source::{CompileErrors, SourceError};
 use crate::types::Type;
 use crate::value::{Value, convert};
+use kedge_meta::regexp;
 
 /// Looks at literals; what it finds is as wrong as a type that does not fit.
 pub(super) fn validate(checked: &CheckedAst, base: &Base) -> Result<(), CompileErrors> {

@@ -9,9 +9,9 @@ use crate::check::{CheckedAst, Reference};
 use crate::context::Context;
 use crate::cost::runtime::rule;
 use crate::functions::{Function, Overload};
-use crate::regexp;
 use crate::source::CompileErrors;
 use crate::value::{Key, List, Map, OwnedMap, Text, Value, double_to_int, double_to_uint};
+use kedge_meta::regexp;
 
 /// Functions that are called at once when their argument is a constant.
 const CONVERSIONS: [&str; 10] =

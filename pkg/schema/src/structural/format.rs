@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kedge_meta::names;
-use kedge_meta::regexp::Regexp;
+use kedge_meta::regexp::{self, Regex};
 
 use super::Kind;
 
@@ -101,13 +101,13 @@ pub fn is_known(name: &str, type_name: &str) -> bool {
     Format::of(name, kind).is_some()
 }
 
-static SSN: OnceLock<Option<Regexp>> = OnceLock::new();
-static TIME: OnceLock<Option<Regexp>> = OnceLock::new();
-static CARD: OnceLock<Option<Regexp>> = OnceLock::new();
+static SSN: OnceLock<Option<Regex>> = OnceLock::new();
+static TIME: OnceLock<Option<Regex>> = OnceLock::new();
+static CARD: OnceLock<Option<Regex>> = OnceLock::new();
 
 /// Whether an expression, which is compiled once, matches.
-fn matches(compiled: &OnceLock<Option<Regexp>>, pattern: &str, text: &str) -> bool {
-    compiled.get_or_init(|| Regexp::new(pattern).ok()).as_ref().is_some_and(|regexp| regexp.is_match(text))
+fn matches(compiled: &OnceLock<Option<Regex>>, pattern: &str, text: &str) -> bool {
+    compiled.get_or_init(|| regexp::compile(pattern).ok()).as_ref().is_some_and(|regexp| regexp.is_match(text))
 }
 
 fn is_hex(text: &str) -> bool {

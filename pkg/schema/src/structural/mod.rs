@@ -20,7 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use kedge_meta::Text;
 use kedge_meta::field::ErrorList;
-use kedge_meta::regexp::Regexp;
+use kedge_meta::regexp::{self, Regex};
 use serde_json::Value;
 
 use crate::openapi::{Dialect, Json, TypeMetaTexts};
@@ -106,7 +106,7 @@ pub struct Checks {
 #[derive(Clone, Debug)]
 pub struct Pattern {
     pub text: Box<str>,
-    compiled: Arc<OnceLock<Result<Regexp, String>>>,
+    compiled: Arc<OnceLock<Result<Regex, String>>>,
 }
 
 impl Pattern {
@@ -114,8 +114,8 @@ impl Pattern {
         Self { text: text.into(), compiled: Arc::default() }
     }
 
-    fn compiled(&self) -> &Result<Regexp, String> {
-        self.compiled.get_or_init(|| Regexp::new(&self.text).map_err(|err| err.to_string()))
+    fn compiled(&self) -> &Result<Regex, String> {
+        self.compiled.get_or_init(|| regexp::compile(&self.text).map_err(|err| err.to_string()))
     }
 }
 

@@ -18,8 +18,6 @@ mod lists;
 mod names;
 mod openapi;
 mod options;
-mod pattern;
-mod pattern_classes;
 mod rules;
 mod schema;
 mod selectable;

@@ -4,7 +4,6 @@
 
 use kedge_meta::field::{Error, ErrorList, Path};
 
-use super::pattern;
 use super::schema::{Items, Schema};
 
 /// Where a schema stands.
@@ -188,7 +187,7 @@ fn restriction(schema: Schema<'_>, skip_any: bool, skip_first: bool, path: &Path
         nested(not, false, &path.child("not"), errors);
     }
     let text = schema.text("pattern");
-    if let Err(why) = pattern::check(text) {
+    if let Err(why) = kedge_meta::regexp::compile(text) {
         let why = format!("must be a valid regular expression, but isn't: {why}");
         errors.push(Error::invalid(&path.child("pattern"), text, why));
     }

@@ -8,16 +8,18 @@ mod translate;
 
 use std::fmt;
 
-use regex::{Regex, RegexBuilder};
+pub use regex::Regex;
+use regex::RegexBuilder;
 
-use crate::limits::MAX_REGEX_SIZE;
+/// What a pattern may be compiled to; Go's limit is not in bytes, and this is above what it allows in practice.
+const MAX_REGEX_SIZE: usize = 1 << 20;
 
 /// Groups are nested at most so deep.
 const MAX_NESTING: u32 = 200;
 
 /// What is wrong with a pattern, in Go's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PatternError {
+pub struct PatternError {
     what: &'static str,
     part: String,
 }
@@ -34,8 +36,13 @@ impl fmt::Display for PatternError {
     }
 }
 
+impl std::error::Error for PatternError {}
+
 /// Compiles a pattern.
-pub(crate) fn compile(pattern: &str) -> Result<Regex, PatternError> {
+///
+/// # Errors
+/// It is none, or too large.
+pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
     let translated = translate::translate(pattern)?;
     let built = RegexBuilder::new(&translated).size_limit(MAX_REGEX_SIZE).nest_limit(MAX_NESTING + 50).build();
     built.map_err(|error| match error {
@@ -105,3 +112,5 @@ mod tests {
         assert!(compile(&format!("{}a{}", "(".repeat(5000), ")".repeat(5000))).is_err());
     }
 }
+#[cfg(test)]
+mod judged_tests;
