@@ -12,12 +12,18 @@ pub struct Budget {
     left: AtomicU64,
     per_call: u64,
     interrupted: AtomicBool,
+    /// Patterns that may still be compiled.
+    patterns: AtomicU64,
 }
+
+/// As many patterns that are no constants may be compiled for one budget: it takes time that costs do not count.
+const PATTERNS: u64 = 200;
 
 impl Budget {
     /// So much for all, of which each may take [`PER_CALL_LIMIT`].
     pub fn new(total: u64) -> Self {
-        Self { left: AtomicU64::new(total), per_call: PER_CALL_LIMIT, interrupted: AtomicBool::new(false) }
+        let patterns = AtomicU64::new(PATTERNS);
+        Self { left: AtomicU64::new(total), per_call: PER_CALL_LIMIT, interrupted: AtomicBool::new(false), patterns }
     }
 
     /// The same with another limit for each evaluation.
@@ -44,6 +50,12 @@ impl Budget {
         if self.interrupted.load(Ordering::Relaxed) { Err(EvalError::Interrupted) } else { Ok(()) }
     }
 
+    /// Takes the compiling of a pattern that is no constant.
+    pub(crate) fn compile(&self) -> Result<(), EvalError> {
+        let taken = self.patterns.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        taken.map(|_| ()).map_err(|_| EvalError::CostLimit)
+    }
+
     /// Takes a cost; what is not there any more cannot be taken.
     ///
     /// # Errors
@@ -59,6 +71,7 @@ impl Clone for Budget {
     /// What is left now, to take it twice: for an evaluation that may have to begin again.
     fn clone(&self) -> Self {
         let interrupted = AtomicBool::new(self.interrupted.load(Ordering::Relaxed));
-        Self { left: AtomicU64::new(self.left()), per_call: self.per_call, interrupted }
+        let patterns = AtomicU64::new(self.patterns.load(Ordering::Relaxed));
+        Self { left: AtomicU64::new(self.left()), per_call: self.per_call, interrupted, patterns }
     }
 }

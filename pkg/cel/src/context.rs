@@ -17,6 +17,8 @@ const FREE_STEPS: u64 = 1 << 16;
 const BYTES_PER_STEP: usize = 16;
 /// What compiling a pattern counts, for each of its bytes.
 const STEPS_PER_PATTERN_BYTE: u64 = 64;
+/// What a pattern that is no constant may take: compiling it takes time that no cost counts.
+const MAX_PATTERN_SIZE: usize = 256 << 10;
 /// Compiled patterns that are kept during an evaluation: those of a loop's body.
 const MAX_PATTERNS: usize = 8;
 /// As often, in iterations, it is looked whether the evaluation shall end.
@@ -98,7 +100,10 @@ impl<'b> Context<'b> {
         }
         self.steps = self.steps.saturating_add(STEPS_PER_PATTERN_BYTE.saturating_mul(pattern.len() as u64 + 1));
         self.step(0)?;
-        let compiled = Arc::new(regexp::compile(pattern).map_err(|error| EvalError::new(error.to_string()))?);
+        self.budget.compile()?;
+        let compiled = Arc::new(
+            regexp::compile_within(pattern, MAX_PATTERN_SIZE).map_err(|error| EvalError::new(error.to_string()))?,
+        );
         if self.patterns.len() >= MAX_PATTERNS {
             self.patterns.remove(0);
         }

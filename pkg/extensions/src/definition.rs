@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use kedge_meta::Text;
-use kedge_registry::printers::{self, ColumnDefinition, Columns, Print};
+use kedge_registry::printers::{ColumnDefinition, Columns, Print};
 use kedge_registry::{Custom, CustomResource, DefinedVersion, Definition, ScalePaths, Stored};
 use kedge_schema::structural::Structural;
 use kedge_schema::{KindInfo, ResourceInfo, SchemaRef, SubresourceInfo};
@@ -189,14 +189,25 @@ impl Crd {
     }
 }
 
-/// What the registry serves of a definition; nothing when no version of it is served. `object` is what `crd` was read from.
-pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, caller: &Arc<Caller>) -> Option<Definition> {
+/// Versions of a definition.
+#[derive(Clone, Copy)]
+pub(crate) enum Which {
+    Served,
+    /// The one that objects are stored in.
+    Stored,
+}
+
+/// What the registry is told of some versions of a definition; nothing when there are none. `object` is what `crd` was read from.
+pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, caller: &Arc<Caller>, which: Which) -> Option<Definition> {
     let schemas: Vec<(Text, Arc<Structural>)> =
         crd.spec.versions.iter().map(|version| (version.name.clone(), schema(crd, version, object))).collect();
     let schema_of = |name: &Text| schemas.iter().find(|(known, _)| known == name).map(|(_, schema)| schema.clone());
-    let served = crd.spec.versions.iter().filter(|version| version.served);
+    let chosen = crd.spec.versions.iter().filter(|version| match which {
+        Which::Served => version.served,
+        Which::Stored => version.storage,
+    });
     let versions: Option<Vec<DefinedVersion>> =
-        served.map(|version| Some(defined(crd, version, schema_of(&version.name)?))).collect();
+        chosen.map(|version| Some(defined(crd, version, schema_of(&version.name)?))).collect();
     let versions = versions.filter(|versions| !versions.is_empty())?;
     let mut fields: Vec<Field> = Vec::new();
     for path in versions.iter().flat_map(|version| &version.custom.selectable) {
@@ -312,11 +323,7 @@ fn printer(version: &Version) -> Arc<dyn Print> {
         Some(columns) if !columns.is_empty() => columns.iter().map(column).collect(),
         _ => vec![created],
     };
-    match Columns::new(&columns) {
-        Ok(columns) => Arc::new(columns),
-        // As upstream: what it says cannot be shown.
-        Err(_) => printers::aged(),
-    }
+    Arc::new(Columns::new(&columns))
 }
 
 /// The order of upstream's discovery.

@@ -7,10 +7,10 @@ use kedge_base::Backoff;
 use kedge_meta::Status;
 use kedge_registry::verbs::{DeleteOptions, delete, store_failure};
 use kedge_registry::{Entry, Served};
-use kedge_storage::Matcher;
+use kedge_storage::{Matcher, Object};
 use tracing::warn;
 
-use crate::definition::Crd;
+use crate::definition::{Crd, Which, definition};
 use crate::follow::{Extensions, FINALIZER};
 use crate::status::Wanted;
 
@@ -34,7 +34,8 @@ impl Extensions {
             }
             self.registry.clock.sleep(pause.next()).await;
         }
-        self.emptied.lock().remove(&name);
+        self.emptied.lock().remove(&uid);
+        self.empty.lock().remove(&uid);
     }
 
     async fn try_to_empty(&self, name: &str, uid: &str) -> Result<(), Status> {
@@ -45,12 +46,9 @@ impl Extensions {
         if crd.metadata.uid != uid {
             return Ok(());
         }
-        let ended = match self.served_of(&crd) {
-            _ if !crd.is_true("Established") => {
-                Wanted::new(TERMINATING, false, "NeverEstablished", "resource was never established")
-            }
-            None => Wanted::new(TERMINATING, false, "InstanceDeletionCompleted", "removed all instances"),
-            Some(served) => match self.delete_all(&served).await {
+        let ended = match crd.is_true("Established") {
+            false => Wanted::new(TERMINATING, false, "NeverEstablished", "resource was never established"),
+            true => match self.delete_all(&crd, &object).await {
                 Ok(()) => Wanted::new(TERMINATING, false, "InstanceDeletionCompleted", "removed all instances"),
                 Err((reason, status)) => {
                     let failed = Wanted::new(TERMINATING, true, reason, status.message.clone());
@@ -59,9 +57,7 @@ impl Extensions {
                 }
             },
         };
-        // Out of the catalogue before the definition is gone.
         self.write_status(name, uid, &|crd, now| ended.set(crd, now)).await?;
-        self.withdraw(name).await;
         let release = |crd: &mut serde_json::Value, _: &str| {
             if let Some(finalizers) = crd["metadata"]["finalizers"].as_array_mut() {
                 finalizers.retain(|finalizer| finalizer != FINALIZER);
@@ -80,25 +76,49 @@ impl Extensions {
         })
     }
 
-    async fn delete_all(&self, served: &Served) -> Result<(), (&'static str, Status)> {
+    /// Deletes all objects of a definition, and waits until they are gone.
+    async fn delete_all(&self, crd: &Crd, object: &Arc<Object>) -> Result<(), (&'static str, Status)> {
         let list = |status: Status| {
             let text = format!("could not list instances: {}", status.message);
             ("InstanceDeletionFailed", Status { message: text, ..status })
         };
-        let all = served.store.list("", &Matcher::default(), 0).map_err(|err| list(store_failure(err)))?;
-        for (key, _) in all.objects {
-            let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
-            let request = self.request(served, namespace, name, "");
-            match delete(&request, &DeleteOptions::default()).await {
-                Err(status) if status.code != 404 => {
-                    let text = format!("could not issue all deletes: {}", status.message);
-                    return Err(("InstanceDeletionFailed", Status { message: text, ..status }));
-                }
-                _ => {}
-            }
+        if let Some(served) = self.served_of(crd) {
+            self.delete_objects(&served).await?;
+            // Out of the catalogue; what was being made until then is in the store after this, or never will be.
+            self.empty.lock().insert(crd.metadata.uid.clone());
+            self.withdraw(&crd.metadata.name, &crd.metadata.uid).await;
         }
+        // Also where no version is served.
+        let Some(definition) = definition(crd, object, &self.caller, Which::Stored) else { return Ok(()) };
+        let served = self.registry.aside(definition).await.map_err(|err| list(Status::internal(err)))?;
+        let deleted = self.delete_objects(&served).await;
+        self.registry.put_away(&served).await;
+        deleted
+    }
+
+    async fn delete_objects(&self, served: &Served) -> Result<(), (&'static str, Status)> {
+        let list = |status: Status| {
+            let text = format!("could not list instances: {}", status.message);
+            ("InstanceDeletionFailed", Status { message: text, ..status })
+        };
         let mut waited = Duration::ZERO;
-        while served.store.count() > 0 {
+        loop {
+            // What was being made when the definition was deleted comes while the others go.
+            let all = served.store.list("", &Matcher::default(), 0).map_err(|err| list(store_failure(err)))?;
+            if all.objects.is_empty() {
+                return Ok(());
+            }
+            for (key, _) in all.objects {
+                let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
+                let request = self.request(served, namespace, name, "");
+                match delete(&request, &DeleteOptions::default()).await {
+                    Err(status) if status.code != 404 => {
+                        let text = format!("could not issue all deletes: {}", status.message);
+                        return Err(("InstanceDeletionFailed", Status { message: text, ..status }));
+                    }
+                    _ => {}
+                }
+            }
             if waited >= PATIENCE {
                 let text = "could not confirm zero CustomResources remaining: timed out waiting for the condition";
                 return Err(("InstanceDeletionCheck", Status::internal(text)));
@@ -106,6 +126,5 @@ impl Extensions {
             self.registry.clock.sleep(LOOK).await;
             waited += LOOK;
         }
-        Ok(())
     }
 }

@@ -7,16 +7,16 @@ use kedge_base::TaskGroup;
 use kedge_meta::{GroupResource, Status, UserInfo};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{Later, Request, UpdateOptions, Writer, store_failure, update};
-use kedge_registry::{NoAdmission, Notes, Registry, Served, WriteOptions};
+use kedge_registry::{ChangeError, NoAdmission, Notes, Registry, Served, WriteOptions};
 use kedge_storage::{EventKind, Matcher, Next, Object};
 use kedge_webhook::Caller;
 use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{info, warn};
 
-use crate::definition::{Crd, Names, definition};
+use crate::definition::{Crd, Names, Which, definition};
 use crate::names::judge;
-use crate::status::{Wanted, accept, approval};
+use crate::status::{Wanted, accept, approval, is_bad};
 use crate::{DEFINITIONS, GROUP};
 
 /// What a definition keeps until its objects are gone.
@@ -29,11 +29,13 @@ pub struct Extensions {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: TaskGroup,
     /// Asks webhooks for conversions.
-    caller: Arc<Caller>,
+    pub(crate) caller: Arc<Caller>,
     user: UserInfo,
     known: Mutex<BTreeMap<String, Known>>,
-    /// Definitions that are being emptied.
+    /// The uids of definitions that are being emptied.
     pub(crate) emptied: Mutex<HashSet<String>>,
+    /// Those of them whose objects are gone: they are served no more.
+    pub(crate) empty: Mutex<HashSet<String>>,
 }
 
 struct Known {
@@ -67,7 +69,15 @@ impl Extensions {
     pub fn new(registry: Arc<Registry>, caller: Arc<Caller>, tasks: TaskGroup) -> Arc<Self> {
         let groups = vec!["system:masters".to_owned()];
         let user = UserInfo { name: "system:apiserver".to_owned(), groups, ..UserInfo::default() };
-        Arc::new(Self { registry, tasks, caller, user, known: Mutex::default(), emptied: Mutex::default() })
+        Arc::new(Self {
+            registry,
+            tasks,
+            caller,
+            user,
+            known: Mutex::default(),
+            emptied: Mutex::default(),
+            empty: Mutex::default(),
+        })
     }
 
     /// Serves all that is established already, before anybody can ask.
@@ -80,7 +90,7 @@ impl Extensions {
         for (_, object) in store.readable("", &Matcher::default()).objects {
             let Some(crd) = read(&object) else { continue };
             if is_served(&crd) {
-                served.extend(definition(&crd, &object, &self.caller));
+                served.extend(definition(&crd, &object, &self.caller, Which::Served));
                 let serving = Some(Serving::of(&crd));
                 self.known.lock().insert(crd.metadata.name.clone(), Known { crd: Arc::new(crd), served: serving });
             }
@@ -135,19 +145,36 @@ impl Extensions {
                 self.learn(crd);
             }
         }
+        let mut failed = HashSet::new();
         for object in state {
-            self.look_at(&object).await;
+            if !self.look_at(&object).await {
+                failed.extend(read(&object).map(|crd| crd.metadata.name));
+            }
         }
+        let mut pause = kedge_base::Backoff::new(FIRST_PAUSE, LAST_PAUSE, 20);
         loop {
-            match watcher.next().await {
+            let next = tokio::select! {
+                next = watcher.next() => next,
+                () = self.registry.clock.sleep(pause.next()), if !failed.is_empty() => {
+                    failed = self.again(std::mem::take(&mut failed)).await;
+                    continue;
+                }
+            };
+            pause.reset();
+            match next {
                 Next::Event(EventKind::Deleted, event) => {
                     if let Some(crd) = event.shown(EventKind::Deleted).as_ref().and_then(read) {
+                        failed.remove(&crd.metadata.name);
                         self.forget(&crd.metadata.name).await;
                     }
                 }
                 Next::Event(kind, event) => {
-                    if let Some(object) = event.shown(kind) {
-                        self.look_at(&Arc::new(object)).await;
+                    let Some(object) = event.shown(kind).map(Arc::new) else { continue };
+                    let Some(crd) = read(&object) else { continue };
+                    if self.look_at(&object).await {
+                        failed.remove(&crd.metadata.name);
+                    } else {
+                        failed.insert(crd.metadata.name);
                     }
                 }
                 Next::Failed(err) => return Err(store_failure(err)),
@@ -168,31 +195,52 @@ impl Extensions {
         crd
     }
 
-    /// Does what a definition wants.
-    async fn look_at(self: &Arc<Self>, object: &Arc<Object>) {
-        let Some(crd) = read(object) else { return };
+    /// Does what a definition wants. False when that has to be tried again.
+    async fn look_at(self: &Arc<Self>, object: &Arc<Object>) -> bool {
+        let Some(crd) = read(object) else { return true };
         let crd = self.learn(crd);
         let name = crd.metadata.name.clone();
         let resource = GroupResource::new(&crd.spec.group, &crd.spec.names.plural);
         // Who reads that it is established finds it.
         let _coming = (!crd.is_true("Established")).then(|| self.registry.announce(resource));
+        let mut done = true;
         let current = match self.settle(&crd).await {
             Ok(Some(newer)) => newer,
             Ok(None) => object.clone(),
             Err(status) => {
                 warn!(definition = name, error = %status.message, "the status of a custom resource definition cannot be written");
+                done = false;
                 object.clone()
             }
         };
-        let Some(crd) = read(&current) else { return };
+        let Some(crd) = read(&current) else { return true };
         let crd = self.learn(crd);
-        self.serve(&crd, &current).await;
+        done &= self.serve(&crd, &current).await;
         let has_finalizer = crd.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
-        if crd.is_deleted() && has_finalizer && self.emptied.lock().insert(name.clone()) {
-            let (extensions, uid) = (self.clone(), crd.metadata.uid.clone());
+        let uid = crd.metadata.uid.clone();
+        if crd.is_deleted() && has_finalizer && self.emptied.lock().insert(uid.clone()) {
+            let extensions = self.clone();
             self.tasks
                 .spawn_until_shutdown("custom resource clean-up", async move { extensions.empty(name, uid).await });
         }
+        done
+    }
+
+    /// Looks at definitions again for which something failed. Those for which it fails again are returned.
+    async fn again(self: &Arc<Self>, names: HashSet<String>) -> HashSet<String> {
+        let mut left = HashSet::new();
+        let Ok(served) = self.definitions() else { return names };
+        for name in names {
+            let done = match served.store.current(&name).await {
+                Ok(Some(object)) => self.look_at(&object).await,
+                Ok(None) => true,
+                Err(_) => false,
+            };
+            if !done {
+                left.insert(name);
+            }
+        }
+        left
     }
 
     /// Judges the names of a definition, and writes what is to be said. The definition as it is then, if anything was written.
@@ -216,7 +264,7 @@ impl Extensions {
         let approval = approval(&crd.spec.group, annotation);
         let same_names = crd.status.accepted_names.as_ref() == Some(&judgement.accepted);
         let judged = match &judgement.conflict {
-            None => crd.is_true("NamesAccepted") && crd.condition("Established").is_some(),
+            None => crd.is_true("NamesAccepted") && (crd.is_true("Established") || has_bad_bundle(crd)),
             Some((reason, message)) => Wanted::new("NamesAccepted", false, reason, message.clone()).is_in(crd),
         };
         let approved = approval.as_ref().is_none_or(|wanted| wanted.is_in(crd));
@@ -296,19 +344,19 @@ impl Extensions {
         }
     }
 
-    /// Serves what a definition says, if that is not served already.
-    async fn serve(&self, crd: &Crd, object: &Arc<Object>) {
+    /// Serves what a definition says, if that is not served already. False when that cannot be done now.
+    async fn serve(&self, crd: &Crd, object: &Arc<Object>) -> bool {
         let name = &crd.metadata.name;
-        if !is_served(crd) {
-            return;
+        if !is_served(crd) || self.empty.lock().contains(&crd.metadata.uid) {
+            return true;
         }
         let wanted = Serving::of(crd);
         let before = self.known.lock().get(name).and_then(|known| known.served.clone());
         if before.as_ref() == Some(&wanted) {
-            return;
+            return true;
         }
         let resource = GroupResource::new(&crd.spec.group, &crd.accepted().plural);
-        let done = match definition(crd, object, &self.caller) {
+        let done = match definition(crd, object, &self.caller, Which::Served) {
             Some(definition) => self.registry.serve(definition).await,
             // No version of it is served any more.
             None => {
@@ -316,20 +364,24 @@ impl Extensions {
                 Ok(())
             }
         };
+        let ok = done.is_ok();
+        if let Some(known) = self.known.lock().get_mut(name) {
+            known.served = ok.then_some(wanted);
+        }
         match done {
-            Ok(()) => {
-                if let Some(known) = self.known.lock().get_mut(name) {
-                    known.served = Some(wanted);
-                }
-                info!(definition = %name, generation = crd.metadata.generation, "a custom resource is served");
+            Ok(()) => info!(definition = %name, generation = crd.metadata.generation, "a custom resource is served"),
+            Err(err @ ChangeError::BuiltInGroup(_)) => {
+                info!(definition = %name, error = %err, "a custom resource is not served");
+                return true;
             }
             Err(err) => warn!(definition = %name, error = %err, "a custom resource cannot be served"),
         }
+        ok
     }
 
-    /// Serves what was served of a definition no more.
-    pub(crate) async fn withdraw(&self, name: &str) {
-        let crd = self.known.lock().get_mut(name).map(|known| {
+    /// Serves what was served of a definition no more; another that has its name by now stays.
+    pub(crate) async fn withdraw(&self, name: &str, uid: &str) {
+        let crd = self.known.lock().get_mut(name).filter(|known| known.crd.metadata.uid == uid).map(|known| {
             known.served = None;
             known.crd.clone()
         });
@@ -342,7 +394,8 @@ impl Extensions {
 
     /// A definition is gone: so is what it said, and its names are free for others of its group.
     async fn forget(self: &Arc<Self>, name: &str) {
-        self.withdraw(name).await;
+        let uid = self.known.lock().get(name).map(|known| known.crd.metadata.uid.clone());
+        self.withdraw(name, &uid.unwrap_or_default()).await;
         let Some(gone) = self.known.lock().remove(name) else { return };
         let waiting: Vec<String> = {
             let known = self.known.lock();
@@ -363,6 +416,13 @@ impl Extensions {
 
 const FIRST_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 const LAST_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Whether a definition waits for a bundle with certificates.
+fn has_bad_bundle(crd: &Crd) -> bool {
+    let webhook = crd.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
+    let says = crd.condition("Established").is_some_and(|condition| condition.reason == "InvalidCABundle");
+    says && webhook.is_some_and(is_bad)
+}
 
 /// Whether a definition is to be served: it is established, and its objects are not all gone for good.
 fn is_served(crd: &Crd) -> bool {

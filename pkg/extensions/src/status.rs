@@ -66,8 +66,13 @@ pub(crate) fn accept(definition: &mut Value, judgement: &Judgement, now: &str) {
 }
 
 fn has_bad_bundle(definition: &Value) -> bool {
+    definition.at(&["spec", "conversion", "webhook"]).is_some_and(is_bad)
+}
+
+/// Whether a webhook has a bundle without certificates.
+pub(crate) fn is_bad(webhook: &Value) -> bool {
     use base64::Engine as _;
-    let bundle = definition.text(&["spec", "conversion", "webhook", "clientConfig", "caBundle"]);
+    let bundle = webhook.text(&["clientConfig", "caBundle"]);
     let decoded = base64::engine::general_purpose::STANDARD.decode(bundle).unwrap_or_default();
     !bundle.is_empty() && !String::from_utf8_lossy(&decoded).contains("-----BEGIN CERTIFICATE-----")
 }

@@ -80,7 +80,8 @@ impl Registry {
     /// end, and begin anew with a list.
     ///
     /// # Errors
-    /// As [`Registry::add`]. What was served before is served on then, unless the store could not be read.
+    /// As [`Registry::add`]. What was served before is served on then, unless it was to be stored otherwise and the store could not be read: then
+    /// the caller tries again.
     pub async fn serve(&self, definition: Definition) -> Result<(), ChangeError> {
         let _one_at_a_time = self.changing.lock().await;
         let catalogue = self.catalogue();
@@ -129,6 +130,24 @@ impl Registry {
         check(&self.base, catalogue, &definition.versions)?;
         let store = self.storage().add(&config(&definition)?).await?;
         with_kind(catalogue, definition, &store)
+    }
+
+    /// A kind that nobody is served, so that its objects can be reached: give it to [`Registry::put_away`] again.
+    ///
+    /// # Errors
+    /// When it is served, or cannot be read.
+    pub async fn aside(&self, definition: Definition) -> Result<Arc<Served>, ChangeError> {
+        let _one_at_a_time = self.changing.lock().await;
+        let store = self.storage().add(&config(&definition)?).await?;
+        let conversion = definition.conversion.clone();
+        let DefinedVersion { info, strategy, printer, custom } =
+            definition.versions.into_iter().next().ok_or(ChangeError::NoVersion)?;
+        Ok(Arc::new(Served { info, strategy, printer, store, conversion, custom: Some(custom) }))
+    }
+
+    /// Forgets what [`Registry::aside`] gave. Its objects stay.
+    pub async fn put_away(&self, served: &Served) {
+        self.storage().remove(&served.store).await;
     }
 
     /// Serves a kind no more, and leaves its objects where they are: if the kind comes again, they are there. False when it is not served.

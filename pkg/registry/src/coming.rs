@@ -42,6 +42,11 @@ impl Registry {
         Announced { coming: &self.coming, resource }
     }
 
+    /// Whether a kind of the group has been announced.
+    pub(crate) fn is_announced(&self, group: &str) -> bool {
+        self.coming.0.borrow().iter().any(|resource| resource.group == group)
+    }
+
     /// What is served now, for a request on a kind of this group, or on all groups: what has been announced is waited for.
     pub async fn settled(&self, group: Option<&str>) -> Arc<Catalogue> {
         let is_coming = |all: &Vec<GroupResource>| all.iter().any(|r| group.is_none_or(|group| r.group == *group));

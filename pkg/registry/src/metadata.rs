@@ -227,9 +227,13 @@ fn validate_finalizers(object: &Value, path: &Path) -> ErrorList {
     errors
 }
 
-/// Whether finalizers of the kind need a domain: upstream asks for one where it validates metadata as it did first.
+/// Whether finalizers of the kind need a domain: upstream asks for one where it validates metadata as it did first. Writers of custom resources
+/// are only warned.
 fn qualifies_finalizers(object: &Value) -> bool {
-    let group = object.text(&["apiVersion"]).split_once('/').map_or("", |(group, _)| group);
+    let (group, version) = object.text(&["apiVersion"]).split_once('/').unwrap_or(("", object.text(&["apiVersion"])));
+    if kedge_schema::kind(group, version, object.text(&["kind"])).is_none() {
+        return false;
+    }
     let free = matches!(group, "apiregistration.k8s.io" | "apiextensions.k8s.io" | "admissionregistration.k8s.io");
     !free && !matches!(object.text(&["kind"]), "Event" | "Lease" | "PodDisruptionBudget" | "RuntimeClass")
 }

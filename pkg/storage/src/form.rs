@@ -91,6 +91,15 @@ impl StoredForm {
         Self::new(stored.into(), info.kind.clone(), schema, true, others)
     }
 
+    /// An object of the stored version that is about to be written, as the schema of today has it, if that is another than it was made with.
+    pub(crate) fn in_shape(&self, value: &Value) -> Option<Value> {
+        let shape = self.shape.as_ref().filter(|_| value["apiVersion"] == *self.api_version)?;
+        let mut shaped = value.clone();
+        shape.schema.conform(&mut shaped, &mut Vec::new()).ok()?;
+        shape.schema.default(&mut shaped);
+        (shaped != *value).then_some(shaped)
+    }
+
     /// Whether an object in our own form is of the version that is stored.
     pub(crate) fn begins(&self, json: &[u8]) -> bool {
         self.heads.iter().any(|head| json.starts_with(head))

@@ -119,8 +119,11 @@ impl ResourceStore {
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
         let _write = self.cache.writes.enter()?;
         let full = self.full(key);
-        let ty = self.cache.form().and_then(|form| form.schema);
-        let plain = Object::encode(ty, value)?;
+        let form = self.cache.form();
+        // It may have been made while the schema, or the version that is stored, was another.
+        let shaped = form.as_ref().and_then(|form| form.in_shape(value));
+        let ty = form.and_then(|form| form.schema);
+        let plain = Object::encode(ty, shaped.as_ref().unwrap_or(value))?;
         let lease = self.leases.take(with.ttl).await?;
         let result = match self.put_sealed(&full, &plain, revision, lease, with.clone()).await {
             // The shared lease ended early: somebody revoked it.

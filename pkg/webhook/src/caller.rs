@@ -25,7 +25,7 @@ use crate::{tls, trust};
 /// As upstream; the one that has not been used for the longest time goes first.
 const CLIENTS: usize = 200;
 /// Connections to all webhooks together, those that wait for their next call among them.
-const CONNECTIONS: usize = 1_024;
+const CONNECTIONS: usize = 2_048;
 /// Connections that wait for their next call, of each client.
 const IDLE: usize = 8;
 /// As Go's default transport.

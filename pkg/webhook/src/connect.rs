@@ -4,12 +4,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection as Pooled};
 use hyper_util::rt::TokioIo;
 use kedge_base::BoxFuture;
 use kedge_base::net::{Connection, Dialer};
+use kedge_base::time;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -20,6 +22,9 @@ use crate::Services;
 use crate::config::{Place, Target};
 use crate::error::Failure;
 use crate::tls;
+
+/// How long a handshake may take; as Go's.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Makes connections to one webhook.
 #[derive(Clone)]
@@ -46,7 +51,11 @@ impl Connector {
         let plain = self.dialer.dial(&address).await.map_err(|err| Failure::Dial(address, err))?;
         let name = ServerName::try_from(self.place.server_name.clone());
         let name = name.map_err(|err| Failure::Handshake(err.to_string()))?;
-        let stream = self.tls.connect(name, plain).await.map_err(|err| tls::words(&err))?;
+        // The call that wanted it may have got another one meanwhile: then nobody else gives this one up.
+        let stream = match time::timeout(HANDSHAKE, self.tls.connect(name, plain)).await {
+            Ok(connected) => connected.map_err(|err| tls::words(&err))?,
+            Err(_) => return Err(Failure::Handshake("net/http: TLS handshake timeout".to_owned())),
+        };
         Ok(TokioIo::new(Secured { stream, _slot: slot }))
     }
 }

@@ -196,7 +196,7 @@ pub(crate) async fn respond(
         }
     };
     let waits = served.waits() && !matches!(form, Form::Metadata(_));
-    let body = if waits { waiting::body(head, form, objects) } else { body(head, form, objects) }?;
+    let body = if waits { waiting::body(head, form, objects).await? } else { body(head, form, objects)? };
     if accepted.format == Format::Json {
         return Ok(respond::encoded(StatusCode::OK, body, Format::Json));
     }

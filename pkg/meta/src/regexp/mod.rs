@@ -12,7 +12,7 @@ pub use regex::Regex;
 use regex::RegexBuilder;
 
 /// What a pattern may be compiled to; Go's limit is not in bytes, and this is above what it allows in practice.
-const MAX_REGEX_SIZE: usize = 1 << 20;
+const MAX_REGEX_SIZE: usize = 16 << 20;
 
 /// Groups are nested at most so deep.
 const MAX_NESTING: u32 = 200;
@@ -43,8 +43,16 @@ impl std::error::Error for PatternError {}
 /// # Errors
 /// It is none, or too large.
 pub fn compile(pattern: &str) -> Result<Regex, PatternError> {
+    compile_within(pattern, MAX_REGEX_SIZE)
+}
+
+/// The same for a pattern that may take so many bytes at most: one that comes with data.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_within(pattern: &str, limit: usize) -> Result<Regex, PatternError> {
     let translated = translate::translate(pattern)?;
-    let built = RegexBuilder::new(&translated).size_limit(MAX_REGEX_SIZE).nest_limit(MAX_NESTING + 50).build();
+    let built = RegexBuilder::new(&translated).size_limit(limit).nest_limit(MAX_NESTING + 50).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => PatternError::new("expression too large", pattern),
         _ => PatternError::new("invalid character class range", pattern),

@@ -4,7 +4,7 @@ use kedge_meta::Text;
 use kedge_patch::go_text;
 use serde_json::Value;
 
-use super::json_path::{JsonPath, PathError};
+use super::json_path::JsonPath;
 use super::{Column, NAME, Print, age};
 
 /// A column as a definition has it.
@@ -22,15 +22,12 @@ pub struct ColumnDefinition {
 /// A printer of such columns, behind the name.
 pub struct Columns {
     columns: Vec<Column>,
-    paths: Vec<JsonPath>,
+    paths: Vec<Option<JsonPath>>,
 }
 
 impl Columns {
-    /// From the columns of one version.
-    ///
-    /// # Errors
-    /// When a path is not understood.
-    pub fn new(definitions: &[ColumnDefinition]) -> Result<Self, PathError> {
+    /// From the columns of one version. One whose path is not understood is empty.
+    pub fn new(definitions: &[ColumnDefinition]) -> Self {
         let column = |d: &ColumnDefinition| Column {
             name: d.name.clone(),
             kind: d.kind.clone(),
@@ -39,8 +36,8 @@ impl Columns {
             priority: d.priority,
         };
         let columns = std::iter::once(NAME).chain(definitions.iter().map(column)).collect();
-        let paths: Result<_, _> = definitions.iter().map(|d| JsonPath::parse(&d.json_path)).collect();
-        Ok(Self { columns, paths: paths? })
+        let paths = definitions.iter().map(|d| JsonPath::parse(&d.json_path).ok()).collect();
+        Self { columns, paths }
     }
 }
 
@@ -52,10 +49,11 @@ impl Print for Columns {
     fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
         let name = object["metadata"]["name"].as_str().unwrap_or_default().into();
         let kinds = self.columns.iter().skip(1).map(|column| column.kind.as_str());
-        let cells = self.paths.iter().zip(kinds).map(|(path, kind)| match path.first(object) {
-            Some(value) => cell(kind, value, now),
-            None => Value::Null,
-        });
+        let cells =
+            self.paths.iter().zip(kinds).map(|(path, kind)| match path.as_ref().and_then(|path| path.first(object)) {
+                Some(value) => cell(kind, value, now),
+                None => Value::Null,
+            });
         std::iter::once(name).chain(cells).collect()
     }
 }
@@ -108,7 +106,7 @@ mod tests {
             column("Broken", "date", ".spec.ratio"),
             column("Never", "date", ".spec.text"),
         ];
-        let printer = Columns::new(&definitions).unwrap();
+        let printer = Columns::new(&definitions);
         let object = json!({"metadata": {"name": "a", "creationTimestamp": "1970-01-01T00:00:00Z", "labels": {"x": "y"}},
             "spec": {"replicas": 2.9, "ratio": 0.5, "text": "soon"},
             "status": {"done": true, "conditions": [{"type": "Ready", "status": "True"}]}});
@@ -131,6 +129,7 @@ mod tests {
         );
         assert_eq!(printer.columns().len(), row.len());
         assert_eq!(printer.row(&json!(null), now).len(), row.len());
-        assert!(Columns::new(&[column("Bad", "string", "spec")]).is_err());
+        let lame = Columns::new(&[column("Bad", "string", "spec["), column("Good", "string", ".spec.text")]);
+        assert_eq!(lame.row(&object, now), [json!("a"), Value::Null, json!("soon")]);
     }
 }

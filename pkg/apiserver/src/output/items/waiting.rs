@@ -38,12 +38,13 @@ struct Sending {
     step: Option<BoxFuture<'static, Step>>,
 }
 
-/// A list that begins with `first`.
+/// A list that begins with `first`. The first objects are converted before it is answered: who cannot be asked has an error then.
 ///
 /// # Errors
-/// None: what fails is met while the list is being sent.
-pub(super) fn body(first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Status> {
-    let rest = Rest { form, objects: objects.into_iter(), begun: false, ended: false };
+/// What keeps the first objects from being converted. What fails later is met while the list is being sent.
+pub(super) async fn body(mut first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Status> {
+    let mut rest = Rest { form, objects: objects.into_iter(), begun: false, ended: false };
+    rest.write(&mut first).await?;
     Ok(Sending { first, rest: Some(rest), step: None }.boxed_unsync())
 }
 

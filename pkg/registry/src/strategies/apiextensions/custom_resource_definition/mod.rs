@@ -27,8 +27,10 @@ mod validation;
 
 use std::sync::Arc;
 
+use kedge_meta::Text;
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_schema::ResourceInfo;
+use kedge_schema::structural::Structural;
 use serde_json::{Value, json};
 
 use super::super::rules::DefinitionRules;
@@ -144,7 +146,21 @@ fn validate(definition: &Value, engines: &Engines) -> ErrorList {
     spec::stored_versions(definition, &form, &mut errors);
     approval::check(definition, None, &mut errors);
     preserve_unknown_fields(&form, None, &mut errors);
+    if errors.is_empty() {
+        unreadable(definition, &mut errors);
+    }
     errors
+}
+
+/// What is in order, and cannot be read here: schemas that go deeper than any walk does.
+fn unreadable(definition: &Value, errors: &mut ErrorList) {
+    for (index, version) in definition.list(&["spec", "versions"]).iter().enumerate() {
+        let Some(schema) = version.at(&["schema", "openAPIV3Schema"]) else { continue };
+        if let Err(why) = Structural::parse(Text::default(), schema) {
+            let path = Path::new("spec").child("versions").index(index).child("schema").child("openAPIV3Schema");
+            errors.push(Error::forbidden(&path, why.to_string()));
+        }
+    }
 }
 
 /// What is wrong with a changed definition.
@@ -157,6 +173,9 @@ fn validate_update(new: &Value, old: &Value, engines: &Engines) -> ErrorList {
     spec::stored_versions(new, &form, &mut errors);
     approval::check(new, Some(old), &mut errors);
     preserve_unknown_fields(&form, Some(old), &mut errors);
+    if errors.is_empty() && new["spec"] != old["spec"] {
+        unreadable(new, &mut errors);
+    }
     errors
 }
 
