@@ -32,10 +32,10 @@ fn patch(expression: &str) -> Value {
 fn both_kinds_of_mutations_are_done_in_order() {
     let cluster = TestCluster::control_plane();
     let label = apply("Object{metadata: Object.metadata{labels: {'policy': 'seen'}}}");
-    let data = patch(
-        "[JSONPatch{op: 'add', path: '/data/' + jsonpatch.escapeKey('a/b'), value: object.metadata.labels.policy}]",
+    let other = patch(
+        "[JSONPatch{op: 'add', path: '/metadata/labels/' + jsonpatch.escapeKey('example.com/a'), value: object.metadata.labels.policy}]",
     );
-    policy("a", "/configmaps", &[label, data], &json!({})).iter().for_each(|object| cluster.apply(object));
+    policy("a", "/configmaps", &[label, other], &json!({})).iter().for_each(|object| cluster.apply(object));
     let count = apply("Object{data: {'count': string(object.data.size())}}");
     let again = json!({"reinvocationPolicy": "IfNeeded"});
     policy("again", "/configmaps", &[count], &again).iter().for_each(|object| cluster.apply(object));
@@ -44,8 +44,8 @@ fn both_kinds_of_mutations_are_done_in_order() {
     policy("last", "/configmaps", &[more], &last).iter().for_each(|object| cluster.apply(object));
     cluster.ok(&["create", "configmap", "m", "--from-literal=own=1"]);
     let made = cluster.json(&["configmap", "m"]);
-    assert_eq!(made["metadata"]["labels"], json!({"policy": "seen"}));
-    assert_eq!(made["data"], json!({"own": "1", "a/b": "seen", "count": "4", "more": "x"}));
+    assert_eq!(made["metadata"]["labels"], json!({"policy": "seen", "example.com/a": "seen"}));
+    assert_eq!(made["data"], json!({"own": "1", "count": "3", "more": "x"}));
     cluster.ok(&["create", "configmap", "other", "--from-literal=own=1"]);
     assert_eq!(cluster.json(&["configmap", "other"])["data"]["more"], Value::Null);
     // Nothing that is one value can be set in part.

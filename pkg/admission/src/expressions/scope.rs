@@ -1,6 +1,7 @@
 //! What expressions are evaluated over.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kedge_cel::admission::{
     AUTHORIZER, NAMESPACE_OBJECT, OBJECT, OLD_OBJECT, PARAMS, REQUEST, REQUEST_RESOURCE, VARIABLES, VARIABLES_TYPE,
@@ -39,15 +40,23 @@ impl Given<'_> {
 pub(crate) struct Scope<'a> {
     given: Given<'a>,
     variables: &'a [Variable],
-    values: Box<[OnceLock<Evaluated<'a>>]>,
+    values: Box<[Slot<'a>]>,
     budget: &'a Budget,
     /// Values of variables live as long as what they are kept in: the scope knows itself for as long.
     own: OnceLock<&'a Scope<'a>>,
 }
 
+/// The value of a variable, once there is one.
+#[derive(Default)]
+struct Slot<'a> {
+    value: OnceLock<Evaluated<'a>>,
+    /// Whether it is being found: a variable that has the name of one before it may name itself.
+    busy: AtomicBool,
+}
+
 impl<'a> Scope<'a> {
     pub(crate) fn new(given: &Given<'a>, variables: &'a [Variable], budget: &'a Budget) -> Self {
-        let values = variables.iter().map(|_| OnceLock::new()).collect();
+        let values = variables.iter().map(|_| Slot::default()).collect();
         Self { given: *given, variables, values, budget, own: OnceLock::new() }
     }
 
@@ -72,17 +81,23 @@ impl<'a> Scope<'a> {
     }
 
     fn variable(&'a self, at: usize) -> Evaluated<'a> {
-        let Variable { name, program } = &self.variables[at];
-        let value = self.values[at].get_or_init(|| {
-            let program = program
-                .as_ref()
-                .map_err(|why| EvalError::new(format!("composited variable {name:?} fails to compile: {why}")))?;
-            program.evaluate(self, self.budget).map_err(|err| match err {
+        let (Variable { name, program }, slot) = (&self.variables[at], &self.values[at]);
+        if let Some(known) = slot.value.get() {
+            return known.clone();
+        }
+        let failed =
+            |why: &dyn std::fmt::Display| EvalError::new(format!("composited variable {name:?} fails to {why}"));
+        if slot.busy.swap(true, Ordering::Relaxed) {
+            return Err(failed(&"evaluate: it names itself"));
+        }
+        let value = match program {
+            Err(why) => Err(failed(&format_args!("compile: {why}"))),
+            Ok(program) => program.evaluate(self, self.budget).map_err(|err| match err {
                 err @ (EvalError::BudgetExhausted | EvalError::Interrupted | EvalError::Pending(_)) => err,
-                err => EvalError::new(format!("composited variable {name:?} fails to evaluate: {err}")),
-            })
-        });
-        value.clone()
+                err => failed(&format_args!("evaluate: {err}")),
+            }),
+        };
+        slot.value.get_or_init(|| value).clone()
     }
 }
 
@@ -163,6 +178,14 @@ mod tests {
         assert_eq!(plainly(&failing, "true || variables.bad == 1"), Ok("true".to_owned()), "it is not looked at");
         let worse = plainly(&failing, "variables.worse").unwrap_err();
         assert!(worse.contains("composited variable \"worse\" fails to compile: compilation failed: "), "{worse}");
+    }
+
+    /// It would wait for its own value for ever.
+    #[test]
+    fn a_variable_that_names_itself_has_no_value() {
+        let variables = [("a", "1"), ("a", "variables.a + 1")];
+        let why = plainly(&variables, "variables.a").unwrap_err();
+        assert!(why.contains("composited variable \"a\" fails to evaluate: it names itself"), "{why}");
     }
 
     #[test]

@@ -207,10 +207,8 @@ mod tests {
         assert!(said("variables.a == 1").contains("undeclared reference to 'variables' (in container '')"));
         assert!(said("request.object").contains("undefined field 'object'"));
         assert_eq!(said("1"), "must evaluate to bool but got int");
-        let instantiation = condition("'a'.matches('(')", false);
-        assert!(
-            matches!(instantiation, Err(Refused::Internal(why)) if why.starts_with("program instantiation failed: "))
-        );
+        let pattern = condition("'a'.matches('(')", false);
+        assert!(matches!(pattern, Err(Refused::Invalid(why)) if why.starts_with("compilation failed: ")));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::super::validation::{At, Report};
 use super::matching::{mutating_operations, param_ref, resources};
+use super::reserved::of_name;
 use crate::strategy::{Context, Strategy};
 
 /// A binding of a policy of either kind.
@@ -27,6 +28,10 @@ impl Strategy for PolicyBinding {
 
     fn validate(&self, ctx: &Context<'_>, object: &Value) -> ErrorList {
         validate(object, ctx.resource.plural == "mutatingadmissionpolicybindings")
+    }
+
+    fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        of_name(object)
     }
 }
 

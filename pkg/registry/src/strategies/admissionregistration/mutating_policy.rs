@@ -9,6 +9,7 @@ use super::super::validation::{At, Report};
 use super::expressions::{Known, refused, texts};
 use super::matching::mutating_operations;
 use super::policy::{common, has_params, match_conditions, spec_of, variables};
+use super::reserved::of_name;
 use crate::strategy::{Context, Strategy};
 
 pub(crate) struct MutatingPolicy;
@@ -31,6 +32,10 @@ impl Strategy for MutatingPolicy {
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         validate(new, Some(old))
+    }
+
+    fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        of_name(object)
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::super::validation::{At, Report};
 use super::expressions::{Known, refused, texts};
 use super::policy::{common, has_params, match_conditions, spec_of, variables};
+use super::reserved::of_name;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
 
@@ -67,6 +68,10 @@ impl Strategy for ValidatingPolicy {
             }
         }
         errors
+    }
+
+    fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
+        of_name(object)
     }
 }
 

@@ -8,14 +8,13 @@ use serde_json::Value;
 use super::super::validation::selector::label_selector;
 use super::super::validation::{At, Report, webhook as hooks};
 use super::expressions::{Known, conditions};
+use super::reserved::of_name;
 use super::rule::rule;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
 
 pub(crate) struct WebhookConfiguration;
 
-/// What configurations that come from files are called.
-const STATIC: &str = ".static.k8s.io";
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
@@ -74,13 +73,7 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
-        if !object.name().ends_with(STATIC) {
-            return Vec::new();
-        }
-        vec![format!(
-            "metadata.name: names ending with {STATIC:?} are reserved for static manifest-based configurations and cannot \
-             be managed via the API"
-        )]
+        of_name(object)
     }
 }
 
