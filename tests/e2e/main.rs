@@ -22,6 +22,8 @@ mod letter;
 mod memory;
 mod mounts;
 mod pod;
+mod policies;
+mod policies_mutating;
 mod port_forward;
 mod proxy;
 mod restart;

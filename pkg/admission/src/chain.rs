@@ -23,6 +23,7 @@ use crate::namespace_lifecycle::NamespaceLifecycle;
 use crate::node_restriction::NodeRestriction;
 use crate::pod_security::PodSecurity;
 use crate::pod_topology_labels::PodTopologyLabels;
+use crate::policy;
 use crate::priority::Priority;
 use crate::rbac_escalation::RbacEscalation;
 use crate::resource_quota::ResourceQuota;
@@ -65,6 +66,7 @@ fn all(
     meters: &Arc<webhook::Meters>,
 ) -> Vec<Box<dyn Plugin>> {
     let (mutating, validating) = webhook::plugins(registry, outside, meters);
+    let (mutating_policies, validating_policies) = policy::plugins(registry, outside.1);
     vec![
         Box::new(NamespaceLifecycle),
         Box::new(LimitRanger),
@@ -84,7 +86,10 @@ fn all(
         Box::new(DefaultIngressClass),
         Box::new(PodTopologyLabels),
         Box::new(RbacEscalation::new(rbac.clone())),
+        Box::new(policy::ParameterRights::new(outside.1)),
+        Box::new(mutating_policies),
         Box::new(mutating),
+        Box::new(validating_policies),
         Box::new(validating),
         Box::new(ResourceQuota::default()),
     ]
@@ -97,7 +102,8 @@ impl Selection {
     }
 
     fn check(&self, plugins: &[Box<dyn Plugin>]) -> Result<(), UnknownPlugin> {
-        let here = |name: &str| plugins.iter().any(|plugin| plugin.name() == name) && name != RbacEscalation::NAME;
+        let own = [RbacEscalation::NAME, policy::ParameterRights::NAME];
+        let here = |name: &str| plugins.iter().any(|plugin| plugin.name() == name) && !own.contains(&name);
         for (option, names) in [("enable", &self.enable), ("disable", &self.disable)] {
             let unknown = names.iter().find(|name| !here(name) && !ELSEWHERE.contains(&name.as_str()));
             if let Some(name) = unknown {

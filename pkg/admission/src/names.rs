@@ -1,7 +1,7 @@
 //! All of upstream's plugins by name: those that are not here are known, so that an option that names one is told apart from a slip.
 
 /// What upstream has and Kedge does not.
-pub(crate) const ELSEWHERE: [&str; 21] = [
+pub(crate) const ELSEWHERE: [&str; 19] = [
     "AlwaysAdmit",
     "NamespaceAutoProvision",
     "NamespaceExists",
@@ -21,7 +21,5 @@ pub(crate) const ELSEWHERE: [&str; 21] = [
     "NodeDeclaredFeatureValidator",
     "JobValidation",
     "PodResizeValidator",
-    "MutatingAdmissionPolicy",
-    "ValidatingAdmissionPolicy",
     "AlwaysDeny",
 ];

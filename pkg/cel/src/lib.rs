@@ -40,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+pub mod admission;
 mod ast;
 pub mod authorizer;
 mod budget;

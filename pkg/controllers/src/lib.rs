@@ -15,6 +15,7 @@ mod job;
 mod namespace;
 mod node;
 mod objects;
+mod policy_status;
 mod replicaset;
 mod resourcequota;
 mod root_ca;
@@ -69,4 +70,5 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
     authentication_trust::start(&ctx, config.trust);
+    policy_status::start(&ctx);
 }

@@ -9,6 +9,7 @@
 //! makes it panic. It costs what the objects and the difference cost: sets of those who lose nothing are not read.
 
 mod apply;
+mod atomics;
 mod cap;
 mod codec;
 mod collect;
@@ -30,6 +31,7 @@ mod types;
 mod validate;
 
 pub use apply::ApplyError;
+pub use atomics::atomics;
 pub use codec::{FieldsError, decode, encode, encode_text};
 pub use collect::set_of;
 pub use compare::{Comparison, compare};

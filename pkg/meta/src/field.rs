@@ -183,6 +183,11 @@ impl Error {
         Self::make(ErrorType::TooMany, path, actual, format!("must have at most {max} {unit}"))
     }
 
+    /// Something that is not the client's to mend.
+    pub fn internal(path: &Path, detail: impl Into<String>) -> Self {
+        Self { kind: ErrorType::Internal, field: path.to_string(), value: Value::Null, detail: detail.into() }
+    }
+
     /// A value of the wrong type.
     pub fn type_invalid(path: &Path, value: impl Serialize, detail: impl Into<String>) -> Self {
         Self::make(ErrorType::TypeInvalid, path, value, detail)

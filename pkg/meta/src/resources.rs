@@ -86,6 +86,7 @@ resources! {
     NETWORK_POLICIES = "networking.k8s.io"/"v1" "networkpolicies" "NetworkPolicy" true;
     RUNTIME_CLASSES = "node.k8s.io"/"v1" "runtimeclasses" "RuntimeClass" false;
     POD_DISRUPTION_BUDGETS = "policy"/"v1" "poddisruptionbudgets" "PodDisruptionBudget" true;
+    VALIDATING_ADMISSION_POLICIES = "admissionregistration.k8s.io"/"v1" "validatingadmissionpolicies" "ValidatingAdmissionPolicy" false;
     CLUSTER_ROLE_BINDINGS = "rbac.authorization.k8s.io"/"v1" "clusterrolebindings" "ClusterRoleBinding" false;
     CLUSTER_ROLES = "rbac.authorization.k8s.io"/"v1" "clusterroles" "ClusterRole" false;
     ROLE_BINDINGS = "rbac.authorization.k8s.io"/"v1" "rolebindings" "RoleBinding" true;

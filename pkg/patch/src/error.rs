@@ -14,6 +14,9 @@ pub enum PatchError {
     /// The patch is well-formed and does not fit the object.
     #[error("{0}")]
     DoesNotApply(String),
+    /// A test in it fails.
+    #[error("{0}")]
+    TestFailed(String),
     /// The patch and the type of the object do not go together.
     #[error("{0}")]
     Inconsistent(String),
@@ -25,7 +28,7 @@ impl PatchError {
         match self {
             PatchError::Malformed(_) => 400,
             PatchError::TooManyOperations { .. } => 413,
-            PatchError::DoesNotApply(_) => 422,
+            PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => 422,
             PatchError::Inconsistent(_) => 500,
         }
     }

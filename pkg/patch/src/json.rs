@@ -15,7 +15,7 @@ const INVALID_INDEX: &str = "invalid index detected";
 /// Applies the operations of `patch`, a list, to `object`.
 ///
 /// # Errors
-/// [`PatchError::Malformed`], [`PatchError::TooManyOperations`], [`PatchError::DoesNotApply`].
+/// [`PatchError::Malformed`], [`PatchError::TooManyOperations`], [`PatchError::DoesNotApply`], [`PatchError::TestFailed`].
 pub fn apply(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     let Value::Array(operations) = patch else {
         let text = format!("json: cannot unmarshal {} into Go value of type jsonpatch.Patch", json_kind(patch));
@@ -31,7 +31,11 @@ pub fn apply(object: &Value, patch: &Value) -> Result<Value, PatchError> {
     let mut document = object.clone();
     let mut copied = 0;
     for operation in operations {
-        step(&mut document, &Operation(operation), &mut copied).map_err(PatchError::DoesNotApply)?;
+        let operation = Operation(operation);
+        step(&mut document, &operation, &mut copied).map_err(|why| match operation.kind() {
+            "test" if why.ends_with(TEST_FAILED) => PatchError::TestFailed(why),
+            _ => PatchError::DoesNotApply(why),
+        })?;
     }
     Ok(document)
 }
@@ -75,6 +79,7 @@ impl<'a> Operation<'a> {
     }
 }
 
+const TEST_FAILED: &str = "failed: test failed";
 const NO_PATH: &str = "operation missing path field: missing value";
 
 fn step(document: &mut Value, operation: &Operation<'_>, copied: &mut usize) -> Result<(), String> {
@@ -161,7 +166,7 @@ fn copy(document: &mut Value, operation: &Operation<'_>, copied: &mut usize) -> 
 fn test(document: &mut Value, operation: &Operation<'_>) -> Result<(), String> {
     let path = operation.path(NO_PATH)?;
     let expected = operation.value();
-    let failed = || format!("testing value {path} failed: test failed");
+    let failed = || format!("testing value {path} {TEST_FAILED}");
     if path.is_empty() {
         return if *document == expected { Ok(()) } else { Err(failed()) };
     }

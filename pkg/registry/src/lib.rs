@@ -11,7 +11,6 @@ mod catalogue;
 mod change;
 mod coming;
 pub mod convert;
-pub mod expressions;
 mod metadata;
 mod notes;
 mod ownership;

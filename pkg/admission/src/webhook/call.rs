@@ -11,11 +11,11 @@ use kedge_webhook::Caller;
 use serde_json::Value;
 use tracing::warn;
 
-use super::conditions::Question;
 use super::hook::{Hook, SideEffects};
 use super::meters::{Ended, Meters, Step};
 use super::review::{Answer, Objects, Review, Unfit, asked, denied};
-use super::target::Target;
+use crate::expressions::{Given, Judge};
+use crate::matching::Target;
 
 /// What calls need.
 #[derive(Clone)]
@@ -106,9 +106,10 @@ impl Asking {
         let request = asked(attributes, target)?;
         let object = target.shown(&attributes.object).await?;
         let old = target.shown(attributes.old.unwrap_or(&Value::Null)).await?;
-        let authorizer = &*self.authorizer;
-        match hook.conditions.hold(&Question { request: &request, object: &object, old: &old, attributes, authorizer })
-        {
+        let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
+        let judge = Some((&judge, attributes));
+        let given = Given { request: &request, object: &object, old: &old, judge, ..Given::NOTHING };
+        match hook.conditions.hold(&given, &[]) {
             Ok(hold) => Ok(hold),
             Err(_) if hook.fails_open => Ok(false),
             Err(why) => {

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_meta::labels::Selector;
 use kedge_registry::value::ValueExt as _;
 use kedge_webhook::{ClientConfig, ConfigError};
 use serde_json::Value;
 
-use super::conditions::Conditions;
-use super::rules::Rule;
+use crate::expressions::{Conditions, Expression};
+use crate::matching::Criteria;
 
 /// Where a configuration does not say how long to wait.
 const TIMEOUT: i64 = 10;
@@ -21,11 +20,7 @@ pub(crate) struct Hook {
     pub uid: Box<str>,
     pub configuration: Arc<str>,
     pub name: Box<str>,
-    pub rules: Box<[Rule]>,
-    /// Whether it is also asked about other versions of what its rules name.
-    pub equivalent: bool,
-    pub namespaces: Result<Selector, String>,
-    pub objects: Result<Selector, String>,
+    pub criteria: Criteria,
     pub conditions: Conditions,
     pub client: Result<ClientConfig, ConfigError>,
     /// Whether a request goes on when the webhook cannot be asked.
@@ -77,21 +72,13 @@ pub(crate) fn hooks(configuration: &Value) -> Vec<Hook> {
 impl Hook {
     fn read(configuration: &Arc<str>, hook: &Value, before: usize) -> Self {
         let name = hook.text(&["name"]);
-        // What was left out has been filled in; what others have stored may lack it, and means the same.
-        let selector = |field: &str| match hook.get(field).filter(|value| !value.is_null()) {
-            Some(value) => Selector::from_label_selector(value).map_err(|err| err.to_string()),
-            None => Ok(Selector::everything()),
-        };
         let versions = hook.list(&["admissionReviewVersions"]).iter().filter_map(Value::as_str);
         Self {
             uid: format!("{configuration}/{name}/{before}").into(),
             configuration: configuration.clone(),
             name: name.into(),
-            rules: hook.list(&["rules"]).iter().map(Rule::read).collect(),
-            equivalent: hook.text(&["matchPolicy"]) != "Exact",
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
-            conditions: Conditions::read(hook),
+            criteria: Criteria::of_webhook(hook),
+            conditions: Conditions::read(hook, |text| Expression::condition(text.trim())),
             client: ClientConfig::from_value(&hook["clientConfig"]),
             fails_open: hook.text(&["failurePolicy"]) == "Ignore",
             timeout: Duration::from_secs(hook.int(&["timeoutSeconds"]).unwrap_or(TIMEOUT).unsigned_abs()),

@@ -5,15 +5,12 @@
 //! that others wait for, so that it may ask the API itself.
 
 mod call;
-mod conditions;
 mod endpoints;
 mod hook;
 mod meters;
 mod mutating;
 mod review;
-mod rules;
 mod source;
-mod target;
 mod validating;
 
 use std::sync::Arc;
@@ -27,6 +24,7 @@ pub use endpoints::ServiceEndpoints;
 pub(crate) use meters::Meters;
 use meters::Step;
 pub(crate) use mutating::MutatingWebhooks;
+pub(crate) use review::asked;
 use source::Source;
 pub(crate) use validating::ValidatingWebhooks;
 
@@ -52,8 +50,53 @@ pub(crate) fn plugins(
 
 /// Whether any webhook may be about a request. Where that cannot be known, the request is not to pass unseen.
 fn concerns(source: &Source, attributes: &Attributes<'_>) -> bool {
-    if rules::is_exempt(attributes) {
+    if is_exempt(attributes) {
         return false;
     }
-    source.hooks().map_or(true, |hooks| hooks.iter().any(|hook| hook.may_match(attributes)))
+    source.hooks().map_or(true, |hooks| hooks.iter().any(|hook| hook.criteria.may_match(attributes)))
+}
+
+/// What configures admission itself is nobody's business: a webhook that refused it could not be got rid of.
+fn is_exempt(attributes: &Attributes<'_>) -> bool {
+    let (group, _, kind) = attributes.kind();
+    group == "admissionregistration.k8s.io"
+        && matches!(
+            kind,
+            "ValidatingWebhookConfiguration"
+                | "MutatingWebhookConfiguration"
+                | "ValidatingAdmissionPolicy"
+                | "ValidatingAdmissionPolicyBinding"
+                | "MutatingAdmissionPolicy"
+                | "MutatingAdmissionPolicyBinding"
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use kedge_meta::UserInfo;
+    use kedge_registry::Operation;
+
+    #[test]
+    fn what_configures_admission_is_exempt() {
+        let user = UserInfo::new("u", &[]);
+        let exempt = |group, version, plural| {
+            is_exempt(&Attributes::new(
+                Operation::Create,
+                kedge_schema::resource(group, version, plural).unwrap(),
+                &user,
+            ))
+        };
+        let group = "admissionregistration.k8s.io";
+        for plural in [
+            "mutatingwebhookconfigurations",
+            "validatingwebhookconfigurations",
+            "validatingadmissionpolicies",
+            "validatingadmissionpolicybindings",
+        ] {
+            assert!(exempt(group, "v1", plural), "{plural}");
+        }
+        assert!(!exempt("", "v1", "pods"));
+    }
 }

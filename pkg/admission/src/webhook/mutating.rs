@@ -12,8 +12,8 @@ use super::call::{Asking, Failed};
 use super::hook::Hook;
 use super::review::{Answer, Objects};
 use super::source::Source;
-use super::target::Target;
 use crate::Plugin;
+use crate::matching::Target;
 
 const NAME: &str = "MutatingAdmissionWebhook";
 
@@ -81,7 +81,7 @@ impl MutatingWebhooks {
         if second && !passed.again.contains(&hook.uid) {
             return Ok(());
         }
-        let Some(target) = hook.target(attributes, &attributes.object, registry)? else { return Ok(()) };
+        let Some(target) = hook.criteria.target(attributes, &attributes.object, registry)? else { return Ok(()) };
         if !self.asking.conditions_hold(hook, attributes, &target).await? {
             return Ok(());
         }

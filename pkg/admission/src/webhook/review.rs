@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::hook::ReviewVersion;
-use super::target::Target;
+use crate::matching::Target;
 
 /// The question.
 #[derive(Serialize)]

@@ -21,7 +21,7 @@ async fn a_question_has_all_fields_of_upstreams() {
     let hook = json!({"name": "a.b.c", "rules": [{"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"],
         "resources": ["pods/*"]}]});
     let hook = hooks(&json!({"metadata": {"name": "x"}, "webhooks": [hook]})).remove(0);
-    let target = hook.target(&attributes, &json!({}), &registry).unwrap().unwrap();
+    let target = hook.criteria.target(&attributes, &json!({}), &registry).unwrap().unwrap();
     let objects = Objects::of(&json!({"new": 1}), &json!({"old": 1})).unwrap();
     let review = Review::new(ReviewVersion::V1, "uid", &attributes, &target, &objects);
     let pod = json!({"group": "", "version": "v1", "kind": "Pod"});

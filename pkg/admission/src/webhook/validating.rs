@@ -13,8 +13,8 @@ use super::call::Asking;
 use super::hook::Hook;
 use super::review::Objects;
 use super::source::Source;
-use super::target::Target;
 use crate::Plugin;
+use crate::matching::Target;
 
 pub(crate) struct ValidatingWebhooks {
     pub(super) source: Source,
@@ -41,7 +41,7 @@ impl Plugin for ValidatingWebhooks {
     async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         let (mut calls, mut objects) = (Vec::new(), Vec::new());
         for hook in &*self.source.hooks()? {
-            let Some(target) = hook.target(attributes, &attributes.object, registry)? else { continue };
+            let Some(target) = hook.criteria.target(attributes, &attributes.object, registry)? else { continue };
             if !self.asking.conditions_hold(hook, attributes, &target).await? {
                 continue;
             }

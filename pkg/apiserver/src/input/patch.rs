@@ -171,7 +171,7 @@ impl Patch {
             PatchError::Malformed(text) => Status::bad_request(text),
             err @ PatchError::TooManyOperations { .. } => Status::too_large(format!("Request entity too large: {err}")),
             // Upstream keeps the reason to itself.
-            PatchError::DoesNotApply(_) => {
+            PatchError::DoesNotApply(_) | PatchError::TestFailed(_) => {
                 let message = "the server rejected our request due to an error in our request";
                 let mut status = Status::failure(422, Reason::Invalid, message);
                 status.details = Some(Box::new(StatusDetails::default()));

@@ -102,10 +102,13 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
             Arc::new(admissionregistration::webhook_configuration::WebhookConfiguration)
         }
-        ("admissionregistration.k8s.io", "mutatingadmissionpolicies" | "validatingadmissionpolicies") => {
-            Arc::new(admissionregistration::policy::AdmissionPolicy)
+        ("admissionregistration.k8s.io", "validatingadmissionpolicies") => {
+            Arc::new(admissionregistration::validating_policy::ValidatingPolicy)
         }
-        ("admissionregistration.k8s.io", _) => Arc::new(admissionregistration::policy::AdmissionPolicyBinding),
+        ("admissionregistration.k8s.io", "mutatingadmissionpolicies") => {
+            Arc::new(admissionregistration::mutating_policy::MutatingPolicy)
+        }
+        ("admissionregistration.k8s.io", _) => Arc::new(admissionregistration::binding::PolicyBinding),
         ("apiextensions.k8s.io", "customresourcedefinitions") => {
             Arc::<apiextensions::custom_resource_definition::CustomResourceDefinition>::default()
         }

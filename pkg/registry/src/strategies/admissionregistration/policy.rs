@@ -1,93 +1,93 @@
-//! Admission policies and their bindings.
+//! What admission policies of both kinds say alike.
 
-use kedge_meta::field::{Error, ErrorList};
-use kedge_schema::ResourceInfo;
+use kedge_cel::admission::Compiler;
+use kedge_meta::field::ErrorList;
 use serde_json::Value;
 
-use super::super::validation::selector::label_selector;
 use super::super::validation::{At, Report};
-use super::rule::rule;
-use crate::strategy::{Context, Strategy};
+use super::expressions::{Known, conditions, refused, texts};
+use super::matching;
+use crate::value::ValueExt as _;
 
-pub(crate) struct AdmissionPolicy;
+const RESERVED: [&str; 21] = [
+    "true",
+    "false",
+    "null",
+    "in",
+    "as",
+    "break",
+    "const",
+    "continue",
+    "else",
+    "for",
+    "function",
+    "if",
+    "import",
+    "let",
+    "loop",
+    "package",
+    "namespace",
+    "return",
+    "var",
+    "void",
+    "while",
+];
 
-impl Strategy for AdmissionPolicy {
-    fn has_generation(&self, _: &ResourceInfo) -> bool {
-        true
+/// What a policy has before its own rules.
+pub(super) fn common(spec: &At<'_>, errors: &mut ErrorList) {
+    let failure = spec.child("failurePolicy");
+    if failure.is_set() {
+        errors.one_of(&failure, &["Fail", "Ignore"]);
+    } else {
+        errors.push(failure.required(""));
     }
-
-    fn allow_unconditional_update(&self) -> bool {
-        false
+    let kind = spec.child("paramKind");
+    if kind.is_set() {
+        matching::param_kind(&kind, errors);
     }
+    matching::constraints(&spec.child("matchConstraints"), errors);
+}
 
-    fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let spec = At::field(object, "spec");
-        errors.one_of(&spec.child("failurePolicy"), &["Fail", "Ignore"]);
-        let constraints = spec.child("matchConstraints");
-        if !constraints.is_set() {
-            errors.push(constraints.required(""));
-        } else if constraints.child("resourceRules").len() == 0 {
-            errors.push(constraints.child("resourceRules").required(""));
+/// `matchConditions`; what was stored, and means the same, is not looked at.
+pub(super) fn match_conditions(spec: &At<'_>, old: Option<&At<'_>>, errors: &mut ErrorList) {
+    let same = |field: &str| old.is_some_and(|old| old.child(field).value == spec.child(field).value);
+    if same("paramKind") && same("matchConditions") {
+        return;
+    }
+    let known = old.map(|old| texts(&old.child("matchConditions"), &["expression"])).unwrap_or_default();
+    conditions(&spec.child("matchConditions"), has_params(spec), &known, errors);
+}
+
+pub(super) fn has_params(spec: &At<'_>) -> bool {
+    spec.child("paramKind").is_set()
+}
+
+/// `variables`, in their order: each may name those before it.
+pub(super) fn variables(spec: &At<'_>, known: &Known<'_>, compiler: &mut Compiler, errors: &mut ErrorList) {
+    for variable in spec.child("variables").items() {
+        let (name, expression) = (variable.child("name"), variable.child("expression"));
+        if name.text().trim().is_empty() {
+            errors.push(name.required("name is not specified"));
+        } else if !is_identifier(name.text()) {
+            errors.push(name.invalid("must be a valid CEL identifier"));
         }
-        constraints.child("resourceRules").items().for_each(|at| rule(&at, &mut errors));
-        for field in ["namespaceSelector", "objectSelector"] {
-            label_selector(&constraints.child(field), &mut errors);
+        let text = expression.text();
+        if text.trim().is_empty() {
+            errors.push(expression.required("expression is not specified"));
+        } else if let Err(why) = compiler.variable(name.text(), text, known.contains(&text)) {
+            errors.push(refused(&expression.path, text, &why));
         }
-        for validation in spec.child("validations").items() {
-            errors.need_text(&validation.child("expression"));
-        }
-        for variable in spec.child("variables").items() {
-            errors.need_text(&variable.child("name"));
-            errors.need_text(&variable.child("expression"));
-        }
-        let (checks, notes) = (spec.child("validations"), spec.child("auditAnnotations"));
-        if object.get("kind").is_some_and(|kind| kind == "ValidatingAdmissionPolicy") && checks.len() + notes.len() == 0
-        {
-            errors.push(checks.required("validations or auditAnnotations must contain at least one item"));
-        }
-        errors
     }
 }
 
-pub(crate) struct AdmissionPolicyBinding;
+fn is_identifier(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first == b'_' || first.is_ascii_alphabetic())
+        && bytes.all(|byte| byte == b'_' || byte.is_ascii_alphanumeric())
+        && !RESERVED.contains(&name)
+}
 
-impl Strategy for AdmissionPolicyBinding {
-    fn has_generation(&self, _: &ResourceInfo) -> bool {
-        true
-    }
-
-    fn allow_unconditional_update(&self) -> bool {
-        false
-    }
-
-    fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let spec = At::field(object, "spec");
-        errors.need_text(&spec.child("policyName"));
-        let actions = spec.child("validationActions");
-        if object.get("kind").is_some_and(|kind| kind == "ValidatingAdmissionPolicyBinding") && actions.len() == 0 {
-            errors.push(actions.required("at least one validation action is required"));
-        }
-        actions.items().for_each(|action| errors.one_of(&action, &["Audit", "Deny", "Warn"]));
-        let has = |name: &str| actions.items().any(|action| action.text() == name);
-        if has("Deny") && has("Warn") {
-            errors.push(actions.invalid("must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"));
-        }
-        let parameter = spec.child("paramRef");
-        if parameter.is_set() {
-            let (name, selector) = (parameter.child("name"), parameter.child("selector"));
-            match (name.text().is_empty(), selector.is_set()) {
-                (true, false) => {
-                    errors.push(Error::required(&parameter.path, "one of name or selector must be specified"))
-                }
-                (false, true) => {
-                    errors.push(name.forbidden("name and selector are mutually exclusive"));
-                }
-                _ => label_selector(&selector, &mut errors),
-            }
-            errors.one_of(&parameter.child("parameterNotFoundAction"), &["Allow", "Deny"]);
-        }
-        errors
-    }
+/// The `spec` of what was stored.
+pub(super) fn spec_of(old: Option<&Value>) -> Option<At<'_>> {
+    old.filter(|old| old.at(&["spec"]).is_some()).map(|old| At::field(old, "spec"))
 }

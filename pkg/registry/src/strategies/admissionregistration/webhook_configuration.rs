@@ -1,25 +1,23 @@
 //! Webhook configurations.
 
-use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::field::ErrorList;
 use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
 use super::super::validation::selector::label_selector;
 use super::super::validation::{At, Report, webhook as hooks};
+use super::expressions::{Known, conditions};
+use super::reserved::of_name;
 use super::rule::rule;
-use crate::expressions;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
 
 pub(crate) struct WebhookConfiguration;
 
-/// What configurations that come from files are called.
-const STATIC: &str = ".static.k8s.io";
 const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 const HARMLESS: [&str; 2] = ["None", "NoneOnDryRun"];
 const EFFECTS: [&str; 4] = ["None", "NoneOnDryRun", "Some", "Unknown"];
-const MAX_CONDITIONS: usize = 64;
 
 /// What is asked of a configuration. What an older server let pass need not be mended with the next update.
 #[derive(Clone, Copy)]
@@ -30,9 +28,6 @@ struct Demands {
     valid_values: bool,
     conditions: bool,
 }
-
-/// Expressions that were stored before.
-type Known<'a> = Vec<&'a str>;
 
 impl Demands {
     const ALL: Self =
@@ -78,13 +73,7 @@ impl Strategy for WebhookConfiguration {
     }
 
     fn warnings(&self, _ctx: &Context<'_>, object: &Value, _old: Option<&Value>) -> Vec<String> {
-        if !object.name().ends_with(STATIC) {
-            return Vec::new();
-        }
-        vec![format!(
-            "metadata.name: names ending with {STATIC:?} are reserved for static manifest-based configurations and cannot \
-             be managed via the API"
-        )]
+        of_name(object)
     }
 }
 
@@ -101,7 +90,7 @@ fn validate(object: &Value, demands: Demands, known: &Known<'_>) -> ErrorList {
     for hook in At::field(object, "webhooks").items() {
         webhook(&hook, mutating, demands, &mut errors);
         if demands.conditions {
-            conditions(&hook.child("matchConditions"), known, &mut errors);
+            conditions(&hook.child("matchConditions"), false, known, &mut errors);
         }
         reviews(&hook.child("admissionReviewVersions"), demands, &mut errors);
         let name = hook.child("name");
@@ -182,27 +171,6 @@ fn reviews(versions: &At<'_>, demands: Demands, errors: &mut ErrorList) {
     }
     if demands.known_review && !seen.into_iter().any(is_review) {
         errors.push(versions.invalid(format!("must include at least one of {known}")));
-    }
-}
-
-fn conditions(at: &At<'_>, known: &Known<'_>, errors: &mut ErrorList) {
-    if at.len() > MAX_CONDITIONS {
-        errors.push(Error::too_many(&at.path, at.len(), MAX_CONDITIONS));
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    for condition in at.items() {
-        let (name, expression) = (condition.child("name"), condition.child("expression"));
-        let text = expression.text().trim();
-        if text.is_empty() {
-            errors.push(expression.required(""));
-        } else if let Err(why) = expressions::condition(text, known.contains(&text)) {
-            errors.push(Error::invalid(&expression.path, text, why));
-        }
-        errors.need_name(&name, names::is_qualified_name);
-        if !name.text().is_empty() && seen.contains(&name.text()) {
-            errors.push(name.duplicate());
-        }
-        seen.push(name.text());
     }
 }
 

@@ -4,17 +4,16 @@
 use kedge_meta::UserInfo;
 use serde_json::json;
 
-use super::super::hook::hooks;
 use super::*;
 use crate::testing;
 
-fn hook(fields: &Value) -> Hook {
+fn hook(fields: &Value) -> Criteria {
     let mut hook = json!({"name": "a.b.c", "clientConfig": {"url": "https://example.com"}, "rules": [{"operations": ["*"],
         "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]});
     for (name, value) in fields.as_object().unwrap() {
         hook[name] = value.clone();
     }
-    hooks(&json!({"metadata": {"name": "x"}, "webhooks": [hook]})).remove(0)
+    Criteria::of_webhook(&hook)
 }
 
 fn rules(group: &str, version: &str, resource: &str) -> Value {
@@ -102,7 +101,7 @@ async fn the_same_objects_in_another_version_are_shown_in_that() {
         hook.target(&attributes, &json!({}), &registry).unwrap()
     };
     let same = asked("Equivalent", "autoscaling", "v1", AUTOSCALERS, "").unwrap();
-    assert!(same.other.is_none());
+    assert!(!same.is_converted());
     assert!(asked("Exact", "autoscaling", "v2", AUTOSCALERS, "").is_none());
     assert!(asked("Equivalent", "apps", "v1", "deployments", "").is_none());
     assert!(asked("Equivalent", "autoscaling", "v2", AUTOSCALERS, "scale").is_none(), "nobody has that");
@@ -143,4 +142,21 @@ async fn what_a_patch_leaves_is_an_object_of_the_kind_with_its_defaults() {
     other["kind"] = "Service".into();
     let said = target.taken(other).await.unwrap_err().message;
     assert_eq!(said, "Internal error occurred: converting (v1.Service) to (v1.Pod): unknown conversion");
+}
+
+#[tokio::test]
+async fn what_is_excluded_matches_in_no_version() {
+    let (registry, _) = testing::registry().await;
+    let user = testing::user();
+    let mut attributes = attributes(Operation::Create, ("autoscaling", "v1", AUTOSCALERS), &user);
+    let of = |attributes: &Attributes<'_>, resources: Value| {
+        Criteria::of_resources(&resources).target(attributes, &json!({}), &registry).unwrap().is_some()
+    };
+    let (all, one) = (rules("*", "*", "*"), rules("autoscaling", "v2", AUTOSCALERS));
+    assert!(of(&attributes, json!({"resourceRules": all.clone()})));
+    assert!(of(&attributes, json!({})), "without rules about everything");
+    assert!(!of(&attributes, json!({"excludeResourceRules": one.clone(), "matchPolicy": "Equivalent"})));
+    assert!(of(&attributes, json!({"resourceRules": all, "excludeResourceRules": one, "matchPolicy": "Exact"})));
+    attributes.subresource = "status";
+    assert!(!of(&attributes, json!({"resourceRules": rules("*", "*", "*")})));
 }

@@ -5,7 +5,7 @@ use kedge_registry::{Attributes, Operation};
 use kedge_schema::ResourceInfo;
 use serde_json::Value;
 
-/// A rule of a webhook.
+/// A rule of a webhook or of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Rule {
     operations: Few,
@@ -14,6 +14,8 @@ pub(crate) struct Rule {
     /// Each with its subresource, which may be empty.
     resources: Box<[(Box<str>, Box<str>)]>,
     scope: Scope,
+    /// Names that it is about alone; none are all.
+    names: Box<[Box<str>]>,
 }
 
 /// Some words, or all.
@@ -64,6 +66,7 @@ impl Rule {
                 "Cluster" => Scope::Cluster,
                 _ => Scope::Nothing,
             },
+            names: rule.list(&["resourceNames"]).iter().filter_map(Value::as_str).map(Into::into).collect(),
         }
     }
 
@@ -76,10 +79,11 @@ impl Rule {
     pub(crate) fn may_match(&self, attributes: &Attributes<'_>) -> bool {
         self.operations.has(attributes.operation.as_str())
             && self.in_scope(attributes)
-            && self.names(&attributes.resource.plural, attributes.subresource)
+            && self.covers(&attributes.resource.plural, attributes.subresource)
+            && (self.names.is_empty() || self.names.iter().any(|name| **name == *attributes.name))
     }
 
-    fn names(&self, resource: &str, subresource: &str) -> bool {
+    fn covers(&self, resource: &str, subresource: &str) -> bool {
         let is = |pattern: &str, word: &str| pattern == "*" || pattern == word;
         self.resources.iter().any(|(one, sub)| is(one, resource) && is(sub, subresource))
     }
@@ -96,21 +100,6 @@ impl Rule {
             Scope::Nothing => false,
         }
     }
-}
-
-/// What configures admission itself is nobody's business: a webhook that refused it could not be got rid of.
-pub(crate) fn is_exempt(attributes: &Attributes<'_>) -> bool {
-    let (group, _, kind) = attributes.kind();
-    group == "admissionregistration.k8s.io"
-        && matches!(
-            kind,
-            "ValidatingWebhookConfiguration"
-                | "MutatingWebhookConfiguration"
-                | "ValidatingAdmissionPolicy"
-                | "ValidatingAdmissionPolicyBinding"
-                | "MutatingAdmissionPolicy"
-                | "MutatingAdmissionPolicyBinding"
-        )
 }
 
 /// Whether an operation has an object whose labels can be looked at: the options of a connection have none.

@@ -1,48 +1,72 @@
-//! Expressions that admission evaluates: what they may use, and how they are compiled.
+//! What expressions of admission may use: their variables, and the types of those.
 
 use std::sync::{Arc, OnceLock};
 
-use kedge_cel::decl::{Decl, Shape, UNBOUNDED};
-use kedge_cel::{Env, Expressions, Program, Type};
+use crate::decl::{Decl, Shape, UNBOUNDED};
+use crate::{Env, EnvBuilder, Expressions, Library, Type};
 
 /// The variables of such expressions.
 pub const OBJECT: &str = "object";
 pub const OLD_OBJECT: &str = "oldObject";
 pub const REQUEST: &str = "request";
 pub const NAMESPACE_OBJECT: &str = "namespaceObject";
+pub const PARAMS: &str = "params";
+pub const VARIABLES: &str = "variables";
 pub const AUTHORIZER: &str = "authorizer";
 pub const REQUEST_RESOURCE: &str = "authorizer.requestResource";
+/// What is composed of expressions that have a name.
+pub const VARIABLES_TYPE: &str = "kubernetes.variables";
 
-/// Where expressions are compiled that have all of these variables and no parameters. What is `stored` may use more than what
-/// somebody wants to store.
-pub fn admission(stored: bool) -> &'static Env {
-    static ENVIRONMENTS: [OnceLock<Env>; 2] = [const { OnceLock::new() }; 2];
-    ENVIRONMENTS[usize::from(stored)].get_or_init(|| {
-        Env::builder(if stored { Expressions::Stored } else { Expressions::NEW })
-            .variable(OBJECT, Type::Dyn)
-            .variable(OLD_OBJECT, Type::Dyn)
-            .typed_variable(REQUEST, &Arc::new(request()))
-            .typed_variable(NAMESPACE_OBJECT, &Arc::new(namespace()))
-            .variable(AUTHORIZER, Type::object("kubernetes.authorization.Authorizer"))
-            .variable(REQUEST_RESOURCE, Type::object("kubernetes.authorization.ResourceCheck"))
-            .build()
+/// What an expression has beside what all have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Given {
+    /// What is stored may use more than what somebody wants to store.
+    pub stored: bool,
+    pub params: bool,
+    pub authorizer: bool,
+    /// `Object{...}`, `JSONPatch{...}`.
+    pub patches: bool,
+}
+
+/// The environment with all of these.
+pub(super) fn with(given: Given) -> &'static Env {
+    static ENVIRONMENTS: [OnceLock<Env>; 16] = [const { OnceLock::new() }; 16];
+    let flags = [given.stored, given.params, given.authorizer, given.patches];
+    let at = flags.iter().fold(0, |at, flag| at * 2 + usize::from(*flag));
+    ENVIRONMENTS[at].get_or_init(|| {
+        let mut builder = base(given.stored).variable(OBJECT, Type::Dyn).variable(OLD_OBJECT, Type::Dyn);
+        if given.params {
+            builder = builder.variable(PARAMS, Type::Dyn);
+        }
+        if given.authorizer {
+            builder = builder
+                .variable(AUTHORIZER, Type::object("kubernetes.authorization.Authorizer"))
+                .variable(REQUEST_RESOURCE, Type::object("kubernetes.authorization.ResourceCheck"));
+        }
+        if given.patches {
+            builder = builder.library(Library::Mutation);
+        }
+        builder.build()
     })
 }
 
-/// Compiles a condition.
-///
-/// # Errors
-/// Why it is none, in upstream's words.
-pub fn condition(expression: &str, stored: bool) -> Result<Program, String> {
-    let failed = |errors: kedge_cel::CompileErrors| {
-        let what = if errors.is_instantiation() { "program instantiation failed" } else { "compilation failed" };
-        format!("{what}: {errors}")
+/// What objects are made of is known: `object` and `params` have these types, or none.
+pub(super) fn typed(object: Option<&Arc<Decl>>, params: Option<Option<&Arc<Decl>>>) -> Env {
+    let declare = |builder: EnvBuilder, name: &str, decl: Option<&Arc<Decl>>| match decl {
+        Some(decl) => builder.typed_variable(name, decl),
+        None => builder.variable(name, Type::Dyn),
     };
-    let checked = admission(stored).check(expression).map_err(failed)?;
-    match checked.result_type() {
-        Type::Bool | Type::Any => checked.program().map_err(failed),
-        other => Err(format!("must evaluate to bool but got {other}")),
+    let mut builder = declare(declare(base(true), OBJECT, object), OLD_OBJECT, object);
+    if let Some(params) = params {
+        builder = declare(builder, PARAMS, params);
     }
+    builder.variable(AUTHORIZER, Type::object("kubernetes.authorization.Authorizer")).build()
+}
+
+fn base(stored: bool) -> EnvBuilder {
+    Env::builder(if stored { Expressions::Stored } else { Expressions::NEW })
+        .typed_variable(REQUEST, &Arc::new(request()))
+        .typed_variable(NAMESPACE_OBJECT, &Arc::new(namespace()))
 }
 
 fn text() -> Decl {
@@ -127,36 +151,4 @@ fn namespace() -> Decl {
     );
     let spec = Decl::object("kubernetes.NamespaceSpec", [("finalizers", texts())]);
     Decl::object("kubernetes.Namespace", [("metadata", metadata), ("spec", spec), ("status", status)])
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn conditions_know_their_variables() {
-        for good in [
-            "true",
-            "object.metadata.name == 'a' && oldObject == null",
-            "request.userInfo.groups.exists(g, g == 'x') && request.dryRun == false",
-            "request.options.dryRun.size() > 0 || request.kind.group != request.requestResource.resource",
-            "namespaceObject.metadata.labels['a'] == 'b'",
-            "authorizer.group('').resource('pods').check('get').allowed()",
-            "authorizer.requestResource.check('get').allowed()",
-        ] {
-            let compiled = condition(good, false);
-            assert!(compiled.is_ok(), "{good}: {}", compiled.unwrap_err());
-            assert!(condition(good, true).is_ok(), "{good}");
-        }
-        let said = |text| condition(text, false).unwrap_err();
-        assert!(
-            said("... [] bad").starts_with("compilation failed: ERROR: <input>:1:2: Syntax error: "),
-            "{}",
-            said("... [] bad")
-        );
-        assert!(said("params == 1").contains("undeclared reference to 'params' (in container '')"));
-        assert!(said("request.object").contains("undefined field 'object'"));
-        assert_eq!(said("1"), "must evaluate to bool but got int");
-    }
 }

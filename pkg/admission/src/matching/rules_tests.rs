@@ -82,19 +82,13 @@ fn a_namespace_is_in_none() {
 }
 
 #[test]
-fn what_configures_admission_is_exempt() {
+fn names_may_be_told() {
+    let named = json!({"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "resourceNames": ["a", "b"]});
+    let resource = kedge_schema::resource("", "v1", "pods").unwrap();
     let user = UserInfo::new("u", &[]);
-    let exempt = |group, version, plural| {
-        is_exempt(&Attributes::new(Operation::Create, kedge_schema::resource(group, version, plural).unwrap(), &user))
-    };
-    let group = "admissionregistration.k8s.io";
-    for plural in [
-        "mutatingwebhookconfigurations",
-        "validatingwebhookconfigurations",
-        "validatingadmissionpolicies",
-        "validatingadmissionpolicybindings",
-    ] {
-        assert!(exempt(group, "v1", plural), "{plural}");
+    for (name, wanted) in [("a", true), ("c", false), ("", false)] {
+        let mut attributes = Attributes::new(Operation::Update, resource, &user);
+        (attributes.namespace, attributes.name) = ("n", name);
+        assert_eq!(Rule::read(&named).matches(&attributes, resource), wanted, "{name}");
     }
-    assert!(!exempt("", "v1", "pods"));
 }
