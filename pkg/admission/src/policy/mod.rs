@@ -98,6 +98,7 @@ fn namespace_of(attributes: &Attributes<'_>, registry: &Registry) -> Result<Valu
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::testing;
     use kedge_registry::Operation;
@@ -106,7 +107,7 @@ mod tests {
     fn what_configures_policies_is_exempt() {
         let user = testing::user();
         let exempt = |group, plural| {
-            let resource = kedge_schema::resource(group, "v1", plural).expect("a resource");
+            let resource = kedge_schema::resource(group, "v1", plural).unwrap();
             is_exempt(&Attributes::new(Operation::Create, resource, &user))
         };
         for plural in OWN {
