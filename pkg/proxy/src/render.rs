@@ -74,10 +74,9 @@ pub fn incremental(kernel: &Kernel, changes: &[Change]) -> Rendered {
 fn declarations(out: &mut String, after: &mut Kernel, changes: &[Change]) {
     for change in changes {
         match (&change.item, &change.after) {
-            (Item::Element(Container::Endpoints(slots), _), _) => {
-                if after.count(*slots, change) {
-                    ruleset::declare_slots(out, *slots);
-                }
+            // Counted in any case.
+            (Item::Element(Container::Endpoints(slots), _), _) if after.count(*slots, change) => {
+                ruleset::declare_slots(out, *slots);
             }
             (_, None) => {}
             (Item::AffinitySet(name), Some(Value::Seconds(seconds))) => line(
