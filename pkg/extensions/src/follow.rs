@@ -135,9 +135,13 @@ impl Extensions {
         let (state, mut watcher) = served.store.watch_with_state("", Matcher::default()).map_err(store_failure)?;
         let names: HashSet<String> =
             state.iter().filter_map(|object| read(object)).map(|crd| crd.metadata.name).collect();
-        let gone: Vec<String> = self.known.lock().keys().filter(|name| !names.contains(*name)).cloned().collect();
-        for name in gone {
-            self.forget(&name).await;
+        let gone: Vec<(String, String)> = {
+            let known = self.known.lock();
+            let gone = known.iter().filter(|(name, _)| !names.contains(*name));
+            gone.map(|(name, known)| (name.clone(), known.crd.metadata.uid.clone())).collect()
+        };
+        for (name, uid) in gone {
+            self.forget(&name, &uid).await;
         }
         // All are known before the first is judged.
         for object in &state {
@@ -165,7 +169,7 @@ impl Extensions {
                 Next::Event(EventKind::Deleted, event) => {
                     if let Some(crd) = event.shown(EventKind::Deleted).as_ref().and_then(read) {
                         failed.remove(&crd.metadata.name);
-                        self.forget(&crd.metadata.name).await;
+                        self.forget(&crd.metadata.name, &crd.metadata.uid).await;
                     }
                 }
                 Next::Event(kind, event) => {
@@ -393,10 +397,15 @@ impl Extensions {
     }
 
     /// A definition is gone: so is what it said, and its names are free for others of its group.
-    async fn forget(self: &Arc<Self>, name: &str) {
-        let uid = self.known.lock().get(name).map(|known| known.crd.metadata.uid.clone());
-        self.withdraw(name, &uid.unwrap_or_default()).await;
-        let Some(gone) = self.known.lock().remove(name) else { return };
+    async fn forget(self: &Arc<Self>, name: &str, uid: &str) {
+        self.withdraw(name, uid).await;
+        let gone = {
+            let mut known = self.known.lock();
+            // One that was made since then has been looked at already, perhaps.
+            let is_it = known.get(name).is_some_and(|known| known.crd.metadata.uid == uid);
+            if is_it { known.remove(name) } else { None }
+        };
+        let Some(gone) = gone else { return };
         let waiting: Vec<String> = {
             let known = self.known.lock();
             let of_group = known.values().filter(|known| known.crd.spec.group == gone.crd.spec.group);
