@@ -15,10 +15,12 @@ pub struct Malformed {
     /// Below the schema, such as `properties[spec].type`.
     pub path: String,
     pub what: String,
+    /// It goes deeper than any walk does.
+    pub too_deep: bool,
 }
 
 fn malformed(path: &str, what: impl Into<String>) -> Malformed {
-    Malformed { path: path.trim_start_matches('.').to_owned(), what: what.into() }
+    Malformed { path: path.trim_start_matches('.').to_owned(), what: what.into(), too_deep: false }
 }
 
 /// A node and all below it.
@@ -41,7 +43,8 @@ type KindOf<'a> = &'a dyn Fn(&Map<String, Value>) -> Result<Kind, Malformed>;
 
 fn read(schema: &Value, path: &str, depth: usize, kind: KindOf<'_>) -> Result<Node, Malformed> {
     if depth > MAX_DEPTH {
-        return Err(malformed(path, format!("it goes deeper than {MAX_DEPTH}")));
+        let what = format!("it goes deeper than {MAX_DEPTH}");
+        return Err(Malformed { too_deep: true, ..malformed(path, what) });
     }
     let object = schema.as_object().ok_or_else(|| malformed(path, "a schema is an object"))?;
     let own_kind = kind(object)?;

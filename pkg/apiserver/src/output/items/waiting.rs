@@ -14,7 +14,7 @@ use kedge_registry::{Served, convert};
 use kedge_storage::{Keyed, Object};
 
 use super::{END, Form};
-use crate::body::{Body, BodyError};
+use crate::body::{Body, BodyError, full};
 
 /// Objects, and bytes of them, that are converted at a time.
 const MOST: usize = 100;
@@ -45,6 +45,9 @@ struct Sending {
 pub(super) async fn body(mut first: Vec<u8>, form: Form, objects: Vec<Keyed>) -> Result<Body, Status> {
     let mut rest = Rest { form, objects: objects.into_iter(), begun: false, ended: false };
     rest.write(&mut first).await?;
+    if rest.ended {
+        return Ok(full(first));
+    }
     Ok(Sending { first, rest: Some(rest), step: None }.boxed_unsync())
 }
 
