@@ -68,7 +68,7 @@ pub use env::{Checked, Env, EnvBuilder, Expressions, Library, Version};
 pub use error::EvalError;
 pub use program::{Activation, Outcome, Program};
 pub use source::{CompileErrors, Offset, Source, SourceError};
-pub use types::escape::{escape, unescape};
+pub use types::escape::{RESERVED, escape, unescape};
 pub use types::{Type, decl};
 pub use value::{
     Cidr, Evaluated, Key, List, Map, MapHost, Opaque, OwnedMap, Semver, Struct, Text, Timestamp, Url, Value,

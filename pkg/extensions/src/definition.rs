@@ -374,7 +374,3 @@ fn hash(group: &str, version: &str, kind: &str) -> Text {
     let digest = Sha256::digest(format!("{group}/{version}/{kind}"));
     STANDARD.encode(&digest[..8]).into()
 }
-
-#[cfg(test)]
-#[path = "definition_tests.rs"]
-mod tests;

@@ -1,7 +1,7 @@
 //! Names of fields that CEL could not say, escaped as Kubernetes escapes them.
 
 /// Names that CEL keeps for itself.
-pub(crate) const RESERVED: [&str; 21] = [
+pub const RESERVED: [&str; 21] = [
     "true",
     "false",
     "null",

@@ -1,6 +1,9 @@
 //! The way from the root of an object to a place in it, linked through the stack: its text is only written for what is wrong.
 
 use kedge_meta::field::Path;
+use serde_json::Value;
+
+use super::Node;
 
 /// Things that are named at most.
 pub(super) const MAX_NAMED: usize = 100;
@@ -57,6 +60,32 @@ impl<'a> At<'a> {
             Step::Key(name) => path.key(name),
             Step::Index(at) => path.index(at),
         })
+    }
+}
+
+/// Calls for each value within one that the schema describes.
+pub(super) fn below(
+    node: &Node,
+    value: &Value,
+    at: Option<&At<'_>>,
+    visit: &mut dyn FnMut(&Node, &Value, Option<&At<'_>>),
+) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if let Some(field) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
+                    visit(field, value, Some(&At::field(at, name)));
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                if let Some(schema) = &node.items {
+                    visit(schema, item, Some(&At::index(at, index)));
+                }
+            }
+        }
+        _ => {}
     }
 }
 

@@ -30,16 +30,11 @@ impl Found {
     }
 }
 
-/// What is wrong with an object, but for what all kinds have.
-pub(super) fn check_root(node: &Node, value: &Value, old: Option<&Value>) -> ErrorList {
+/// What is wrong with an object, but for what all kinds have, or with a part of it, such as its status. Paths begin there.
+pub fn check(node: &Node, value: &Value, old: Option<&Value>) -> ErrorList {
     let mut found = Found::default();
     place(node, value, old, None, &mut found);
     found.errors
-}
-
-/// What is wrong with a value that is a part of an object, such as its status. Paths begin there.
-pub fn check(node: &Node, value: &Value, old: Option<&Value>) -> ErrorList {
-    check_root(node, value, old)
 }
 
 fn place(node: &Node, value: &Value, old: Option<&Value>, at: Option<&At<'_>>, found: &mut Found) {

@@ -4,7 +4,7 @@ use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names;
 use serde_json::{Map, Value};
 
-use super::at::{At, MAX_NAMED, path};
+use super::at::{At, MAX_NAMED, below, path};
 use super::{Node, object_meta};
 
 /// What is wrong with the embedded objects of an object.
@@ -18,26 +18,12 @@ fn walk(node: &Node, value: &Value, at: Option<&At<'_>>, errors: &mut ErrorList)
     if errors.len() >= MAX_NAMED {
         return;
     }
-    match value {
-        Value::Object(fields) => {
-            if node.embedded {
-                embedded(fields, at, errors);
-            }
-            for (name, value) in fields {
-                if let Some(field) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
-                    walk(field, value, Some(&At::field(at, name)), errors);
-                }
-            }
-        }
-        Value::Array(items) => {
-            if let Some(schema) = &node.items {
-                for (index, item) in items.iter().enumerate() {
-                    walk(schema, item, Some(&At::index(at, index)), errors);
-                }
-            }
-        }
-        _ => {}
+    if let Value::Object(fields) = value
+        && node.embedded
+    {
+        embedded(fields, at, errors);
     }
+    below(node, value, at, &mut |node, value, at| walk(node, value, at, errors));
 }
 
 fn embedded(fields: &Map<String, Value>, at: Option<&At<'_>>, errors: &mut ErrorList) {

@@ -6,7 +6,7 @@ use kedge_meta::field::{Error, ErrorList};
 use serde_json::{Map, Value};
 
 use super::Node;
-use super::at::{At, MAX_NAMED, path};
+use super::at::{At, MAX_NAMED, below, path};
 use crate::table::ListType;
 
 /// What is twice where it may be once.
@@ -20,30 +20,16 @@ fn walk(node: &Node, value: &Value, at: Option<&At<'_>>, errors: &mut ErrorList)
     if errors.len() >= MAX_NAMED {
         return;
     }
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                if let Some(field) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
-                    walk(field, value, Some(&At::field(at, name)), errors);
-                }
-            }
+    if let Value::Array(items) = value {
+        match node.list_type {
+            ListType::Set => errors.extend(
+                twice(items).into_iter().map(|index| Error::duplicate(&At::index(at, index).path(), &items[index])),
+            ),
+            ListType::Map => keyed(node, items, at, errors),
+            ListType::Atomic => {}
         }
-        Value::Array(items) => {
-            match node.list_type {
-                ListType::Set => errors.extend(
-                    twice(items).into_iter().map(|index| Error::duplicate(&At::index(at, index).path(), &items[index])),
-                ),
-                ListType::Map => keyed(node, items, at, errors),
-                ListType::Atomic => {}
-            }
-            if let Some(schema) = &node.items {
-                for (index, item) in items.iter().enumerate() {
-                    walk(schema, item, Some(&At::index(at, index)), errors);
-                }
-            }
-        }
-        _ => {}
     }
+    below(node, value, at, &mut |node, value, at| walk(node, value, at, errors));
 }
 
 fn keyed(node: &Node, items: &[Value], at: Option<&At<'_>>, errors: &mut ErrorList) {

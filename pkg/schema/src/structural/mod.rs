@@ -1,7 +1,7 @@
 //! Schemas of kinds that came while the server runs: a tree of nodes, each saying what a place in an object may hold.
 //!
 //! What they say of structure is done here: what is unknown goes, what is left out is filled in, what breaks a rule is named.
-//! Metadata is the same for all kinds and is left to the built-in type. Rules in CEL are kept for whoever can evaluate them.
+//! Metadata is the same for all kinds and is left to the built-in type. Rules in CEL are read from the source by whoever evaluates them.
 //!
 //! Invariants: a schema is no deeper than [`MAX_DEPTH`]; pruning and defaulting are idempotent; no object makes a walk panic. A schema is
 //! read from its source when it is first needed: most of the kinds of a cluster are never used by most of its servers.
@@ -74,8 +74,6 @@ pub struct Node {
     pub is_atomic: bool,
     /// What else its value must be; most have nothing of it.
     pub checks: Option<Box<Checks>>,
-    /// `x-kubernetes-validations` as they are written.
-    pub rules: Option<Box<Value>>,
 }
 
 /// What a value must be, beside its type.
@@ -92,7 +90,6 @@ pub struct Checks {
     pub pattern: Option<Pattern>,
     pub max_items: Option<i64>,
     pub min_items: Option<i64>,
-    pub unique_items: bool,
     pub max_properties: Option<i64>,
     pub min_properties: Option<i64>,
     pub one_of_values: Box<[Value]>,
@@ -220,7 +217,7 @@ impl Structural {
 
     /// What is wrong with an object. Faults that it has from `old` on are let go where the values are the same.
     pub fn validate(&self, value: &Value, old: Option<&Value>) -> ErrorList {
-        check::check_root(self.root(), value, old)
+        check(self.root(), value, old)
     }
 
     /// Writes the definition for an OpenAPI document.

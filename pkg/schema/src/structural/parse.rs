@@ -67,7 +67,6 @@ fn read(schema: &Value, path: &str, depth: usize, kind: KindOf<'_>) -> Result<No
     let items = object.get("items").filter(|schema| !schema.is_null());
     let items = items.map(|schema| below("items", schema)).transpose()?.map(Box::new);
     let text = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
-    let rules = object.get("x-kubernetes-validations");
     Ok(Node {
         kind: own_kind,
         nullable: flag(object, "nullable"),
@@ -86,7 +85,6 @@ fn read(schema: &Value, path: &str, depth: usize, kind: KindOf<'_>) -> Result<No
         map_keys: texts(object.get("x-kubernetes-list-map-keys")),
         is_atomic: text("x-kubernetes-map-type") == "atomic",
         checks: checks(object, own_kind, path, depth)?.map(Box::new),
-        rules: rules.filter(|rules| rules.as_array().is_some_and(|list| !list.is_empty())).cloned().map(Box::new),
     })
 }
 
@@ -96,7 +94,7 @@ fn flag(object: &Map<String, Value>, name: &str) -> bool {
 
 /// What is said of a value beside its type, if anything is.
 fn checks(object: &Map<String, Value>, kind: Kind, path: &str, depth: usize) -> Result<Option<Checks>, Malformed> {
-    const NAMES: [&str; 17] = [
+    const NAMES: [&str; 16] = [
         "format",
         "maximum",
         "minimum",
@@ -106,7 +104,6 @@ fn checks(object: &Map<String, Value>, kind: Kind, path: &str, depth: usize) -> 
         "pattern",
         "maxItems",
         "minItems",
-        "uniqueItems",
         "maxProperties",
         "minProperties",
         "enum",
@@ -138,7 +135,6 @@ fn checks(object: &Map<String, Value>, kind: Kind, path: &str, depth: usize) -> 
         pattern: text("pattern").map(Pattern::new),
         max_items: whole("maxItems"),
         min_items: whole("minItems"),
-        unique_items: flag(object, "uniqueItems"),
         max_properties: whole("maxProperties"),
         min_properties: whole("minProperties"),
         one_of_values: object.get("enum").and_then(Value::as_array).cloned().unwrap_or_default().into(),
@@ -190,6 +186,5 @@ pub(super) fn any() -> Node {
         map_keys: Box::default(),
         is_atomic: false,
         checks: None,
-        rules: None,
     }
 }

@@ -1,5 +1,6 @@
 //! What admission policies of both kinds say alike.
 
+use kedge_cel::RESERVED;
 use kedge_cel::admission::Compiler;
 use kedge_meta::field::ErrorList;
 use serde_json::Value;
@@ -8,30 +9,6 @@ use super::super::validation::{At, Report};
 use super::expressions::{Known, conditions, refused, texts};
 use super::matching;
 use crate::value::ValueExt as _;
-
-const RESERVED: [&str; 21] = [
-    "true",
-    "false",
-    "null",
-    "in",
-    "as",
-    "break",
-    "const",
-    "continue",
-    "else",
-    "for",
-    "function",
-    "if",
-    "import",
-    "let",
-    "loop",
-    "package",
-    "namespace",
-    "return",
-    "var",
-    "void",
-    "while",
-];
 
 /// What a policy has before its own rules.
 pub(super) fn common(spec: &At<'_>, errors: &mut ErrorList) {
