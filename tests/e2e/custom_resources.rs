@@ -233,9 +233,11 @@ fn a_webhook_converts_between_versions() {
     let mut doors = definition(
         "doors",
         "Door",
-        &json!({"name": "v1", "served": true, "storage": true, "schema": schema(json!({"address": {"type": "string"}}))}),
+        &json!({"name": "v1", "served": true, "storage": true, "schema": schema(json!({"address": {"type": "string"}})),
+            "selectableFields": [{"jsonPath": ".spec.address"}]}),
     );
     doors["spec"]["versions"].as_array_mut().unwrap().push(json!({"name": "v2", "served": true, "storage": false,
+        "selectableFields": [{"jsonPath": ".spec.host"}, {"jsonPath": ".spec.port"}],
         "schema": schema(json!({"host": {"type": "string"}, "port": {"type": "integer"}}))}));
     let converts = |path: &str| {
         let client = json!({"url": format!("https://127.0.0.1:{}{path}", hook.port()), "caBundle": hook.bundle()});
@@ -257,6 +259,7 @@ fn a_webhook_converts_between_versions() {
     assert_eq!(hosts, ["left", "right"]);
     cluster.ok(&["patch", "doors.v2.example.org", "a", "--type=merge", "-p", r#"{"spec":{"port":8080}}"#]);
     assert_eq!(cluster.json(&["doors.v1.example.org", "a"])["spec"], json!({"address": "left:8080"}));
+    fields_of_each_version_select(&cluster);
     doors["spec"]["conversion"] = converts("/refuse");
     cluster.apply(&doors.to_string());
     let said = eventually("the other webhook is asked", || {
@@ -270,6 +273,44 @@ fn a_webhook_converts_between_versions() {
     assert!(said.contains("conversion webhook for example.org/v1, Kind=Door failed: not today"), "{said}");
     assert_eq!(cluster.json(&["doors.v1.example.org", "a"])["spec"], json!({"address": "left:8080"}));
     cluster.ok(&["delete", "crd", "doors.example.org"]);
+}
+
+/// What an object is selected by are the fields of the version that is asked for, wherever conversion takes them. They were those of what is stored once, so
+/// that a list by a field that only another version has was empty.
+fn fields_of_each_version_select(cluster: &TestCluster) {
+    let http = Http::of(cluster);
+    let path = |query: &str| format!("/apis/example.org/v2/namespaces/default/doors?{query}");
+    let names = |list: &Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap();
+        items.iter().map(|item| item["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let get = |query: &str| http.ask("--http2", &path(query), &[]).json();
+    let all = get("");
+    assert_eq!(names(&get("fieldSelector=spec.host%3Dright")), ["b"]);
+    assert_eq!(names(&get("fieldSelector=spec.host%21%3Dright,spec.port%3D8080,metadata.name%3Da")), ["a"]);
+    let v1 = "/apis/example.org/v1/namespaces/default/doors?fieldSelector=spec.address%3Dright:81";
+    assert_eq!(names(&http.ask("--http2", v1, &[]).json()), ["b"]);
+    let (first, mut rest) = (get("fieldSelector=spec.port%21%3D1&limit=1"), Vec::new());
+    let next = first["metadata"]["continue"].as_str().unwrap().to_owned();
+    rest.extend(names(&get(&format!("fieldSelector=spec.port%21%3D1&limit=1&continue={next}"))));
+    assert_eq!((names(&first), rest), (vec!["a".to_owned()], vec!["b".to_owned()]));
+    cluster.ok(&["patch", "doors.v2.example.org", "b", "--type=merge", "-p", r#"{"spec":{"host":"left"}}"#]);
+    cluster.ok(&["patch", "doors.v2.example.org", "b", "--type=merge", "-p", r#"{"spec":{"host":"right"}}"#]);
+    let since = all["metadata"]["resourceVersion"].as_str().unwrap();
+    let watched = |host: &str| {
+        let query = format!("watch=1&timeoutSeconds=1&resourceVersion={since}&fieldSelector=spec.host%3D{host}");
+        let lines = http.ask("--http2", &path(&query), &[]).body;
+        let kinds: Vec<String> = lines
+            .lines()
+            .map(|line| {
+                let event: Value = serde_json::from_str(line).unwrap();
+                assert_eq!(event["object"]["spec"]["host"], host, "{line}");
+                event["type"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        kinds
+    };
+    assert_eq!(watched("left"), ["ADDED", "DELETED"]);
 }
 
 /// Rules in CEL hold for objects, with their messages, and definitions with rules that make no sense are refused.

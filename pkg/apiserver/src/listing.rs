@@ -5,9 +5,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kedge_meta::field::{self, ErrorList, Path};
 use kedge_meta::{GroupKind, Status, fields, labels};
 use kedge_registry::verbs::store_failure;
-use kedge_registry::{Served, field_of_label};
-use kedge_storage::{Error as StorageError, Listing, Matcher};
+use kedge_registry::{Served, convert, field_of_label};
+use kedge_storage::{Error as StorageError, Keyed, Listing, Matcher};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::input::request_info::RequestInfo;
 use crate::output::table;
@@ -58,8 +59,37 @@ impl Token {
     }
 }
 
+/// Objects that are converted at a time to see whether they are selected.
+const CONVERTED: usize = 100;
+
+/// What a list or a watch is of.
+pub(crate) struct Selection {
+    /// What can be told from what is stored.
+    pub(crate) stored: Matcher,
+    /// What can be told only of an object as it is shown, since somebody has to be asked to convert it.
+    pub(crate) shown: fields::Selector,
+}
+
+impl Selection {
+    fn is_everything(&self) -> bool {
+        self.stored.is_everything() && self.shown.is_everything()
+    }
+}
+
+/// Whether an object as it is shown is selected.
+pub(crate) fn selects(shown: &fields::Selector, object: &Value) -> bool {
+    shown.matches(|path| {
+        let value = path.split('.').try_fold(object, |value, step| value.get(step));
+        match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(value @ (Value::Bool(_) | Value::Number(_))) => value.to_string(),
+            _ => String::new(),
+        }
+    })
+}
+
 /// The selectors of a list or watch. A name in the path selects by name.
-pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, Status> {
+pub(crate) fn selection(info: &RequestInfo, served: &Served) -> Result<Selection, Status> {
     let labels =
         labels::Selector::parse(info.param("labelSelector")).map_err(|e| Status::bad_request(e.to_string()))?;
     let mut fields =
@@ -73,7 +103,12 @@ pub(crate) fn matcher(info: &RequestInfo, served: &Served) -> Result<Matcher, St
         let field = field_of_label(&served.info, &requirement.field, known).map_err(Status::bad_request)?.to_owned();
         requirement.field = field;
     }
-    Ok(Matcher { labels, fields })
+    let (stored, shown) = fields
+        .requirements
+        .into_iter()
+        .partition(|requirement| !served.waits() || requirement.field.starts_with("metadata."));
+    let stored = Matcher { labels, fields: fields::Selector { requirements: stored } };
+    Ok(Selection { stored, shown: fields::Selector { requirements: shown } })
 }
 
 /// How many objects an answer may have; 0 for all.
@@ -92,26 +127,73 @@ pub(crate) async fn select(
     info: &RequestInfo,
     served: &Served,
     scope: &str,
-    matcher: &Matcher,
+    selection: &Selection,
     limit: usize,
 ) -> Result<Listing, Status> {
     check_options(info)?;
-    if !info.param("continue").is_empty() {
-        return go_on(info, served, scope, matcher, limit).await;
+    // How many of what is found are selected is only known when they have been looked at.
+    let found = if selection.shown.is_everything() { limit } else { 0 };
+    let listing = match info.param("continue").is_empty() {
+        true => begin(info, served, scope, &selection.stored, (limit, found)).await,
+        false => go_on(info, served, scope, &selection.stored, found).await,
+    }?;
+    match selection.shown.is_everything() {
+        true => Ok(listing),
+        false => narrow(served, listing, &selection.shown, limit).await,
     }
+}
+
+/// The first page of a list: of `limit` objects for the client, for which `found` are looked for.
+async fn begin(
+    info: &RequestInfo,
+    served: &Served,
+    scope: &str,
+    matcher: &Matcher,
+    (limit, found): (usize, usize),
+) -> Result<Listing, Status> {
     let (text, rule) = (info.param("resourceVersion"), info.param("resourceVersionMatch"));
     // As upstream: a page at a version without a rule is one of exactly that version.
     let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
     let version = not_older_than(served, text).await?;
     let answer = match exact && version > 0 {
-        true => served.store.list_at(scope, scope, matcher, limit, version).await,
-        false => served.store.list(scope, matcher, limit),
+        true => served.store.list_at(scope, scope, matcher, found, version).await,
+        false => served.store.list(scope, matcher, found),
     };
     answer.map_err(|err| match err {
         StorageError::TooOld { .. } => Status::expired("The resourceVersion for the provided list is too old."),
         StorageError::Future { .. } => Status::too_large_version(err.to_string()),
         other => store_failure(other),
     })
+}
+
+/// Those of a list that are selected as they are shown, up to a limit.
+async fn narrow(
+    served: &Served,
+    mut listing: Listing,
+    shown: &fields::Selector,
+    limit: usize,
+) -> Result<Listing, Status> {
+    let mut objects = std::mem::take(&mut listing.objects).into_iter();
+    loop {
+        let some: Vec<Keyed> = objects.by_ref().take(CONVERTED).collect();
+        if some.is_empty() {
+            return Ok(listing);
+        }
+        let stored: Vec<_> = some.iter().map(|(_, object)| object).collect();
+        let values = convert::read_all(served, &stored).await?;
+        let mut left = some.len() + objects.len();
+        for (keyed, value) in some.into_iter().zip(values) {
+            left -= 1;
+            if !selects(shown, &value) {
+                continue;
+            }
+            listing.objects.push(keyed);
+            if limit > 0 && listing.objects.len() == limit {
+                listing.more |= left > 0;
+                return Ok(listing);
+            }
+        }
+    }
 }
 
 /// The next page of a list.
@@ -222,7 +304,7 @@ fn watch_errors(info: &RequestInfo) -> ErrorList {
     errors
 }
 
-pub(crate) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &Matcher) -> table::ListMeta {
+pub(crate) fn list_meta(listing: &Listing, scope: &str, limit: usize, selection: &Selection) -> table::ListMeta {
     let mut meta = table::ListMeta::at(&listing.revision.to_string());
     if limit > 0
         && listing.more
@@ -230,7 +312,7 @@ pub(crate) fn list_meta(listing: &Listing, scope: &str, limit: usize, matcher: &
     {
         let version = i64::try_from(listing.revision).unwrap_or(i64::MAX);
         meta.continue_ = Token::new(version, &format!("{}\0", last.strip_prefix(scope).unwrap_or(last))).encode();
-        meta.remaining_item_count = matcher.is_everything().then_some(listing.remaining);
+        meta.remaining_item_count = selection.is_everything().then_some(listing.remaining);
     }
     meta
 }

@@ -72,10 +72,10 @@ pub(crate) async fn collection(
     // They are wrong also where nothing is deleted.
     verbs::check_options(&options)?;
     let info = &admitted.info;
-    let (matcher, limit, scope) =
-        (listing::matcher(info, served)?, listing::limit(info)?, served.scope(&info.namespace));
-    let mut listing = listing::select(info, served, &scope, &matcher, limit).await?;
-    let meta = listing::list_meta(&listing, &scope, limit, &matcher);
+    let (selection, limit, scope) =
+        (listing::selection(info, served)?, listing::limit(info)?, served.scope(&info.namespace));
+    let mut listing = listing::select(info, served, &scope, &selection, limit).await?;
+    let meta = listing::list_meta(&listing, &scope, limit, &selection);
     let mut kept = Vec::with_capacity(listing.objects.len());
     // What is listed shares its bytes with the cache, and is all that is held of an object that has gone.
     for (key, object) in std::mem::take(&mut listing.objects) {

@@ -12,18 +12,18 @@ use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use kedge_base::{BoxFuture, SharedClock, Shutdown};
-use kedge_meta::Status;
+use kedge_meta::{Status, fields};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_schema::encode;
-use kedge_storage::{EventKind, Matcher, Next, Object, ResourceStore, Watcher};
+use kedge_storage::{EventKind, Matcher, Next, Object, ResourceStore, WatchEvent, Watcher};
 use serde_json::{Value, json};
 
 use crate::admitted::Admitted;
 use crate::body::{Body, BodyError, full};
 use crate::input::negotiate::{self, Accepted, Format, Offer, Shape};
 use crate::input::request_info::RequestInfo;
-use crate::listing;
+use crate::listing::{self, Selection};
 use crate::output::{protobuf, respond, table};
 use crate::server::ApiServer;
 
@@ -53,8 +53,8 @@ pub(crate) async fn handle(
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::stream(&served.info))?;
-    let matcher = listing::matcher(info, served)?;
-    let (state, watcher) = match begin(info, served, matcher).await {
+    let Selection { stored, shown } = listing::selection(info, served)?;
+    let (state, watcher) = match begin(info, served, stored).await {
         Ok(begun) => begun,
         // As upstream: once a request is understood, what is wrong with its version is an event. Some clients list again
         // only when they are told so by one, and would begin a watch that is refused again and again as it was.
@@ -82,6 +82,7 @@ pub(crate) async fn handle(
         state: state.unwrap_or_default().into_iter(),
         initial_end,
         form,
+        shown,
         bookmarks,
         end: server.clock.sleep(Duration::from_secs(seconds)),
         step: None,
@@ -140,7 +141,7 @@ impl Form {
         self.object("ADDED", object)
     }
 
-    fn event(&mut self, kind: EventKind, event: &Arc<kedge_storage::WatchEvent>) -> Result<Bytes, Status> {
+    fn event(&mut self, kind: EventKind, event: &Arc<WatchEvent>) -> Result<Bytes, Status> {
         if self.is_all_plain() {
             return Ok(event.frame(kind));
         }
@@ -204,10 +205,33 @@ fn no_object() -> Status {
     Status::internal("an event without its object")
 }
 
-/// An object that somebody else has been asked to convert.
-async fn converted(served: &Served, kind: EventKind, event: &kedge_storage::WatchEvent) -> Result<Value, Status> {
-    let object = event.shown(kind).ok_or_else(no_object)?;
-    convert::read_later(served, &object).await
+/// What an event is to a watcher that selects by what objects are shown as, and its object, which somebody else has been asked to
+/// convert. `kind` is what it is by what is stored alone.
+async fn converted(
+    served: &Served,
+    shown: &fields::Selector,
+    kind: EventKind,
+    event: &WatchEvent,
+) -> Result<Option<(EventKind, Value)>, Status> {
+    if shown.is_everything() {
+        let object = event.shown(kind).ok_or_else(no_object)?;
+        return Ok(Some((kind, convert::read_later(served, &object).await?)));
+    }
+    let before = if kind == EventKind::Added { None } else { event.shown(EventKind::Deleted) };
+    let after = if kind == EventKind::Deleted { None } else { event.shown(EventKind::Modified) };
+    let was_there = before.is_some();
+    let objects: Vec<Arc<Object>> = before.into_iter().chain(after).map(Arc::new).collect();
+    let mut values = convert::read_all(served, &objects).await?.into_iter();
+    let mut next = |there: bool| if there { values.next() } else { None };
+    let (before, after) = (next(was_there), next(kind != EventKind::Deleted));
+    let selected = |value: &Value| listing::selects(shown, value);
+    let (before, after) = (before.filter(selected), after.filter(selected));
+    Ok(match (before, after) {
+        (None, Some(after)) => Some((EventKind::Added, after)),
+        (Some(_), Some(after)) => Some((EventKind::Modified, after)),
+        (Some(before), None) => Some((EventKind::Deleted, before)),
+        (None, None) => None,
+    })
 }
 
 fn event(format: Format, kind: &str, object: &Value) -> Bytes {
@@ -230,7 +254,7 @@ fn error_event(format: Format, status: &Status) -> Bytes {
 enum Step {
     Next(Next),
     /// An event whose object had to be waited for.
-    Converted(EventKind, Result<Value, Status>),
+    Converted(Result<Option<(EventKind, Value)>, Status>),
     /// Objects of the state that the watch begins with.
     State(Result<Vec<Value>, Status>),
     Bookmark,
@@ -246,6 +270,8 @@ struct WatchBody {
     /// The revision at which this was all, which a bookmark says.
     initial_end: Option<u64>,
     form: Form,
+    /// What is watched for beside what the watcher looks at.
+    shown: fields::Selector,
     bookmarks: bool,
     end: BoxFuture<'static, ()>,
     /// The wait under way; it holds the watcher meanwhile.
@@ -255,12 +281,17 @@ struct WatchBody {
 }
 
 impl WatchBody {
+    /// Whether objects have to be converted by somebody before it is known what they are to this client.
+    fn waits(&self) -> bool {
+        self.form.served.waits() || !self.shown.is_everything()
+    }
+
     /// The next frame that needs no waiting.
     fn next_ready(&mut self) -> Option<Bytes> {
         if let Some(frame) = self.ready.pop_front() {
             return Some(frame);
         }
-        if self.form.served.waits() && self.state.len() > 0 {
+        if self.waits() && self.state.len() > 0 {
             return None;
         }
         let Some(object) = self.state.next() else {
@@ -278,11 +309,14 @@ impl WatchBody {
 
     fn wait(&mut self) -> Option<BoxFuture<'static, (Watcher, Step)>> {
         let mut watcher = self.watcher.take()?;
-        let waits = self.form.served.waits().then(|| self.form.served.clone());
-        if let Some(served) = waits.clone().filter(|_| self.state.len() > 0) {
+        let waits = self.waits().then(|| (self.form.served.clone(), self.shown.clone()));
+        if let Some((served, shown)) = waits.clone().filter(|_| self.state.len() > 0) {
             let some: Vec<Arc<Object>> = self.state.by_ref().take(CONVERTED).collect();
             return Some(Box::pin(async move {
-                let values = convert::read_all(&served, &some).await;
+                let values = convert::read_all(&served, &some).await.map(|mut values| {
+                    values.retain(|value| listing::selects(&shown, value));
+                    values
+                });
                 (watcher, Step::State(values))
             }));
         }
@@ -295,8 +329,8 @@ impl WatchBody {
                 () = shutdown.requested() => Step::Shutdown,
             };
             let step = match (step, waits) {
-                (Step::Next(Next::Event(kind, event)), Some(served)) => {
-                    Step::Converted(kind, converted(&served, kind, &event).await)
+                (Step::Next(Next::Event(kind, event)), Some((served, shown))) => {
+                    Step::Converted(converted(&served, &shown, kind, &event).await)
                 }
                 (step, _) => step,
             };
@@ -317,10 +351,14 @@ impl WatchBody {
                 self.watcher = Some(watcher);
                 return true;
             }
-            Step::Converted(kind, value) => {
-                return self.take_values(watcher, name(kind), value.map(|value| vec![value]));
+            Step::Converted(event) => {
+                let events = event.map(|event| event.into_iter().map(|(kind, value)| (name(kind), value)).collect());
+                return self.take_values(watcher, events);
             }
-            Step::State(values) => return self.take_values(watcher, "ADDED", values),
+            Step::State(values) => {
+                let events = values.map(|values| values.into_iter().map(|value| ("ADDED", value)).collect());
+                return self.take_values(watcher, events);
+            }
             Step::Next(Next::Failed(err)) => Err(store_failure(err)),
             Step::Next(Next::Event(kind, event)) => Ok(Some((kind, event))),
         };
@@ -348,10 +386,10 @@ impl WatchBody {
 
 impl WatchBody {
     /// Takes in objects that have been converted.
-    fn take_values(&mut self, watcher: Watcher, kind: &str, values: Result<Vec<Value>, Status>) -> bool {
-        match values {
-            Ok(values) => {
-                for value in values {
+    fn take_values(&mut self, watcher: Watcher, events: Result<Vec<(&str, Value)>, Status>) -> bool {
+        match events {
+            Ok(events) => {
+                for (kind, value) in events {
                     let frame = self.form.shown(kind, value);
                     self.ready.push_back(frame);
                 }
