@@ -84,6 +84,20 @@ impl Pki {
         ensure_leaf(&self.dir, "etcd-client", &authority, &request, now)
     }
 
+    /// The certificate by which extension API servers know the API server in front of them, under `client-auth-proxy`.
+    ///
+    /// # Errors
+    /// As [`Pki::open`].
+    pub fn front_proxy(&self, now: time::OffsetDateTime) -> Result<Leaf, Error> {
+        let request = LeafRequest {
+            common_name: FRONT_PROXY.to_owned(),
+            organization: None,
+            names: Vec::new(),
+            usage: Usage::Client,
+        };
+        ensure_leaf(&self.dir, "client-auth-proxy", &self.request_header_ca, &request, now)
+    }
+
     /// A client certificate under `file` for a user with groups; at most one group.
     ///
     /// # Errors

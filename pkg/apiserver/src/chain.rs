@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
 use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
@@ -12,7 +12,7 @@ use kedge_registry::Notes;
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
-use crate::admitted::Admitted;
+use crate::admitted::{AUDIT_ID, Admitted};
 use crate::body::{Body, Guarded, Held, RequestBody};
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
@@ -20,24 +20,26 @@ use crate::output::respond;
 use crate::presentation::Presentation;
 use crate::readiness;
 use crate::server::{ApiServer, Peer};
-use crate::{deprecation, discovery, health, impersonation, routing};
+use crate::{aggregation, deprecation, discovery, health, impersonation, routing};
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// Longer ones are cut, as upstream.
+const LONGEST_AUDIT_ID: usize = 64;
 /// Upstream's words.
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
 
 impl ApiServer {
     /// Serves one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
-        let audit_id = random::uuid();
+        let audit_id = audit_id(request.headers());
         let head = *request.method() == Method::HEAD;
         let presentation = Presentation::of(&request);
         // A panic fails the one request; what it held is given back as its stack unwinds.
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
         let notes = Notes::default();
-        let served = Box::pin(self.serve(request, peer, &notes));
+        let served = Box::pin(self.serve(request, peer, &notes, &audit_id));
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
             Ok(Err(status)) => respond::failure(&status, presentation.errors()),
@@ -45,9 +47,7 @@ impl ApiServer {
         };
         // Also of what failed: that may be why.
         respond::warn(&mut response, &notes.warnings());
-        if let Ok(value) = audit_id.parse() {
-            response.headers_mut().insert("audit-id", value);
-        }
+        response.headers_mut().insert(AUDIT_ID, audit_id);
         let response = presentation.finish(response);
         if head { respond::head_only(response) } else { response }
     }
@@ -57,6 +57,7 @@ impl ApiServer {
         request: Request<Body>,
         peer: &Peer,
         notes: &Notes,
+        audit_id: &HeaderValue,
     ) -> Result<Response<Body>, Status> {
         // What is asked for.
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
@@ -86,7 +87,8 @@ impl ApiServer {
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
         let client = peer.address.map(|address| address.ip());
         let request = request.map(|body| RequestBody::new(body, room));
-        let admitted = Admitted { info, user, request, catalogue, client, notes: notes.clone() };
+        let (notes, audit_id) = (notes.clone(), audit_id.clone());
+        let admitted = Admitted { info, user, request, catalogue, client, notes, audit_id };
         let answered = self.work(admitted, slot).await;
         match counting {
             Some(counting) => counting.answered(answered),
@@ -99,7 +101,9 @@ impl ApiServer {
         let long_running = admitted.info.is_long_running();
         let within = if long_running { DEADLINE } else { deadline(&admitted.info)? };
         let work = Box::pin(async {
-            if admitted.info.is_resource {
+            if let Some(remote) = aggregation::remote(&admitted) {
+                aggregation::handle(self, admitted, &remote).await
+            } else if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info, &admitted.catalogue);
                 routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
             } else {
@@ -150,6 +154,14 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// What a request is known by: what its client says, or else something new.
+fn audit_id(headers: &HeaderMap) -> HeaderValue {
+    let said = headers.get(AUDIT_ID).map(HeaderValue::as_bytes).unwrap_or_default();
+    let said = &said[..said.len().min(LONGEST_AUDIT_ID)];
+    let known = HeaderValue::from_bytes(said).ok().filter(|value| !value.is_empty());
+    known.or_else(|| HeaderValue::from_str(&random::uuid()).ok()).unwrap_or(HeaderValue::from_static("none"))
 }
 
 /// The time that a client gives a request, which may be less than the server does.

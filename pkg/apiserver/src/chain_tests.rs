@@ -78,6 +78,7 @@ async fn setup() -> Setup {
         authorizer: Arc::new(kedge_auth::Union::new(vec![rbac.clone()])),
         rbac,
         kubelets: None,
+        others: None,
         clock: system_clock(),
         shutdown: Shutdown::new(),
         readiness: Readiness::over(ledger.clone()),

@@ -11,7 +11,7 @@
 //! 1. `serve`: connections
 //! 2. `chain`: the way of a request
 //! 3. `routing`, `impersonation`, `deprecation`, `presentation`: its stations
-//! 4. `verbs`, `subresources`, `reviews`, `discovery`, `health`: handlers
+//! 4. `verbs`, `subresources`, `reviews`, `discovery`, `aggregation`, `health`: handlers
 //! 5. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
 //! 6. `output`, `authorization`: what is said to a client
 //! 7. `admitted`, `server`: what a handler gets
@@ -24,6 +24,7 @@
 
 mod admit;
 mod admitted;
+mod aggregation;
 mod authorization;
 mod backends;
 mod body;

@@ -33,6 +33,22 @@ fn apiserver(out: &mut Exposition, server: &ApiServer, catalogue: &Catalogue) {
     for (group, resource, objects) in catalogue.stored() {
         out.sample("apiserver_resource_objects", &[("group", group), ("resource", resource)], objects as f64);
     }
+    out.family(
+        "aggregator_unavailable_apiservice",
+        "gauge",
+        "[ALPHA] Gauge of APIServices which are marked as unavailable broken down by APIService name.",
+    );
+    for (name, available) in catalogue.services() {
+        out.sample("aggregator_unavailable_apiservice", &[("name", &name)], f64::from(u8::from(!available)));
+    }
+    out.family(
+        "aggregator_unavailable_apiservice_total",
+        "counter",
+        "[ALPHA] Counter of APIServices which are marked as unavailable broken down by APIService name and reason.",
+    );
+    for (name, reason, times) in server.registry.unavailable.all() {
+        out.sample("aggregator_unavailable_apiservice_total", &[("name", &name), ("reason", reason)], times as f64);
+    }
     out.family("kubernetes_build_info", "gauge", "[ALPHA] A metric with a constant '1' value labeled by major, minor, git version, git commit, git tree state, build date, Go version, and compiler from which Kubernetes was built, and platform on which it is running.");
     let labels = [("major", "1"), ("minor", "36"), ("git_version", GIT_VERSION), ("compiler", "rustc")];
     out.sample("kubernetes_build_info", &labels, 1.0);

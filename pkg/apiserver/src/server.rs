@@ -9,6 +9,7 @@ use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer};
 use kedge_base::{SharedClock, Shutdown};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
+use kedge_webhook::Caller;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
@@ -41,6 +42,8 @@ pub struct Config {
     pub rbac: Arc<RbacAuthorizer>,
     /// How kubelets are reached; none when there are none.
     pub kubelets: Option<KubeletAccess>,
+    /// How servers that serve other group versions are reached; none when there are none.
+    pub others: Option<Arc<Caller>>,
     pub clock: SharedClock,
     pub shutdown: Shutdown,
     pub readiness: Readiness,
@@ -60,6 +63,7 @@ pub struct ApiServer {
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) rbac: Arc<RbacAuthorizer>,
     pub(crate) kubelets: Option<KubeletAccess>,
+    pub(crate) others: Option<Arc<Caller>>,
     pub(crate) clock: SharedClock,
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
@@ -80,6 +84,7 @@ impl ApiServer {
             authorizer: config.authorizer,
             rbac: config.rbac,
             kubelets: config.kubelets,
+            others: config.others,
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,
             shutdown: config.shutdown,

@@ -1,10 +1,10 @@
 //! Following the definitions in the store.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use kedge_base::TaskGroup;
-use kedge_meta::{GroupResource, Status, UserInfo};
+use kedge_meta::{GroupResource, Status, Text, UserInfo};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::{Later, Request, UpdateOptions, Writer, store_failure, update};
 use kedge_registry::{ChangeError, NoAdmission, Notes, Registry, Served, WriteOptions};
@@ -185,6 +185,18 @@ impl Extensions {
                 Next::Closed => return Ok(()),
             }
         }
+    }
+
+    /// The group versions that definitions serve.
+    pub(crate) fn served_versions(&self) -> BTreeSet<(Text, Text)> {
+        let known = self.known.lock();
+        let served = known.values().filter(|known| known.served.is_some()).map(|known| &known.crd.spec);
+        served
+            .flat_map(|spec| {
+                let versions = spec.versions.iter().filter(|version| version.served);
+                versions.map(|version| (spec.group.clone(), version.name.clone()))
+            })
+            .collect()
     }
 
     pub(crate) fn definitions(&self) -> Result<&Arc<Served>, Status> {

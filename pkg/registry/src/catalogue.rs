@@ -4,14 +4,19 @@
 //! one before all groups that stayed as they are. Whoever begins a piece of work (a request, a pass of a controller) takes the catalogue
 //! of that moment and sees one state of things to the end; what outlives it (a watch) keeps the resource alone.
 //!
+//! Above the kinds of this server are the group versions that others serve. If this server has such a group version too, its kinds stay, and are not
+//! shown.
+//!
 //! Invariants: the built-in kinds are in every catalogue; within a group-version no two resources have one plural or one kind.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use kedge_meta::Text;
-use kedge_schema::{GroupInfo, Kinds, ResourceInfo};
+use kedge_schema::{Elsewhere, GroupInfo, Kinds, ResourceInfo};
 
+use crate::priorities::{self, Priority};
+use crate::remote::{Above, Remote};
 use crate::served::Served;
 
 /// A resource in one version.
@@ -64,22 +69,67 @@ pub struct Catalogue {
     pub generation: u64,
     /// Of this server: another one may have counted to the same number with other kinds.
     born: u64,
-    /// Core first, then in the order of `/apis`.
+    /// Of this server. What is built in goes first.
     groups: Vec<Arc<Group>>,
     by_name: HashMap<Text, usize>,
+    /// How many of the groups are built in.
+    built_in: usize,
+    pub(crate) above: Above,
+    /// What is shown: worked out when somebody asks.
+    shown: OnceLock<Shown>,
     /// What tells its documents from those of other catalogues, once somebody has worked that out.
     tags: [OnceLock<String>; 2],
 }
 
 impl Catalogue {
-    pub(crate) fn new(generation: u64, born: u64, groups: Vec<Arc<Group>>) -> Self {
+    /// Of what is built in.
+    pub(crate) fn new(born: u64, groups: Vec<Arc<Group>>) -> Self {
+        let built_in = groups.len();
+        Self::of(0, born, groups, built_in, Above::default())
+    }
+
+    fn of(generation: u64, born: u64, groups: Vec<Arc<Group>>, built_in: usize, above: Above) -> Self {
         let by_name = groups.iter().enumerate().map(|(at, group)| (group.info.name.clone(), at)).collect();
-        Self { generation, born, groups, by_name, tags: Default::default() }
+        Self { generation, born, groups, by_name, built_in, above, shown: OnceLock::new(), tags: Default::default() }
+    }
+
+    /// The next one, of these groups.
+    fn next(&self, groups: Vec<Arc<Group>>) -> Self {
+        Self::of(self.generation + 1, self.born, groups, self.built_in, self.above.clone())
+    }
+
+    /// The next one, with what is above it.
+    pub(crate) fn below(&self, above: Above) -> Self {
+        Self::of(self.generation + 1, self.born, self.groups.clone(), self.built_in, above)
+    }
+
+    /// Who serves a group version, if that is not this server.
+    pub fn remote(&self, group: &str, version: &str) -> Option<&Arc<Remote>> {
+        self.above.remote(group, version)
+    }
+
+    /// The group versions of this server's own kinds, with the priorities that they have by themselves; and whether they are built in.
+    pub fn own(&self) -> impl Iterator<Item = (&Text, &Text, Priority, bool)> {
+        self.groups.iter().enumerate().flat_map(move |(at, group)| {
+            let name = &group.info.name;
+            group.info.versions.iter().map(move |version| match at < self.built_in {
+                true => (name, version, priorities::built_in(name, version), true),
+                false => (name, version, priorities::CUSTOM, false),
+            })
+        })
     }
 
     /// The tag of the core group's document of discovery, or of that of all others, worked out once.
     pub fn tag(&self, core: bool, work_out: impl FnOnce() -> String) -> &str {
         self.tags[usize::from(core)].get_or_init(work_out)
+    }
+
+    /// The API services of all that is shown, and whether it is available.
+    pub fn services(&self) -> impl Iterator<Item = (String, bool)> {
+        let own = self.own().filter(|(group, version, ..)| self.remote(group, version).is_none());
+        let own = own.map(|(group, version, ..)| (format!("{version}.{group}"), true));
+        let others = self.above.remotes().iter();
+        own.chain(others.map(|remote| (format!("{}.{}", remote.version, remote.group), remote.available)))
     }
 
     /// A resource, if it is served.
@@ -117,19 +167,100 @@ impl Catalogue {
             Some(at) => groups[*at] = Arc::new(group),
             None => groups.push(Arc::new(group)),
         }
-        Self::new(self.generation + 1, self.born, groups)
+        self.next(groups)
     }
 
     /// The same without a group.
     pub(crate) fn without(&self, name: &str) -> Self {
         let groups = self.groups.iter().filter(|group| group.info.name != name).cloned().collect();
-        Self::new(self.generation + 1, self.born, groups)
+        self.next(groups)
     }
+}
+
+/// The groups that are shown, in both orders.
+#[derive(Clone)]
+struct Shown {
+    /// As `/apis` lists them: those of the same priority by the names of their API services, which begin with the version.
+    by_priority: Vec<GroupInfo>,
+    /// As aggregated discovery does: those of the same priority by their names. Places in the other list.
+    by_name: Vec<usize>,
+}
+
+/// A version of a group that is shown.
+struct Ranked<'a> {
+    group: &'a Text,
+    version: &'a Text,
+    priority: Priority,
+}
+
+impl Ranked<'_> {
+    fn service(&self) -> String {
+        format!("{}.{}", self.version, self.group)
+    }
+}
+
+impl Catalogue {
+    fn shown(&self) -> &Shown {
+        self.shown.get_or_init(|| {
+            let own = self.own().filter(|(group, version, ..)| self.remote(group, version).is_none());
+            let own = own.map(|(group, version, usual, _)| {
+                let priority = self.above.priority(group, version).unwrap_or(usual);
+                Ranked { group, version, priority }
+            });
+            let others = self.above.remotes().iter().map(|remote| {
+                let Remote { group, version, priority, .. } = &**remote;
+                Ranked { group, version, priority: *priority }
+            });
+            arranged(own.chain(others).collect())
+        })
+    }
+}
+
+/// Groups of versions, arranged as upstream arranges them.
+fn arranged(versions: Vec<Ranked<'_>>) -> Shown {
+    let mut groups: HashMap<&Text, Vec<Ranked<'_>>> = HashMap::new();
+    for ranked in versions {
+        groups.entry(ranked.group).or_default().push(ranked);
+    }
+    let mut groups: Vec<(i32, String, GroupInfo)> = groups
+        .into_iter()
+        .map(|(name, mut versions)| {
+            versions.sort_by(|a, b| {
+                let key = |one: &Ranked<'_>| (one.priority.version, crate::change::rank(one.version));
+                key(b).cmp(&key(a)).then_with(|| a.version.cmp(b.version))
+            });
+            let priority = match &**name {
+                // The core has a place of its own, and this one is what all the others go by.
+                "" => i32::MAX,
+                "apiregistration.k8s.io" => i32::MAX - 1,
+                _ => versions.iter().map(|one| one.priority.group).max().unwrap_or_default(),
+            };
+            let best = versions.iter().filter(|one| one.priority.group == priority).map(Ranked::service).min();
+            let versions = versions.into_iter().map(|one| one.version.clone()).collect();
+            (priority, best.unwrap_or_default(), GroupInfo { name: name.clone(), versions })
+        })
+        .collect();
+    groups.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+    let mut by_name: Vec<usize> = (0..groups.len()).collect();
+    by_name.sort_by(|a, b| {
+        let ((one, _, first), (other, _, second)) = (&groups[*a], &groups[*b]);
+        other.cmp(one).then_with(|| first.name.cmp(&second.name))
+    });
+    Shown { by_priority: groups.into_iter().map(|(_, _, info)| info).collect(), by_name }
 }
 
 impl Kinds for Catalogue {
     fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_> {
-        Box::new(self.groups.iter().map(|group| &group.info))
+        Box::new(self.shown().by_priority.iter())
+    }
+
+    fn groups_by_name(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_> {
+        let shown = self.shown();
+        Box::new(shown.by_name.iter().filter_map(|at| shown.by_priority.get(*at)))
+    }
+
+    fn elsewhere(&self, group: &str, version: &str) -> Option<Elsewhere<'_>> {
+        self.remote(group, version).map(|remote| remote.elsewhere())
     }
 
     fn generation(&self) -> String {
@@ -137,7 +268,8 @@ impl Kinds for Catalogue {
     }
 
     fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a> {
-        let entries = self.group(group).into_iter().flat_map(|group| &group.entries);
+        let own = self.remote(group, version).is_none();
+        let entries = self.group(group).filter(|_| own).into_iter().flat_map(|group| &group.entries);
         Box::new(entries.map(Entry::info).filter(move |info| info.version == version))
     }
 }

@@ -14,6 +14,7 @@ use crate::convert;
 use crate::printers;
 use crate::served::Served;
 use crate::strategies::{self, State};
+use crate::unavailable::Unavailable;
 
 /// What strategies need to know of the cluster.
 #[derive(Debug, Clone)]
@@ -40,6 +41,8 @@ pub struct Registry {
     pub config: ClusterConfig,
     /// What strategies keep between requests: allocators.
     pub(crate) state: State,
+    /// How often API services became unavailable.
+    pub unavailable: Unavailable,
 }
 
 impl Registry {
@@ -80,6 +83,7 @@ impl Registry {
             clock,
             config,
             state,
+            unavailable: Unavailable::default(),
         }
     }
 
@@ -160,5 +164,5 @@ fn built_in(storage: &Storage) -> Catalogue {
         let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));
         Arc::new(Group::new(info.clone(), versions.collect()))
     };
-    Catalogue::new(0, kedge_base::random::u64(), Builtin.groups().map(group).collect())
+    Catalogue::new(kedge_base::random::u64(), Builtin.groups().map(group).collect())
 }

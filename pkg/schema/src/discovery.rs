@@ -189,6 +189,14 @@ fn aggregated_resource(resource: &ResourceInfo) -> Value {
 
 fn aggregated(kinds: &dyn Kinds, wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8> {
     let version = |group: &GroupInfo, version: &str| {
+        if let Some(elsewhere) = kinds.elsewhere(&group.name, version) {
+            let freshness = if elsewhere.stale { "Stale" } else { "Current" };
+            let mut shown = json!({ "version": version, "freshness": freshness });
+            if let Some(resources) = elsewhere.resources {
+                shown["resources"] = resources.clone();
+            }
+            return shown;
+        }
         let of_version = kinds.resources(&group.name, version);
         json!({
             "version": version,
@@ -201,7 +209,7 @@ fn aggregated(kinds: &dyn Kinds, wanted: impl Fn(&GroupInfo) -> bool) -> Vec<u8>
         let versions: Vec<Value> = group.versions.iter().map(|v| version(group, v)).collect();
         json!({ "metadata": metadata, "versions": versions })
     };
-    let items: Vec<Value> = kinds.groups().filter(|g| wanted(g)).map(item).collect();
+    let items: Vec<Value> = kinds.groups_by_name().filter(|g| wanted(g)).map(item).collect();
     bytes(&json!({
         "kind": "APIGroupDiscoveryList", "apiVersion": "apidiscovery.k8s.io/v2", "metadata": {}, "items": items,
     }))

@@ -29,7 +29,7 @@ pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_
 pub use normalize::{normalize, normalize_stored};
 pub use schema_ref::SchemaRef;
 pub use table::{
-    Builtin, FieldDef, FieldType, GroupInfo, KindInfo, Kinds, ListType, ResourceInfo, SubresourceInfo, TypeDef, TypeId,
-    Verb, groups, kind, list_kind, resource, resources, type_by_name,
+    Builtin, Elsewhere, FieldDef, FieldType, GroupInfo, KindInfo, Kinds, ListType, ResourceInfo, SubresourceInfo,
+    TypeDef, TypeId, Verb, groups, kind, list_kind, resource, resources, type_by_name,
 };
 pub use yaml::to_yaml;

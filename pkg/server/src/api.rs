@@ -15,7 +15,7 @@ use kedge_certs::{LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;
 use kedge_registry::Registry;
 use kedge_storage::{ResourceStore, Storage};
-use kedge_webhook::{Caller, Settings};
+use kedge_webhook::{Caller, Identity, Settings};
 use parking_lot::RwLock;
 
 use crate::config::ServerConfig;
@@ -33,6 +33,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) storage: &'a Storage,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) webhooks: &'a Arc<Caller>,
+    pub(crate) others: &'a Arc<Caller>,
     pub(crate) clock: &'a SharedClock,
     pub(crate) tasks: &'a TaskGroup,
     pub(crate) readiness: Readiness,
@@ -49,9 +50,27 @@ pub(crate) fn webhooks(registry: &Arc<Registry>, tasks: &TaskGroup, clock: &Shar
     }))
 }
 
+/// Who reaches servers that serve other group versions.
+pub(crate) fn others(
+    pki: &Pki,
+    registry: &Arc<Registry>,
+    tasks: &TaskGroup,
+    clock: &SharedClock,
+) -> Result<Arc<Caller>, Error> {
+    let identity = pki.front_proxy(now(clock))?;
+    let caller = Caller::new(Settings {
+        services: Arc::new(ServiceEndpoints(registry.clone())),
+        dialer: Arc::new(DirectDialer),
+        tasks: tasks.child("connections to other API servers"),
+        clock: clock.clone(),
+    });
+    let identity = Identity { certificate: identity.certificate, key: identity.key };
+    Ok(Arc::new(caller.with_identity(identity)))
+}
+
 /// The API server: who may come in, what they may do, and where it is kept.
 pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
-    let Parts { config, pki, storage, registry, webhooks, clock, tasks, readiness, own } = parts;
+    let Parts { config, pki, storage, registry, webhooks, others, clock, tasks, readiness, own } = parts;
     let rbac = Arc::new(RbacAuthorizer::new(
         store(storage, "roles")?,
         store(storage, "rolebindings")?,
@@ -91,6 +110,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         authorizer,
         rbac,
         kubelets: Some(kubelets),
+        others: Some(others.clone()),
         clock: clock.clone(),
         shutdown: tasks.shutdown().clone(),
         readiness,

@@ -10,7 +10,7 @@ use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
 use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
 use kedge_datastore::{Endpoint, Store};
-use kedge_extensions::Extensions;
+use kedge_extensions::{Aggregation, Extensions};
 use kedge_kv::Kv as _;
 use kedge_meta::UserInfo;
 use kedge_registry::Registry;
@@ -127,12 +127,14 @@ impl Server {
         };
         let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config.cluster()));
         let webhooks = api::webhooks(&registry, &tasks, &clock);
+        let others = api::others(&pki, &registry, &tasks, &clock)?;
         let api = api::api_server(api::Parts {
             config: &config,
             pki: &pki,
             storage: &storage,
             registry: &registry,
             webhooks: &webhooks,
+            others: &others,
             clock: &clock,
             tasks: &tasks,
             readiness: readiness.clone(),
@@ -141,6 +143,8 @@ impl Server {
         let tls = api::tls(&config, &pki, &clock)?;
         let extensions = Extensions::new(registry.clone(), webhooks, tasks.clone());
         extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
+        let aggregation = Aggregation::new(&extensions, others);
+        aggregation.begin().await.map_err(|status| Error::Definitions(status.message))?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
         server
@@ -152,7 +156,11 @@ impl Server {
             etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
         }
         extensions.follow();
-        bootstrap::run(&server.admin_client(), &server.config, server.store.is_shared(), clock.now()).await?;
+        let client = server.admin_client();
+        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), clock.now());
+        let (done, ()) = tokio::join!(bootstrap, aggregation.register());
+        done?;
+        aggregation.follow();
         registry.repair_claims().await?;
         server.watch_the_store(&storage, &registry, &clock);
         server.tend_secrets(encryption).await?;

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::TokioTimer;
 use kedge_base::net::Dialer;
@@ -15,11 +17,12 @@ use kedge_base::{SharedClock, TaskGroup, blocking, time};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use crate::Services;
 use crate::answer;
 use crate::config::{ClientConfig, Place};
 use crate::connect::Connector;
 use crate::error::{CallError, Failure};
+use crate::tls::{Identity, Trusted};
+use crate::{Services, Unresolved};
 use crate::{tls, trust};
 
 /// As upstream; the one that has not been used for the longest time goes first.
@@ -47,9 +50,14 @@ pub struct Settings {
     pub clock: SharedClock,
 }
 
-/// Calls webhooks. Share it behind an `Arc`.
+/// The body of a request that is passed on.
+pub type Outgoing = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Calls webhooks, and servers behind services. Share it behind an `Arc`.
 pub struct Caller {
     settings: Settings,
+    /// Who it says it is.
+    identity: Option<Identity>,
     slots: Arc<Semaphore>,
     clients: Mutex<Clients>,
 }
@@ -63,7 +71,7 @@ struct Clients {
 /// The client of one configuration.
 struct Known {
     place: Arc<Place>,
-    client: Client<Connector, Full<Bytes>>,
+    client: Client<Connector, Outgoing>,
 }
 
 /// Connections are tasks of the caller's group.
@@ -79,7 +87,39 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 impl Caller {
     /// A caller without connections.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, slots: Arc::new(Semaphore::new(CONNECTIONS)), clients: Mutex::default() }
+        Self { settings, identity: None, slots: Arc::new(Semaphore::new(CONNECTIONS)), clients: Mutex::default() }
+    }
+
+    /// The same, and it says who it is.
+    #[must_use]
+    pub fn with_identity(self, identity: Identity) -> Self {
+        Self { identity: Some(identity), ..self }
+    }
+
+    /// `host:port` of one of those who serve a port of a service.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn resolve(&self, namespace: &str, name: &str, port: u16) -> Result<String, Unresolved> {
+        self.settings.services.resolve(namespace, name, port)
+    }
+
+    /// Runs what serves a connection beyond its request.
+    pub fn spawn(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        self.settings.tasks.spawn_until_shutdown(task, work);
+    }
+
+    /// Sends a request to the host of its URL, which must be what the configuration says. The answer's body is still to come; who wants an end
+    /// of that sets it.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn send(&self, config: &ClientConfig, request: Request<Outgoing>) -> Result<Response<Incoming>, Failure> {
+        let known = self.known(config).await.map_err(|err| match err {
+            CallError::Unanswered { why, .. } => why,
+            other => Failure::Http(other.to_string()),
+        })?;
+        known.client.request(request).await.map_err(|err| failure(&err))
     }
 
     /// Posts JSON to a webhook and returns its answer, all within `timeout`, which the webhook is told in seconds.
@@ -133,13 +173,13 @@ impl Caller {
 
     async fn make(&self, config: &ClientConfig) -> Result<Known, CallError> {
         let place = Arc::new(config.place()?);
-        let roots = match config.ca_bundle.as_slice() {
-            [] => blocking::unbounded("system roots", trust::system).await.unwrap_or_default(),
-            pem => trust::bundle(pem)?,
+        let trusted = match config.ca_bundle.as_slice() {
+            _ if config.insecure => Trusted::Anybody,
+            [] => Trusted::Roots(blocking::unbounded("system roots", trust::system).await.unwrap_or_default()),
+            pem => Trusted::Roots(trust::bundle(pem)?),
         };
-        let tls = tls::connector(roots, place.is_local).map_err(|err| CallError::Unanswered {
-            url: place.url.clone(),
-            why: Failure::Handshake(format!("tls: {err}")),
+        let tls = tls::connector(trusted, place.is_local, self.identity.as_ref()).map_err(|err| {
+            CallError::Unanswered { url: place.url.clone(), why: Failure::Handshake(format!("tls: {err}")) }
         })?;
         let connector = Connector {
             target: Arc::new(config.target.clone()),
@@ -153,6 +193,8 @@ impl Caller {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIME)
             .pool_max_idle_per_host(IDLE)
+            // Programs that know headers in one spelling only know them in that of Go's client.
+            .http1_title_case_headers(true)
             .build(connector);
         Ok(Known { place, client })
     }
@@ -175,12 +217,12 @@ impl Clients {
     }
 }
 
-fn request(url: &str, body: Bytes) -> Result<Request<Full<Bytes>>, http::Error> {
+fn request(url: &str, body: Bytes) -> Result<Request<Outgoing>, http::Error> {
     Request::post(url)
         .header(header::CONTENT_TYPE, JSON)
         .header(header::ACCEPT, ACCEPT)
         .header(header::USER_AGENT, AGENT)
-        .body(Full::new(body))
+        .body(Full::new(body).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Why the client got no answer.

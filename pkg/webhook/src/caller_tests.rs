@@ -104,7 +104,7 @@ fn caller(service: &str) -> Caller {
 
 fn service(name: &str, path: &str, pem: &[u8]) -> ClientConfig {
     let target = Target::Service { namespace: "a".into(), name: name.into(), path: path.into(), port: 443 };
-    ClientConfig { target, ca_bundle: pem.to_vec() }
+    ClientConfig { target, ca_bundle: pem.to_vec(), insecure: false }
 }
 
 async fn said(caller: &Caller, config: &ClientConfig, milliseconds: u64) -> String {
@@ -132,7 +132,7 @@ async fn a_service_is_asked_over_one_connection() {
 async fn what_runs_on_this_host_is_asked_over_http2() {
     let hook = hook(&["127.0.0.1"]).await;
     let url = format!("https://{}/x", hook.address);
-    let config = ClientConfig { target: Target::Url(url), ca_bundle: hook.pem.clone() };
+    let config = ClientConfig { target: Target::Url(url), ca_bundle: hook.pem.clone(), insecure: false };
     let caller = caller("");
     let all = in_turn(&caller, &config, 20).await;
     assert!(all.iter().all(|answer| answer == "HTTP/2.0 kube-apiserver-admission /x?timeout=60s {}"), "{all:?}");

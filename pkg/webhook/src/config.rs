@@ -6,7 +6,7 @@ use http::Uri;
 use http::uri::Scheme;
 use serde_json::Value;
 
-const HTTPS: u16 = 443;
+pub(crate) const HTTPS: u16 = 443;
 
 /// What is wrong with a configuration, in upstream's words.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,13 +25,24 @@ pub struct ClientConfig {
     pub target: Target,
     /// PEM. Empty: whom the system trusts.
     pub ca_bundle: Vec<u8>,
+    /// Whoever answers is taken for the one that is meant.
+    pub insecure: bool,
 }
 
 /// Where a webhook is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Target {
     Url(String),
-    Service { namespace: String, name: String, path: String, port: u16 },
+    Service {
+        namespace: String,
+        name: String,
+        path: String,
+        port: u16,
+    },
+    /// Whoever is at the address of each request, known by this name.
+    Addressed {
+        server_name: String,
+    },
 }
 
 /// What of a target a call needs.
@@ -69,7 +80,7 @@ impl ClientConfig {
         };
         let bundle = STANDARD.decode(config["caBundle"].as_str().unwrap_or_default());
         let ca_bundle = bundle.map_err(|_| ConfigError::Roots("unable to parse bytes as PEM block".to_owned()))?;
-        Ok(Self { target, ca_bundle })
+        Ok(Self { target, ca_bundle, insecure: false })
     }
 
     pub(crate) fn place(&self) -> Result<Place, ConfigError> {
@@ -82,6 +93,12 @@ impl ClientConfig {
                 url.parse::<Uri>().map_err(|err| unparsable(&err))?;
                 Ok(Place { url, server_name, address, is_local: false })
             }
+            Target::Addressed { server_name } => Ok(Place {
+                url: String::new(),
+                server_name: server_name.clone(),
+                address: String::new(),
+                is_local: false,
+            }),
             Target::Url(url) => {
                 let uri: Uri = url.parse().map_err(|err| unparsable(&err))?;
                 let authority = uri.authority().ok_or(ConfigError::NoTarget)?;

@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::Services;
-use crate::config::{Place, Target};
+use crate::config::{HTTPS, Place, Target};
 use crate::error::Failure;
 use crate::tls;
 
@@ -39,14 +39,21 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    async fn connect(self) -> Result<TokioIo<Secured>, Failure> {
-        // Who finds none free waits for one within the time of the call.
-        let slot = self.slots.acquire_owned().await.map_err(|err| Failure::Http(err.to_string()))?;
+    async fn connect(self, uri: Uri) -> Result<TokioIo<Secured>, Failure> {
+        let slot = match &*self.target {
+            // A request that is passed on may take for ever: nobody waits for its end.
+            Target::Addressed { .. } => self.slots.try_acquire_owned().map_err(|_| Failure::Full)?,
+            // Who finds none free waits for one within the time of the call.
+            _ => self.slots.acquire_owned().await.map_err(|err| Failure::Http(err.to_string()))?,
+        };
         let address = match &*self.target {
             Target::Service { namespace, name, port, .. } => {
                 self.services.resolve(namespace, name, *port).map_err(Failure::Unresolved)?
             }
             Target::Url(_) => self.place.address.clone(),
+            Target::Addressed { .. } => {
+                format!("{}:{}", uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(HTTPS))
+            }
         };
         let plain = self.dialer.dial(&address).await.map_err(|err| Failure::Dial(address, err))?;
         let name = ServerName::try_from(self.place.server_name.clone());
@@ -69,8 +76,8 @@ impl tower_service::Service<Uri> for Connector {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Uri) -> Self::Future {
-        Box::pin(self.clone().connect())
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        Box::pin(self.clone().connect(uri))
     }
 }
 

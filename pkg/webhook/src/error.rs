@@ -60,6 +60,8 @@ pub enum Failure {
     Eof,
     #[error("http: request body too large")]
     TooLarge,
+    #[error("all connections to servers of that kind are in use")]
+    Full,
     #[error("{0}")]
     Http(String),
 }

@@ -1,4 +1,5 @@
-//! Layer 2: calls to webhooks, whoever makes them: admission, conversion of custom resources, authentication, authorization.
+//! Layer 2: calls to webhooks, whoever makes them: admission, conversion of custom resources, authentication, authorization; and requests to
+//! servers behind services.
 //!
 //! A [`ClientConfig`] says where a webhook is and whom to trust; a [`Caller`] posts JSON there and hands back the answer. What the
 //! JSON says is the business of whoever calls.
@@ -14,9 +15,11 @@ mod error;
 mod tls;
 mod trust;
 
-pub use caller::{Caller, Settings};
+pub use caller::{Caller, Outgoing, Settings};
 pub use config::{ClientConfig, ConfigError, Target};
-pub use error::{CallError, Unresolved};
+pub use error::{CallError, Failure, Unresolved};
+pub use tls::Identity;
+pub use trust::AnyCertificate;
 
 /// Finds out where a service is.
 pub trait Services: Send + Sync {

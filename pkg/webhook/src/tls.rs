@@ -3,26 +3,53 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::danger::ServerCertVerifier;
 use rustls::{AlertDescription, ClientConfig as TlsConfig, Error, InvalidMessage};
-use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsConnector;
 
 use crate::error::Failure;
-use crate::trust::Trust;
+use crate::trust::{AnyCertificate, Trust};
 
-/// Speaks TLS with those whom `roots` certify. HTTP/2 is offered to what runs on this host only, as upstream does: connections to
+/// Who this server says it is, to those who want to know: both PEM, the certificate with its authorities behind it.
+#[derive(Clone)]
+pub struct Identity {
+    pub certificate: String,
+    pub key: String,
+}
+
+/// Whom a server must be certified by.
+pub(crate) enum Trusted {
+    Roots(Vec<CertificateDer<'static>>),
+    Anybody,
+}
+
+/// Speaks TLS with those who are trusted. HTTP/2 is offered to what runs on this host only, as upstream does: connections to
 /// a service are to be spread over those who serve it.
 ///
 /// # Errors
 /// Those of the cryptography.
-pub(crate) fn connector(roots: Vec<CertificateDer<'static>>, http2: bool) -> Result<TlsConnector, Error> {
+pub(crate) fn connector(trusted: Trusted, http2: bool, identity: Option<&Identity>) -> Result<TlsConnector, Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let trust = Arc::new(Trust::new(roots, provider.clone()));
-    let mut config = TlsConfig::builder_with_provider(provider)
+    let verifier: Arc<dyn ServerCertVerifier> = match trusted {
+        Trusted::Roots(roots) => Arc::new(Trust::new(roots, provider.clone())),
+        Trusted::Anybody => Arc::new(AnyCertificate::new(provider.clone())),
+    };
+    let config = TlsConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(trust)
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some(identity) => {
+            let unread = |err: rustls_pki_types::pem::Error| Error::General(err.to_string());
+            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
+            let chain = chain.collect::<Result<Vec<_>, _>>().map_err(unread)?;
+            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(unread)?;
+            config.with_client_auth_cert(chain, key)?
+        }
+    };
     config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(TlsConnector::from(Arc::new(config)))
 }

@@ -3,14 +3,10 @@
 use std::sync::Arc;
 
 use kedge_base::random;
-use kedge_meta::labels::Selector;
 use kedge_registry::value::ValueExt as _;
-use kedge_registry::{Registry, convert};
-use kedge_storage::Matcher;
+use kedge_registry::{Registry, endpoint_slices};
 use kedge_webhook::{Services, Unresolved};
 use serde_json::Value;
-
-const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// Finds services through their EndpointSlices.
 pub struct ServiceEndpoints(pub Arc<Registry>);
@@ -28,7 +24,7 @@ impl Services for ServiceEndpoints {
         let ports = service.list(&["spec", "ports"]).iter();
         let wanted = ports.into_iter().find(|one| one.int(&["port"]) == Some(i64::from(port)));
         let wanted = wanted.ok_or_else(|| Unresolved(format!("no service port {port} found for service {name:?}")))?;
-        let slices = self.slices(namespace, name).map_err(|err| failed(&err))?;
+        let slices = endpoint_slices::of_service(&self.0, namespace, name).map_err(|err| failed(&err))?;
         let family = service.list(&["spec", "ipFamilies"]).first().and_then(Value::as_str).unwrap_or_default();
         // The addresses of the service's first family, before all others.
         let (own, others): (Vec<_>, Vec<_>) =
@@ -38,16 +34,6 @@ impl Services for ServiceEndpoints {
             .filter_map(|slice| endpoint(slice, wanted.text(&["name"])))
             .next()
             .ok_or_else(|| Unresolved(format!("no endpoints available for service {name:?}")))
-    }
-}
-
-impl ServiceEndpoints {
-    fn slices(&self, namespace: &str, name: &str) -> Result<Vec<Value>, kedge_meta::Status> {
-        let Some(served) = self.0.builtin("discovery.k8s.io", "v1", "endpointslices") else { return Ok(Vec::new()) };
-        let labels = [(SERVICE_NAME.to_owned(), name.to_owned())].into_iter().collect();
-        let matcher = Matcher { labels: Selector::from_map(&labels), ..Matcher::default() };
-        let listing = served.store.readable(&served.scope(namespace), &matcher);
-        listing.objects.iter().map(|(_, object)| convert::read(served, object)).collect()
     }
 }
 
@@ -77,6 +63,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::testing;
+    use kedge_registry::endpoint_slices::SERVICE_NAME;
     use serde_json::json;
 
     fn service(name: &str, spec: Value) -> Value {

@@ -1,19 +1,23 @@
 //! The way to kubelets and pods: HTTP over connections that a [`Dialer`] makes, upgrades passed through byte by byte.
 
+mod headers;
 mod tunnel;
+
+pub(crate) use headers::{forwarded, is_upgrade, remove_credentials, remove_hop_by_hop, returned};
+pub(crate) use tunnel::run as tunnel;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kedge_base::TaskGroup;
 use kedge_base::net::{Connection, Dialer, DirectDialer, go_text};
 use kedge_meta::Status;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use kedge_webhook::AnyCertificate;
+use rustls_pki_types::ServerName;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
@@ -25,12 +29,6 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections to kubelets, and those to pods and services, at a time; each is that of one request. What a pod keeps waiting is not at the
 /// expense of logs and commands.
 const MAX_CONNECTIONS: usize = 2_048;
-/// Headers that identify the client to this server, and are nobody else's business.
-const CREDENTIALS: [&str; 5] =
-    ["authorization", "proxy-authorization", "x-remote-user", "x-remote-group", "x-remote-uid"];
-/// What such headers begin with.
-const CREDENTIAL_PREFIXES: [&str; 2] = ["impersonate-", "x-remote-extra-"];
-
 /// What is spoken with a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
@@ -193,69 +191,13 @@ async fn drive(connection: http1::Connection<TokioIo<Box<dyn Connection>>, Body>
     drop(slot);
 }
 
-/// Whether a request or answer is about switching protocols, by upstream's rule.
-pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    values.into_iter().any(|value| value.to_ascii_lowercase().contains("upgrade"))
-}
-
-fn remove_credentials(headers: &mut HeaderMap) {
-    let is_one =
-        |name: &str| CREDENTIALS.contains(&name) || CREDENTIAL_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
-    let found: Vec<_> = headers.keys().filter(|name| is_one(name.as_str())).cloned().collect();
-    for name in found {
-        headers.remove(name);
-    }
-}
-
 fn any_certificate() -> Result<rustls::ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = Arc::new(AnyCertificate(provider.clone()));
+    let verifier = Arc::new(AnyCertificate::new(provider.clone()));
     let config = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
     Ok(config)
-}
-
-/// Accepts a server whoever has certified it; that it has the key of its certificate is still made sure.
-#[derive(Debug)]
-struct AnyCertificate(Arc<rustls::crypto::CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

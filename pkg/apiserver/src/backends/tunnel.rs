@@ -14,7 +14,7 @@ use crate::body::BoxError;
 const CLOSE: Duration = Duration::from_secs(5);
 
 /// Copies both ways until either side has ended.
-pub(super) async fn run(client: OnUpgrade, backend: OnUpgrade) {
+pub(crate) async fn run(client: OnUpgrade, backend: OnUpgrade) {
     let both = async {
         let (client, backend) = tokio::try_join!(client, backend)?;
         pass(TokioIo::new(client), TokioIo::new(backend)).await.map_err(BoxError::from)

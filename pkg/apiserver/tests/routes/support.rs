@@ -89,6 +89,7 @@ impl Cluster {
             authorizer,
             rbac,
             kubelets,
+            others: None,
             clock,
             shutdown: Shutdown::new(),
             readiness: Readiness::default(),

@@ -5,6 +5,7 @@
 
 mod descriptions;
 mod json;
+mod merge;
 mod operation;
 mod own;
 mod paths;
@@ -12,6 +13,7 @@ mod render;
 mod schema;
 
 pub(crate) use self::json::Json;
+pub use self::merge::part_of_v2;
 use self::own::Own;
 pub(crate) use self::own::TypeMetaTexts;
 pub(crate) use self::schema::Dialect;
@@ -21,9 +23,21 @@ use bytes::Bytes;
 use kedge_meta::Text;
 use std::sync::LazyLock;
 
-/// All served group-versions.
+/// All group-versions that are served here.
 fn versions(kinds: &dyn Kinds) -> impl Iterator<Item = (Text, Text)> {
+    all_versions(kinds).filter(|(group, version)| kinds.elsewhere(group, version).is_none())
+}
+
+fn all_versions(kinds: &dyn Kinds) -> impl Iterator<Item = (Text, Text)> {
     kinds.groups().flat_map(|group| group.versions.iter().map(|version| (group.name.clone(), version.clone())))
+}
+
+/// Where the documents of group-versions are that others serve.
+fn elsewhere(kinds: &dyn Kinds) -> impl Iterator<Item = (String, &str)> {
+    all_versions(kinds).filter_map(|(group, version)| {
+        let place = kinds.elsewhere(&group, &version)?.open_api_v3?;
+        Some((version_path(&group, &version), place))
+    })
 }
 
 fn version_path(group: &str, version: &str) -> String {
@@ -46,16 +60,19 @@ pub fn hash(kinds: &dyn Kinds) -> String {
 
 /// `/openapi/v3`: where the documents are.
 pub fn v3_index(kinds: &dyn Kinds) -> Vec<u8> {
-    let mut names: Vec<String> = versions(kinds).map(|(group, version)| version_path(&group, &version)).collect();
-    names.extend(operation::fixed_documents(kinds).into_iter().map(|(name, _)| name));
-    names.sort();
     let hash = hash(kinds);
+    let own = versions(kinds).map(|(group, version)| version_path(&group, &version));
+    let own = own.chain(operation::fixed_documents(kinds).into_iter().map(|(name, _)| name));
+    let place = |name: &str| format!("/openapi/v3/{name}?hash={hash}");
+    let mut places: Vec<(String, String)> = own.map(|name| (name.clone(), place(&name))).collect();
+    places.extend(elsewhere(kinds).map(|(name, place)| (name, place.to_owned())));
+    places.sort();
     let mut json = Json::default();
     json.object(|json| {
         json.key("paths").object(|json| {
-            for name in &names {
+            for (name, place) in &places {
                 json.key(name).object(|json| {
-                    json.key("serverRelativeURL").text(&format!("/openapi/v3/{name}?hash={hash}"));
+                    json.key("serverRelativeURL").text(place);
                 });
             }
         });
@@ -85,7 +102,10 @@ pub fn v2_document(kinds: &dyn Kinds) -> Bytes {
     let mut items: Vec<_> = operation::fixed_documents(kinds).into_iter().map(|(_, item)| item).collect();
     items.extend(scope.iter().flat_map(|(group, version)| paths::of_version(kinds, group, version)));
     items.sort_by(|a, b| a.path.cmp(&b.path));
-    render::v2(&items, Scope(&scope), &Own::of(kinds)).into()
+    let own = render::v2(&items, Scope(&scope), &Own::of(kinds));
+    let parts: Vec<&str> =
+        all_versions(kinds).filter_map(|(group, version)| kinds.elsewhere(&group, &version)?.open_api_v2).collect();
+    if parts.is_empty() { own.into() } else { merge::merged(own, &parts).into() }
 }
 
 #[cfg(test)]

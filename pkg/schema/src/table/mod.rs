@@ -98,6 +98,16 @@ pub trait Kinds: Send + Sync {
     /// All groups, core (`""`) first, in the order of `/apis`.
     fn groups(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_>;
 
+    /// The same in the order of aggregated discovery.
+    fn groups_by_name(&self) -> Box<dyn Iterator<Item = &GroupInfo> + '_> {
+        self.groups()
+    }
+
+    /// What is known of a group version that another server serves: it has no resources here.
+    fn elsewhere(&self, _group: &str, _version: &str) -> Option<Elsewhere<'_>> {
+        None
+    }
+
     /// Differs whenever something else is served; empty for what is built in.
     fn generation(&self) -> String {
         String::new()
@@ -105,6 +115,19 @@ pub trait Kinds: Send + Sync {
 
     /// The resources of a group-version; none if it is not served.
     fn resources<'a>(&'a self, group: &'a str, version: &'a str) -> Box<dyn Iterator<Item = &'a ResourceInfo> + 'a>;
+}
+
+/// What is known of a group version that another server serves.
+#[derive(Debug, Clone, Copy)]
+pub struct Elsewhere<'a> {
+    /// Its resources as aggregated discovery lists them, if they are known.
+    pub resources: Option<&'a serde_json::Value>,
+    /// Whether that may not be true any more.
+    pub stale: bool,
+    /// An OpenAPI v2 document that is about it alone.
+    pub open_api_v2: Option<&'a str>,
+    /// Where its OpenAPI v3 document is.
+    pub open_api_v3: Option<&'a str>,
 }
 
 /// What is built in.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use kedge_meta::{Reason, Status};
 use percent_encoding::percent_decode_str;
 
@@ -12,30 +12,11 @@ use super::content;
 use super::location::unreachable;
 use super::rewrite::Links;
 use crate::admitted::Admitted;
-use crate::backends::{Backend, Unreached, is_upgrade};
+use crate::backends::{Backend, Unreached, forwarded, is_upgrade, remove_hop_by_hop, returned};
 use crate::body::{Body, RequestBody, full};
 use crate::output::respond::Proxied;
 use crate::server::ApiServer;
 
-/// Headers that speak about one connection alone.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    header::CONNECTION,
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-/// What a backend allows other sites says nothing about this server.
-const CORS: [HeaderName; 4] = [
-    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-    header::ACCESS_CONTROL_ALLOW_HEADERS,
-    header::ACCESS_CONTROL_ALLOW_METHODS,
-    header::ACCESS_CONTROL_ALLOW_ORIGIN,
-];
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
 /// Sends a request on to a backend.
@@ -132,35 +113,13 @@ fn outgoing(
     *request.uri_mut() = Uri::from(target);
     *request.version_mut() = http::Version::HTTP_11;
     let headers = request.headers_mut();
+    forwarded(headers, client, upgrade)?;
     if !upgrade {
-        let trailers = headers.get(header::TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-        remove_hop_by_hop(headers);
-        if trailers {
-            headers.insert(header::TE, HeaderValue::from_static("trailers"));
-        }
         let uri = HeaderValue::from_str(&format!("{}{}", place.prefix, place.rest)).map_err(Status::internal)?;
         headers.insert(FORWARDED_URI, uri);
     }
-    // The client has been told to go on already.
-    headers.remove(header::EXPECT);
     headers.insert(header::HOST, HeaderValue::from_str(&host).map_err(Status::internal)?);
-    if let Some(client) = client {
-        let prior = headers.get_all(FORWARDED_FOR).iter().filter_map(|value| value.to_str().ok());
-        let all: Vec<String> = prior.map(str::to_owned).chain([client.to_canonical().to_string()]).collect();
-        headers.insert(FORWARDED_FOR, HeaderValue::from_str(&all.join(", ")).map_err(Status::internal)?);
-    }
     Ok(request)
-}
-
-fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    let listed = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
-    let listed: Vec<String> = listed.flat_map(|line| line.split(',')).map(|name| name.trim().to_owned()).collect();
-    for name in listed {
-        headers.remove(name);
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
 }
 
 fn failure(err: &Unreached, upgrade: bool) -> Status {
@@ -191,13 +150,8 @@ fn incoming(response: Response<Body>, links: &Links, method: &Method) -> Result<
         // Nobody asked for that.
         return Err(unreachable("unexpected switch of protocols"));
     }
-    remove_hop_by_hop(&mut head.headers);
-    for name in &CORS {
-        head.headers.remove(name);
-    }
-    head.extensions.clear();
+    returned(&mut head);
     head.extensions.insert(Proxied);
-    head.version = http::Version::default();
     if let Some(target) = head.headers.get(header::LOCATION).filter(|target| !target.is_empty()) {
         let target =
             target.to_str().map_err(|err| Status::internal(format!("error trying to parse Location header: {err}")))?;

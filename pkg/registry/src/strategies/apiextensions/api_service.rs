@@ -3,7 +3,7 @@
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
 use kedge_schema::ResourceInfo;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::validation::{At, Report};
 use crate::strategy::{Context, Strategy};
@@ -23,6 +23,17 @@ impl Strategy for ApiService {
 
     fn allow_unconditional_update(&self) -> bool {
         false
+    }
+
+    /// What is served here is available from the beginning.
+    fn prepare_for_create(&self, ctx: &Context<'_>, object: &mut Value) {
+        if object.at(&["spec", "service"]).is_none_or(Value::is_null) {
+            let condition = json!({
+                "type": "Available", "status": "True", "lastTransitionTime": kedge_base::time::rfc3339(ctx.now),
+                "reason": "Local", "message": "Local APIServices are always available",
+            });
+            object["status"] = json!({ "conditions": [condition] });
+        }
     }
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
