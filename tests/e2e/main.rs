@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod admission;
+mod aggregation;
 mod bad_input;
 mod clients_answers;
 mod clients_identity;

@@ -59,8 +59,8 @@ impl Registry {
                 fields: Arc::new(strategies::fields(info)),
                 indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
                 form: Some(Arc::new(StoredForm::built_in(info))),
-                // Of nothing else are there so many that nobody looks at.
-                packed: info.storage_prefix == "events",
+                // Of nothing else are there so many that nobody looks at: there is an API service for each group version.
+                packed: matches!(&*info.storage_prefix, "events" | "apiregistration.k8s.io/apiservices"),
             });
         }
         configs.push(State::node_port_config());

@@ -1,6 +1,7 @@
 //! A cluster for a test.
 
 pub mod etcd;
+pub mod extension;
 pub mod fuse;
 pub mod http;
 pub mod images;
