@@ -24,6 +24,8 @@ use crate::{aggregation, deprecation, discovery, health, impersonation, routing}
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// The group of whoever is somebody.
+const AUTHENTICATED: &str = "system:authenticated";
 /// Longer ones are cut, as upstream.
 const LONGEST_AUDIT_ID: usize = 64;
 /// Upstream's words.
@@ -138,8 +140,12 @@ impl ApiServer {
         }
         let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let bearer = bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let credentials =
-            Credentials { certificates: &peer.certificates, bearer: bearer.map(|(_, token)| token.trim()) };
+        let claimed = claimed(headers).filter(|_| !peer.certificates.is_empty());
+        let credentials = Credentials {
+            certificates: &peer.certificates,
+            bearer: bearer.map(|(_, token)| token.trim()),
+            claimed: claimed.as_ref(),
+        };
         let mut found = self.authenticator.authenticate(&credentials, self.now());
         if matches!(found, Err(Unauthenticated::Unbound(_))) {
             self.registry.fresh().await.map_err(kedge_registry::verbs::store_failure)?;
@@ -154,6 +160,24 @@ impl ApiServer {
             }
         }
     }
+}
+
+/// Who asks, if a server in front of this one is to be believed.
+fn claimed(headers: &HeaderMap) -> Option<UserInfo> {
+    const EXTRA: &str = "x-remote-extra-";
+    let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let name = headers.get("x-remote-user").map(text).filter(|name| !name.is_empty())?;
+    let groups: Vec<String> = headers.get_all("x-remote-group").iter().map(text).collect();
+    let groups: Vec<&str> = groups.iter().map(String::as_str).filter(|group| *group != AUTHENTICATED).collect();
+    let mut user = UserInfo::new(name, &groups);
+    user.uid = headers.get("x-remote-uid").map(text).unwrap_or_default();
+    for (key, value) in headers {
+        if let Some(key) = key.as_str().strip_prefix(EXTRA) {
+            let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();
+            user.extra.entry(key).or_default().push(text(value));
+        }
+    }
+    Some(user)
 }
 
 /// What a request is known by: what its client says, or else something new.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kedge_meta::UserInfo;
 use rustls_pki_types::CertificateDer;
 
+use crate::front_proxy::FrontProxy;
 use crate::tokens::{TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
 
@@ -15,6 +16,8 @@ pub struct Credentials<'a> {
     pub certificates: &'a [CertificateDer<'a>],
     /// What follows `Bearer ` in the Authorization header.
     pub bearer: Option<&'a str>,
+    /// Who asks, as whoever shows the certificate says.
+    pub claimed: Option<&'a UserInfo>,
 }
 
 /// Credentials that are wrong, or missing.
@@ -34,12 +37,19 @@ pub enum Unauthenticated {
 pub struct Authenticator {
     certificates: CertificateAuthenticator,
     tokens: Arc<TokenSigner>,
+    front: Option<FrontProxy>,
 }
 
 impl Authenticator {
     /// From its methods.
     pub fn new(certificates: CertificateAuthenticator, tokens: Arc<TokenSigner>) -> Self {
-        Self { certificates, tokens }
+        Self { certificates, tokens, front: None }
+    }
+
+    /// The same, and who may say who asks.
+    #[must_use]
+    pub fn with_front_proxy(self, front: FrontProxy) -> Self {
+        Self { front: Some(front), ..self }
     }
 
     /// The user; none when there are no credentials at all. `now` is in seconds since 1970.
@@ -47,6 +57,11 @@ impl Authenticator {
     /// # Errors
     /// When credentials are there, and none of them is valid.
     pub fn authenticate(&self, credentials: &Credentials<'_>, now: i64) -> Result<Option<UserInfo>, Unauthenticated> {
+        if let (Some(front), Some(claimed)) = (&self.front, credentials.claimed)
+            && front.is_shown(credentials.certificates, now)
+        {
+            return Ok(Some(claimed.clone()));
+        }
         let by_certificate = match credentials.certificates {
             [] => None,
             chain => Some(self.certificates.authenticate(chain, now)),

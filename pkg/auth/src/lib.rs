@@ -5,6 +5,7 @@
 
 mod authenticator;
 mod authorizer;
+mod front_proxy;
 mod node;
 mod rbac;
 mod rules;
@@ -13,6 +14,7 @@ mod x509;
 
 pub use authenticator::{Authenticator, Credentials, Unauthenticated};
 pub use authorizer::{Authorizer, Decision, Request, Union};
+pub use front_proxy::FrontProxy;
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
 pub use rules::uncovered;

@@ -273,3 +273,34 @@ impl Kinds for Catalogue {
         Box::new(entries.map(Entry::info).filter(move |info| info.version == version))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_and_versions_stand_as_upstream_arranges_them() {
+        let texts = |all: &[&str]| all.iter().map(|one| Text::from(*one)).collect::<Vec<Text>>();
+        let groups = texts(&["zoo", "zoo", "ant", "apps", "", "apiregistration.k8s.io", "bee", "bee"]);
+        let versions = texts(&["v1", "v2", "v2", "v1", "v1", "v1", "v1beta1", "v1"]);
+        let priorities =
+            [(1000, 100), (1000, 100), (1000, 100), (17_800, 15), (18_000, 1), (1, 1), (500, 100), (2000, 50)];
+        let ranked = groups.iter().zip(&versions).zip(priorities).map(|((group, version), (of_group, of_version))| {
+            Ranked { group, version, priority: Priority { group: of_group, version: of_version } }
+        });
+        let shown = arranged(ranked.collect());
+        let names: Vec<&str> = shown.by_priority.iter().map(|group| &*group.name).collect();
+        // `v1.zoo` goes before `v2.ant`; the best of a group's priorities counts for it.
+        assert_eq!(names, ["", "apiregistration.k8s.io", "apps", "bee", "zoo", "ant"]);
+        let by_name: Vec<&str> = shown.by_name.iter().map(|at| &*shown.by_priority[*at].name).collect();
+        assert_eq!(by_name, ["", "apiregistration.k8s.io", "apps", "bee", "ant", "zoo"]);
+        let versions = |name: &str| {
+            let group = shown.by_priority.iter().find(|group| group.name == *name);
+            group.map(|group| group.versions.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap_or_default()
+        };
+        assert_eq!(
+            (versions("zoo"), versions("bee")),
+            (vec!["v2".into(), "v1".into()], vec!["v1beta1".into(), "v1".into()])
+        );
+    }
+}

@@ -7,7 +7,7 @@ use kedge_schema::Elsewhere;
 use kedge_webhook::ClientConfig;
 use serde_json::Value;
 
-use crate::priorities::Priority;
+use crate::priorities::{self, Priority};
 use crate::registry::Registry;
 
 /// A group version that another server serves.
@@ -102,6 +102,14 @@ impl Above {
 }
 
 impl Registry {
+    /// The priority that a group version of this server has by itself.
+    pub fn usual_priority(&self, group: &str, version: &str) -> Priority {
+        match self.base.group(group) {
+            Some(_) => priorities::built_in(group, version),
+            None => priorities::CUSTOM,
+        }
+    }
+
     /// Puts what API services say above the kinds of this server. Nothing is published when that is as it was.
     pub async fn aggregate(&self, remotes: Vec<Arc<Remote>>, priorities: Vec<(Text, Text, Priority)>) {
         let _one_at_a_time = self.changing.lock().await;

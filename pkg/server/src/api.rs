@@ -6,8 +6,8 @@ use std::sync::Arc;
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner,
-    Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, RbacAuthorizer,
+    TokenSigner, Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -88,6 +88,8 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
     let signer = TokenSigner::new(&pki.service_account_key, &issuer, accounts, bound).map_err(|e| failed(&e))?;
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
+    let front = FrontProxy::new(&pki.request_header_ca.certificate, &[kedge_certs::FRONT_PROXY]);
+    let front = front.map_err(|e| failed(&e))?;
     let identity =
         pki.client("client-kube-apiserver", "system:kube-apiserver", Some(kedge_auth::MASTERS), now(clock))?;
     let access = ClusterAccess {
@@ -106,7 +108,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
-        authenticator: Authenticator::new(certificates, Arc::new(signer)),
+        authenticator: Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front),
         authorizer,
         rbac,
         kubelets: Some(kubelets),
@@ -136,7 +138,9 @@ pub(crate) fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Resu
     names.dedup();
     let request = LeafRequest { common_name: "kube-apiserver".into(), organization: None, names, usage: Usage::Server };
     let leaf = pki.serving("serving-kube-apiserver", &request, now(clock))?;
-    let tls = serve::tls_config(&leaf.certificate, &leaf.key, &pki.client_ca.certificate);
+    // Both those who ask and those who ask for others are told that they are known.
+    let known = format!("{}{}", pki.client_ca.certificate, pki.request_header_ca.certificate);
+    let tls = serve::tls_config(&leaf.certificate, &leaf.key, &known);
     let tls = tls.map_err(|e| Error::Tls(e.to_string()))?;
     Ok(Arc::new(RwLock::new(Arc::new(tls))))
 }

@@ -145,7 +145,12 @@ impl Aggregation {
         if service.service().is_none() {
             state.others.remove(&name).inspect(|other| other.changed.notify_one());
             let (group, version) = (service.spec.group.clone(), service.spec.version.clone());
-            state.priorities.insert(name, (group, version, service.priority()));
+            // There may be thousands that say what is usual.
+            if service.priority() == self.registry.usual_priority(&group, &version) {
+                state.priorities.remove(&name);
+            } else {
+                state.priorities.insert(name, (group, version, service.priority()));
+            }
             return false;
         }
         state.priorities.remove(&name);
@@ -153,10 +158,14 @@ impl Aggregation {
         match state.others.get_mut(&name) {
             // It is the same one, or what the same task finds out about another one.
             Some(other) => {
-                let same = other.service.spec == service.spec && other.service.metadata.uid == service.metadata.uid;
+                let (old, new) = (&other.service, &service);
+                let same_server = old.spec.service == new.spec.service && old.metadata.uid == new.metadata.uid;
+                let changed = !same_server || old.spec != new.spec;
                 other.service = service;
-                if !same {
+                if !same_server {
                     other.known = unknown();
+                }
+                if changed {
                     other.changed.notify_one();
                 }
                 false

@@ -2,7 +2,7 @@
 //! Invariant: an item's shared parameters are exactly those that all of its operations take.
 
 use super::schema::meta;
-use crate::table::{KindInfo, Kinds};
+use crate::table::{GroupInfo, KindInfo, Kinds};
 use kedge_meta::Text;
 
 /// A parameter in the path or the query.
@@ -317,7 +317,9 @@ pub(super) fn fixed_documents(kinds: &dyn Kinds) -> Vec<(String, PathItem)> {
             ),
         ),
     ];
-    for group in kinds.groups().filter(|group| !group.name.is_empty()) {
+    // Of a group that others serve alone nothing is said here.
+    let is_own = |group: &&GroupInfo| group.versions.iter().any(|one| kinds.elsewhere(&group.name, one).is_none());
+    for group in kinds.groups().filter(|group| !group.name.is_empty()).filter(is_own) {
         let item = fixed(
             &format!("/apis/{}/", group.name),
             &super::paths::camel(&group.name, false),
