@@ -63,6 +63,7 @@ impl Token {
 const CONVERTED: usize = 100;
 
 /// What a list or a watch is of.
+#[derive(Default)]
 pub(crate) struct Selection {
     /// What can be told from what is stored.
     pub(crate) stored: Matcher,

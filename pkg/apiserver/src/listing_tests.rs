@@ -39,7 +39,7 @@ fn info(query: &str) -> RequestInfo {
 }
 
 async fn listed(served: &Served, query: &str, limit: usize) -> Result<Vec<String>, Status> {
-    let listing = select(&info(query), served, "a/", &Matcher::default(), limit).await?;
+    let listing = select(&info(query), served, "a/", &Selection::default(), limit).await?;
     Ok(listing.objects.iter().map(|(key, _)| key.trim_start_matches("a/").to_owned()).collect())
 }
 
@@ -92,8 +92,8 @@ async fn options_that_contradict_each_other_are_refused() {
 async fn a_list_that_has_expired_is_gone_on_with_at_the_newest_version() {
     let (served, kv, versions) = config_maps_on(&["v", "x", "z"]).await;
     let first = format!("resourceVersion={}&resourceVersionMatch=Exact", versions[2]);
-    let listing = select(&info(&first), &served, "a/", &Matcher::default(), 1).await.unwrap();
-    let meta = list_meta(&listing, "a/", 1, &Matcher::default());
+    let listing = select(&info(&first), &served, "a/", &Selection::default(), 1).await.unwrap();
+    let meta = list_meta(&listing, "a/", 1, &Selection::default());
     let next = format!("continue={}", meta.continue_);
     assert_eq!(listed(&served, &next, 1).await.unwrap(), ["x"]);
     // What is written before the list goes on, and may be shown or not.
@@ -107,10 +107,10 @@ async fn a_list_that_has_expired_is_gone_on_with_at_the_newest_version() {
     let (mut seen, mut token) = (Vec::new(), expired.metadata.continue_.clone());
     while !token.is_empty() {
         let info = info(&format!("continue={token}"));
-        let listing = select(&info, &served, "a/", &Matcher::default(), 1).await.unwrap();
+        let listing = select(&info, &served, "a/", &Selection::default(), 1).await.unwrap();
         assert_eq!(listing.revision, newest);
         seen.extend(listing.objects.iter().map(|(key, _)| key.to_string()));
-        token = list_meta(&listing, "a/", 1, &Matcher::default()).continue_;
+        token = list_meta(&listing, "a/", 1, &Selection::default()).continue_;
     }
     assert_eq!(seen, ["a/x", "a/y", "a/z"]);
     let shown = serde_json::to_value(&expired).unwrap();
@@ -140,7 +140,7 @@ async fn a_token_that_is_none_is_refused_with_what_is_wrong() {
 async fn continue_tokens_begin_below_what_is_listed() {
     let (served, versions) = config_maps(&["x", "y", "z"]).await;
     let page = served.store.list("a/", &Matcher::default(), 1).unwrap();
-    let meta = list_meta(&page, "a/", 1, &Matcher::default());
+    let meta = list_meta(&page, "a/", 1, &Selection::default());
     let version = i64::try_from(versions[2]).unwrap();
     let token = Token::decode(&meta.continue_).unwrap();
     assert_eq!((token.v.as_str(), token.rv, token.start.as_str()), ("meta.k8s.io/v1", version, "x\0"));
@@ -151,7 +151,7 @@ async fn continue_tokens_begin_below_what_is_listed() {
         assert_eq!(listed(&served, &from(hostile), 0).await.unwrap_err().code, 400, "{hostile:?}");
     }
     // All namespaces: the namespace is a part of what is below.
-    let all = list_meta(&served.store.list("", &Matcher::default(), 1).unwrap(), "", 1, &Matcher::default());
+    let all = list_meta(&served.store.list("", &Matcher::default(), 1).unwrap(), "", 1, &Selection::default());
     let token = Token::decode(&all.continue_).unwrap();
     assert_eq!(token.start, "a/x\0");
 }

@@ -24,6 +24,7 @@ async fn the_state_comes_first_and_is_encoded_as_it_is_taken() {
         state: state.into_iter(),
         initial_end: Some(watcher.seen()),
         form,
+        shown: fields::Selector::default(),
         bookmarks: true,
         end: clock.sleep(Duration::from_secs(3_600)),
         step: None,
