@@ -324,7 +324,7 @@ fn widget(
     match (asked.method.as_str(), rest) {
         ("GET", [_, "echo"]) => return echo(stream),
         ("GET", [_, "elsewhere"]) => return send(stream, 302, "Location: https://example.com/\r\n", ""),
-        ("GET", []) if query.contains("watch=") => return watch(stream, state, namespace),
+        ("GET", []) if query.contains("watch=") => return watch(stream, state, namespace, query),
         _ => {}
     }
     let mut widgets = state.widgets.lock().unwrap();
@@ -395,12 +395,14 @@ fn merge(into: &mut Value, patch: &Value) {
     }
 }
 
-fn watch(stream: &mut Stream, state: &State, namespace: &str) -> bool {
+fn watch(stream: &mut Stream, state: &State, namespace: &str, query: &str) -> bool {
     let head = "HTTP/1.1 200 X\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
     if stream.get_mut().write_all(head.as_bytes()).is_err() {
         return false;
     }
-    let mut seen = 0;
+    // Every write is one event.
+    let since = query.split('&').find_map(|part| part.strip_prefix("resourceVersion="));
+    let mut seen: usize = since.and_then(|revision| revision.parse().ok()).unwrap_or_default();
     loop {
         let new: Vec<Value> = {
             let widgets = state.widgets.lock().unwrap();
