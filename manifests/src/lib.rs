@@ -18,3 +18,9 @@ pub const ALL: &[Manifest] = &[
 
 /// The default roles and bindings, in the form that the file itself explains.
 pub const RBAC: &str = include_str!("../rbac.policy");
+
+/// Roles for the built-in metrics API.
+pub const METRICS: &str = include_str!("../metrics.policy");
+
+/// Roles for the migration of storage versions.
+pub const MIGRATION: &str = include_str!("../migration.policy");

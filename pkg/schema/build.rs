@@ -17,12 +17,14 @@ use std::process::Command;
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const VERSION: &str = "src/v1_36";
-const FACTS: &str = "src/generated/facts.txt";
+const FACTS: [&str; 2] = ["src/generated/facts.txt", "src/table/optional.txt"];
+/// Types that the crate does not know: lines of `T definition text`, and of `field text` below.
+const WORDS: &str = "src/table/optional_words.txt";
 const GENERATED_FROM: &str = "// Generated from definition ";
 
 fn main() -> Result<()> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={FACTS}");
+    FACTS.iter().chain([&WORDS]).for_each(|file| println!("cargo::rerun-if-changed={file}"));
     println!("cargo::rerun-if-changed=../../Cargo.lock");
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("descriptions.bin");
     let text = match collect() {
@@ -43,13 +45,35 @@ fn collect() -> Result<String> {
     let mut types = BTreeMap::new();
     visit(&root, &mut types)?;
     // The crate also knows versions that are not served.
-    let facts = std::fs::read_to_string(FACTS)?;
+    let facts = FACTS.map(std::fs::read_to_string).into_iter().collect::<std::result::Result<String, _>>()?;
     let served: HashSet<&str> = facts.lines().filter_map(|line| line.strip_prefix("T ")?.split(' ').next()).collect();
     types.retain(|name, _| served.contains(name.as_str()));
+    own_words(&std::fs::read_to_string(WORDS)?, &mut types);
     if types.is_empty() {
         return Err(format!("{} holds no definitions", root.display()).into());
     }
     Ok(types.into_values().collect())
+}
+
+/// Adds the types that are described here.
+fn own_words(text: &str, types: &mut BTreeMap<String, String>) {
+    let mut current = None;
+    for line in text.lines() {
+        let (name, words) = match line.strip_prefix("T ").and_then(|rest| rest.split_once(' ')) {
+            Some((definition, words)) => {
+                current = Some(definition.to_string());
+                (format!("T{definition}"), words)
+            }
+            None => match line.split_once(' ') {
+                Some((field, words)) => (field.to_string(), words),
+                None => continue,
+            },
+        };
+        if let Some(definition) = &current {
+            let entry = types.entry(definition.clone()).or_default();
+            put(entry, &name, &mut vec![words.to_string()]);
+        }
+    }
 }
 
 /// Where cargo has put the source of the crate.

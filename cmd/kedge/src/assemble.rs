@@ -73,6 +73,8 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         scheduler: !flags.disable_scheduler,
         controllers: !flags.disable_controller_manager,
         dns: flags.enabled("dns"),
+        metrics: flags.enabled("metrics-server"),
+        storage_migration: flags.storage_migration(),
         datastore,
         datastore_tls,
         token: flags.token.read().map_err(anyhow::Error::msg)?,

@@ -37,7 +37,7 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
     let kinds = &*admitted.catalogue;
     let json = |bytes: Vec<u8>| plain(headers, bytes);
     match segments.as_slice() {
-        [""] => paths(),
+        [""] => paths(kinds),
         ["version"] => version(),
         ["statusz"] => zpages::status(server, headers),
         ["flagz"] => zpages::flags(server, headers),
@@ -197,10 +197,10 @@ fn go_arch() -> &'static str {
     }
 }
 
-fn paths() -> Result<Response<Body>, Status> {
+fn paths(kinds: &dyn Kinds) -> Result<Response<Body>, Status> {
     let mut paths =
         vec!["/.well-known/openid-configuration".to_owned(), "/api".into(), "/api/v1".into(), "/apis".into()];
-    for group in kedge_schema::groups().iter().filter(|g| !g.name.is_empty()) {
+    for group in kinds.groups().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
     }

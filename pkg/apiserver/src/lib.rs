@@ -11,13 +11,14 @@
 //! 1. `serve`: connections
 //! 2. `chain`: the way of a request
 //! 3. `routing`, `impersonation`, `deprecation`, `presentation`: its stations
-//! 4. `verbs`, `subresources`, `reviews`, `discovery`, `aggregation`, `health`: handlers
-//! 5. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
-//! 6. `output`, `authorization`: what is said to a client
-//! 7. `admitted`, `server`: what a handler gets
-//! 8. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
-//! 9. `input`: what a request says
-//! 10. `body`: bytes
+//! 4. `verbs`, `subresources`, `reviews`, `resource_metrics`, `discovery`, `aggregation`, `health`: handlers
+//! 5. `kubelets`: where they are
+//! 6. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
+//! 7. `output`, `authorization`: what is said to a client
+//! 8. `admitted`, `server`: what a handler gets
+//! 9. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
+//! 10. `input`: what a request says
+//! 11. `body`: bytes
 //!
 //! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
 //! versions copy stored bytes and build no trees.
@@ -36,6 +37,7 @@ mod drain;
 mod health;
 mod impersonation;
 mod input;
+mod kubelets;
 mod limits;
 mod listing;
 mod meters;
@@ -44,6 +46,7 @@ mod objects;
 mod output;
 mod presentation;
 mod readiness;
+mod resource_metrics;
 mod reviews;
 mod routing;
 pub mod serve;

@@ -11,6 +11,7 @@ use crate::admitted::Admitted;
 use crate::body::Body;
 use crate::input::options::{self, WriteOptions};
 use crate::input::request_info::RequestInfo;
+use crate::resource_metrics;
 use crate::reviews;
 use crate::server::ApiServer;
 use crate::subresources::{binding, eviction, finalize, proxy, scale, streaming, token};
@@ -51,6 +52,8 @@ enum Route {
     Subresource(Subresource, Arc<Served>),
     /// `POST …/bindings`.
     Bindings,
+    /// What nodes and pods use.
+    Usage(Arc<ResourceInfo>),
     /// What is answered and not stored: reviews, the state of components.
     Review(Arc<ResourceInfo>),
 }
@@ -78,6 +81,9 @@ fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result
         Entry::Stored(served) => served,
         Entry::Answered(resource) if resource.plural == "bindings" => {
             return if info.verb == "create" { Ok(Route::Bindings) } else { Err(Status::unknown_path()) };
+        }
+        Entry::Answered(resource) if resource.group == resource_metrics::GROUP => {
+            return Ok(Route::Usage(resource.clone()));
         }
         Entry::Answered(resource) => return Ok(Route::Review(resource.clone())),
     };
@@ -171,6 +177,7 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
             }
         }
         Route::Bindings => binding::create(server, admitted).await,
+        Route::Usage(resource) => resource_metrics::handle(server, &admitted, &resource).await,
         Route::Review(resource) => reviews::handle(server, admitted, &resource).await,
     }
 }

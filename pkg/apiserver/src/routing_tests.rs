@@ -24,6 +24,7 @@ fn led(catalogue: &Catalogue, method: Method, path: &str) -> String {
         Ok(Route::Subresource(subresource, _)) => format!("{subresource:?}"),
         Ok(Route::Bindings) => "Bindings".into(),
         Ok(Route::Review(resource)) => format!("Review of {}", resource.plural),
+        Ok(Route::Usage(resource)) => format!("Usage of {}", resource.plural),
         Err(status) => status.code.to_string(),
     }
 }

@@ -13,7 +13,7 @@ use kedge_webhook::Caller;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
-use crate::backends::KubeletAccess;
+use crate::backends::{KubeletAccess, Usages};
 use crate::body::Body;
 use crate::limits::Limits;
 use crate::meters::Requests;
@@ -64,6 +64,8 @@ pub struct ApiServer {
     pub(crate) rbac: Arc<RbacAuthorizer>,
     pub(crate) kubelets: Option<KubeletAccess>,
     pub(crate) others: Option<Arc<Caller>>,
+    /// What nodes use.
+    pub(crate) usages: Usages,
     pub(crate) clock: SharedClock,
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
@@ -85,6 +87,7 @@ impl ApiServer {
             rbac: config.rbac,
             kubelets: config.kubelets,
             others: config.others,
+            usages: Usages::new(config.clock.clone()),
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,
             shutdown: config.shutdown,

@@ -50,6 +50,30 @@ pub fn go_duration(text: &str) -> Option<Duration> {
     Some(if negative { Duration::ZERO } else { total })
 }
 
+/// So many nanoseconds as Go writes a duration: `1m30.5s`, `250ms`, `0s`.
+pub fn go_duration_text(nanos: i64) -> String {
+    const SECOND: u64 = 1_000_000_000;
+    let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
+    // A number of units, and behind the point what is less than one.
+    let decimal = |whole: u64, unit: u64, name: &str| {
+        let fraction =
+            if unit > 1 { format!(".{:0width$}", nanos % unit, width = unit.ilog10() as usize) } else { String::new() };
+        format!("{whole}{}{name}", fraction.trim_end_matches('0').trim_end_matches('.'))
+    };
+    let (hours, minutes) = (nanos / SECOND / 3_600, nanos / SECOND / 60 % 60);
+    let seconds = || decimal(nanos / SECOND % 60, SECOND, "s");
+    let text = match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => decimal(nanos, 1, "ns"),
+        1_000..1_000_000 => decimal(nanos / 1_000, 1_000, "µs"),
+        1_000_000..SECOND => decimal(nanos / 1_000_000, 1_000_000, "ms"),
+        _ if hours > 0 => format!("{hours}h{minutes}m{}", seconds()),
+        _ if minutes > 0 => format!("{minutes}m{}", seconds()),
+        _ => seconds(),
+    };
+    format!("{sign}{text}")
+}
+
 /// The zone of a name of the IANA's database, which is part of the program: small hosts have none. Names are spelled exactly.
 pub fn zone(name: &str) -> Option<TimeZone> {
     let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
@@ -84,6 +108,24 @@ mod tests {
         }
         for text in ["", "5", "s", "1x", "1h30", "1..5s", "-", "99999999999999999999h"] {
             assert_eq!(millis(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_500, "1.5µs"),
+            (250_000_000, "250ms"),
+            (1_000_000_000, "1s"),
+            (15_062_000_000, "15.062s"),
+            (60_000_000_000, "1m0s"),
+            (90_500_000_000, "1m30.5s"),
+            (3_600_000_000_000, "1h0m0s"),
+            (-1_500_000_000, "-1.5s"),
+        ] {
+            assert_eq!(go_duration_text(nanos), text);
         }
     }
 

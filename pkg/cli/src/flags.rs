@@ -11,6 +11,9 @@ use crate::values::{Cidr, FileMode, PortRange};
 /// Settings of the API server that name admission plugins.
 const ENABLE: &str = "enable-admission-plugins=";
 const DISABLE: &str = "disable-admission-plugins=";
+/// The setting that names versions of the API, and the one that is not served by default and can be.
+const RUNTIME: &str = "runtime-config=";
+const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
 /// A Kubernetes distribution in one small binary.
 #[derive(Debug, Parser)]
@@ -123,12 +126,12 @@ pub struct ServerFlags {
     /// Where snapshots are kept [default: server/db/snapshots in the data directory]
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub etcd_snapshot_dir: Option<PathBuf>,
-    /// Setting of the API server, KEY=VALUE: encryption-provider-config, enable-admission-plugins, disable-admission-plugins.
+    /// Setting of the API server, KEY=VALUE: encryption-provider-config, enable-admission-plugins, disable-admission-plugins, runtime-config.
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
 
-    /// Parts not to run: dns.
-    #[arg(long, value_delimiter = ',', value_parser = ["dns"], help_heading = "Components")]
+    /// Parts not to run: dns, metrics-server.
+    #[arg(long, value_delimiter = ',', value_parser = ["dns", "metrics-server"], help_heading = "Components")]
     pub disable: Vec<String>,
     /// Run no scheduler.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
@@ -195,10 +198,13 @@ impl ServerFlags {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
         for setting in &self.kube_apiserver_arg {
-            let known = ["encryption-provider-config=", ENABLE, DISABLE];
+            if let Some(versions) = setting.strip_prefix(RUNTIME) {
+                versions.split(',').try_for_each(|one| version_setting(one).map(drop))?;
+            }
+            let known = ["encryption-provider-config=", ENABLE, DISABLE, RUNTIME];
             if !known.iter().any(|key| setting.strip_prefix(key).is_some_and(|value| !value.is_empty())) {
                 return Err(format!(
-                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE and enable- and disable-admission-plugins=NAME[,NAME] are"
+                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE and enable- and disable-admission-plugins=NAME[,NAME] and runtime-config=VERSION[=true|false] are"
                 ));
             }
         }
@@ -238,6 +244,13 @@ impl ServerFlags {
         (named(ENABLE), named(DISABLE))
     }
 
+    /// Whether migrations of storage versions are served and carried out, which they are not by default.
+    pub fn storage_migration(&self) -> bool {
+        let values = self.kube_apiserver_arg.iter().filter_map(|setting| setting.strip_prefix(RUNTIME));
+        let settings = values.flat_map(|versions| versions.split(',')).filter_map(|one| version_setting(one).ok());
+        settings.last().unwrap_or(false)
+    }
+
     /// Whether a packaged part is to run.
     pub fn enabled(&self, part: &str) -> bool {
         !self.disable.iter().any(|d| d == part)
@@ -255,6 +268,17 @@ impl ServerFlags {
             false => self.data_dir().join("kedge.yaml"),
         })
     }
+}
+
+/// One part of `runtime-config`: whether the version that can be switched on is on.
+fn version_setting(text: &str) -> Result<bool, String> {
+    let (version, value) = text.trim().split_once('=').unwrap_or((text.trim(), "true"));
+    if version != STORAGE_MIGRATION {
+        return Err(format!(
+            "--kube-apiserver-arg {RUNTIME}{text}: {version:?} cannot be switched; {STORAGE_MIGRATION} can"
+        ));
+    }
+    value.parse().map_err(|_| format!("--kube-apiserver-arg {RUNTIME}{text}: {value:?} is neither true nor false"))
 }
 
 fn is_root() -> bool {
@@ -319,6 +343,19 @@ mod tests {
     }
 
     #[test]
+    fn migrations_are_switched_on_as_upstreams() {
+        let on = |settings: &[&str]| {
+            let args: Vec<&str> = settings.iter().flat_map(|setting| ["--kube-apiserver-arg", *setting]).collect();
+            server(&args).unwrap().storage_migration()
+        };
+        assert!(!on(&[]));
+        assert!(on(&["runtime-config=storagemigration.k8s.io/v1beta1=true"]));
+        assert!(on(&["runtime-config=storagemigration.k8s.io/v1beta1"]));
+        assert!(!on(&["runtime-config=storagemigration.k8s.io/v1beta1,storagemigration.k8s.io/v1beta1=false"]));
+        assert!(server(&["--disable", "dns,metrics-server"]).is_ok_and(|flags| !flags.enabled("metrics-server")));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         for (args, named) in [
             (vec!["--no-such-flag"], "--no-such-flag"),
@@ -333,6 +370,11 @@ mod tests {
             (vec!["--disable", "nothing"], "dns"),
             (vec!["--cluster-reset"], "--cluster-reset-restore-path"),
             (vec!["--etcd-snapshot-retention", "0"], "0"),
+            (vec!["--kube-apiserver-arg", "runtime-config=api/all=true"], "storagemigration.k8s.io/v1beta1"),
+            (
+                vec!["--kube-apiserver-arg", "runtime-config=storagemigration.k8s.io/v1beta1=on"],
+                "neither true nor false",
+            ),
             (vec!["--kube-apiserver-arg", "v=3"], "encryption-provider-config=FILE"),
             (vec!["--kube-apiserver-arg", "enable-admission-plugins="], "disable-admission-plugins=NAME"),
         ] {

@@ -22,6 +22,7 @@ mod root_ca;
 mod service;
 mod serviceaccount;
 mod statefulset;
+mod storage_migration;
 mod storage_protection;
 mod system_namespaces;
 mod workload;
@@ -44,6 +45,8 @@ pub struct Config {
     pub root_ca: String,
     /// Published for extension API servers.
     pub trust: Trust,
+    /// Whether storage versions are migrated; else the server does not serve the kind that asks for it.
+    pub storage_migration: bool,
 }
 
 /// Starts all controllers in `tasks`.
@@ -71,4 +74,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     root_ca::start(&ctx, config.root_ca);
     authentication_trust::start(&ctx, config.trust);
     policy_status::start(&ctx);
+    if config.storage_migration {
+        storage_migration::start(&ctx);
+    }
 }

@@ -115,7 +115,9 @@ impl<'s> Type<'s> {
                 FieldType::String | FieldType::Bytes => Forms::scalar(Scalar::Text),
                 FieldType::Bool => Forms::scalar(Scalar::Boolean),
                 FieldType::Int32 | FieldType::Int64 | FieldType::Double => Forms::scalar(Scalar::Number),
-                FieldType::Quantity | FieldType::Time | FieldType::MicroTime => Forms::scalar(Scalar::Any),
+                FieldType::Quantity | FieldType::Time | FieldType::MicroTime | FieldType::Duration => {
+                    Forms::scalar(Scalar::Any)
+                }
                 FieldType::Object(_) | FieldType::Map(_) | FieldType::FieldsV1 => Forms::MAP,
                 FieldType::List(_) => Forms::LIST,
                 FieldType::IntOrString

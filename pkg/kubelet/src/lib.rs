@@ -18,6 +18,7 @@ mod probes;
 mod run;
 mod runtime;
 mod server;
+mod stats;
 mod status;
 mod sync;
 #[cfg(test)]

@@ -24,3 +24,6 @@ pub use status::{Reason, Status, StatusCause, StatusDetails};
 pub use stringmap::StringMap;
 pub use text::Text;
 pub use user::UserInfo;
+
+/// The header in which our kubelets say beside their summary of use how many nanoseconds its rates are about; upstream's do not say.
+pub const USAGE_WINDOW: &str = "kedge-usage-window";

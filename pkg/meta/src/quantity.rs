@@ -53,6 +53,11 @@ impl Quantity {
         Self { nanos: i128::from(millis) * (NANO / 1000), format: Format::DecimalSi }
     }
 
+    /// Billionths in decimal form.
+    pub fn from_nanos(nanos: i64) -> Self {
+        Self { nanos: i128::from(nanos), format: Format::DecimalSi }
+    }
+
     /// Bytes, shown with binary suffixes where they fit.
     pub fn from_bytes(bytes: i64) -> Self {
         Self { nanos: i128::from(bytes) * NANO, format: Format::BinarySi }

@@ -93,5 +93,7 @@ resources! {
     ROLES = "rbac.authorization.k8s.io"/"v1" "roles" "Role" true;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
+    STORAGE_VERSION_MIGRATIONS = "storagemigration.k8s.io"/"v1beta1" "storageversionmigrations" "StorageVersionMigration" false;
+    CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io"/"v1" "customresourcedefinitions" "CustomResourceDefinition" false;
     VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io"/"v1" "volumeattributesclasses" "VolumeAttributesClass" false;
 }

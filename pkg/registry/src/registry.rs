@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kedge_base::SharedClock;
 use kedge_meta::{GroupResource, Text};
-use kedge_schema::{Builtin, GroupInfo, Kinds as _, ResourceInfo};
+use kedge_schema::{GroupInfo, ResourceInfo};
 use kedge_storage::{ResourceConfig, Storage, StoredForm};
 use tokio::sync::watch;
 
@@ -49,7 +49,9 @@ impl Registry {
     /// How every stored resource is stored, for [`Storage::open`].
     pub fn storage_configs() -> Vec<ResourceConfig> {
         let mut configs: Vec<ResourceConfig> = Vec::new();
-        for info in kedge_schema::resources().iter().filter(|r| r.is_stored()) {
+        // What is not served today may have been yesterday, and is there when it is served again.
+        let all = kedge_schema::resources().iter().chain(kedge_schema::optional_resources());
+        for info in all.filter(|r| r.is_stored()) {
             if configs.iter().any(|c| c.prefix == info.storage_prefix) {
                 continue;
             }
@@ -69,7 +71,7 @@ impl Registry {
 
     /// Over an opened storage.
     pub fn new(storage: Arc<Storage>, clock: SharedClock, config: ClusterConfig) -> Self {
-        let base = Arc::new(built_in(&storage));
+        let base = Arc::new(built_in(&storage, &[]));
         let current = watch::Sender::new(base.clone());
         let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
         let generation = watch::Sender::new(0);
@@ -85,6 +87,14 @@ impl Registry {
             state,
             unavailable: Unavailable::default(),
         }
+    }
+
+    /// Serves optional groups too, as built-in ones, from the beginning.
+    #[must_use]
+    pub fn with_optional(mut self, groups: &[&str]) -> Self {
+        self.base = Arc::new(built_in(&self.storage, groups));
+        self.current.send_replace(self.base.clone());
+        self
     }
 
     /// What is served now.
@@ -149,8 +159,8 @@ impl Registry {
     }
 }
 
-/// The first catalogue: all that is built in.
-fn built_in(storage: &Storage) -> Catalogue {
+/// The first catalogue: all that is built in, with some of the optional groups.
+fn built_in(storage: &Storage, optional: &[&str]) -> Catalogue {
     let entry = |info: &ResourceInfo| {
         let store = storage.resource(&info.storage_prefix).filter(|_| info.is_stored());
         let Some(store) = store else { return Entry::Answered(Arc::new(info.clone())) };
@@ -161,8 +171,11 @@ fn built_in(storage: &Storage) -> Catalogue {
         Entry::Stored(Arc::new(Served { info, strategy, printer, store, conversion, custom: None }))
     };
     let group = |info: &GroupInfo| {
-        let versions = info.versions.iter().flat_map(|version| Builtin.resources(&info.name, version).map(entry));
+        let all = || kedge_schema::resources().iter().chain(kedge_schema::optional_resources());
+        let of = |version: &Text| all().filter(|r| r.group == info.name && r.version == *version).map(entry).collect();
+        let versions = info.versions.iter().flat_map(|version| -> Vec<Entry> { of(version) });
         Arc::new(Group::new(info.clone(), versions.collect()))
     };
-    Catalogue::new(kedge_base::random::u64(), Builtin.groups().map(group).collect())
+    let optional = kedge_schema::optional_groups().iter().filter(|group| optional.contains(&&*group.name));
+    Catalogue::new(kedge_base::random::u64(), kedge_schema::groups().iter().chain(optional).map(group).collect())
 }

@@ -12,6 +12,8 @@ use kedge_registry::{ClusterConfig, NoAdmission, Registry, WriteOptions};
 use kedge_storage::Storage;
 use serde_json::{Value, json};
 
+const OPTIONAL: [&str; 2] = ["storagemigration.k8s.io", "metrics.k8s.io"];
+
 struct Cluster {
     registry: Registry,
     user: UserInfo,
@@ -29,13 +31,18 @@ impl Cluster {
                 .unwrap(),
         );
         let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
-        Self { registry: Registry::new(storage, clock, config), user: UserInfo::new("tester", &[]), _dir: dir }
+        Self {
+            registry: Registry::new(storage, clock, config).with_optional(&OPTIONAL),
+            user: UserInfo::new("tester", &[]),
+            _dir: dir,
+        }
     }
 
     fn request<'a>(&'a self, object: &'a Value, subresource: &'a str) -> Request<'a> {
         let (group, version, kind) = names(object);
         let info = kedge_schema::resources()
             .iter()
+            .chain(kedge_schema::optional_resources())
             .find(|info| info.group == group && info.version == version && info.kind == kind)
             .unwrap();
         let namespace = if info.namespaced { "test" } else { "" };
@@ -292,4 +299,50 @@ async fn events_of_the_newer_group_say_who_reports_them_and_only_count() {
     other["reason"] = json!("Another");
     let refused = cluster.update(&other, "").await.unwrap_err();
     assert!(refused.message.contains("reason: Invalid value: \"Another\": field is immutable"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn a_migration_asks_once_and_ends_once() {
+    let cluster = Cluster::new().await;
+    let migration = |group: &str, resource: &str| {
+        json!({"apiVersion": "storagemigration.k8s.io/v1beta1", "kind": "StorageVersionMigration",
+        "metadata": {"name": "m"}, "spec": {"resource": {"group": group, "resource": resource}}})
+    };
+    let refused = cluster.create(&migration("example.com", "")).await.unwrap_err();
+    assert!(complaints(&refused).contains("spec.resource.resource: Required value: resource is required to be set"));
+    let refused = cluster.create(&migration("Example", "Crontabs")).await.unwrap_err();
+    assert!(complaints(&refused).contains("spec.resource.group: Invalid value: \"Example\""), "{refused:?}");
+    let mut asked = migration("", "secrets");
+    asked["status"] = json!({"resourceVersion": "5"});
+    let created = cluster.create(&asked).await.unwrap();
+    assert!(created["status"].get("resourceVersion").is_none() && created["metadata"].get("generation").is_none());
+    let mut other = created.clone();
+    other["spec"]["resource"]["resource"] = json!("configmaps");
+    let refused = cluster.update(&other, "").await.unwrap_err();
+    assert!(
+        complaints(&refused).contains("spec: Invalid value") && complaints(&refused).contains("field is immutable")
+    );
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "reason": "Because", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let with = |object: &Value, version: &str, conditions: Value| {
+        let mut object = object.clone();
+        object["status"] = json!({"resourceVersion": version, "conditions": conditions});
+        object
+    };
+    for (version, conditions, text) in [
+        ("07", json!([]), "resource version is not well formed: 07"),
+        (
+            "7",
+            json!([condition("Succeeded", "True"), condition("Failed", "True")]),
+            "Both success and failed conditions cannot be true",
+        ),
+        ("7", json!([condition("Running", "maybe")]), "Unsupported value: \"maybe\""),
+        ("7", json!([condition("Running", "True"), condition("Running", "True")]), "Duplicate value: \"Running\""),
+    ] {
+        let refused = cluster.update(&with(&created, version, conditions), "status").await.unwrap_err();
+        assert!(complaints(&refused).contains(text), "{text}: {}", refused.message);
+    }
+    let done = cluster.update(&with(&created, "7", json!([condition("Succeeded", "True")])), "status").await.unwrap();
+    let refused = cluster.update(&with(&done, "8", json!([])), "status").await.unwrap_err();
+    assert!(complaints(&refused).contains("status.resourceVersion: Invalid value: \"8\": field is immutable"));
+    assert!(complaints(&refused).contains("Success condition cannot be set to false once it is true"));
 }

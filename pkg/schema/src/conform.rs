@@ -202,8 +202,10 @@ impl Walker<'_> {
             }
             FieldType::Time => time(value, false, place)?,
             FieldType::MicroTime => time(value, true, place)?,
+            FieldType::Duration if value.as_str().is_some_and(|text| kedge_base::time::go_duration(text).is_some()) => {
+            }
             FieldType::Bytes => bytes(value, place)?,
-            FieldType::String | FieldType::Bool | FieldType::Double => {
+            FieldType::Duration | FieldType::String | FieldType::Bool | FieldType::Double => {
                 return Err(mismatch(found(value), &place.go_type(ty), place));
             }
         }

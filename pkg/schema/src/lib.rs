@@ -30,6 +30,7 @@ pub use normalize::{normalize, normalize_stored};
 pub use schema_ref::SchemaRef;
 pub use table::{
     Builtin, Elsewhere, FieldDef, FieldType, GroupInfo, KindInfo, Kinds, ListType, ResourceInfo, SubresourceInfo,
-    TypeDef, TypeId, Verb, groups, kind, list_kind, resource, resources, type_by_name,
+    TypeDef, TypeId, Verb, groups, kind, list_kind, optional_groups, optional_resources, resource, resources,
+    type_by_name,
 };
 pub use yaml::to_yaml;

@@ -135,6 +135,7 @@ pub(crate) fn zero(ty: FieldType) -> Value {
         FieldType::Bool => Value::Bool(false),
         FieldType::Int32 | FieldType::Int64 | FieldType::Double | FieldType::IntOrString => Value::from(0),
         FieldType::Quantity => Value::String("0".into()),
+        FieldType::Duration => Value::String("0s".into()),
         FieldType::Object(id) => {
             let mut map = Map::new();
             finish_object(id.def(), &mut map);

@@ -267,6 +267,10 @@ fn value(field: &FieldDef, ty: FieldType, wire: Wire<'_>, depth: usize) -> Resul
         },
         (FieldType::Time, Wire::Bytes(raw)) => timestamp(raw, time::rfc3339).ok_or_else(bad)?,
         (FieldType::MicroTime, Wire::Bytes(raw)) => timestamp(raw, time::rfc3339_micro).ok_or_else(bad)?,
+        (FieldType::Duration, Wire::Bytes(raw)) => match first(raw)? {
+            Some(Wire::Varint(nanos)) => json!(time::go_duration_text(nanos.cast_signed())),
+            _ => json!("0s"),
+        },
         (FieldType::IntOrString, Wire::Bytes(raw)) => int_or_string(raw)?,
         (FieldType::Raw | FieldType::Json | FieldType::FieldsV1, Wire::Bytes(raw)) => match first(raw)? {
             Some(Wire::Bytes(json)) if !json.is_empty() => serde_json::from_slice(json).map_err(|_| bad())?,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 use kedge_client::{Client, Patch};
-use kedge_manifests::{ALL, Manifest, RBAC};
+use kedge_manifests::{ALL, METRICS, MIGRATION, Manifest, RBAC};
 use kedge_meta::{Resource, resources};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -23,6 +23,12 @@ pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool, no
         }
     }
     roles::ensure(client, &policy::unfold(RBAC)?).await?;
+    if config.metrics {
+        roles::ensure(client, &policy::unfold(METRICS)?).await?;
+    }
+    if config.storage_migration {
+        roles::ensure(client, &policy::unfold(MIGRATION)?).await?;
+    }
     service_range(client, config, now).await?;
     if let Some(ip) = config.api_service_ip() {
         let flag = format!("--service-cidr {}", config.service_cidr);

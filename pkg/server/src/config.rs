@@ -31,6 +31,10 @@ pub struct ServerConfig {
     pub controllers: bool,
     /// Whether cluster DNS runs in this cluster.
     pub dns: bool,
+    /// Whether what nodes and pods use is served from here.
+    pub metrics: bool,
+    /// Whether storage versions are migrated, and the kind that asks for it is served.
+    pub storage_migration: bool,
     pub datastore: Endpoint,
     pub datastore_tls: Tls,
     /// The cluster's token, if one was given.
@@ -75,6 +79,7 @@ impl ServerConfig {
             ("enable-admission-plugins", self.admission.enable.join(",")),
             ("https-listen-port", self.https_port.to_string()),
             ("node-name", self.node_name.clone()),
+            ("runtime-config", format!("storagemigration.k8s.io/v1beta1={}", self.storage_migration)),
             ("secrets-encryption", self.secrets_encryption.to_string()),
             ("service-cidr", self.service_cidr.clone()),
             ("service-node-port-range", format!("{first}-{last}")),
@@ -96,6 +101,12 @@ impl ServerConfig {
     /// What the registry needs to know.
     pub fn cluster(&self) -> ClusterConfig {
         ClusterConfig { service_cidr: self.service_cidr.clone(), node_ports: self.node_ports }
+    }
+
+    /// The groups that are served beside those that always are.
+    pub(crate) fn optional_groups(&self) -> Vec<&'static str> {
+        let all = [("storagemigration.k8s.io", self.storage_migration), ("metrics.k8s.io", self.metrics)];
+        all.into_iter().filter(|(_, on)| *on).map(|(group, _)| group).collect()
     }
 
     /// Where the store and its snapshots are.

@@ -125,7 +125,8 @@ impl Server {
             tasks: tasks.clone(),
             managed: config.encryption_config.is_none(),
         };
-        let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config.cluster()));
+        let registry = Registry::new(storage.clone(), clock.clone(), config.cluster());
+        let registry = Arc::new(registry.with_optional(&config.optional_groups()));
         let webhooks = api::webhooks(&registry, &tasks, &clock);
         let others = api::others(&pki, &registry, &tasks, &clock)?;
         let api = api::api_server(api::Parts {
@@ -231,6 +232,7 @@ impl Server {
         let config = kedge_controllers::Config {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
+            storage_migration: self.config.storage_migration,
             trust: kedge_controllers::Trust {
                 client_ca: self.pki.client_ca.certificate.clone(),
                 request_header_ca: self.pki.request_header_ca.certificate.clone(),

@@ -64,8 +64,10 @@ struct Named {
 /// A value that was read.
 pub(crate) struct Read {
     pub(crate) object: Object,
-    /// It would be written otherwise now.
+    /// It would be sealed otherwise now.
     pub(crate) stale: bool,
+    /// It is stored in another form than ours, which is what it is read as.
+    pub(crate) foreign: bool,
 }
 
 impl Codec {
@@ -101,15 +103,18 @@ impl Codec {
         let opened = self.encryption().open(resource, key, stored).map_err(|err| unreadable(key, &err))?;
         if kedge_packed::is_packed(&opened.value) {
             let json = kedge_packed::plain(&opened.value).map_err(|err| unreadable(key, &err))?;
-            let object = match json_of(form, key, json.clone())? {
-                same if same == json => Object::from_packed(key, opened.value, json, revision)?,
-                json => Object::from_stored(key, json, revision)?,
+            let ours = json_of(form, key, json.clone())?;
+            let foreign = ours != json;
+            let object = match foreign {
+                false => Object::from_packed(key, opened.value, json, revision)?,
+                true => Object::from_stored(key, ours, revision)?,
             };
-            return Ok(Read { object, stale: opened.stale });
+            return Ok(Read { object, stale: opened.stale, foreign });
         }
-        let json = json_of(form, key, opened.value)?;
+        let json = json_of(form, key, opened.value.clone())?;
         let json = form.and_then(|form| form.reshape(&json, revision)).unwrap_or(json);
-        Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale })
+        let foreign = json != opened.value;
+        Ok(Read { object: Object::from_stored(key, json, revision)?, stale: opened.stale, foreign })
     }
 
     /// Whether no key that is known here opens the value.

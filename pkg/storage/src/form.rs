@@ -79,7 +79,8 @@ impl StoredForm {
         // A version that is stored but not served has the fields of the one that is.
         let schema = kedge_schema::kind(&info.storage_group, &info.storage_version, &info.kind);
         let schema = schema.or_else(|| info.schema.builtin());
-        let served = kedge_schema::resources().iter().filter(|r| r.storage_prefix == info.storage_prefix);
+        let all = kedge_schema::resources().iter().chain(kedge_schema::optional_resources());
+        let served = all.filter(|r| r.storage_prefix == info.storage_prefix);
         let others: Vec<OtherVersion> = served
             .map(|r| (r.api_version(), r.schema.builtin()))
             .filter(|(api_version, _)| *api_version != stored)

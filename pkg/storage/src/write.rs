@@ -116,6 +116,28 @@ impl ResourceStore {
         Ok(true)
     }
 
+    /// Writes the object whose last change was `revision` again as it is, when the store holds it otherwise than it would be written now: in the
+    /// form of another server, in the shape of an older schema, plain, or sealed with an older key. None when there is nothing to do, or it was
+    /// changed meanwhile: then it has been written anew.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is changed at the same time.
+    pub async fn renew(&self, key: &str, revision: u64) -> Result<Option<Arc<Object>>, Error> {
+        let _write = self.cache.writes.enter()?;
+        let full = self.full(key);
+        let Some(kv) = self.kv.get(full.as_bytes()).await?.filter(|kv| kv.mod_revision == revision) else {
+            return Ok(None);
+        };
+        let lease = kv.lease;
+        let read = self.read(&full, kv).await?;
+        if !read.stale && !read.foreign {
+            return Ok(None);
+        }
+        let plain: Bytes = read.object.stored().into_owned().into();
+        let result = self.put_sealed(&full, &plain, Some(revision), lease, With::default()).await?;
+        Ok(Some(Arc::new(Object::from_stored(key, plain, result.revision)?)))
+    }
+
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
         let _write = self.cache.writes.enter()?;
         let full = self.full(key);

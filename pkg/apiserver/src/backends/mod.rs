@@ -2,6 +2,7 @@
 
 mod headers;
 mod tunnel;
+mod usage;
 
 pub(crate) use headers::{forwarded, is_upgrade, remove_credentials, remove_hop_by_hop, returned};
 pub(crate) use tunnel::run as tunnel;
@@ -23,6 +24,8 @@ use tokio_rustls::TlsConnector;
 use tracing::debug;
 
 use crate::body::{Body, BodyError};
+
+pub(crate) use usage::{NodeUsage, Sample, Usages};
 
 /// Until TLS is spoken, as Go's default transport.
 const HANDSHAKE: Duration = Duration::from_secs(10);

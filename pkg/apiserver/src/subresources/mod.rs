@@ -3,7 +3,6 @@
 pub(crate) mod binding;
 pub(crate) mod eviction;
 pub(crate) mod finalize;
-mod kubelet;
 mod log_options;
 pub(crate) mod proxy;
 pub(crate) mod scale;

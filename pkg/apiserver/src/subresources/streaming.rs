@@ -14,11 +14,12 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 use tracing::debug;
 
-use super::{kubelet::kubelet, log_options};
+use super::log_options;
 use crate::admitted::Admitted;
 use crate::backends::{Backend, is_upgrade};
 use crate::body::{self, Body};
 use crate::input::request_info::RequestInfo;
+use crate::kubelets::kubelet;
 use crate::objects::stored;
 use crate::output::respond;
 use crate::server::ApiServer;

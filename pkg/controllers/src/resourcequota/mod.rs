@@ -176,7 +176,7 @@ impl Controller {
             return Ok(None);
         }
         let find = |found: &Found| {
-            let counts = |d: &&Discovered| d.resource.namespaced && d.can("list") && count_name(&d.resource) == counted;
+            let counts = |d: &&Discovered| is_counted(d) && count_name(&d.resource) == counted;
             found.resources.iter().find(counts).map(|d| d.resource.clone())
         };
         match self.ctx.discovery.current().and_then(|found| find(&found)) {
@@ -186,10 +186,25 @@ impl Controller {
     }
 }
 
+/// As upstream: what comes and goes. What pods use is listed in a namespace, and is no object of it.
+fn is_counted(d: &Discovered) -> bool {
+    d.resource.namespaced && ["create", "list", "watch", "delete"].iter().all(|verb| d.can(verb))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use kedge_meta::resources;
+
+    #[test]
+    fn what_can_only_be_read_is_not_counted() {
+        let with = |verbs: &[&str]| Discovered {
+            resource: Arc::new(resources::PODS.clone()),
+            verbs: verbs.iter().map(|verb| (*verb).into()).collect(),
+        };
+        assert!(is_counted(&with(&["create", "delete", "get", "list", "watch"])));
+        assert!(!is_counted(&with(&["get", "list"])));
+    }
 
     #[test]
     fn names_of_counts_are_upstreams() {

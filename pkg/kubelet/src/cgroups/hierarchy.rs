@@ -55,3 +55,28 @@ pub(super) fn number(path: &Path, name: Option<&str>) -> Option<u64> {
         }
     }
 }
+
+/// Bytes of memory that the machine uses, with what can be reclaimed.
+pub(super) fn used_of_machine() -> Option<u64> {
+    used(&fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn used(meminfo: &str) -> Option<u64> {
+    let kilobytes = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        line.split_whitespace().next()?.parse::<u64>().ok()
+    };
+    Some(kilobytes("MemTotal")?.saturating_sub(kilobytes("MemFree")?).saturating_mul(1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_uses_what_is_not_free() {
+        assert_eq!(used("MemTotal:  1000 kB\nMemFree:    400 kB\nCached: 9 kB\n"), Some(600 << 10));
+        assert_eq!(used("MemTotal:  1000 kB\n"), None);
+        assert!(used_of_machine().is_some_and(|bytes| bytes > 0));
+    }
+}

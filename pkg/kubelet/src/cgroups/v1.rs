@@ -76,7 +76,9 @@ impl Cgroups for Legacy {
 
     fn usage(&self, path: &str) -> Option<(u64, u64)> {
         let memory = self.directory("memory", path);
-        let used = hierarchy::number(&memory.join("memory.usage_in_bytes"), None)?;
+        let root = || path.trim_matches('/').is_empty().then(hierarchy::used_of_machine).flatten();
+        // Boards are often started without the controller of memory.
+        let used = hierarchy::number(&memory.join("memory.usage_in_bytes"), None).or_else(root)?;
         let cache = hierarchy::number(&memory.join("memory.stat"), Some("total_inactive_file"));
         let cpu = self.directory("cpuacct", path).join("cpuacct.usage");
         let cpu = hierarchy::number(&cpu, None).unwrap_or_default();

@@ -78,7 +78,9 @@ impl Cgroups for Unified {
 
     fn usage(&self, path: &str) -> Option<(u64, u64)> {
         let directory = hierarchy::directory(&self.root, path);
-        let used = hierarchy::number(&directory.join("memory.current"), None)?;
+        // The root group does not count memory: what the machine uses is told by the machine.
+        let root = || path.trim_matches('/').is_empty().then(hierarchy::used_of_machine).flatten();
+        let used = hierarchy::number(&directory.join("memory.current"), None).or_else(root)?;
         let cache = hierarchy::number(&directory.join("memory.stat"), Some("inactive_file"));
         let micros = hierarchy::number(&directory.join("cpu.stat"), Some("usage_usec"));
         let nanos = micros.unwrap_or_default().saturating_mul(1000);

@@ -8,7 +8,6 @@ mod netns;
 mod query;
 mod reply;
 mod router;
-mod stats;
 mod streams;
 
 use std::convert::Infallible;
@@ -32,6 +31,7 @@ use tracing::{debug, info, warn};
 
 use crate::config::{KubeletError, ServingConfig};
 use crate::kubelet::Kubelet;
+use crate::stats::Rates;
 use access::Identity;
 use reply::Reply;
 
@@ -47,6 +47,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub(super) struct Server {
     kubelet: Arc<Kubelet>,
     tasks: TaskGroup,
+    rates: Rates,
 }
 
 /// Opens the port and serves it until shutdown.
@@ -62,7 +63,8 @@ pub(crate) async fn start(
     let address = config.address;
     let listener = TcpListener::bind(address).await.map_err(|source| KubeletError::Listen { address, source })?;
     info!(%address, "kubelet is listening");
-    let server = Arc::new(Server { kubelet, tasks: tasks.clone() });
+    let rates = Rates::new(kubelet.clock.clone());
+    let server = Arc::new(Server { kubelet, tasks: tasks.clone(), rates });
     let (listener, tls) = (Arc::new(listener), TlsAcceptor::from(Arc::new(tls)));
     tasks.spawn_worker("kubelet-server", move || accept(server.clone(), listener.clone(), tls.clone()));
     Ok(())

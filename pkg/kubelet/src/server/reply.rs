@@ -32,6 +32,11 @@ pub(super) fn json(text: impl Into<Bytes>) -> Reply {
     with_type(StatusCode::OK, "application/json", full(text))
 }
 
+/// Metrics as Prometheus reads them.
+pub(super) fn metrics(text: impl Into<Bytes>) -> Reply {
+    with_type(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", full(text))
+}
+
 /// Text that comes bit by bit.
 pub(super) fn streamed(receiver: mpsc::Receiver<Bytes>) -> Reply {
     let parts = stream::unfold(receiver, |mut receiver| async {

@@ -1,14 +1,15 @@
 //! From a request's path to its handler.
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::access::{Identity, authorize};
 use super::query::Query;
 use super::reply::{self, Reply};
-use super::{Server, logs, stats, streams};
+use super::{Server, logs, streams};
+use crate::stats::{self, Snapshot};
 
 /// A container or pod named by a path.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +41,8 @@ pub(super) async fn handle(server: &Server, identity: Option<&Identity>, request
     match parts.as_slice() {
         ["healthz"] | ["healthz", "ping"] if get => reply::text(StatusCode::OK, "ok"),
         ["pods"] | ["pods", ""] if get => pods(server),
-        ["stats", "summary"] if get => stats::summary(server).await,
+        ["stats", "summary"] if get => summary(server).await,
+        ["metrics", "resource"] if get => resource_metrics(server).await,
         ["containerLogs", namespace, pod, container] if get => {
             logs::serve(server, &place(namespace, pod, "", container), &query).await
         }
@@ -77,6 +79,27 @@ fn pod_place(parts: &[&str], with_container: bool) -> Option<Place> {
         ([namespace, pod, uid], false) => Some(place(namespace, pod, uid, "")),
         _ => None,
     }
+}
+
+/// The summary, and how long the time is that its rates are about.
+async fn summary(server: &Server) -> Reply {
+    let kubelet = &server.kubelet;
+    match server.rates.measure(|| Snapshot::read(kubelet)).await {
+        Ok((snapshot, rates)) => {
+            let mut reply = reply::json(stats::summary(&kubelet.config.node_name, &snapshot, &rates).to_string());
+            if let Ok(window) = HeaderValue::from_str(&rates.window.as_nanos().to_string()) {
+                reply.headers_mut().insert(kedge_meta::USAGE_WINDOW, window);
+            }
+            reply
+        }
+        Err(error) => reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    }
+}
+
+async fn resource_metrics(server: &Server) -> Reply {
+    let kubelet = &server.kubelet;
+    let read = Snapshot::read(kubelet).await.inspect_err(|error| warn!(%error, "resource metrics are incomplete"));
+    reply::metrics(stats::exposition(read.ok().as_ref()))
 }
 
 fn pods(server: &Server) -> Reply {

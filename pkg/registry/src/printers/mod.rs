@@ -18,6 +18,8 @@ mod event;
 mod flowcontrol;
 mod ingress;
 mod json_path;
+mod metrics;
+mod migration;
 mod networking;
 mod node;
 mod pod;
@@ -167,6 +169,8 @@ pub fn printer(group: &str, plural: &str) -> &'static Printer {
         "flowcontrol.apiserver.k8s.io" => flowcontrol::printer(plural),
         "resource.k8s.io" => resource::printer(plural),
         "apiregistration.k8s.io" => &aggregation::SERVICE,
+        "metrics.k8s.io" => metrics::printer(plural),
+        "storagemigration.k8s.io" => &migration::MIGRATION,
         _ => &PLAIN,
     }
 }
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_row_has_a_cell_for_every_column() {
-        for info in kedge_schema::resources() {
+        for info in kedge_schema::resources().iter().chain(kedge_schema::optional_resources()) {
             let printer = printer(&info.group, &info.plural);
             let mut full = json!({"metadata": {"name": "x"}, "spec": {}, "status": {}});
             info.schema.normalize(&mut full);
@@ -206,8 +210,8 @@ mod tests {
     proptest! {
         #[test]
         fn no_object_makes_a_printer_panic(object in any_json(), at in 0usize..100) {
-            let infos = kedge_schema::resources();
-            let info = &infos[at % infos.len()];
+            let mut infos = kedge_schema::resources().iter().chain(kedge_schema::optional_resources()).cycle().skip(at);
+            let info = infos.next().unwrap();
             let printer = printer(&info.group, &info.plural);
             prop_assert_eq!(printer.row(&object, jiff::Timestamp::UNIX_EPOCH).len(), printer.columns.len());
         }

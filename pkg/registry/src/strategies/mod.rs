@@ -21,6 +21,7 @@ mod resource;
 pub(crate) mod rules;
 mod scheduling;
 mod storage;
+mod storagemigration;
 pub(crate) mod validation;
 pub(crate) mod warnings;
 
@@ -133,6 +134,9 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::binding::Binding),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::role::Role),
         ("resource.k8s.io", _) => Arc::new(resource::Dynamic),
+        ("storagemigration.k8s.io", "storageversionmigrations") => {
+            Arc::new(storagemigration::storage_version_migration::StorageVersionMigration)
+        }
         ("scheduling.k8s.io", "priorityclasses") => Arc::new(scheduling::priority_class::PriorityClass),
         _ => Arc::new(Plain),
     }

@@ -122,7 +122,10 @@ async fn attempt(
     kedge_fields::keep_times(&mut new, &old);
     // What is stored in another version than it would be now is written anew.
     let unchanged = new == old && request.served.store.is_current(object);
-    if unchanged || request.dry_run {
+    if unchanged && !request.dry_run {
+        return renew(request, key, object, Written { object: new, created: false, warnings }).await;
+    }
+    if request.dry_run {
         return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
     }
     if is_released(&new) {
@@ -144,6 +147,17 @@ async fn attempt(
         }
         Err(err) => Err(request.storage_error(request.name, err)),
     }
+}
+
+/// What changes nothing still brings an object into the form, and under the key, in which it would be stored now: so do migrations.
+async fn renew(request: &Request<'_>, key: &str, object: &Object, mut written: Written) -> Result<Outcome, Status> {
+    match request.served.store.renew(key, object.revision).await {
+        Ok(Some(renewed)) => written.object["metadata"].set("resourceVersion", renewed.revision.to_string()),
+        Ok(None) => {}
+        Err(StorageError::Conflict(newer)) => return Ok(Outcome::Lost(newer)),
+        Err(err) => return Err(request.storage_error(request.name, err)),
+    }
+    Ok(Outcome::Done(Box::new(written)))
 }
 
 /// What `transform` makes of the current object, once it has all the conversions that it needs.

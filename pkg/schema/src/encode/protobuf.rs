@@ -369,6 +369,14 @@ impl<'de> Visitor<'de> for Field<'_> {
                     varint(out, i64::from(nanos).cast_unsigned());
                 });
             }
+            FieldType::Duration => {
+                let time = kedge_base::time::go_duration(content).ok_or_else(|| self.misfit("what is no duration"))?;
+                let nanos = i64::try_from(time.as_nanos()).map_err(|_| self.misfit("so long a duration"))?;
+                delimited(self.out, self.number, |out| {
+                    tag(out, 1, 0);
+                    varint(out, nanos.cast_unsigned());
+                });
+            }
             _ => return Err(self.misfit("a text")),
         }
         Ok(())

@@ -18,7 +18,7 @@ use self::own::Own;
 pub(crate) use self::own::TypeMetaTexts;
 pub(crate) use self::schema::Dialect;
 use self::schema::Scope;
-use crate::table::Kinds;
+use crate::table::{Kinds, optional_groups};
 use bytes::Bytes;
 use kedge_meta::Text;
 use std::sync::LazyLock;
@@ -48,14 +48,20 @@ fn version_path(group: &str, version: &str) -> String {
 static HASH: LazyLock<String> = LazyLock::new(|| {
     const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
     const PRIME: u128 = 0x0100_0000_0000_0000_0000_013b;
-    let inputs = [include_bytes!("../generated/facts.txt").as_slice(), env!("CARGO_PKG_VERSION").as_bytes()];
+    let inputs = [
+        include_bytes!("../generated/facts.txt").as_slice(),
+        include_bytes!("../table/optional.txt").as_slice(),
+        env!("CARGO_PKG_VERSION").as_bytes(),
+    ];
     let bytes = inputs.into_iter().chain([descriptions::source()]).flatten();
     format!("{:032X}", bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME)))
 });
 
-/// The hash of every document of what is served.
+/// The hash of every document of what is served. A server that was started with other optional groups has other documents.
 pub fn hash(kinds: &dyn Kinds) -> String {
-    format!("{}{}", *HASH, kinds.generation())
+    let optional = optional_groups().iter().filter(|group| kinds.groups().any(|served| served.name == group.name));
+    let names: String = optional.map(|group| format!("-{}", group.name)).collect();
+    format!("{}{names}{}", *HASH, kinds.generation())
 }
 
 /// `/openapi/v3`: where the documents are.

@@ -71,6 +71,7 @@ fn definition_name(ty: FieldType) -> Option<&'static str> {
         FieldType::Quantity => "io.k8s.apimachinery.pkg.api.resource.Quantity",
         FieldType::Time => "io.k8s.apimachinery.pkg.apis.meta.v1.Time",
         FieldType::MicroTime => "io.k8s.apimachinery.pkg.apis.meta.v1.MicroTime",
+        FieldType::Duration => "io.k8s.apimachinery.pkg.apis.meta.v1.Duration",
         FieldType::IntOrString => "io.k8s.apimachinery.pkg.util.intstr.IntOrString",
         FieldType::FieldsV1 => "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1",
         FieldType::Raw => "io.k8s.apimachinery.pkg.runtime.RawExtension",
@@ -128,6 +129,7 @@ fn scalar(json: &mut Json, dialect: Dialect, name: &str) -> bool {
             json.key("format").text("int-or-string");
         }
         "Time" | "MicroTime" => simple("string", "date-time"),
+        "Duration" => simple("string", ""),
         "JSON" | "JSONSchemaPropsOrArray" | "JSONSchemaPropsOrBool" | "JSONSchemaPropsOrStringArray" => {}
         _ => return false,
     }

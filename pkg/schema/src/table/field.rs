@@ -19,6 +19,8 @@ pub enum FieldType {
     Time,
     /// RFC 3339, microseconds.
     MicroTime,
+    /// In Go's notation, such as `1m30s`.
+    Duration,
     IntOrString,
     /// Any JSON, kept as it is: a managed-fields set.
     FieldsV1,
@@ -208,6 +210,7 @@ pub(crate) fn go_type(ty: FieldType) -> String {
         FieldType::Quantity => "resource.Quantity".into(),
         FieldType::Time => "v1.Time".into(),
         FieldType::MicroTime => "v1.MicroTime".into(),
+        FieldType::Duration => "v1.Duration".into(),
         FieldType::IntOrString => "intstr.IntOrString".into(),
         FieldType::FieldsV1 => "v1.FieldsV1".into(),
         FieldType::Raw => "runtime.RawExtension".into(),

@@ -69,28 +69,49 @@ pub(crate) struct Table {
     pub types: Vec<TypeDef>,
     pub by_name: HashMap<&'static str, TypeId>,
     pub by_kind: HashMap<(&'static str, &'static str, &'static str), TypeId>,
+    pub served: Part,
+    pub optional: Part,
+}
+
+/// Groups and their resources.
+#[derive(Default)]
+pub(crate) struct Part {
     pub resources: Vec<ResourceInfo>,
     pub groups: Vec<GroupInfo>,
 }
 
-/// What is generated, and what is answered with beside it.
-const FACTS: &str = concat!(include_str!("../generated/facts.txt"), include_str!("meta.txt"));
+/// What is generated, what is served only when the server is told so, and what is answered with beside them.
+const FACTS: &str =
+    concat!(include_str!("../generated/facts.txt"), include_str!("optional.txt"), include_str!("meta.txt"));
 
 pub(crate) static TABLE: LazyLock<Table> = LazyLock::new(|| parse::parse(FACTS));
 
 /// All resources that are served by default: core first, then in the order of `/apis`.
 pub fn resources() -> &'static [ResourceInfo] {
-    &TABLE.resources
+    &TABLE.served.resources
 }
 
-/// One resource by group (`""` for core), version and plural name.
+/// All resources that are served when the server is told so, in the order in which they then follow the others.
+pub fn optional_resources() -> &'static [ResourceInfo] {
+    &TABLE.optional.resources
+}
+
+/// One resource by group (`""` for core), version and plural name; optional ones too.
 pub fn resource(group: &str, version: &str, plural: &str) -> Option<&'static ResourceInfo> {
-    resources().iter().find(|info| info.plural == plural && info.group == group && info.version == version)
+    resources()
+        .iter()
+        .chain(optional_resources())
+        .find(|info| info.plural == plural && info.group == group && info.version == version)
 }
 
 /// All groups, core (`""`) first, each with its versions in order of preference.
 pub fn groups() -> &'static [GroupInfo] {
-    &TABLE.groups
+    &TABLE.served.groups
+}
+
+/// The groups of [`optional_resources`].
+pub fn optional_groups() -> &'static [GroupInfo] {
+    &TABLE.optional.groups
 }
 
 /// What is served: groups, and the resources of their versions.
@@ -205,7 +226,7 @@ mod tests {
             resources().len(),
             include_str!("../generated/facts.txt").lines().filter(|l| l.starts_with("R ")).count()
         );
-        for info in resources() {
+        for info in resources().iter().chain(optional_resources()) {
             assert!(info.schema.builtin().is_some(), "{}", info.plural);
             if info.has_verb(Verb::List) {
                 assert!(kind(&info.group, &info.version, &info.list_kind).is_some(), "{}", info.plural);

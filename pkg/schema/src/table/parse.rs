@@ -1,7 +1,7 @@
 //! Reads the generated facts. One line a fact, parts separated by single blanks, `-` for nothing:
 //!
 //! ```text
-//! G group version
+//! G group version, or O group version for one that is served when the server is told so
 //! R plural singular Kind N|C verbs shortNames categories storageVersionHash storagePrefix storageGroup/storageVersion
 //! S subresource group version Kind verbs
 //! T definition [v=group/version/Kind;…|*] [t=atomic] [u=unions]
@@ -14,7 +14,7 @@
 //! and is caught by this module's tests.
 
 use super::field::flag;
-use super::{FieldDef, FieldType, GroupInfo, KindInfo, ResourceInfo, SubresourceInfo, Table, TypeDef, TypeId};
+use super::{FieldDef, FieldType, GroupInfo, KindInfo, Part, ResourceInfo, SubresourceInfo, Table, TypeDef, TypeId};
 use crate::SchemaRef;
 use kedge_meta::Text;
 use std::collections::HashMap;
@@ -27,13 +27,18 @@ pub(super) fn parse(facts: &'static str) -> Table {
     let names = facts.lines().filter_map(|line| line.strip_prefix("T ")).map(first_word);
     let by_name: HashMap<&'static str, TypeId> =
         names.enumerate().filter_map(|(at, name)| Some((name, TypeId(u16::try_from(at).ok()?)))).collect();
-    let mut table =
-        Table { types: Vec::new(), by_name, by_kind: HashMap::new(), resources: Vec::new(), groups: Vec::new() };
+    let mut table = Table {
+        types: Vec::new(),
+        by_name,
+        by_kind: HashMap::new(),
+        served: Part::default(),
+        optional: Part::default(),
+    };
     for line in facts.lines() {
         types(line, &mut table);
     }
     table.types.iter_mut().for_each(|def| def.fields.sort_unstable_by_key(|field| field.name));
-    let mut reader = Reader { group: "", version: "" };
+    let mut reader = Reader { group: "", version: "", optional: false };
     for line in facts.lines() {
         reader.line(line, &mut table);
     }
@@ -60,12 +65,13 @@ fn words(text: &'static str) -> Vec<Text> {
 struct Reader {
     group: &'static str,
     version: &'static str,
+    optional: bool,
 }
 
 fn types(line: &'static str, table: &mut Table) -> Option<()> {
     let (head, rest) = line.split_once(' ')?;
     match head {
-        "#" | "G" | "R" | "S" => {}
+        "#" | "G" | "O" | "R" | "S" => {}
         "T" => {
             let id = TypeId(u16::try_from(table.types.len()).ok()?);
             let (def, kinds) = type_def(rest);
@@ -86,14 +92,17 @@ impl Reader {
     fn line(&mut self, line: &'static str, table: &mut Table) -> Option<()> {
         let (head, rest) = line.split_once(' ')?;
         match head {
-            "G" => self.group(rest, table)?,
+            "G" | "O" => {
+                self.optional = head == "O";
+                self.group(rest, table)?;
+            }
             "R" => {
                 let resource = self.resource(rest, &table.by_kind)?;
-                table.resources.push(resource);
+                self.part(table).resources.push(resource);
             }
             "S" => {
                 let subresource = subresource(rest, &table.by_kind)?;
-                table.resources.last_mut()?.subresources.push(subresource);
+                self.part(table).resources.last_mut()?.subresources.push(subresource);
             }
             _ => {}
         }
@@ -104,11 +113,17 @@ impl Reader {
         let (group, version) = rest.split_once(' ')?;
         self.group = dash(group);
         self.version = version;
-        match table.groups.last_mut().filter(|last| last.name == self.group) {
+        let name = self.group;
+        let groups = &mut self.part(table).groups;
+        match groups.last_mut().filter(|last| last.name == name) {
             Some(last) => last.versions.push(Text::of(version)),
-            None => table.groups.push(GroupInfo { name: Text::of(self.group), versions: vec![Text::of(version)] }),
+            None => groups.push(GroupInfo { name: Text::of(name), versions: vec![Text::of(version)] }),
         }
         Some(())
+    }
+
+    fn part<'t>(&self, table: &'t mut Table) -> &'t mut Part {
+        if self.optional { &mut table.optional } else { &mut table.served }
     }
 
     fn resource(&self, rest: &'static str, kinds: &ByKind) -> Option<ResourceInfo> {
@@ -122,7 +137,7 @@ impl Reader {
             group: Text::of(self.group),
             version: Text::of(self.version),
             plural: Text::of(plural),
-            singular: Text::of(singular),
+            singular: Text::of(dash(singular)),
             kind: Text::of(kind),
             list_kind: super::list_kind(kind).into(),
             namespaced: scope == "N",
@@ -205,6 +220,7 @@ fn field_type(text: &'static str, by_name: &HashMap<&'static str, TypeId>) -> Op
         "quantity" => FieldType::Quantity,
         "time" => FieldType::Time,
         "microtime" => FieldType::MicroTime,
+        "duration" => FieldType::Duration,
         "intorstring" => FieldType::IntOrString,
         "fieldsv1" => FieldType::FieldsV1,
         "raw" => FieldType::Raw,
@@ -225,12 +241,13 @@ mod tests {
         let facts = crate::table::FACTS;
         let table = parse(facts);
         let starting = |prefix: &str| facts.lines().filter(|line| line.starts_with(prefix)).count();
-        let subresources: usize = table.resources.iter().map(|info| info.subresources.len()).sum();
+        let resources = || table.served.resources.iter().chain(&table.optional.resources);
+        let subresources: usize = resources().map(|info| info.subresources.len()).sum();
         let fields: usize = table.types.iter().map(|def| def.fields.len()).sum();
         assert_eq!(table.types.len(), starting("T "));
-        assert_eq!(table.resources.len(), starting("R "));
+        assert_eq!(resources().count(), starting("R "));
         assert_eq!(subresources, starting("S "));
-        let others = ["#", "G ", "R ", "S ", "T "].iter().map(|prefix| starting(prefix)).sum::<usize>();
+        let others = ["#", "G ", "O ", "R ", "S ", "T "].iter().map(|prefix| starting(prefix)).sum::<usize>();
         assert_eq!(fields, facts.lines().count() - others);
     }
 }

@@ -10,9 +10,9 @@ use kedge_registry::{Served, convert};
 use serde_json::Value;
 
 use crate::backends::{Backend, Transport};
+use crate::kubelets::kubelet;
 use crate::objects::stored;
 use crate::server::ApiServer;
-use crate::subresources::kubelet;
 
 /// A node's name in the DNS is found within this time, or not at all.
 const LOOKUP: Duration = Duration::from_secs(10);
@@ -118,7 +118,7 @@ pub(super) async fn service(server: &ApiServer, served: &Served, namespace: &str
 /// The backend of a request on a node: its kubelet, or whoever listens on another port of it.
 pub(super) async fn node(server: &ApiServer, id: &str) -> Result<Backend, Status> {
     let target = Target::parse(id, "node")?;
-    let kubelet = kubelet::kubelet(server, target.name)?;
+    let kubelet = kubelet(server, target.name)?;
     let (host, kubelet_port) = kubelet.address.rsplit_once(':').unwrap_or((&kubelet.address, ""));
     let (host, kubelet_port) = (host.trim_matches(['[', ']']).to_owned(), kubelet_port.to_owned());
     let ip = resolve(&host).await?;

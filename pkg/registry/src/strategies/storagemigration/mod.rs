@@ -1,0 +1,3 @@
+//! Migrations of storage versions.
+
+pub(crate) mod storage_version_migration;
