@@ -50,6 +50,7 @@ fn start_controllers(cluster: &Cluster) -> TaskGroup {
     let config = kedge_controllers::Config {
         cluster_cidr: "10.42.0.0/16".into(),
         root_ca: "ca".into(),
+        storage_migration: false,
         trust: kedge_controllers::Trust {
             client_ca: "ca".into(),
             request_header_ca: "ca".into(),

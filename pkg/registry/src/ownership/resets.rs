@@ -64,6 +64,7 @@ fn of_status(info: &ResourceInfo) -> &'static [&'static [&'static str]] {
         | ("storage.k8s.io", "volumeattachments")
         | ("admissionregistration.k8s.io", _)
         | ("apiregistration.k8s.io", "apiservices")
+        | ("storagemigration.k8s.io", _)
         | ("resource.k8s.io", _) => SPEC_AND_METADATA,
         // Of kinds that came at run time the status is only the status.
         _ if info.schema.builtin().is_none() => SPEC_AND_METADATA,

@@ -463,6 +463,14 @@ mod tests {
         read
     }
 
+    /// Clients of the metrics API ask for it in protobuf.
+    #[test]
+    fn what_a_node_uses_keeps_its_window() {
+        let node = json!({"apiVersion": "metrics.k8s.io/v1beta1", "kind": "NodeMetrics", "metadata": {"name": "n"},
+            "timestamp": "2026-01-02T03:04:05Z", "window": "15.062s", "usage": {"cpu": "123456n", "memory": "1234Ki"}});
+        assert_eq!(there_and_back(&node), node);
+    }
+
     /// Go's clients once read the first verb as such a message, and every one of them failed at discovery in protobuf.
     #[test]
     fn verbs_of_a_resource_are_a_message_of_their_own() {

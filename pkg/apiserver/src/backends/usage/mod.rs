@@ -163,16 +163,5 @@ async fn read(kubelets: &KubeletAccess, kubelet: &Backend) -> Result<NodeUsage, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reading_is_an_answer_for_a_while() {
-        let at = Duration::from_secs;
-        let some = Reading(Some((at(10), Some(Arc::new(NodeUsage::default())))));
-        assert!(some.current(at(14)).is_some_and(|usage| usage.is_some()) && some.current(at(15)).is_none());
-        let none = Reading(Some((at(10), None)));
-        assert!(none.current(at(19)).is_some_and(|usage| usage.is_none()) && none.current(at(20)).is_none());
-        assert!(Reading::default().current(at(0)).is_none());
-    }
-}
+#[path = "tests.rs"]
+mod tests;
