@@ -18,7 +18,7 @@ impl Priority {
 /// Of what custom resources define: they come late, and their versions in the order of such names.
 pub const CUSTOM: Priority = Priority::new(1_000, 100);
 /// Of what is built in here and nowhere else, as add-ons have it.
-const ADDED: Priority = Priority::new(100, 100);
+pub const ADDED: Priority = Priority::new(100, 100);
 
 /// Of what is built in, as upstream has it.
 pub fn built_in(group: &str, version: &str) -> Priority {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use futures::{StreamExt as _, stream};
 use kedge_meta::{Status, Text};
-use kedge_registry::priorities::Priority;
+use kedge_registry::priorities::{self, Priority};
 use kedge_registry::verbs::{
     DeleteOptions, Preconditions, Request, UpdateOptions, Writer, create, delete, store_failure, update,
 };
@@ -59,6 +59,12 @@ impl Wanted {
         })
     }
 
+    /// Whether the API service may be another's for good: upstream does not have the group version, and whoever installs who serves it
+    /// there finds an API service to change where they would have made one.
+    fn yields_to(&self, service: &ApiService) -> bool {
+        self.priority == priorities::ADDED && service.spec.service.is_some()
+    }
+
     fn is_in(&self, service: &ApiService) -> bool {
         let spec = &service.spec;
         spec.service.is_none()
@@ -95,7 +101,7 @@ fn act(wanted: Option<&Wanted>, current: Option<&ApiService>, at_start: bool, se
     }
     match wanted {
         None => Act::Delete,
-        Some(wanted) if wanted.is_in(current) => Act::Nothing,
+        Some(wanted) if wanted.is_in(current) || wanted.yields_to(current) => Act::Nothing,
         Some(_) => Act::Update,
     }
 }
@@ -131,7 +137,7 @@ impl Aggregation {
         // They are out of the catalogue for a moment when they go on in another form.
         for (group, version) in self.custom() {
             let name = format!("{version}.{group}");
-            let priority = kedge_registry::priorities::CUSTOM;
+            let priority = priorities::CUSTOM;
             wanted.entry(name).or_insert(Wanted { group, version, priority, once: false });
         }
         let mut local = self.local.lock();
@@ -223,7 +229,7 @@ mod tests {
 
     #[test]
     fn what_is_done_is_what_upstreams_table_says() {
-        let priority = kedge_registry::priorities::CUSTOM;
+        let priority = priorities::CUSTOM;
         let wanted = |once| Wanted { group: "g".into(), version: "v1".into(), priority, once };
         let (always, once) = (wanted(false), wanted(true));
         let taken = json!({"service": {"namespace": "a", "name": "s"}});
@@ -235,7 +241,9 @@ mod tests {
         assert_eq!(act(None, Some(&same), false, false), Act::Delete);
         let own = current("", taken.clone());
         assert_eq!(act(Some(&always), Some(&own), true, false), Act::Nothing, "a client's own is left alone");
+        let added = Wanted { priority: priorities::ADDED, ..once.clone() };
         let built_in = current("onstart", taken);
+        assert_eq!(act(Some(&added), Some(&built_in), true, false), Act::Nothing, "an add-on that was installed stays");
         assert_eq!(act(Some(&once), Some(&built_in), true, false), Act::Update, "at the start");
         assert_eq!(act(Some(&once), Some(&built_in), true, true), Act::Nothing, "and then it is left alone");
         assert_eq!(act(Some(&once), Some(&built_in), false, false), Act::Nothing);
