@@ -10,7 +10,7 @@ use super::service::ApiService;
 
 const WITHIN: Duration = Duration::from_secs(5);
 /// A document of discovery has at most this many bytes.
-const LIMIT: usize = 4 << 20;
+const LIMIT: usize = 2 << 20;
 /// As upstream's client asks.
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 /// What of a resource is shown.

@@ -264,6 +264,8 @@ impl Aggregation {
             Ok(place) => known.open_api_v3 = place,
             Err(why) => debug!(service = name, why, "a server has no index of OpenAPI documents"),
         }
+        // What others wait for is not what clients need first.
+        let Ok(_one_of_few) = self.documents.acquire().await else { return (known, true) };
         match self.open_api_v2(service, tag.as_deref().filter(|_| known.open_api_v2.is_some())).await {
             Ok(Found::Document(document, new)) => {
                 known.open_api_v2 = Some(document);

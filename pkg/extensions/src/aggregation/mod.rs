@@ -33,6 +33,8 @@ const GROUP: &str = "apiregistration.k8s.io";
 const SERVICES: &str = "apiservices";
 /// So many servers are looked at a time.
 const LOOKS: usize = 16;
+/// So many are asked at a time for the document about everything, which may be large.
+const DOCUMENTS: usize = 2;
 
 /// Keeps and follows API services.
 pub struct Aggregation {
@@ -44,6 +46,7 @@ pub struct Aggregation {
     state: Mutex<State>,
     local: Mutex<local::Local>,
     looks: Semaphore,
+    documents: Semaphore,
 }
 
 #[derive(Default)]
@@ -74,6 +77,7 @@ impl Aggregation {
             state: Mutex::default(),
             local: Mutex::default(),
             looks: Semaphore::new(LOOKS),
+            documents: Semaphore::new(DOCUMENTS),
         })
     }
 

@@ -15,7 +15,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// An index has at most this many bytes.
 const INDEX: usize = 1 << 20;
 /// A document of OpenAPI v2 about everything that a server serves has at most this many bytes, and what is kept of it this many.
-const DOCUMENT: usize = 16 << 20;
+const DOCUMENT: usize = 8 << 20;
 const KEPT: usize = 4 << 20;
 const LONGEST_PLACE: usize = 1_024;
 const ASKER: &str = "system:aggregator";

@@ -3,7 +3,7 @@
 //! By upstream's rules: the first to describe a path describes it; a definition of a name that another document has with other content gets
 //! another name, in its own document alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,24 +19,35 @@ struct Part {
     definitions: BTreeMap<String, Value>,
 }
 
+/// The same, of which nothing is read that is not needed: a document may have megabytes.
+#[derive(Deserialize)]
+struct Unread {
+    #[serde(default)]
+    paths: BTreeMap<String, Box<RawValue>>,
+    #[serde(default)]
+    definitions: BTreeMap<String, Box<RawValue>>,
+}
+
 /// What a document says of the paths that begin with `prefix`, with the definitions that it needs for that.
 ///
 /// # Errors
 /// When it is no such document.
 pub fn part_of_v2(document: &[u8], prefix: &str) -> Result<String, serde_json::Error> {
-    let mut part: Part = serde_json::from_slice(document)?;
-    part.paths.retain(|path, _| path.starts_with(prefix));
-    let mut needed = BTreeSet::new();
+    let all: Unread = serde_json::from_slice(document)?;
+    let mut part = Part::default();
     let mut open = Vec::new();
-    part.paths.values().for_each(|path| references(path, &mut open));
+    for (path, raw) in all.paths.into_iter().filter(|(path, _)| path.starts_with(prefix)) {
+        let value = serde_json::from_str(raw.get())?;
+        references(&value, &mut open);
+        part.paths.insert(path, value);
+    }
     while let Some(name) = open.pop() {
-        if let Some(definition) = part.definitions.get(&name)
-            && needed.insert(name)
-        {
-            references(definition, &mut open);
+        if let (false, Some(raw)) = (part.definitions.contains_key(&name), all.definitions.get(&name)) {
+            let value = serde_json::from_str(raw.get())?;
+            references(&value, &mut open);
+            part.definitions.insert(name, value);
         }
     }
-    part.definitions.retain(|name, _| needed.contains(name));
     serde_json::to_string(&part)
 }
 
