@@ -150,7 +150,11 @@ impl FieldManager<'_> {
     /// As the object would have come in another way: decoded, and with its defaults.
     fn finished(&self, mut object: Value, applied: &Value) -> Result<Value, ApplyError> {
         take_entries(&mut object);
-        self.schema.conform(&mut object, &mut Vec::new()).map_err(|why| {
+        let conformed = match self.schema.structural() {
+            Some(schema) => schema.prune_applied(&mut object),
+            None => self.schema.conform(&mut object, &mut Vec::new()),
+        };
+        conformed.map_err(|why| {
             let what = format!("failed to convert new object ({}) to proper version", self.shown(applied));
             ApplyError::Failed(format!("{what} ({}): {why}", self.api_version))
         })?;

@@ -95,6 +95,11 @@ impl Forms {
     }
 }
 
+fn has_format(node: &Node) -> bool {
+    let format = node.checks.as_deref().and_then(|checks| checks.format.as_ref());
+    format.is_some_and(|format| format.name() != "byte")
+}
+
 impl<'s> Type<'s> {
     /// Objects of a kind.
     pub fn of(schema: &'s SchemaRef) -> Self {
@@ -131,6 +136,8 @@ impl<'s> Type<'s> {
             Inner::Node(node, _) => match node.kind {
                 Kind::Object => Forms::MAP,
                 Kind::Array => Forms::LIST,
+                // Upstream takes any scalar where a string has a format, but for bytes.
+                Kind::String if has_format(node) => Forms::scalar(Scalar::Any),
                 Kind::String => Forms::scalar(Scalar::Text),
                 Kind::Integer | Kind::Number => Forms::scalar(Scalar::Number),
                 Kind::Boolean => Forms::scalar(Scalar::Boolean),

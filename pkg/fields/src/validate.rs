@@ -25,7 +25,11 @@ fn walk(ty: Type<'_>, value: &Value, duplicates: bool, found: &mut Mismatches) {
                 let mut below = Mismatches::default();
                 match ty.field(name) {
                     Some(ty) => walk(ty, field, duplicates, &mut below),
-                    None => below.push("field not declared in schema".into()),
+                    None => {
+                        below.push("field not declared in schema".into());
+                        // As upstream, which looks no further then.
+                        return found.below(&Element::field(name), below);
+                    }
                 }
                 found.below(&Element::field(name), below);
             }

@@ -1,5 +1,7 @@
 //! What can be wrong with a patch. Texts are upstream's.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 /// A patch that cannot be applied.
@@ -32,6 +34,30 @@ impl PatchError {
             PatchError::Inconsistent(_) => 500,
         }
     }
+}
+
+/// Prints a tree as JSON as Go does.
+pub fn go_json(value: &Value) -> String {
+    without_html(&value.to_string()).into_owned()
+}
+
+/// JSON in which what means something in HTML is escaped, as Go writes it: these letters are only found in texts.
+pub fn without_html(json: &str) -> Cow<'_, str> {
+    if !json.contains(['<', '>', '&', '\u{2028}', '\u{2029}']) {
+        return Cow::Borrowed(json);
+    }
+    let escaped = json.chars().fold(String::with_capacity(json.len() + 16), |mut out, letter| {
+        match letter {
+            '<' => out.push_str("\\u003c"),
+            '>' => out.push_str("\\u003e"),
+            '&' => out.push_str("\\u0026"),
+            '\u{2028}' => out.push_str("\\u2028"),
+            '\u{2029}' => out.push_str("\\u2029"),
+            other => out.push(other),
+        }
+        out
+    });
+    Cow::Owned(escaped)
 }
 
 /// Prints a tree as Go's `%v` does.

@@ -9,4 +9,4 @@ pub mod json;
 pub mod merge;
 pub mod strategic;
 
-pub use error::{PatchError, go_text};
+pub use error::{PatchError, go_json, go_text, without_html};

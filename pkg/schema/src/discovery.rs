@@ -164,7 +164,9 @@ pub fn api_resource_list(kinds: &dyn Kinds, group: &str, version: &str) -> Optio
 }
 
 fn response_kind(kind: &KindInfo, resource: &ResourceInfo) -> Value {
-    if (&kind.group, &kind.version) == (&resource.group, &resource.version) {
+    // Upstream leaves it out for the kinds that it has built in, and says it for all others.
+    let built_in = resource.schema.builtin().is_some();
+    if built_in && (&kind.group, &kind.version) == (&resource.group, &resource.version) {
         return json!({ "group": "", "version": "", "kind": kind.kind });
     }
     json!({ "group": kind.group, "version": kind.version, "kind": kind.kind })

@@ -15,7 +15,7 @@ mod schema;
 pub(crate) use self::json::Json;
 pub use self::merge::part_of_v2;
 use self::own::Own;
-pub(crate) use self::own::TypeMetaTexts;
+pub(crate) use self::own::{CONVENTIONS, TypeMetaTexts};
 pub(crate) use self::schema::Dialect;
 use self::schema::Scope;
 use crate::table::{Kinds, optional_groups};

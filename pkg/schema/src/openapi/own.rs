@@ -11,6 +11,10 @@ use crate::SchemaRef;
 use crate::structural::{OBJECT_META, Structural};
 use crate::table::{Kinds, ResourceInfo, kind};
 
+/// Where documents send their readers.
+pub(crate) const CONVENTIONS: &str =
+    "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
+
 /// The definition of the list of a resource's objects.
 pub(super) fn list_definition(info: &ResourceInfo) -> Text {
     match &info.schema {
@@ -91,8 +95,7 @@ impl<'a> Own<'a> {
                     });
                 }
                 json.key("items").object(|json| {
-                    let more = "https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md";
-                    json.key("description").text(&format!("List of {}. More info: {more}", info.plural));
+                    json.key("description").text(&format!("List of {}. More info: {CONVENTIONS}", info.plural));
                     json.key("type").text("array");
                     json.key("items").object(|json| json.key("$ref").text(&reference(item)));
                 });
@@ -104,7 +107,8 @@ impl<'a> Own<'a> {
                             json.key("allOf").list(|json| json.object(|json| json.key("$ref").text(&reference)))
                         }
                     }
-                    json.key("description").text(&texts.metadata);
+                    json.key("description")
+                        .text(&format!("Standard list metadata. More info: {CONVENTIONS}#types-kinds"));
                 });
             });
             json.key("x-kubernetes-group-version-kind").list(|json| {

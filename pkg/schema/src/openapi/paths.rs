@@ -10,7 +10,7 @@ use kedge_meta::Text;
 /// `rbacAuthorization` or `RbacAuthorization` for `rbac.authorization.k8s.io`; core has a name of its own here.
 pub(super) fn camel(group: &str, first_upper: bool) -> String {
     let group = if group.is_empty() { "core" } else { group.strip_suffix(".k8s.io").unwrap_or(group) };
-    let parts = group.split('.').enumerate();
+    let parts = group.split(['.', '-']).enumerate();
     parts.map(|(at, part)| if at > 0 || first_upper { capital(part) } else { part.to_string() }).collect()
 }
 

@@ -117,8 +117,11 @@ fn type_fault(node: &Node, value: &Value, at: Option<&At<'_>>) -> Option<Error> 
 }
 
 fn is_whole(value: &Value) -> bool {
-    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|number| number.fract() == 0.0)
+    value.is_i64() || value.as_f64().is_some_and(|number| number.fract() == 0.0 && number.abs() <= LARGEST_WHOLE)
 }
+
+/// Whole numbers above that are not told apart where numbers are floats.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_991.0;
 
 fn type_of(value: &Value) -> &'static str {
     match value {

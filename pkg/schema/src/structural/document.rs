@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::openapi::{Dialect, TypeMetaTexts};
+use crate::openapi::{CONVENTIONS, Dialect, TypeMetaTexts};
 
 const EXTENSIONS: [&str; 7] = [
     "x-kubernetes-preserve-unknown-fields",
@@ -25,6 +25,16 @@ pub(super) struct Texts<'a> {
 }
 
 impl Texts<'_> {
+    /// The fields of an object within an object.
+    fn embedded(&self, properties: &mut Map<String, Value>) {
+        self.own(properties);
+        let say = |text: &str, place: &str| json!({"type": "string", "description": format!("{text} More info: {CONVENTIONS}#{place}")});
+        let version = "apiVersion defines the versioned schema of this representation of an object.";
+        properties.insert("apiVersion".into(), say(version, "resources"));
+        let kind = "kind is a string value representing the type of this object. In CamelCase.";
+        properties.insert("kind".into(), say(kind, "types-kinds"));
+    }
+
     /// The fields that all objects have.
     pub(super) fn own(&self, properties: &mut Map<String, Value>) {
         let described = |text: &str| match text {
@@ -69,6 +79,7 @@ fn shown(source: &Value, texts: &Texts<'_>) -> Map<String, Value> {
     for (name, value) in source {
         let value = match (name.as_str(), value) {
             (_, Value::Null) => continue,
+            ("default", _) if texts.dialect == Dialect::V2 => continue,
             ("properties", Value::Object(fields)) => {
                 Value::Object(fields.iter().map(|(name, field)| (name.clone(), below(field))).collect())
             }
@@ -86,7 +97,7 @@ fn shown(source: &Value, texts: &Texts<'_>) -> Map<String, Value> {
     let hidden = texts.dialect == Dialect::V2 && flag(&schema, "x-kubernetes-preserve-unknown-fields");
     if flag(&schema, "x-kubernetes-embedded-resource") && !hidden {
         if let Value::Object(properties) = schema.entry("properties").or_insert_with(|| json!({})) {
-            texts.own(properties);
+            texts.embedded(properties);
         }
         if let Value::Array(required) = schema.entry("required").or_insert_with(|| json!([])) {
             for name in ["kind", "apiVersion"] {
@@ -136,7 +147,7 @@ mod tests {
     fn version_2_is_cut_to_what_its_readers_understand() {
         let source = json!({"type": "object", "required": ["a", "b"], "properties": {
             "a": {"type": "object", "nullable": true, "properties": {"x": {"type": "string"}}},
-            "b": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set", "x-other": 1},
+            "b": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set", "x-other": 1, "default": ["x"]},
             "c": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"x": {"type": "string"}}},
             "d": {"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]},
             "e": {"type": "object", "x-kubernetes-embedded-resource": true, "properties": {"spec": {"type": "object"}}},
@@ -155,7 +166,10 @@ mod tests {
             (&fields["e"]["properties"]["metadata"]["$ref"], &fields["metadata"]["$ref"]),
             (&json!("#/m"), &json!("#/m"))
         );
+        let said = "kind is a string value representing the type of this object. In CamelCase.";
+        assert!(fields["e"]["properties"]["kind"]["description"].as_str().is_some_and(|text| text.starts_with(said)));
         let version_3 = Value::Object(root(&source, &texts(Dialect::V3)));
+        assert_eq!(version_3["properties"]["b"]["default"], json!(["x"]));
         assert_eq!(version_3["properties"]["a"], source["properties"]["a"]);
         assert_eq!(version_3["properties"]["d"], source["properties"]["d"]);
         let open = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"a": {"type": "string"}}});

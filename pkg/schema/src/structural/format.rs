@@ -77,7 +77,7 @@ impl Format {
         }
     }
 
-    pub(super) fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.name
     }
 

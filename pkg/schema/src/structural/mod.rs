@@ -33,6 +33,7 @@ pub use embedded::check_embedded;
 pub use format::{Format, is_known as is_known_format};
 pub use lists::check_lists;
 pub use parse::Malformed;
+use walk::Nulls;
 
 pub(crate) const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 
@@ -182,11 +183,23 @@ impl Structural {
     /// # Errors
     /// Metadata of a wrong form, or no object at all.
     pub fn prune(&self, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
+        self.pruned(value, Nulls::Go, strict)
+    }
+
+    /// Drops what is unknown of an object that was applied: a null in it is a value like others.
+    ///
+    /// # Errors
+    /// As [`Structural::prune`].
+    pub fn prune_applied(&self, value: &mut Value) -> Result<(), TypeError> {
+        self.pruned(value, Nulls::Stay, &mut Vec::new())
+    }
+
+    fn pruned(&self, value: &mut Value, nulls: Nulls, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
         let Value::Object(object) = value else {
             return Err(TypeError { message: "json: cannot unmarshal into an object".to_owned() });
         };
         let own: Vec<(&str, Option<Value>)> = at::OWN.into_iter().map(|name| (name, object.remove(name))).collect();
-        walk::prune_root(self.root(), object, strict);
+        walk::prune_root(self.root(), object, nulls, strict);
         for (name, field) in own {
             let Some(mut field) = field else { continue };
             if let Some(meta) = object_meta().filter(|_| name == "metadata" && !field.is_null()) {

@@ -8,13 +8,22 @@ use super::at::{At, MAX_NAMED, OWN};
 use super::{Node, object_meta};
 use crate::StrictError;
 
-fn prune(node: &Node, value: &mut Value, at: At<'_>, strict: &mut Vec<StrictError>) {
+/// What becomes of a null where none may be, and nothing can stand for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nulls {
+    /// It is as good as left out.
+    Go,
+    /// It is a value like others, which no schema allows.
+    Stay,
+}
+
+fn prune(node: &Node, value: &mut Value, nulls: Nulls, at: At<'_>, strict: &mut Vec<StrictError>) {
     match value {
-        Value::Object(object) => prune_object(node, object, Some(&at), strict),
+        Value::Object(object) => prune_object(node, object, nulls, Some(&at), strict),
         Value::Array(list) => match &node.items {
             Some(items) => {
                 for (index, item) in list.iter_mut().enumerate() {
-                    prune(items, item, At::index(Some(&at), index), strict);
+                    prune(items, item, nulls, At::index(Some(&at), index), strict);
                 }
             }
             // Of what its items hold nothing is known.
@@ -51,13 +60,19 @@ fn name_unknown(at: At<'_>, strict: &mut Vec<StrictError>) {
 /// Drops the fields of an object that its node does not know, but those that all kinds have.
 ///
 /// As upstream, they are named in the order of their paths.
-pub(super) fn prune_root(node: &Node, object: &mut Map<String, Value>, strict: &mut Vec<StrictError>) {
+pub(super) fn prune_root(node: &Node, object: &mut Map<String, Value>, nulls: Nulls, strict: &mut Vec<StrictError>) {
     let before = strict.len();
-    prune_object(node, object, None, strict);
+    prune_object(node, object, nulls, None, strict);
     strict[before..].sort_by_cached_key(ToString::to_string);
 }
 
-fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>>, strict: &mut Vec<StrictError>) {
+fn prune_object(
+    node: &Node,
+    object: &mut Map<String, Value>,
+    nulls: Nulls,
+    at: Option<&At<'_>>,
+    strict: &mut Vec<StrictError>,
+) {
     let own = |name: &str| node.embedded && OWN.contains(&name);
     object.retain(|name, value| {
         let field = node.properties.get(name.as_str()).or(node.additional.as_deref());
@@ -65,8 +80,8 @@ fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>
         if !known {
             name_unknown(At::field(at, name), strict);
         }
-        // A null where none may be, and nothing can stand for it, is as good as left out.
-        let is_nothing = |field: &Node| value.is_null() && !field.nullable && field.default.is_none();
+        let is_nothing =
+            |field: &Node| nulls == Nulls::Go && value.is_null() && !field.nullable && field.default.is_none();
         known && (own(name) || !field.is_some_and(is_nothing))
     });
     for (name, value) in object {
@@ -77,7 +92,7 @@ fn prune_object(node: &Node, object: &mut Map<String, Value>, at: Option<&At<'_>
             continue;
         }
         if let Some(node) = node.properties.get(name.as_str()).or(node.additional.as_deref()) {
-            prune(node, value, At::field(at, name), strict);
+            prune(node, value, nulls, At::field(at, name), strict);
         }
     }
 }
