@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kedge_cel::decl::Decl;
-use kedge_cel::{Budget, CompileErrors, Env, Expressions, Type};
+use kedge_cel::{Budget, CompileErrors, Env, Expressions, SizeEstimate, SizeHints, Type};
 use kedge_meta::field::{Error, ErrorList, Path};
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ impl hooks::Rules for DefinitionRules {
         // As one that was there before, and as a new one; the dearer counts.
         for old in [Some(value), None] {
             let shared = Budget::new(left);
-            errors = validate::check(&rules, value, old, &shared, false);
+            errors = validate::check(&rules, value, old, &shared, false).errors;
             least = least.min(shared.left());
             if !errors.is_empty() {
                 break;
@@ -62,6 +62,18 @@ impl hooks::Rules for DefinitionRules {
     }
 }
 
+/// Sizes of what is in a value. As upstream, whatever a path begins with stands for the value: an item of a list that an expression has
+/// put together is as large as the value itself.
+struct Sizes<'a>(&'a Decl);
+
+impl SizeHints for Sizes<'_> {
+    fn size(&self, path: &[Arc<str>]) -> Option<SizeEstimate> {
+        let (_, steps) = path.split_first()?;
+        let decl = steps.iter().try_fold(self.0, |decl, step| decl.step(step))?;
+        Some(SizeEstimate { min: 0, max: decl.max_elements })
+    }
+}
+
 fn one(rule: &Value, decl: &Arc<Decl>, known: &Known<'_>) -> Compiled {
     let (text, message) = (rule.text(&["rule"]), rule.text(&["messageExpression"]));
     if text.trim().is_empty() {
@@ -70,7 +82,7 @@ fn one(rule: &Value, decl: &Arc<Decl>, known: &Known<'_>) -> Compiled {
     let optional = rule.flag(&["optionalOldSelf"]) == Some(true);
     let env =
         |is_known: bool| environment(if is_known { Expressions::Stored } else { Expressions::NEW }, decl, optional);
-    let hints = [("self", &**decl), ("oldSelf", &**decl)];
+    let hints = Sizes(decl);
     let own = env(known.rules.contains(text));
     let cost = |env: &Env, text: &str| env.check(text).map(|checked| checked.estimate(&hints).max);
     let program = match compile::compiled(&own, text) {
