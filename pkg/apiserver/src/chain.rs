@@ -107,7 +107,8 @@ impl ApiServer {
                 aggregation::handle(self, admitted, &remote).await
             } else if admitted.info.is_resource {
                 let warning = deprecation::warning(&admitted.info, &admitted.catalogue);
-                routing::dispatch(self, admitted).await.map(|response| deprecation::add(response, warning))
+                admitted.notes.warn_all(warning.map(|text| text.to_string()));
+                routing::dispatch(self, admitted).await
             } else {
                 discovery::handle(self, admitted).await
             }

@@ -1,12 +1,9 @@
 //! Warnings about whole kinds: whoever uses one is told.
 
-use http::Response;
 use kedge_meta::Text;
 use kedge_registry::{Catalogue, Entry};
 
-use crate::body::Body;
 use crate::input::request_info::RequestInfo;
-use crate::output::respond;
 
 /// What users of a kind are told, if it is deprecated in upstream's 1.36, or by the definition of a custom resource.
 pub(crate) fn warning(info: &RequestInfo, catalogue: &Catalogue) -> Option<Text> {
@@ -19,12 +16,4 @@ pub(crate) fn warning(info: &RequestInfo, catalogue: &Catalogue) -> Option<Text>
             Entry::Answered(_) => None,
         },
     }
-}
-
-/// Adds the warning to an answer.
-pub(crate) fn add(mut response: Response<Body>, warning: Option<Text>) -> Response<Body> {
-    if let Some(warning) = warning {
-        respond::warn(&mut response, &[warning.to_string()]);
-    }
-    response
 }

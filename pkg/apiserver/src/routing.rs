@@ -64,10 +64,9 @@ enum Route {
 /// 404 for what is not served, 405 for what cannot be done with it, 400 and 422 for options that every verb reads.
 fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result<Route, Status> {
     let entry = catalogue.get(&info.group, &info.version, &info.resource);
-    let entry = entry.ok_or_else(|| match catalogue.groups().any(|group| group.name == info.group) {
-        true => Status::unknown_path(),
-        false => Status::no_page(),
-    })?;
+    let served_here = |version: &kedge_meta::Text| *version == *info.version;
+    let is_served = catalogue.groups().any(|group| group.name == info.group && group.versions.iter().any(served_here));
+    let entry = entry.ok_or_else(|| if is_served { Status::unknown_path() } else { Status::no_page() })?;
     let resource = entry.info();
     let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
     if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
@@ -128,7 +127,15 @@ fn patching(info: &RequestInfo) -> Verb {
 }
 
 fn subresource(info: &RequestInfo, served: &Served) -> Result<Subresource, Status> {
-    let Some(subresource) = served.info.subresource(&info.subresource) else { return Err(Status::unknown_path()) };
+    let Some(subresource) = served.info.subresource(&info.subresource) else {
+        // What a definition leaves out is missing of the object, so to speak.
+        let optional = served.custom.is_some() && matches!(info.subresource.as_str(), "status" | "scale");
+        return Err(if optional {
+            Status::not_found(&served.group_resource(), &info.name)
+        } else {
+            Status::unknown_path()
+        });
+    };
     let verb = info.verb.as_str();
     let core = if served.info.group.is_empty() { served.info.plural.as_str() } else { "" };
     let connects = matches!(info.subresource.as_str(), "exec" | "attach" | "portforward" | "proxy");

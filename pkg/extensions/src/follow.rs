@@ -51,6 +51,8 @@ struct Serving {
     generation: i64,
     names: Names,
     terminating: bool,
+    /// Who migrates objects takes versions away, which changes no generation.
+    stored_versions: Vec<Text>,
 }
 
 impl Serving {
@@ -60,6 +62,7 @@ impl Serving {
             generation: crd.metadata.generation,
             names: crd.accepted().clone(),
             terminating: crd.is_deleted(),
+            stored_versions: crd.status.stored_versions.clone().unwrap_or_default(),
         }
     }
 }
@@ -458,5 +461,26 @@ fn read(object: &Object) -> Option<Crd> {
             warn!(revision = object.revision, error = %err, "a custom resource definition cannot be read");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    /// A migration ends with a version taken away from the status. Nothing else changes then, and the version was read as one that objects
+    /// may be stored in until the server started again.
+    #[test]
+    fn versions_that_are_taken_away_make_another_thing_of_a_definition() {
+        let serving = |stored: &[&str]| {
+            let crd = json!({"metadata": {"name": "boats.example.org", "generation": 1}, "status": {"storedVersions": stored},
+                "spec": {"group": "example.org", "scope": "Namespaced", "versions": [{"name": "v1"}],
+                    "names": {"plural": "boats", "singular": "boat", "kind": "Boat", "listKind": "BoatList"}}});
+            Serving::of(&serde_json::from_value::<Crd>(crd).unwrap())
+        };
+        assert_ne!(serving(&["v1", "v2"]), serving(&["v2"]));
+        assert_eq!(serving(&["v2"]), serving(&["v2"]));
     }
 }

@@ -173,6 +173,15 @@ impl Status {
             .with_details(details(resource, name))
     }
 
+    /// 409: the name is taken that was made for an object.
+    #[must_use]
+    pub fn name_not_generated(self) -> Self {
+        let mut status = self;
+        status.message.push_str(", the server was not able to generate a unique name for the object");
+        status.details.get_or_insert_default().retry_after_seconds = 1;
+        status
+    }
+
     /// 409: the object is not in the state that the request assumes.
     pub fn conflict(resource: &GroupResource, name: &str, why: &str) -> Self {
         Self::failure(409, Reason::Conflict, format!("Operation cannot be fulfilled on {resource} \"{name}\": {why}"))

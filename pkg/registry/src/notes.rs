@@ -29,6 +29,11 @@ impl Notes {
         }
     }
 
+    /// Warns the client of several things.
+    pub fn warn_all(&self, texts: impl IntoIterator<Item = String>) {
+        texts.into_iter().for_each(|text| self.warn(text));
+    }
+
     /// Notes something for the audit. The first word on a key counts.
     pub fn annotate(&self, key: &str, value: impl Into<String>) {
         let mut said = self.0.lock();

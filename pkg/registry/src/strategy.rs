@@ -8,6 +8,7 @@ use kedge_schema::ResourceInfo;
 use kedge_storage::Durability;
 use serde_json::{Value, json};
 
+use crate::notes::Notes;
 use crate::registry::Registry;
 use crate::value::ValueExt;
 
@@ -20,6 +21,8 @@ pub struct Context<'a> {
     pub now: Timestamp,
     pub user: &'a kedge_meta::UserInfo,
     pub dry_run: bool,
+    /// For what the client is to be told beside the answer.
+    pub notes: Notes,
 }
 
 /// Something taken for an object (an address, a port) before it is stored. `settle(true)` keeps it, `settle(false)` or

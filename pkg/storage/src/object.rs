@@ -169,9 +169,13 @@ impl Object {
 
     /// Bytes that [`Object::write_item`] appends.
     pub fn item_len(&self) -> usize {
+        1 + METADATA.len() + self.whole_len() - self.places.metadata()
+    }
+
+    /// Bytes that [`Object::write_json`] appends.
+    pub fn whole_len(&self) -> usize {
         let digits = self.revision.checked_ilog10().unwrap_or_default() as usize + 1;
-        let version = b"\"resourceVersion\":\"\",".len() + digits;
-        1 + METADATA.len() + version + self.json_len() - self.places.metadata()
+        b"\"resourceVersion\":\"\",".len() + digits + self.json_len()
     }
 
     /// Appends the JSON from a place on, which is before that of the version.

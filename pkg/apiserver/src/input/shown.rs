@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kedge_patch::{go_json, without_html};
 use kedge_schema::encode;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -34,8 +35,8 @@ pub(super) fn touched(operations: &Value) -> Value {
 fn write(out: &mut String, new: &Value, patch: Option<&Value>, before: Option<&RawValue>) {
     let (Value::Object(fields), Some(Value::Object(patch))) = (new, patch) else {
         match (patch, before) {
-            (None, Some(before)) => out.push_str(before.get()),
-            _ => out.push_str(&new.to_string()),
+            (None, Some(before)) => out.push_str(&without_html(before.get())),
+            _ => out.push_str(&go_json(new)),
         }
         return;
     };
@@ -44,7 +45,7 @@ fn write(out: &mut String, new: &Value, patch: Option<&Value>, before: Option<&R
     out.push('{');
     for (i, (key, value)) in fields.iter().enumerate() {
         out.push_str(if i == 0 { "" } else { "," });
-        out.push_str(&Value::from(key.as_str()).to_string());
+        out.push_str(&go_json(&Value::from(key.as_str())));
         out.push(':');
         write(out, value, patch.get(key), before.get(key).copied());
     }
@@ -68,5 +69,12 @@ mod tests {
         let operations = json!([{"op": "replace", "path": "/metadata/labels", "value": 5}]);
         let text = patched(&new, &current, &touched(&operations));
         assert_eq!(text, r#"{"apiVersion":"v1","kind":"ConfigMap","metadata":{"labels":5,"name":"a","uid":"u"}}"#);
+    }
+
+    /// Upstream's JSON is fit for HTML, whoever wrote it.
+    #[test]
+    fn what_means_something_in_html_is_escaped() {
+        let (new, old) = (json!({"a": "x < y", "b": "& so on"}), json!({"b": "& so on"}));
+        assert_eq!(patched(&new, &old, &json!({"a": "x < y"})), r#"{"a":"x \u003c y","b":"\u0026 so on"}"#);
     }
 }

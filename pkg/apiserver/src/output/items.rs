@@ -27,8 +27,10 @@ const END: &[u8] = b"]}\n";
 
 /// How an object becomes an item.
 enum Form {
-    /// As it is stored.
+    /// As it is stored, in a list that says for all its items what they are.
     Stored,
+    /// As it is stored, and each says what it is: kinds that came while the server runs, as upstream.
+    Whole,
     /// In another version.
     Converted(Arc<Served>),
     /// Alone, as an object of this version.
@@ -46,16 +48,20 @@ impl Form {
         match self {
             Self::Row(rows, _) => encode(type_by_name(ROW), &rows.row(&value), out),
             Self::Converted(served) => {
-                list::without_type(&mut value);
+                if served.custom.is_none() {
+                    list::without_type(&mut value);
+                }
                 encode(served.info.schema.builtin(), &value, out)
             }
-            Self::Stored | Self::Metadata(_) => Err(Status::internal("nothing is to be converted")),
+            Self::Stored | Self::Whole | Self::Metadata(_) => Err(Status::internal("nothing is to be converted")),
         }
     }
 
     fn write(&self, object: &Object, out: &mut Vec<u8>) -> Result<(), Status> {
         match self {
             Self::Stored => object.write_item(out),
+            Self::Whole => object.write_json(out),
+            Self::Converted(served) if served.shows(object) && served.custom.is_some() => object.write_json(out),
             Self::Converted(served) if served.shows(object) => object.write_item(out),
             Self::Converted(served) => {
                 self.write_value(convert::read(served, object)?, out)?;
@@ -105,8 +111,12 @@ impl Items {
 
     /// Bytes that are still to be written, where that can be told without writing them.
     fn left(&self) -> Option<u64> {
-        let Form::Stored = self.form else { return None };
-        let items: usize = self.objects.as_slice().iter().map(|(_, object)| object.item_len() + 1).sum();
+        let size = match self.form {
+            Form::Stored => Object::item_len,
+            Form::Whole => Object::whole_len,
+            _ => return None,
+        };
+        let items: usize = self.objects.as_slice().iter().map(|(_, object)| size(object) + 1).sum();
         let comma = usize::from(!self.begun && self.objects.len() > 0);
         Some((items - comma + END.len()) as u64)
     }
@@ -182,7 +192,11 @@ pub(crate) async fn respond(
     let meta = serde_json::to_value(meta).map_err(Status::internal)?;
     let (head, form) = match accepted.shape {
         Shape::Object => {
-            let form = if served.shows_all() { Form::Stored } else { Form::Converted(served.clone()) };
+            let form = match (served.shows_all(), &served.custom) {
+                (true, None) => Form::Stored,
+                (true, Some(_)) => Form::Whole,
+                (false, _) => Form::Converted(served.clone()),
+            };
             (head(&served.info.list_kind, &served.info.api_version(), &meta, None)?, form)
         }
         Shape::Metadata | Shape::MetadataList => {
@@ -243,7 +257,9 @@ mod tests {
     #[tokio::test]
     async fn a_list_comes_in_pieces_of_the_length_that_was_announced() {
         for count in [0, 1, 20, 21, 22, 23, 100] {
-            for (form, known) in [(Form::Stored, true), (Form::Metadata("meta.k8s.io/v1".into()), false)] {
+            for (form, known) in
+                [(Form::Stored, true), (Form::Whole, true), (Form::Metadata("meta.k8s.io/v1".into()), false)]
+            {
                 let mut body = body(b"{\"items\":[".to_vec(), form, (0..count).map(object).collect()).unwrap();
                 let (announced, whole) = (body.size_hint().exact(), count < 22 || !known);
                 assert_eq!(announced.is_some(), known || whole);

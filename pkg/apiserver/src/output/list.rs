@@ -38,7 +38,9 @@ pub(crate) fn shaped(
         }
         Shape::Metadata => Err(no_object(info, resource)),
         Shape::Object => {
-            items.iter_mut().for_each(without_type);
+            if resource.schema.builtin().is_some() {
+                items.iter_mut().for_each(without_type);
+            }
             let kind = &resource.list_kind;
             let list = json!({"kind": kind, "apiVersion": resource.api_version(), "metadata": meta, "items": items});
             respond::value(StatusCode::OK, &list, format)

@@ -36,9 +36,8 @@ pub(crate) async fn create(server: &ApiServer, mut admitted: Admitted) -> Result
     let served = server.registry.builtin("", "v1", "pods").ok_or_else(Status::unknown_path)?.clone();
     let request = registry_request(server, &admitted, &served)?;
     let wanted = admit::create(server, &admitted, &served.info, wanted, request.dry_run).await?;
-    let written = binding::bind(&request, &wanted).await?;
+    admitted.notes.warn_all(body.warnings);
+    binding::bind(&request, &wanted).await?;
     let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
-    let mut response = respond::value(StatusCode::CREATED, &success, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
-    Ok(response)
+    respond::value(StatusCode::CREATED, &success, accepted.format)
 }

@@ -17,11 +17,10 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     let bytes = admitted.request.body().read().await?;
     let body = posted(admitted.request.headers(), &bytes, &admitted.info, ("", "v1", "Namespace"))?;
+    admitted.notes.warn_all(body.warnings);
     let wanted = body.object;
     verbs::check_name(&wanted, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
     let written = finalize(&request, &wanted).await?;
-    let mut response = respond::value(StatusCode::OK, &written.object, accepted.format)?;
-    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
-    Ok(response)
+    respond::value(StatusCode::OK, &written.object, accepted.format)
 }

@@ -29,17 +29,18 @@ enum Wanted {
 }
 
 impl Wanted {
-    async fn read(admitted: &Admitted) -> Result<(Self, Vec<String>), Status> {
+    async fn read(admitted: &Admitted) -> Result<Self, Status> {
         if admitted.info.applies {
             let configuration = Configuration::read(&admitted.request, &admitted.info).await?;
-            return Ok((Self::Applied(configuration), Vec::new()));
+            return Ok(Self::Applied(configuration));
         }
         if admitted.info.verb == "patch" {
-            return Ok((Self::Patched(Patch::read(&admitted.request, &admitted.info).await?), Vec::new()));
+            return Ok(Self::Patched(Patch::read(&admitted.request, &admitted.info).await?));
         }
         let bytes = admitted.request.body().read().await?;
         let body = posted(admitted.request.headers(), &bytes, &admitted.info, (GROUP, "v1", "Scale"))?;
-        Ok((Self::Scale(body.object), body.warnings))
+        admitted.notes.warn_all(body.warnings);
+        Ok(Self::Scale(body.object))
     }
 
     /// What it is, given what it is now, with its owners.
@@ -61,6 +62,16 @@ impl Wanted {
         owners.written(current, &mut scale, manager);
         Ok(scale)
     }
+
+    /// What the client is to be warned of, after it has been made.
+    fn warnings(&self) -> Vec<String> {
+        match self {
+            Self::Scale(_) => Vec::new(),
+            Self::Patched(patch) => patch.warnings(),
+            // Where they are errors, making it has failed with them.
+            Self::Applied(configuration) => configuration.warnings().unwrap_or_default(),
+        }
+    }
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
@@ -70,17 +81,12 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
         let current = scale::scale_of(served, &served.get_later(namespace, name).await?)?;
         return respond::value(StatusCode::OK, &current, accepted.format);
     }
-    let (wanted, mut warnings) = Wanted::read(&admitted).await?;
+    let wanted = Wanted::read(&admitted).await?;
     let request = registry_request(server, &admitted, served)?;
     let manager = field_manager(&admitted.info, admitted.request.headers());
     let transform = |shown: &Value, owners: &ScaleOwners<'_>| wanted.of(shown, owners, &manager);
-    let written = scale::update(&request, &transform).await?;
-    match &wanted {
-        Wanted::Scale(_) => {}
-        Wanted::Patched(patch) => warnings = patch.warnings(),
-        Wanted::Applied(configuration) => warnings = configuration.warnings()?,
-    }
-    let mut response = respond::value(StatusCode::OK, &scale::scale_of(served, &written.object)?, accepted.format)?;
-    respond::warn(&mut response, &[warnings, written.warnings].concat());
-    Ok(response)
+    let written = scale::update(&request, &transform).await;
+    // Also when it failed afterwards.
+    admitted.notes.warn_all(wanted.warnings());
+    respond::value(StatusCode::OK, &scale::scale_of(served, &written?.object)?, accepted.format)
 }

@@ -12,7 +12,6 @@ use crate::input::configuration::Configuration;
 use crate::input::negotiate::{self, Offer};
 use crate::objects::registry_request;
 use crate::output::object as shown;
-use crate::output::respond;
 use crate::server::ApiServer;
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
@@ -23,7 +22,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let transform = |old: Option<&Value>| {
         let Configuration { value, manager, force, .. } = &configuration;
         let object = verbs::apply(&request, old, value, manager, *force)?;
-        configuration.warnings()?;
+        admitted.notes.warn_all(configuration.warnings()?);
         if old.is_none() {
             check_new(&object, served)?;
             verbs::check_name(&object, &admitted.info.name)?;
@@ -34,9 +33,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let options = verbs::UpdateOptions { create: true, ..verbs::UpdateOptions::default() };
     let written = verbs::update(&request, &transform, options).await?;
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = shown::show_value(server, &admitted, served, &written.object, code, accepted)?;
-    respond::warn(&mut response, &[configuration.warnings()?, written.warnings].concat());
-    Ok(response)
+    shown::show_value(server, &admitted, served, &written.object, code, accepted)
 }
 
 /// What is meant for an object that was there does not make another.

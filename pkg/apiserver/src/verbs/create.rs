@@ -10,7 +10,6 @@ use crate::input::decode;
 use crate::input::negotiate::{self, Offer};
 use crate::objects::registry_request;
 use crate::output::object;
-use crate::output::respond;
 use crate::server::ApiServer;
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
@@ -18,9 +17,8 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
+    admitted.notes.warn_all(body.warnings);
     let request = registry_request(server, &admitted, served)?;
     let written = verbs::create(&request, body.object).await?;
-    let mut response = object::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)?;
-    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
-    Ok(response)
+    object::show_value(server, &admitted, served, &written.object, StatusCode::CREATED, accepted)
 }

@@ -10,7 +10,7 @@ use crate::body::Body;
 use crate::input::negotiate::{self, Offer};
 use crate::input::patch::{Patch, Target};
 use crate::objects::registry_request;
-use crate::output::{object, respond};
+use crate::output::object;
 use crate::server::ApiServer;
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
@@ -24,8 +24,9 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     };
     let request = registry_request(server, &admitted, served)?;
     let options = verbs::UpdateOptions { decoded: true, ..verbs::UpdateOptions::default() };
-    let written = verbs::update(&request, &transform, options).await?;
-    let mut response = object::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)?;
-    respond::warn(&mut response, &[patch.warnings(), written.warnings].concat());
-    Ok(response)
+    let written = verbs::update(&request, &transform, options).await;
+    // Also when it failed afterwards.
+    admitted.notes.warn_all(patch.warnings());
+    let written = written?;
+    object::show_value(server, &admitted, served, &written.object, StatusCode::OK, accepted)
 }

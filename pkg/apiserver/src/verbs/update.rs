@@ -11,13 +11,13 @@ use crate::input::decode;
 use crate::input::negotiate::{self, Offer};
 use crate::objects::registry_request;
 use crate::output::object;
-use crate::output::respond;
 use crate::server::ApiServer;
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let bytes = admitted.request.body().read().await?;
     let body = decode::object(admitted.request.headers(), &bytes, &admitted.info, &served.info)?;
+    admitted.notes.warn_all(body.warnings);
     verbs::check_name(&body.object, &admitted.info.name)?;
     let request = registry_request(server, &admitted, served)?;
     let create = served.strategy.allow_create_on_update();
@@ -31,7 +31,5 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     };
     let written = verbs::update(&request, &transform, options).await?;
     let code = if written.created { StatusCode::CREATED } else { StatusCode::OK };
-    let mut response = object::show_value(server, &admitted, served, &written.object, code, accepted)?;
-    respond::warn(&mut response, &[body.warnings, written.warnings].concat());
-    Ok(response)
+    object::show_value(server, &admitted, served, &written.object, code, accepted)
 }

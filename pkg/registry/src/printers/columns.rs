@@ -1,7 +1,7 @@
 //! Columns of kinds that come while the server runs: each says where in an object its cell is.
 
 use kedge_meta::Text;
-use kedge_patch::go_text;
+use kedge_patch::{go_json, go_text};
 use serde_json::Value;
 
 use super::json_path::JsonPath;
@@ -61,6 +61,7 @@ impl Print for Columns {
 /// As upstream: what is not of the column's kind is not shown.
 fn cell(kind: &str, value: &Value, now: jiff::Timestamp) -> Value {
     match (kind, value) {
+        ("string", Value::Array(_) | Value::Object(_)) => go_json(value).into(),
         ("string", value) => go_text(value).into(),
         // What is behind the point is cut off.
         ("integer", Value::Number(number)) => {
@@ -121,7 +122,7 @@ mod tests {
                 json!("True"),
                 json!(true),
                 json!("100s"),
-                json!("map[x:y]"),
+                json!(r#"{"x":"y"}"#),
                 Value::Null,
                 Value::Null,
                 json!("<invalid>")

@@ -30,8 +30,9 @@ impl CustomResource {
         Self { schema, custom, rules: OnceLock::new() }
     }
 
-    /// Adds what an object breaks of the rules in CEL, which are only asked about objects that are otherwise in order.
-    fn rules(&self, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
+    /// Adds what an object breaks of the rules in CEL, which are only asked about objects that are otherwise in order. The client is warned of
+    /// what is let go because it was so before.
+    fn rules(&self, ctx: &Context<'_>, new: &Value, old: Option<&Value>, errors: &mut ErrorList) {
         let rules = self.rules.get_or_init(|| self.schema.source().as_ref().and_then(Rules::of));
         let Some(rules) = rules else { return };
         let blocks = |error: &Error| {
@@ -44,11 +45,13 @@ impl CustomResource {
             errors.push(Error::invalid(&Path::default(), Value::Null, why));
             return;
         }
-        errors.extend(rules.check(new, old));
+        let verdict = rules.check(new, old);
+        errors.extend(verdict.errors);
+        ctx.notes.warn_all(verdict.let_go.iter().map(ToString::to_string));
     }
 
     /// What an object breaks.
-    fn faults(&self, new: &Value, old: Option<&Value>) -> ErrorList {
+    fn faults(&self, ctx: &Context<'_>, new: &Value, old: Option<&Value>) -> ErrorList {
         let mut errors = self.schema.validate(new, old);
         if let Some(scale) = &self.custom.scale {
             spec_replicas(scale, new, &mut errors);
@@ -60,16 +63,16 @@ impl CustomResource {
         if !twice_before {
             errors.extend(structural::check_lists(root, new));
         }
-        self.rules(new, old, &mut errors);
+        self.rules(ctx, new, old, &mut errors);
         errors
     }
 
-    fn status_faults(&self, new: &Value, old: &Value) -> ErrorList {
+    fn status_faults(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let root = self.schema.root();
         if let (Some(status), Some(node)) = (new.get("status"), root.properties.get("status")) {
             let found = structural::check(node, status, old.get("status"));
-            errors.extend(found.into_iter().map(|error| Error { field: below_status(&error.field), ..error }));
+            errors.extend(found.into_iter().map(below_status));
         }
         if let Some(scale) = &self.custom.scale {
             status_replicas(scale, new, &mut errors);
@@ -78,14 +81,19 @@ impl CustomResource {
         if !twice_before {
             errors.extend(structural::check_lists(root, new));
         }
-        self.rules(new, Some(old), &mut errors);
+        self.rules(ctx, new, Some(old), &mut errors);
         errors
     }
 }
 
-fn below_status(field: &str) -> String {
+/// An error about a status, as one about its object. The status itself has no name in what is said of it.
+fn below_status(error: Error) -> Error {
     let status = Path::new("status");
-    if field == "<nil>" { status.to_string() } else { status.child(field).to_string() }
+    if error.field != "<nil>" {
+        return Error { field: status.child(&error.field).to_string(), ..error };
+    }
+    let detail = error.detail.strip_prefix("<nil> in body").map(|rest| format!(" in body{rest}"));
+    Error { field: status.to_string(), detail: detail.unwrap_or_else(|| error.detail.clone()), ..error }
 }
 
 impl Strategy for CustomResource {
@@ -97,16 +105,16 @@ impl Strategy for CustomResource {
         false
     }
 
-    fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {
-        self.faults(object, None)
+    fn validate(&self, ctx: &Context<'_>, object: &Value) -> ErrorList {
+        self.faults(ctx, object, None)
     }
 
-    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        self.faults(new, Some(old))
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        self.faults(ctx, new, Some(old))
     }
 
-    fn validate_status_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        self.status_faults(new, old)
+    fn validate_status_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        self.status_faults(ctx, new, old)
     }
 
     fn reserve(&self, ctx: &Context<'_>, new: &mut Value, old: Option<&Value>) -> Result<Reservation, Status> {
@@ -159,7 +167,7 @@ pub(crate) fn nested<'a, T>(
     for (at, step) in steps.iter().enumerate() {
         let shown = |steps: &[&str]| format!(".{}", steps.join("."));
         let Some(fields) = value.as_object() else {
-            let (way, is) = (shown(&steps[..at]), go_type(value));
+            let (way, is) = (shown(&steps[..=at]), go_type(value));
             return Err(format!(
                 "{way} accessor error: {} is of the type {is}, expected map[string]interface{{}}",
                 go_text(value)
@@ -240,6 +248,18 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_a_status_are_those_of_its_object() {
+        let error = |field: &str| {
+            let path = if field.is_empty() { Path::default() } else { Path::new(field) };
+            let told =
+                below_status(Error::type_invalid(&path, "string", format!("{path} in body must be of type object")));
+            told.to_string()
+        };
+        assert_eq!(error(""), r#"status: Invalid value: "string":  in body must be of type object"#);
+        assert_eq!(error("a"), r#"status.a: Invalid value: "string": a in body must be of type object"#);
+    }
+
+    #[test]
     fn replicas_are_counts() {
         let scale = ScalePaths {
             spec_replicas: Text::of(".spec.replicas"),
@@ -264,6 +284,11 @@ mod tests {
             ]
         );
         assert_eq!(check(json!({"status": {"selector": 1}})).len(), 1);
-        assert_eq!(check(json!({"spec": 3})).len(), 1);
+        assert_eq!(
+            check(json!({"spec": 3})),
+            [
+                ".spec.replicas: Invalid value: 0: .spec.replicas accessor error: 3 is of the type int64, expected map[string]interface{}"
+            ]
+        );
     }
 }

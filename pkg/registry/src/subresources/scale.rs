@@ -118,7 +118,7 @@ impl verbs::View for ScaleView<'_> {
 
     fn apply(&self, scale: &Value, old: &Value) -> Result<Value, Status> {
         let mut object = old.clone();
-        let count = replicas(scale, self.name)?;
+        let count = replicas(scale, self.name, self.paths().is_some())?;
         match self.paths() {
             None => {
                 object.entry("spec").insert("replicas".into(), count.into());
@@ -132,7 +132,11 @@ impl verbs::View for ScaleView<'_> {
             }
         }
         check_uid(self.served, scale, &object)?;
-        object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
+        // A scale without a version is meant for whatever there is, also where objects may not be written so.
+        let unbound = matches!(scale.text(&["metadata", "resourceVersion"]), "" | "0");
+        if !unbound || self.paths().is_none() {
+            object["metadata"].set_or_remove("resourceVersion", scale.at(&["metadata", "resourceVersion"]).cloned());
+        }
         self.owners.settle(scale, &mut object)?;
         Ok(object)
     }
@@ -149,12 +153,13 @@ fn check_uid(served: &Served, scale: &Value, object: &Value) -> Result<(), Statu
     Err(Status::conflict(&resource, object.name(), &why))
 }
 
-fn replicas(scale: &Value, name: &str) -> Result<i64, Status> {
+/// The replicas that a scale asks for. What objects of other kinds may have they are asked themselves.
+fn replicas(scale: &Value, name: &str, any: bool) -> Result<i64, Status> {
     let path = Path::new("spec").child("replicas");
     let error = match scale.at(&["spec", "replicas"]) {
         None | Some(Value::Null) => return Ok(0),
         Some(value) => match value.as_i64() {
-            Some(n) if (0..=i64::from(i32::MAX)).contains(&n) => return Ok(n),
+            Some(n) if any || (0..=i64::from(i32::MAX)).contains(&n) => return Ok(n),
             Some(n) => Error::invalid(&path, n, "must be greater than or equal to 0"),
             None => return Err(Status::bad_request(format!("spec.replicas: {value} is no number"))),
         },

@@ -47,6 +47,10 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         let has_status = request.served.info.subresource("status").is_some();
         if has_status && request.subresource.is_empty() && !strategy.keeps_status_on_create() {
             drop_status(&mut object);
+            if request.served.custom.is_some() {
+                // What the schema says of a status that nobody has written.
+                request.set_defaults(&mut object);
+            }
         }
         strategy.prepare_for_create(&ctx, &mut object);
         let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
@@ -59,7 +63,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
         attributes.object = object;
         validate(request, &mut attributes).await?;
         let object = &attributes.object;
-        let warnings = strategy.warnings(&ctx, object, None);
+        request.notes.warn_all(strategy.warnings(&ctx, object, None));
         let key = request.served.key(request.namespace, object.name());
         if request.dry_run {
             let taken = match request.served.store.current(&key).await {
@@ -68,9 +72,11 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
                 current => current.map_err(|err| request.storage_error(object.name(), err))?.is_some(),
             };
             if taken {
-                return Err(taken_name(request, &key, object.name()).await);
+                return Err(taken_name(request, &key, object).await);
             }
-            return Ok(Written { object: attributes.object, created: true, warnings });
+            // What could not be stored is not fine.
+            request.stored_form(object).await?;
+            return Ok(Written { object: attributes.object, created: true });
         }
         let with = request.with(&mut reservation, None, Some(object));
         let form = request.stored_form(object).await?;
@@ -78,7 +84,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Ok(stored) => {
                 reservation.settle(true);
                 let object = request.shown(std::mem::take(&mut attributes.object), &stored).await?;
-                return Ok(Written { object, created: true, warnings });
+                return Ok(Written { object, created: true });
             }
             // Better without owners than not at all.
             Err(err) if ownership::weigh_too_much(&err, request, &draft) => ownership::disown(&mut draft),
@@ -87,7 +93,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {
                 request.served.store.fresh().await.map_err(|err| request.storage_error(object.name(), err))?;
             }
-            Err(kedge_storage::Error::Exists) => return Err(taken_name(request, &key, object.name()).await),
+            Err(kedge_storage::Error::Exists) => return Err(taken_name(request, &key, object).await),
             Err(err) => return Err(request.storage_error(object.name(), err)),
         }
     }
@@ -106,14 +112,15 @@ async fn validate(request: &Request<'_>, attributes: &mut Attributes<'_>) -> Res
 }
 
 /// 409 for a name that is taken, perhaps by something that is about to go.
-async fn taken_name(request: &Request<'_>, key: &str, name: &str) -> Status {
-    let mut status = Status::already_exists(&request.group_resource(), name);
+async fn taken_name(request: &Request<'_>, key: &str, new: &Value) -> Status {
+    let mut status = Status::already_exists(&request.group_resource(), new.name());
     let current = request.served.store.current(key).await.ok().flatten();
     let object = current.and_then(|object| crate::convert::read(request.served, &object).ok());
     if object.is_some_and(|object| !object.text(&["metadata", "deletionTimestamp"]).is_empty()) {
         status.message = format!("object is being deleted: {}", status.message);
     }
-    status
+    // Upstream looks only at whether one might have been made.
+    if new.text(&["metadata", "generateName"]).is_empty() { status } else { status.name_not_generated() }
 }
 
 /// A creator does not set status; what the kind always has comes back when the object is normalized.

@@ -47,12 +47,11 @@ pub struct Request<'a> {
     pub notes: Notes,
 }
 
-/// A written object and what the client should be told beside it.
+/// A written object. What the client is to be warned of is in the notes of its request.
 #[derive(Debug)]
 pub struct Written {
     pub object: Value,
     pub created: bool,
-    pub warnings: Vec<String>,
 }
 
 impl<'a> Request<'a> {
@@ -77,6 +76,7 @@ impl<'a> Request<'a> {
             now: self.registry.clock.now(),
             user: self.user,
             dry_run: self.dry_run,
+            notes: self.notes.clone(),
         }
     }
 

@@ -117,26 +117,26 @@ async fn attempt(
     if options.view.is_none() {
         new = attributes.object;
     }
-    let warnings = request.served.strategy.warnings(&ctx, &new, Some(&old));
+    request.notes.warn_all(request.served.strategy.warnings(&ctx, &new, Some(&old)));
     new["metadata"].set("resourceVersion", object.revision.to_string());
     kedge_fields::keep_times(&mut new, &old);
     // What is stored in another version than it would be now is written anew.
     let unchanged = new == old && request.served.store.is_current(object);
     if unchanged && !request.dry_run {
-        return renew(request, key, object, Written { object: new, created: false, warnings }).await;
+        return renew(request, key, object, Written { object: new, created: false }).await;
     }
     if request.dry_run {
-        return Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings })));
+        return Ok(Outcome::Done(Box::new(Written { object: new, created: false })));
     }
     if is_released(&new) {
-        return delete_released(request, key, object, new, warnings).await;
+        return delete_released(request, key, object, new).await;
     }
     let with = request.with(&mut reservation, Some(&old), Some(&new));
     match store(request, key, &mut new, object.revision, with).await? {
         Ok(stored) => {
             reservation.settle(true);
             let object = request.shown(new, &stored).await?;
-            Ok(Outcome::Done(Box::new(Written { object, created: false, warnings })))
+            Ok(Outcome::Done(Box::new(Written { object, created: false })))
         }
         // Done again on the newer object: a write that is bound to the old version is refused there, others go through.
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
@@ -291,15 +291,9 @@ fn is_released(new: &Value) -> bool {
     deleting && !waiting && new.list(&["metadata", "finalizers"]).is_empty() && !spec_finalizers
 }
 
-async fn delete_released(
-    request: &Request<'_>,
-    key: &str,
-    object: &Object,
-    new: Value,
-    warnings: Vec<String>,
-) -> Result<Outcome, Status> {
+async fn delete_released(request: &Request<'_>, key: &str, object: &Object, new: Value) -> Result<Outcome, Status> {
     match request.served.store.delete(key, object.revision, request.with_deletion(&new)).await {
-        Ok(_) => Ok(Outcome::Done(Box::new(Written { object: new, created: false, warnings }))),
+        Ok(_) => Ok(Outcome::Done(Box::new(Written { object: new, created: false }))),
         Err(StorageError::Conflict(newer)) => Ok(Outcome::Lost(newer)),
         Err(err) => Err(request.storage_error(request.name, err)),
     }

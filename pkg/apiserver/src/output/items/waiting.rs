@@ -55,7 +55,7 @@ impl Form {
     fn served(&self) -> Option<Arc<Served>> {
         match self {
             Self::Converted(served) | Self::Row(_, served) => Some(served.clone()),
-            Self::Stored | Self::Metadata(_) => None,
+            Self::Stored | Self::Whole | Self::Metadata(_) => None,
         }
     }
 }

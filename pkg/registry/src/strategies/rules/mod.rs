@@ -8,13 +8,13 @@ mod definitions;
 mod validate;
 
 pub(crate) use definitions::DefinitionRules;
+pub(crate) use validate::Verdict;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kedge_cel::decl::Decl;
 use kedge_cel::{Budget, Program, limits};
-use kedge_meta::field::ErrorList;
 use serde_json::Value;
 
 /// The rules of a schema, and of what is below it; none where there are none.
@@ -53,7 +53,7 @@ impl Rules {
     }
 
     /// What an object breaks, given what it was before.
-    pub(crate) fn check(&self, new: &Value, old: Option<&Value>) -> ErrorList {
+    pub(crate) fn check(&self, new: &Value, old: Option<&Value>) -> Verdict {
         let budget = Budget::new(limits::RUNTIME_COST_BUDGET);
         validate::check(self, new, old, &budget, old.is_some())
     }

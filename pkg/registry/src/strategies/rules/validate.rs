@@ -47,18 +47,26 @@ impl<'a> Correlation<'a> {
 /// The end of all evaluation: the budget is used up, or something is wrong that no other rule can repair.
 struct Stop;
 
+/// What rules say of an object.
+pub(crate) struct Verdict {
+    pub(crate) errors: ErrorList,
+    /// What is wrong as well, but was so before.
+    pub(crate) let_go: ErrorList,
+}
+
 struct Pass<'a> {
     budget: &'a Budget,
     errors: ErrorList,
+    let_go: ErrorList,
 }
 
 /// What `new` breaks.
-pub(super) fn check(rules: &Rules, new: &Value, old: Option<&Value>, budget: &Budget, ratchets: bool) -> ErrorList {
-    let mut pass = Pass { budget, errors: ErrorList::new() };
+pub(super) fn check(rules: &Rules, new: &Value, old: Option<&Value>, budget: &Budget, ratchets: bool) -> Verdict {
+    let mut pass = Pass { budget, errors: ErrorList::new(), let_go: ErrorList::new() };
     let current = old.filter(|_| ratchets).map(|old| (new, old));
     // What is left unsaid was not evaluated, which an error says.
     let _ = pass.visit(rules, new, old, Correlation { current, parent: None, is_root: true }, None);
-    pass.errors
+    Verdict { errors: pass.errors, let_go: pass.let_go }
 }
 
 fn path(at: Option<&At<'_>>) -> Path {
@@ -223,9 +231,6 @@ impl Pass<'_> {
                 }
             },
         };
-        if lets_go {
-            return Ok(());
-        }
         let detail = message.unwrap_or_else(|| match rule.message.is_empty() {
             true => format!("failed rule: {}", rule.shown()),
             false => rule.message.trim().to_owned(),
@@ -234,12 +239,17 @@ impl Pass<'_> {
             "object" | "array" => serde_json::to_value(Omitted).unwrap_or_default(),
             _ => value.clone(),
         };
-        self.errors.push(match &*rule.reason {
+        let error = match &*rule.reason {
             "FieldValueForbidden" => Error::forbidden(&place, detail),
             "FieldValueRequired" => Error::required(&place, detail),
             "FieldValueDuplicate" => Error { detail, ..Error::duplicate(&place, shown) },
             _ => Error::invalid(&place, shown, detail),
-        });
+        };
+        match lets_go {
+            true if self.let_go.len() < MAX_NAMED => self.let_go.push(error),
+            true => {}
+            false => self.errors.push(error),
+        }
         Ok(())
     }
 }
