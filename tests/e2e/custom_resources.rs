@@ -342,3 +342,113 @@ fn rules_in_cel_hold() {
     let said = cluster.fails(&["apply", "-f", file.to_str().unwrap()]);
     assert!(said.contains("spec: Invalid value: max may only grow"), "{said}");
 }
+
+/// What ten projects' definitions and their objects showed to be other than upstream's answers. Each of these was.
+#[test]
+fn answers_are_those_of_other_servers() {
+    let cluster = TestCluster::control_plane();
+    let version = json!({"name": "v1", "served": true, "storage": true, "deprecated": true, "deprecationWarning": "use rafts",
+        "subresources": {"status": {}},
+        "schema": {"openAPIV3Schema": {"type": "object", "properties": {
+            "spec": {"type": "object", "required": ["logs"], "properties": {"logs": {"type": "integer"}, "until": {"type": "string", "format": "date-time"}},
+                "x-kubernetes-validations": [{"rule": "self.logs < 9", "message": "too many logs"}]},
+            "status": {"type": "object", "default": {"seen": -1}, "properties": {"seen": {"type": "integer"}}}}}}});
+    let old =
+        json!({"name": "v0", "served": false, "storage": false, "schema": {"openAPIV3Schema": {"type": "object"}}});
+    let mut rafts = definition("rafts", "Raft", &version);
+    rafts["spec"]["versions"].as_array_mut().unwrap().push(old);
+    let mut lax = rafts.clone();
+    lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["x-kubernetes-validations"] =
+        json!([]);
+    define(&cluster, &lax);
+    let http = Http::of(&cluster);
+    let rafts_at = "/apis/example.org/v1/namespaces/default/rafts";
+    let raft = |metadata: &Value, spec: &Value| {
+        json!({"apiVersion": "example.org/v1", "kind": "Raft", "metadata": metadata, "spec": spec}).to_string()
+    };
+    let post = |path: &str, body: &str| http.send("POST", path, "application/json", body);
+    // A status that nobody has written is what the schema says, though a creator sets none.
+    let made = post(rafts_at, &raft(&json!({"name": "a"}), &json!({"logs": 10}))).json();
+    assert_eq!(made["status"], json!({"seen": -1}));
+    assert_eq!(http.ask("--http2", &format!("{rafts_at}/a"), &[]).json()["status"], json!({"seen": -1}));
+    // Who is refused is warned as well.
+    let answer = http.ask(
+        "--http2",
+        rafts_at,
+        &[
+            "-i",
+            "-X",
+            "POST",
+            "-H",
+            "Content-Type: application/json",
+            "--data-binary",
+            &raft(&json!({"name": "b"}), &json!({"oars": 1})),
+        ],
+    );
+    for wanted in ["unknown field \\\"spec.oars\\\"", "use rafts", "422"] {
+        assert!(answer.body.contains(wanted) || answer.code.to_string() == wanted, "{answer:?}");
+    }
+    // What a rule would refuse today, and nobody has changed, is let go with a warning.
+    cluster.apply(&rafts.to_string());
+    let labelled = eventually("the new rule", || {
+        let out = cluster.kubectl(&["label", "raft", "a", "--overwrite", "x=y"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        if said.contains("too many logs") { Ok(out.status.success()) } else { Err(said) }
+    });
+    assert!(labelled);
+    // A subresource that the definition leaves out is missing of the object; a version that is not served is no page at all.
+    let missing = http.ask("--http2", &format!("{rafts_at}/a/scale"), &[]).json();
+    assert_eq!(missing["message"], "rafts.example.org \"a\" not found");
+    assert_eq!(http.ask("--http2", "/apis/example.org/v0/rafts", &[]).body, "404 page not found\n");
+    // A name that might have been made and is taken.
+    let taken = post(rafts_at, &raft(&json!({"name": "a", "generateName": "b-"}), &json!({"logs": 1}))).json();
+    assert_eq!(taken["details"]["retryAfterSeconds"], 1, "{taken}");
+    // Applied nulls are values, and a text that has a format is any value to who merges, but not to the schema.
+    let apply = |spec: &Value| {
+        http.send(
+            "PATCH",
+            &format!("{rafts_at}/n?fieldManager=m"),
+            "application/apply-patch+yaml",
+            &raft(&json!({"name": "n"}), spec),
+        )
+        .json()
+    };
+    for (spec, wanted) in [
+        (json!({"logs": 1, "until": null}), "spec.until in body must be of type string: \"null\""),
+        (json!({"logs": 1, "until": 5}), "spec.until in body must be of type string: \"integer\""),
+    ] {
+        let said = apply(&spec);
+        assert!(said["message"].as_str().unwrap().contains(wanted) && said["code"] == 422, "{said}");
+    }
+    let list = http.ask("--http2", rafts_at, &[]).json();
+    assert_eq!(
+        (&list["items"][0]["kind"], &list["items"][0]["apiVersion"]),
+        (&json!("Raft"), &json!("example.org/v1"))
+    );
+}
+
+/// A scale that does not say of which version it is meant for any, also where objects themselves may not be written so.
+#[test]
+fn a_scale_needs_no_version() {
+    let cluster = TestCluster::control_plane();
+    define(&cluster, &boats());
+    cluster.apply(&boat("a", &json!({"sails": 2})));
+    let http = Http::of(&cluster);
+    let put = |replicas: i64| {
+        let scale = json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "a", "namespace": "default"}, "spec": {"replicas": replicas}});
+        let path = "/apis/example.org/v1/namespaces/default/boats/a/scale";
+        http.send("PUT", path, "application/json", &scale.to_string()).json()
+    };
+    assert_eq!(put(5)["spec"]["replicas"], 5);
+    assert_eq!(cluster.json(&["boat", "a"])["spec"]["sails"], 5);
+    // What is wrong is said of the object, by its own words.
+    let refused = put(-3);
+    assert!(
+        refused["message"]
+            .as_str()
+            .unwrap()
+            .contains(".spec.sails: Invalid value: -3: should be a non-negative integer"),
+        "{refused}"
+    );
+    assert_eq!(refused["details"]["kind"], "Boat");
+}
