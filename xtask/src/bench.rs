@@ -1,4 +1,4 @@
-//! Benchmarks: figures of one node, of the store, of memory under load, and of what grows over time.
+//! Benchmarks: figures of one node, of the store, of memory under load, of extensions, and of what grows over time.
 //!
 //! Figures are printed, not asserted: machines are noisy. Everything is measured on the release binary through its real
 //! interfaces: processes, sockets, kubectl's kubeconfig.
@@ -8,6 +8,7 @@ mod api;
 mod cgroup;
 mod cleanup;
 mod disk;
+mod extension;
 mod figures;
 mod flags;
 mod image;
@@ -34,6 +35,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         "store" => store(rest),
         "memory" => memory::run(rest),
         "soak" => soak::run(rest),
+        "extension" => extension::run(rest),
         _ => figures::run(args),
     }
 }

@@ -23,6 +23,7 @@ cargo xtask bench memory      what a load leaves in memory, each scenario on a s
                               [--settle SECONDS] [--cgroup MIB: survive within so much]
 cargo xtask bench soak        a mixed load for a while, and whether anything grows meanwhile or stays afterwards
                               --minutes N [--bursts: also streams and watches cut off by the hundred]
+cargo xtask bench extension   what custom resources cost: memory, start, requests [--objects 5000]
 cargo xtask tools             install what the tests need, and say where it is
 cargo xtask codegen           write the generated tables; see --help there
 cargo xtask diff              the same requests to two servers, and how their answers differ

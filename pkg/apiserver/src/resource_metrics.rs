@@ -119,7 +119,7 @@ async fn show_nodes(server: &ApiServer, served: &Served, objects: Vec<Arc<Object
     let mut kubelets = Vec::with_capacity(objects.len());
     let mut metadata = Vec::with_capacity(objects.len());
     for object in objects {
-        let mut node = convert::read(served, &*object)?;
+        let mut node = convert::read(served, &object)?;
         let name = node["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         kubelets.extend(kubelet_of(&name, &node));
         metadata.push((name, node["metadata"]["labels"].take()));
@@ -196,7 +196,7 @@ async fn show_pods(server: &ApiServer, pods: Vec<Pod>) -> Result<Vec<Value>, Sta
         let node = pod.spec.node_name.as_str();
         if !kubelets.contains_key(node) {
             let object = served.store.get(node).map_err(store_failure)?;
-            let kubelet = object.map(|object| convert::read(served, &*object)).transpose()?;
+            let kubelet = object.map(|object| convert::read(served, &object)).transpose()?;
             kubelets.insert(node, kubelet.and_then(|found| kubelet_of(node, &found)));
         }
     }

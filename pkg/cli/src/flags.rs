@@ -247,8 +247,8 @@ impl ServerFlags {
     /// Whether migrations of storage versions are served and carried out, which they are not by default.
     pub fn storage_migration(&self) -> bool {
         let values = self.kube_apiserver_arg.iter().filter_map(|setting| setting.strip_prefix(RUNTIME));
-        let settings = values.flat_map(|versions| versions.split(',')).filter_map(|one| version_setting(one).ok());
-        settings.last().unwrap_or(false)
+        let mut settings = values.flat_map(|versions| versions.split(',')).filter_map(|one| version_setting(one).ok());
+        settings.next_back().unwrap_or(false)
     }
 
     /// Whether a packaged part is to run.

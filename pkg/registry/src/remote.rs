@@ -33,7 +33,7 @@ pub struct ServiceReference {
 }
 
 /// What a server has said of itself.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default, Clone, PartialEq)]
 pub struct Known {
     /// The resources, as aggregated discovery lists them; none before it has been asked, or when it did not answer.
     pub resources: Option<Value>,

@@ -144,7 +144,8 @@ impl Server {
         let tls = api::tls(&config, &pki, &clock)?;
         let extensions = Extensions::new(registry.clone(), webhooks, tasks.clone());
         extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
-        let aggregation = Aggregation::new(&extensions, others);
+        // With connections of its own: however many clients use up, availability is still seen.
+        let aggregation = Aggregation::new(&extensions, api::others(&pki, &registry, &tasks, &clock)?);
         aggregation.begin().await.map_err(|status| Error::Definitions(status.message))?;
         let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());

@@ -146,7 +146,7 @@ async fn lists_and_watches_are_converted_some_objects_at_a_time() {
     let list = cluster.get(V2).await;
     let items = list["items"].as_array().unwrap();
     assert_eq!((items.len(), &list["apiVersion"]), (250, &json!("example.org/v2")));
-    assert!((0..250).all(|n| items[n]["spec"] == json!({ "width": n }) && items[n].get("kind").is_none()));
+    assert!((0..250).all(|n| items[n]["spec"] == json!({ "width": n }) && items[n]["kind"] == "Board"));
     assert_eq!((elsewhere.asked.load(Ordering::SeqCst), elsewhere.objects.load(Ordering::SeqCst)), (3, 250));
     let page = cluster.get(&format!("{V2}?limit=2")).await;
     assert_eq!((page["items"].as_array().unwrap().len(), page["metadata"]["continue"].is_string()), (2, true));

@@ -74,7 +74,7 @@ async fn other_kinds_have_the_labels_that_upstream_registers() {
 #[tokio::test]
 async fn users_of_endpoints_are_told_of_slices() {
     let cluster = Cluster::new().await;
-    for (path, told) in [("endpoints", true), ("endpoints/none", false), ("services", false)] {
+    for (path, told) in [("endpoints", true), ("endpoints/none", true), ("services", false)] {
         let body: Body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
         let request = Request::get(format!("/api/v1/namespaces/{NAMESPACE}/{path}")).body(body).unwrap();
         let peer = Peer { trusted: Some(Arc::new(cluster.admin.clone())), ..Peer::default() };

@@ -21,8 +21,8 @@ pub(super) struct Question<'a> {
     pub accept: &'static str,
     /// The tag of what is known.
     pub known: Option<&'a str>,
-    /// So many bytes of the answer are read at most.
-    pub limit: usize,
+    /// So many bytes of the answer are read at most; none when only its head matters.
+    pub limit: Option<usize>,
     /// How long head and body may take together.
     pub within: Duration,
 }
@@ -102,9 +102,14 @@ impl Aggregation {
         let work = async {
             let sent = self.caller.send(&trust, request).await;
             let (head, body) = sent.map_err(|why| Unanswered::Failed { url: url.clone(), why })?.into_parts();
-            let body = Limited::new(body, limit).collect().await;
-            let body = body.map_err(|_| Unanswered::Body { url: url.clone(), limit })?;
-            Ok(Answer { code: head.status, headers: head.headers, body: body.to_bytes() })
+            let body = match limit {
+                Some(limit) => {
+                    let body = Limited::new(body, limit).collect().await;
+                    body.map_err(|_| Unanswered::Body { url: url.clone(), limit })?.to_bytes()
+                }
+                None => Bytes::new(),
+            };
+            Ok(Answer { code: head.status, headers: head.headers, body })
         };
         kedge_base::time::timeout(question.within, work)
             .await

@@ -19,8 +19,6 @@ use super::service::ApiService;
 const TRIES: usize = 5;
 /// How long a try may take.
 const WITHIN: Duration = Duration::from_secs(5);
-/// Only whether there is an answer matters; what it says is read elsewhere.
-const LIMIT: usize = 4 << 20;
 
 /// What is said of an API service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +111,8 @@ impl Aggregation {
 
     async fn attempt(&self, service: &ApiService, path: &str) -> Result<(), String> {
         let url = self.url(service, path).map_err(|err| err.to_string())?;
-        let question = Question { user: ASKER, path, accept: "*/*", known: None, limit: LIMIT, within: WITHIN };
+        // Only whether there is an answer matters; what it says is read elsewhere.
+        let question = Question { user: ASKER, path, accept: "*/*", known: None, limit: None, within: WITHIN };
         let failed = |why: &dyn std::fmt::Display| format!("failing or missing response from {url}: {why}");
         let answer = self.ask_at(service, &url, question).await.map_err(|err| failed(&err))?;
         match answer.code.as_u16() {

@@ -221,8 +221,8 @@ impl Aggregation {
             });
             if due {
                 let mut tag = asked.take().filter(|asked| asked.spec == other.service.spec).and_then(|asked| asked.tag);
-                let (known, failed) = self.find_out(&other, available, &mut tag).await;
-                self.keep(name, &other, known).await;
+                let failed = self.find_out(name, &other, available, &mut tag).await;
+                let now = self.registry.clock.now();
                 let again = now.saturating_add(REFRESH).unwrap_or(now);
                 let spec = other.service.spec.clone();
                 asked = Some(Asked { spec, available, failed, again, tag });
@@ -239,8 +239,8 @@ impl Aggregation {
         }
     }
 
-    /// Asks a server what it serves. What is known then, and whether it should be asked again soon.
-    async fn find_out(&self, other: &Other, available: bool, tag: &mut Option<String>) -> (Known, bool) {
+    /// Asks a server what it serves, and keeps that. Whether it should be asked again soon.
+    async fn find_out(&self, name: &str, other: &Other, available: bool, tag: &mut Option<String>) -> bool {
         let before = &other.known;
         let kept = |resources, stale| Known {
             resources,
@@ -249,23 +249,25 @@ impl Aggregation {
             stale,
         };
         if !available {
-            return (kept(None, true), false);
+            self.keep(name, other, kept(None, true)).await;
+            return false;
         }
         let service = &other.service;
-        let name = &service.metadata.name;
         let mut known = match self.discover(service).await {
             Ok(resources) => kept(Some(resources), false),
             Err(why) => {
                 debug!(service = name, why, "a server does not say what it serves");
-                return (kept(None, true), true);
+                self.keep(name, other, kept(None, true)).await;
+                return true;
             }
         };
+        // What is served is what clients need first; documents may take long, and others may be before this one.
+        self.keep(name, other, known.clone()).await;
         match self.open_api_v3(service).await {
             Ok(place) => known.open_api_v3 = place,
             Err(why) => debug!(service = name, why, "a server has no index of OpenAPI documents"),
         }
-        // What others wait for is not what clients need first.
-        let Ok(_one_of_few) = self.documents.acquire().await else { return (known, true) };
+        let Ok(_one_of_few) = self.documents.acquire().await else { return true };
         match self.open_api_v2(service, tag.as_deref().filter(|_| known.open_api_v2.is_some())).await {
             Ok(Found::Document(document, new)) => {
                 known.open_api_v2 = Some(document);
@@ -275,7 +277,8 @@ impl Aggregation {
             Ok(Found::None) => known.open_api_v2 = None,
             Err(why) => debug!(service = name, why, "a server has no OpenAPI v2 document"),
         }
-        (known, false)
+        self.keep(name, other, known).await;
+        false
     }
 
     /// Shows what was found out about an API service, if it still says what it said.
@@ -283,7 +286,8 @@ impl Aggregation {
         {
             let mut state = self.state.lock();
             let Some(other) = state.others.get_mut(name) else { return };
-            if other.service.spec != about.service.spec || *other.known == known {
+            let is_it = Arc::ptr_eq(&other.changed, &about.changed) && other.service.spec == about.service.spec;
+            if !is_it || *other.known == known {
                 return;
             }
             other.known = Arc::new(known);

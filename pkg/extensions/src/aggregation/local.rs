@@ -100,6 +100,8 @@ fn act(wanted: Option<&Wanted>, current: Option<&ApiService>, at_start: bool, se
         return Act::Nothing;
     }
     match wanted {
+        // Somebody has pointed it elsewhere, and what was here is switched off: now it is theirs alone.
+        None if once && current.spec.service.is_some() => Act::Nothing,
         None => Act::Delete,
         Some(wanted) if wanted.is_in(current) || wanted.yields_to(current) => Act::Nothing,
         Some(_) => Act::Update,
@@ -248,6 +250,7 @@ mod tests {
         assert_eq!(act(Some(&once), Some(&built_in), true, true), Act::Nothing, "and then it is left alone");
         assert_eq!(act(Some(&once), Some(&built_in), false, false), Act::Nothing);
         assert_eq!(act(Some(&once), None, true, true), Act::Create, "what is gone comes again");
+        assert_eq!(act(None, Some(&built_in), true, false), Act::Nothing, "also when what was here is switched off");
         assert_eq!(act(None, Some(&current("onstart", json!({}))), true, false), Act::Delete, "of an older server");
     }
 }

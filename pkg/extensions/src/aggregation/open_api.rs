@@ -31,7 +31,7 @@ impl Aggregation {
             path: "/openapi/v3",
             accept: "application/json",
             known: None,
-            limit: INDEX,
+            limit: Some(INDEX),
             within: WITHIN,
         };
         let answer = self.ask(service, question).await.map_err(|err| err.to_string())?;
@@ -62,7 +62,7 @@ impl Aggregation {
             path: "/openapi/v2",
             accept: "application/json",
             known,
-            limit: DOCUMENT,
+            limit: Some(DOCUMENT),
             within: WITHIN,
         };
         let answer = self.ask(service, question).await.map_err(|err| err.to_string())?;

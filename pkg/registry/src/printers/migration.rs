@@ -12,8 +12,9 @@ pub(super) static MIGRATION: Printer = Printer {
         let resource = if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") };
         let holds = row.list(&["status", "conditions"]).iter().filter(|c| c.text(&["status"]) == "True");
         // As upstream, the last one that holds.
-        let status = holds.map(|c| c.text(&["type"])).filter(|kind| ["Running", "Failed", "Succeeded"].contains(kind));
-        vec![row.name(), json!(resource), json!(status.last().unwrap_or("Unknown"))]
+        let mut status =
+            holds.map(|c| c.text(&["type"])).filter(|kind| ["Running", "Failed", "Succeeded"].contains(kind));
+        vec![row.name(), json!(resource), json!(status.next_back().unwrap_or("Unknown"))]
     },
 };
 

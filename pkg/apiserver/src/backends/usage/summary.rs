@@ -18,14 +18,17 @@ pub(crate) struct Sample {
     pub memory: u64,
 }
 
+/// The pods of a namespace by name, each with its containers.
+type Pods = HashMap<Box<str>, Vec<(Box<str>, Sample)>>;
+
 /// What a node and its pods use.
 #[derive(Debug, Default)]
 pub(crate) struct NodeUsage {
     /// The time that is looked at, in nanoseconds.
     pub window: u64,
     pub node: Option<Sample>,
-    /// By namespace, and by name below: each container. A pod is there if all is known of it.
-    pods: HashMap<Box<str>, HashMap<Box<str>, Vec<(Box<str>, Sample)>>>,
+    /// By namespace. A pod is there if all is known of it.
+    pods: HashMap<Box<str>, Pods>,
 }
 
 impl NodeUsage {

@@ -27,12 +27,15 @@ impl Strategy for ApiService {
 
     /// What is served here is available from the beginning.
     fn prepare_for_create(&self, ctx: &Context<'_>, object: &mut Value) {
-        if object.at(&["spec", "service"]).is_none_or(Value::is_null) {
-            let condition = json!({
-                "type": "Available", "status": "True", "lastTransitionTime": kedge_base::time::rfc3339(ctx.now),
-                "reason": "Local", "message": "Local APIServices are always available",
-            });
-            object["status"] = json!({ "conditions": [condition] });
+        if is_local(object) {
+            object["status"] = served_here(ctx);
+        }
+    }
+
+    /// What was another's is served here from now on: nobody looks at it any more.
+    fn prepare_for_update(&self, ctx: &Context<'_>, object: &mut Value, old: &Value) {
+        if is_local(object) && !is_local(old) {
+            object["status"] = served_here(ctx);
         }
     }
 
@@ -72,4 +75,17 @@ impl Strategy for ApiService {
         }
         errors
     }
+}
+
+fn is_local(service: &Value) -> bool {
+    service.at(&["spec", "service"]).is_none_or(Value::is_null)
+}
+
+/// The status of what is served here.
+fn served_here(ctx: &Context<'_>) -> Value {
+    let condition = json!({
+        "type": "Available", "status": "True", "lastTransitionTime": kedge_base::time::rfc3339(ctx.now),
+        "reason": "Local", "message": "Local APIServices are always available",
+    });
+    json!({ "conditions": [condition] })
 }
