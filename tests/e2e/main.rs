@@ -1,7 +1,7 @@
 //! End-to-end tests: the real binary, the real kubectl, the real containerd and runc.
 //!
 //! They need root and the tools that `cargo xtask test` brings; it says where they are in `KEDGE_TEST_BINARY`,
-//! `KEDGE_TEST_KUBECTL` and `KEDGE_TEST_ETCD_DIR`. Tests wait on states, never on time; what a test made is gone after it.
+//! `KEDGE_TEST_KUBECTL`, `KEDGE_TEST_ETCD_DIR` and `KEDGE_TEST_OPERATOR`. Tests wait on states, never on time; what a test made is gone after it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod admission;
@@ -22,6 +22,7 @@ mod kubectl;
 mod letter;
 mod memory;
 mod mounts;
+mod operator;
 mod pod;
 mod policies;
 mod policies_mutating;

@@ -57,6 +57,15 @@ fn kubectl_binary() -> PathBuf {
     std::env::var_os("KEDGE_TEST_KUBECTL").expect("run the tests with `cargo xtask test`").into()
 }
 
+/// Where the operator is that tests run; a program apart, from `tests/operator`.
+pub fn operator_binary() -> PathBuf {
+    let path = std::env::var_os("KEDGE_TEST_OPERATOR");
+    path.expect(
+        "run the tests with `cargo xtask test`, or set KEDGE_TEST_OPERATOR to the program built from tests/operator",
+    )
+    .into()
+}
+
 /// Where the ports of tests begin; below those of services on nodes and those that the kernel hands out.
 const FIRST_PORT: u16 = 20_000;
 const BLOCK: u16 = 100;
