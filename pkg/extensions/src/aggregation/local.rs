@@ -12,6 +12,8 @@ use kedge_registry::verbs::{
     DeleteOptions, Preconditions, Request, UpdateOptions, Writer, create, delete, store_failure, update,
 };
 use kedge_storage::Matcher;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -172,6 +174,12 @@ impl Aggregation {
             let (at_start, settled) = (local.at_start.contains(name), local.settled.contains(name));
             (wanted.cloned(), act(wanted, current.as_ref(), at_start, settled))
         };
+        if let (Act::Delete, Some(current)) = (&act, &current)
+            && self.is_defined(&current.spec.group, &current.spec.version)
+        {
+            // Another server on the same store serves it already, and this one is about to.
+            return Ok(());
+        }
         let done = match (act, &wanted, &current) {
             (Act::Create, Some(wanted), _) => {
                 create(&self.writing(services, ""), wanted.manifest(name)).await.map(|_| ())
@@ -207,10 +215,61 @@ impl Aggregation {
         Ok(())
     }
 
+    /// Whether the definition of a custom resource has a group version served, whether or not that is so here yet.
+    fn is_defined(&self, group: &str, version: &str) -> bool {
+        let definitions = self.registry.builtin("apiextensions.k8s.io", "v1", "customresourcedefinitions");
+        let Some(definitions) = definitions else { return false };
+        let all = definitions.store.readable("", &Matcher::default()).objects;
+        all.iter().any(|(_, object)| defines(&object.stored(), group, version))
+    }
+
     /// A request on API services in general (an empty name) or on one. What is made here has no owners noted: there are as many as group versions.
     fn writing<'a>(&'a self, services: &'a kedge_registry::Served, name: &'a str) -> Request<'a> {
         Request { writer: Writer::Settled, ..self.extensions.request(services, "", name, "") }
     }
+}
+
+/// Whether a definition, as JSON, says that a group version is to be served, and is in force.
+fn defines(definition: &[u8], group: &str, version: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Definition {
+        metadata: Metadata,
+        spec: Spec,
+        #[serde(default)]
+        status: Status,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata {
+        deletion_timestamp: Option<IgnoredAny>,
+    }
+    #[derive(Deserialize)]
+    struct Spec {
+        group: String,
+        versions: Vec<Version>,
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        name: String,
+        served: bool,
+    }
+    #[derive(Default, Deserialize)]
+    struct Status {
+        #[serde(default)]
+        conditions: Option<Vec<Condition>>,
+    }
+    #[derive(Deserialize)]
+    struct Condition {
+        r#type: String,
+        status: String,
+    }
+
+    let Ok(Definition { metadata, spec, status }) = serde_json::from_slice(definition) else { return false };
+    let established = |condition: &Condition| condition.r#type == "Established" && condition.status == "True";
+    metadata.deletion_timestamp.is_none()
+        && spec.group == group
+        && spec.versions.iter().any(|one| one.served && one.name == version)
+        && status.conditions.iter().flatten().any(established)
 }
 
 #[cfg(test)]
@@ -252,5 +311,26 @@ mod tests {
         assert_eq!(act(Some(&once), None, true, true), Act::Create, "what is gone comes again");
         assert_eq!(act(None, Some(&built_in), true, false), Act::Nothing, "also when what was here is switched off");
         assert_eq!(act(None, Some(&current("onstart", json!({}))), true, false), Act::Delete, "of an older server");
+    }
+
+    /// A server that had not taken in a definition yet once removed the API service that another one had made of it, and so on.
+    #[test]
+    fn what_a_definition_serves_stays() {
+        let definition = |change: fn(&mut Value)| {
+            let mut definition = json!({
+                "metadata": {"name": "as.g"},
+                "spec": {"group": "g", "versions": [{"name": "v1", "served": true}, {"name": "v2", "served": false}]},
+                "status": {"conditions": [{"type": "Established", "status": "True"}]},
+            });
+            change(&mut definition);
+            definition.to_string()
+        };
+        let whole = definition(|_| {});
+        assert!(defines(whole.as_bytes(), "g", "v1"));
+        assert!(!defines(whole.as_bytes(), "g", "v2") && !defines(whole.as_bytes(), "h", "v1"));
+        let going = definition(|it| it["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+        assert!(!defines(going.as_bytes(), "g", "v1"));
+        let refused = definition(|it| it["status"] = json!({"conditions": null}));
+        assert!(!defines(refused.as_bytes(), "g", "v1"));
     }
 }
