@@ -350,10 +350,13 @@ fn a_server_that_fails_or_talks_without_end_does_no_harm() {
     extension.wait(&cluster, "False FailedDiscoveryCheck");
     let said = message(&cluster);
     assert!(said.contains(": bad status from https://") && said.ends_with(": 503"), "{said}");
-    let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
     let counter =
         format!("aggregator_unavailable_apiservice_total{{name=\"v1.{GROUP}\",reason=\"FailedDiscoveryCheck\"}} 1");
-    assert!(metrics.contains(&counter), "{metrics}");
+    // Counted when it has been written.
+    eventually("the count of that", || {
+        let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
+        if metrics.contains(&counter) { Ok(()) } else { Err(metrics) }
+    });
     extension.be(Manner::Helpful);
     extension.wait(&cluster, "True Passed");
     wait_for_kind(&cluster);

@@ -415,7 +415,7 @@ fn answers_are_those_of_other_servers() {
     };
     for (spec, wanted) in [
         (json!({"logs": 1, "until": null}), "spec.until in body must be of type string: \"null\""),
-        (json!({"logs": 1, "until": 5}), "spec.until in body must be of type string: \"integer\""),
+        (json!({"logs": 1, "until": 5}), "spec.until in body must be of type date-time: \"int64\""),
     ] {
         let said = apply(&spec);
         assert!(said["message"].as_str().unwrap().contains(wanted) && said["code"] == 422, "{said}");

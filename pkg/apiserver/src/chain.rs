@@ -106,8 +106,6 @@ impl ApiServer {
             if let Some(remote) = aggregation::remote(&admitted) {
                 aggregation::handle(self, admitted, &remote).await
             } else if admitted.info.is_resource {
-                let warning = deprecation::warning(&admitted.info, &admitted.catalogue);
-                admitted.notes.warn_all(warning.map(|text| text.to_string()));
                 routing::dispatch(self, admitted).await
             } else {
                 discovery::handle(self, admitted).await

@@ -10,11 +10,11 @@
 //!
 //! 1. `serve`: connections
 //! 2. `chain`: the way of a request
-//! 3. `routing`, `impersonation`, `deprecation`, `presentation`: its stations
+//! 3. `routing`, `impersonation`, `presentation`: its stations
 //! 4. `verbs`, `subresources`, `reviews`, `resource_metrics`, `discovery`, `aggregation`, `health`: handlers
 //! 5. `kubelets`: where they are
 //! 6. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
-//! 7. `output`, `authorization`: what is said to a client
+//! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
 //! 9. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
 //! 10. `input`: what a request says

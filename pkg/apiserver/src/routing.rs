@@ -5,10 +5,12 @@ use std::sync::Arc;
 use http::{Method, Response};
 use kedge_meta::Status;
 use kedge_registry::{Catalogue, Entry, Served, verbs::store_failure};
-use kedge_schema::{Kinds as _, ResourceInfo};
+use kedge_schema::ResourceInfo;
 
 use crate::admitted::Admitted;
 use crate::body::Body;
+use crate::deprecation;
+use crate::input::negotiate::{self, Offer};
 use crate::input::options::{self, WriteOptions};
 use crate::input::request_info::RequestInfo;
 use crate::resource_metrics;
@@ -64,9 +66,13 @@ enum Route {
 /// 404 for what is not served, 405 for what cannot be done with it, 400 and 422 for options that every verb reads.
 fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result<Route, Status> {
     let entry = catalogue.get(&info.group, &info.version, &info.resource);
-    let served_here = |version: &kedge_meta::Text| *version == *info.version;
-    let is_served = catalogue.groups().any(|group| group.name == info.group && group.versions.iter().any(served_here));
-    let entry = entry.ok_or_else(|| if is_served { Status::unknown_path() } else { Status::no_page() })?;
+    // Of what is built in the API knows every path, of what definitions make those of the versions that they serve.
+    let is_known = || {
+        catalogue
+            .own()
+            .any(|(group, version, _, built_in)| *group == *info.group && (built_in || *version == *info.version))
+    };
+    let entry = entry.ok_or_else(|| if is_known() { Status::unknown_path() } else { Status::no_page() })?;
     let resource = entry.info();
     let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
     if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
@@ -165,9 +171,23 @@ fn not_supported(served: &Served, verb: &str) -> Status {
     Status::method_not_supported(&served.group_resource(), verb)
 }
 
+/// Warns of what is deprecated. As upstream, who takes a wrong way there, or asks for a form that there is none of, does not use it.
+fn warn(admitted: &Admitted) {
+    let (info, catalogue) = (&admitted.info, &admitted.catalogue);
+    let warning = deprecation::warning(info, catalogue);
+    let Some((text, entry)) = warning.zip(catalogue.get(&info.group, &info.version, &info.resource)) else { return };
+    let resource = entry.info();
+    let offer = if info.verb == "watch" { Offer::stream(resource) } else { Offer::objects(resource) };
+    if negotiate::accepted(admitted.request.headers(), offer).is_ok() {
+        admitted.notes.warn(text.to_string());
+    }
+}
+
 /// Serves a request on a resource.
 pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Result<Response<Body>, Status> {
-    match resolve(&admitted.info, admitted.request.method(), &admitted.catalogue)? {
+    let route = resolve(&admitted.info, admitted.request.method(), &admitted.catalogue)?;
+    warn(&admitted);
+    match route {
         Route::Verb(verb, served) => object(server, admitted, &served, verb).await,
         Route::Subresource(subresource, served) => {
             // What a subresource reads is what everybody has been acknowledged.
