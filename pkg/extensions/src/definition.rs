@@ -149,7 +149,7 @@ pub(crate) struct CrdStatus {
     pub stored_versions: Option<Vec<Text>>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 pub(crate) struct Condition {
     #[serde(rename = "type")]
     pub kind: String,

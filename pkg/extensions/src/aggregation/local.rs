@@ -12,13 +12,12 @@ use kedge_registry::verbs::{
     DeleteOptions, Preconditions, Request, UpdateOptions, Writer, create, delete, store_failure, update,
 };
 use kedge_storage::Matcher;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tracing::warn;
 
 use super::Aggregation;
 use super::service::{ApiService, MANAGED};
+use crate::definition::Crd;
 
 /// So many are written at a time: they share what the store does for each commit.
 const AT_A_TIME: usize = 64;
@@ -220,7 +219,7 @@ impl Aggregation {
         let definitions = self.registry.builtin("apiextensions.k8s.io", "v1", "customresourcedefinitions");
         let Some(definitions) = definitions else { return false };
         let all = definitions.store.readable("", &Matcher::default()).objects;
-        all.iter().any(|(_, object)| defines(&object.stored(), group, version))
+        all.iter().any(|(_, object)| Crd::read(object).is_ok_and(|crd| defines(&crd, group, version)))
     }
 
     /// A request on API services in general (an empty name) or on one. What is made here has no owners noted: there are as many as group versions.
@@ -229,47 +228,12 @@ impl Aggregation {
     }
 }
 
-/// Whether a definition, as JSON, says that a group version is to be served, and is in force.
-fn defines(definition: &[u8], group: &str, version: &str) -> bool {
-    #[derive(Deserialize)]
-    struct Definition {
-        metadata: Metadata,
-        spec: Spec,
-        #[serde(default)]
-        status: Status,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Metadata {
-        deletion_timestamp: Option<IgnoredAny>,
-    }
-    #[derive(Deserialize)]
-    struct Spec {
-        group: String,
-        versions: Vec<Version>,
-    }
-    #[derive(Deserialize)]
-    struct Version {
-        name: String,
-        served: bool,
-    }
-    #[derive(Default, Deserialize)]
-    struct Status {
-        #[serde(default)]
-        conditions: Option<Vec<Condition>>,
-    }
-    #[derive(Deserialize)]
-    struct Condition {
-        r#type: String,
-        status: String,
-    }
-
-    let Ok(Definition { metadata, spec, status }) = serde_json::from_slice(definition) else { return false };
-    let established = |condition: &Condition| condition.r#type == "Established" && condition.status == "True";
-    metadata.deletion_timestamp.is_none()
-        && spec.group == group
-        && spec.versions.iter().any(|one| one.served && one.name == version)
-        && status.conditions.iter().flatten().any(established)
+/// Whether a definition says that a group version is to be served, and is in force.
+fn defines(definition: &Crd, group: &str, version: &str) -> bool {
+    !definition.is_deleted()
+        && *definition.spec.group == *group
+        && definition.spec.versions.iter().any(|one| one.served && *one.name == *version)
+        && definition.is_true("Established")
 }
 
 #[cfg(test)]
@@ -316,21 +280,23 @@ mod tests {
     /// A server that had not taken in a definition yet once removed the API service that another one had made of it, and so on.
     #[test]
     fn what_a_definition_serves_stays() {
-        let definition = |change: fn(&mut Value)| {
+        let definition = |change: fn(&mut Value)| -> Crd {
+            let names = json!({"plural": "as", "kind": "A"});
             let mut definition = json!({
                 "metadata": {"name": "as.g"},
-                "spec": {"group": "g", "versions": [{"name": "v1", "served": true}, {"name": "v2", "served": false}]},
+                "spec": {"group": "g", "names": names, "scope": "Cluster",
+                    "versions": [{"name": "v1", "served": true}, {"name": "v2", "served": false}]},
                 "status": {"conditions": [{"type": "Established", "status": "True"}]},
             });
             change(&mut definition);
-            definition.to_string()
+            serde_json::from_value(definition).unwrap()
         };
         let whole = definition(|_| {});
-        assert!(defines(whole.as_bytes(), "g", "v1"));
-        assert!(!defines(whole.as_bytes(), "g", "v2") && !defines(whole.as_bytes(), "h", "v1"));
+        assert!(defines(&whole, "g", "v1"));
+        assert!(!defines(&whole, "g", "v2") && !defines(&whole, "h", "v1"));
         let going = definition(|it| it["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
-        assert!(!defines(going.as_bytes(), "g", "v1"));
+        assert!(!defines(&going, "g", "v1"));
         let refused = definition(|it| it["status"] = json!({"conditions": null}));
-        assert!(!defines(refused.as_bytes(), "g", "v1"));
+        assert!(!defines(&refused, "g", "v1"));
     }
 }

@@ -11,6 +11,8 @@ use kedge_storage::Object;
 use kedge_webhook::{ClientConfig, Target};
 use serde::Deserialize;
 
+use crate::definition::Condition;
+
 /// The label of those that this server makes.
 pub(super) const MANAGED: &str = "kube-aggregator.kubernetes.io/automanaged";
 
@@ -72,17 +74,6 @@ pub(super) struct Service {
 pub(super) struct Status {
     #[serde(default)]
     pub conditions: Option<Vec<Condition>>,
-}
-
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub(super) struct Condition {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub status: String,
-    #[serde(default)]
-    pub reason: String,
-    #[serde(default)]
-    pub message: String,
 }
 
 impl ApiService {
