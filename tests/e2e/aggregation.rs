@@ -130,6 +130,11 @@ fn requests_are_passed_on_by_the_name_of_who_asks() {
     cluster.ok(&["delete", "widget", "a"]);
     assert_eq!(cluster.ok(&["get", "widgets", "-o", "name"]), "");
     assert_eq!(extension.strangers(), 0);
+    extension.come_as_a_stranger();
+    eventually("a stranger is one", || match extension.strangers() {
+        1 => Ok(()),
+        other => Err(other.to_string()),
+    });
 }
 
 #[test]

@@ -146,6 +146,13 @@ impl Extension {
         self.state.strangers.load(Ordering::SeqCst)
     }
 
+    /// Comes without a certificate, as nobody of the cluster does.
+    pub fn come_as_a_stranger(&self) {
+        let url = format!("https://127.0.0.1:{}/", self.port);
+        let out = std::process::Command::new("curl").args(["-sk", "--max-time", "10", &url]).output().unwrap();
+        assert!(!out.status.success(), "a stranger was let in: {out:?}");
+    }
+
     /// Makes the service that leads to it.
     pub fn expose(&self, cluster: &TestCluster) {
         cluster.apply(
@@ -200,19 +207,20 @@ impl Drop for Extension {
 
 type Stream = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
-fn serve(stream: TcpStream, tls: Arc<ServerConfig>, state: &State) {
+fn serve(mut stream: TcpStream, tls: Arc<ServerConfig>, state: &State) {
     stream.set_read_timeout(Some(Duration::from_secs(300))).unwrap();
-    let Ok(connection) = ServerConnection::new(tls) else { return };
-    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-    let mut first = true;
-    loop {
-        let Some((asked, body)) = read(&mut stream) else {
-            if first {
-                state.strangers.fetch_add(1, Ordering::SeqCst);
-            }
+    let Ok(mut connection) = ServerConnection::new(tls) else { return };
+    while connection.is_handshaking() {
+        // Who goes away in the middle, since another one has answered, is no stranger.
+        if let Err(err) = connection.complete_io(&mut stream) {
+            let is_refused = err.kind() == std::io::ErrorKind::InvalidData;
+            state.strangers.fetch_add(usize::from(is_refused), Ordering::SeqCst);
             return;
-        };
-        first = false;
+        }
+    }
+    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+    loop {
+        let Some((asked, body)) = read(&mut stream) else { return };
         state.asked.lock().unwrap().push(asked.clone());
         if !answer(&mut stream, state, &asked, &body) {
             return;
