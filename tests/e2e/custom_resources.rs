@@ -271,6 +271,18 @@ fn a_webhook_converts_between_versions() {
         }
     });
     assert!(said.contains("conversion webhook for example.org/v1, Kind=Door failed: not today"), "{said}");
+    let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
+    for family in ["request_total", "duration_seconds_count"] {
+        for labels in [
+            r#"failure_type="",result="success""#,
+            r#"failure_type="conversion_webhook_malformed_response_failure",result="failure""#,
+        ] {
+            let counted = format!("apiserver_conversion_webhook_{family}{{{labels}}}");
+            assert!(metrics.contains(&counted), "{counted}");
+        }
+    }
+    let of_doors = r#"apiserver_crd_conversion_webhook_duration_seconds_count{crd_name="doors.example.org",from_version="v1",succeeded="true",to_version="v2"}"#;
+    assert!(metrics.contains(of_doors));
     assert_eq!(cluster.json(&["doors.v1.example.org", "a"])["spec"], json!({"address": "left:8080"}));
     cluster.ok(&["delete", "crd", "doors.example.org"]);
 }

@@ -72,6 +72,13 @@ fn a_policy_denies_or_warns_as_its_binding_says() {
         "{said}"
     );
     assert!(said.contains("configmap/warned created"), "{said}");
+    let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
+    for action in ["warn", "audit"] {
+        let counter = format!(
+            "apiserver_validating_admission_policy_check_total{{policy=\"p\",policy_binding=\"p\",error_type=\"invalid_error\",enforcement_action=\"{action}\"}} 1\n"
+        );
+        assert!(metrics.contains(&counter), "{counter}");
+    }
     cluster.apply(&binding("p", &json!({})));
     map(&cluster, "b", &["level=high"]).unwrap_err();
     cluster.ok(&[

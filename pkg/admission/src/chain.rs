@@ -37,7 +37,14 @@ use crate::webhook;
 pub struct Chain {
     registry: Arc<Registry>,
     plugins: Vec<Box<dyn Plugin>>,
+    meters: Meters,
+}
+
+/// What plugins count.
+#[derive(Default)]
+struct Meters {
     webhooks: Arc<webhook::Meters>,
+    policies: Arc<policy::Meters>,
 }
 
 /// Which plugins are on beside those that are by default, and which are off.
@@ -63,10 +70,10 @@ fn all(
     registry: &Registry,
     rbac: &Arc<RbacAuthorizer>,
     outside: (&Arc<Caller>, &Arc<dyn Authorizer>),
-    meters: &Arc<webhook::Meters>,
+    meters: &Meters,
 ) -> Vec<Box<dyn Plugin>> {
-    let (mutating, validating) = webhook::plugins(registry, outside, meters);
-    let (mutating_policies, validating_policies) = policy::plugins(registry, outside.1);
+    let (mutating, validating) = webhook::plugins(registry, outside, &meters.webhooks);
+    let (mutating_policies, validating_policies) = policy::plugins(registry, outside.1, &meters.policies);
     vec![
         Box::new(NamespaceLifecycle),
         Box::new(LimitRanger),
@@ -128,8 +135,8 @@ impl Chain {
         authorizer: &Arc<dyn Authorizer>,
         caller: &Arc<Caller>,
     ) -> Self {
-        let webhooks = Arc::default();
-        Self { plugins: all(&registry, &rbac, (caller, authorizer), &webhooks), registry, webhooks }
+        let meters = Meters::default();
+        Self { plugins: all(&registry, &rbac, (caller, authorizer), &meters), registry, meters }
     }
 
     /// The plugins that are selected.
@@ -179,7 +186,8 @@ impl Admission for Chain {
     }
 
     fn show(&self, metrics: &mut Exposition) {
-        self.webhooks.show(metrics);
+        self.meters.webhooks.show(metrics);
+        self.meters.policies.show(metrics);
     }
 }
 

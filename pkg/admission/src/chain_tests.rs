@@ -63,7 +63,7 @@ impl Plugin for Filling {
 
 async fn pass(plugins: Vec<Box<dyn Plugin>>, object: serde_json::Value) -> serde_json::Value {
     let registry = testing::registry().await.0;
-    let chain = Chain { registry, plugins, webhooks: Arc::default() };
+    let chain = Chain { registry, plugins, meters: Meters::default() };
     let user = testing::user();
     let mut attributes = Attributes::new(Operation::Create, testing::resource("", "configmaps"), &user);
     attributes.object = object;

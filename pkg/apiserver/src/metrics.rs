@@ -16,6 +16,7 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
     let mut out = Exposition::default();
     server.requests.show(&mut out);
     server.admission.show(&mut out);
+    server.registry.conversions.show(&mut out);
     apiserver(&mut out, server, catalogue);
     own(&mut out);
     let mut response = respond::text(StatusCode::OK, out.into_text());

@@ -19,6 +19,9 @@ use crate::server::ApiServer;
 use crate::subresources::{binding, eviction, finalize, proxy, scale, streaming, token};
 use crate::verbs::{apply, create, delete, get, list, patch, update, watch};
 
+/// How often a request follows a kind that is stored anew.
+const MOVES: usize = 4;
+
 /// What is done with stored objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verb {
@@ -188,6 +191,9 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
     let route = resolve(&admitted.info, admitted.request.method(), &admitted.catalogue)?;
     warn(&admitted);
     match route {
+        Route::Verb(verb @ (Verb::Get | Verb::List | Verb::Watch), served) => {
+            read(server, &admitted, served, verb).await
+        }
         Route::Verb(verb, served) => object(server, admitted, &served, verb).await,
         Route::Subresource(subresource, served) => {
             // What a subresource reads is what everybody has been acknowledged.
@@ -209,6 +215,33 @@ pub(crate) async fn dispatch(server: &Arc<ApiServer>, admitted: Admitted) -> Res
     }
 }
 
+/// Reads objects. What is stored in another form since the request began is read there: nobody is told that a kind is not served
+/// because its storage version has changed.
+async fn read(
+    server: &Arc<ApiServer>,
+    admitted: &Admitted,
+    mut served: Arc<Served>,
+    verb: Verb,
+) -> Result<Response<Body>, Status> {
+    let info = &admitted.info;
+    for _ in 0..MOVES {
+        let answer = match verb {
+            Verb::Watch => watch::handle(server, admitted, &served).await,
+            Verb::List => list::handle(server, admitted, &served).await,
+            _ => get::handle(server, admitted, &served).await,
+        };
+        if answer.is_ok() || !served.store.is_removed() {
+            return answer;
+        }
+        let catalogue = server.registry.settled(Some(&info.group)).await;
+        match catalogue.get(&info.group, &info.version, &info.resource) {
+            Some(Entry::Stored(moved)) => served = moved.clone(),
+            _ => return answer,
+        }
+    }
+    Err(Status::timeout("the resource is being changed", 1))
+}
+
 async fn object(
     server: &Arc<ApiServer>,
     admitted: Admitted,
@@ -216,9 +249,7 @@ async fn object(
     verb: Verb,
 ) -> Result<Response<Body>, Status> {
     match verb {
-        Verb::Get => get::handle(server, &admitted, served).await,
-        Verb::List => list::handle(server, &admitted, served).await,
-        Verb::Watch => watch::handle(server, &admitted, served).await,
+        Verb::Get | Verb::List | Verb::Watch => read(server, &admitted, served.clone(), verb).await,
         Verb::Create => create::handle(server, admitted, served).await,
         Verb::Update => update::handle(server, admitted, served).await,
         Verb::Patch => patch::handle(server, admitted, served).await,

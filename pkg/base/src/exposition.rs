@@ -1,7 +1,13 @@
 //! Metrics: histograms, and Prometheus' text form.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+/// Sets of labels of a family: names in them come from objects, of which there may be many over time.
+const SERIES: usize = 2_048;
 
 /// Families of metrics, written out.
 #[derive(Default)]
@@ -92,14 +98,103 @@ impl<const N: usize> Histogram<N> {
     }
 }
 
+/// Counters by their labels, as [`written`] has them. Of a family there are only so many.
+#[derive(Debug, Default)]
+pub struct Counters(Mutex<BTreeMap<Box<str>, u64>>);
+
+impl Counters {
+    /// Counts one more.
+    pub fn add(&self, labels: String) {
+        let mut all = self.0.lock();
+        if let Some(count) = all.get_mut(labels.as_str()) {
+            *count += 1;
+        } else if all.len() < SERIES {
+            all.insert(labels.into(), 1);
+        }
+    }
+
+    /// Writes the family.
+    pub fn show(&self, out: &mut Exposition, name: &str, help: &str) {
+        out.family(name, "counter", help);
+        for (labels, count) in &*self.0.lock() {
+            out.line(name, labels, *count as f64);
+        }
+    }
+}
+
+/// Histograms by their labels, as [`written`] has them. Of a family there are only so many.
+#[derive(Debug)]
+pub struct Histograms<const N: usize> {
+    bounds: &'static [f64; N],
+    all: Mutex<BTreeMap<Box<str>, Histogram<N>>>,
+}
+
+impl<const N: usize> Histograms<N> {
+    /// None yet, with buckets up to each of `bounds`.
+    pub fn new(bounds: &'static [f64; N]) -> Self {
+        Self { bounds, all: Mutex::default() }
+    }
+
+    /// Counts a value.
+    pub fn observe(&self, labels: String, value: f64) {
+        let mut all = self.all.lock();
+        if let Some(histogram) = all.get(labels.as_str()) {
+            histogram.observe(value);
+        } else if all.len() < SERIES {
+            all.entry(labels.into()).or_insert_with(|| Histogram::new(self.bounds)).observe(value);
+        }
+    }
+
+    /// Writes the family.
+    pub fn show(&self, out: &mut Exposition, name: &str, help: &str) {
+        out.family(name, "histogram", help);
+        for (labels, histogram) in &*self.all.lock() {
+            histogram.show(out, name, labels);
+        }
+    }
+}
+
 /// A bound as Go writes it.
 fn bucket(bound: f64) -> String {
-    if bound < 1e6 { bound.to_string() } else { format!("1e+{:02}", bound.log10().round()) }
+    match bound {
+        // Those are whole powers of ten, or five of a small one.
+        _ if bound >= 1e6 => format!("1e+{:02}", bound.log10().round()),
+        _ if bound < 1e-4 => {
+            let power = bound.log10().floor();
+            format!("{}e-{:02}", (bound / 10f64.powf(power)).round(), -power)
+        }
+        _ => bound.to_string(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_are_written_as_go_does() {
+        assert_eq!(
+            [0.0000005, 0.001, 0.1, 1.0, 16.384, 1e9].map(bucket),
+            ["5e-07", "0.001", "0.1", "1", "16.384", "1e+09"]
+        );
+    }
+
+    #[test]
+    fn families_do_not_grow_for_ever() {
+        let (counters, histograms) = (Counters::default(), Histograms::new(&[1.0]));
+        for i in 0..SERIES + 10 {
+            counters.add(written(&[("name", &i.to_string())]));
+            histograms.observe(written(&[("name", &i.to_string())]), 2.0);
+        }
+        counters.add("name=\"7\"".to_owned());
+        let mut out = Exposition::default();
+        counters.show(&mut out, "x_total", "Some.");
+        histograms.show(&mut out, "y", "Some.");
+        let text = out.into_text();
+        assert!(text.contains("x_total{name=\"7\"} 2\n") && text.contains("y_bucket{name=\"7\",le=\"1\"} 0\n"));
+        assert_eq!(text.lines().filter(|line| line.starts_with("x_total{")).count(), SERIES);
+        assert_eq!(text.lines().filter(|line| line.starts_with("y_count{")).count(), SERIES);
+    }
 
     #[test]
     fn labels_are_escaped() {

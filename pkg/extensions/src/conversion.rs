@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_base::SharedClock;
 use kedge_meta::{GroupVersion, Reason, Status, Text};
 use kedge_registry::convert::{Conversed, Conversion};
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::{ConversionFailure, Conversions, Registry};
 use kedge_schema::structural::Structural;
 use kedge_webhook::{Caller, ClientConfig};
 use serde_json::{Map, Value, json};
@@ -20,8 +22,22 @@ const REVIEWS: [&str; 2] = ["v1", "v1beta1"];
 /// The schemas of a kind, by version.
 type Schemas = Arc<[(String, Arc<Structural>)]>;
 
+/// What webhooks are asked with.
+#[derive(Clone)]
+pub(crate) struct Asking {
+    caller: Arc<Caller>,
+    counted: Arc<Conversions>,
+    clock: SharedClock,
+}
+
+impl Asking {
+    pub(crate) fn new(caller: Arc<Caller>, registry: &Registry) -> Self {
+        Self { caller, counted: registry.conversions.clone(), clock: registry.clock.clone() }
+    }
+}
+
 /// The conversion that a definition asks for.
-pub(crate) fn of(crd: &Crd, schemas: &[(Text, Arc<Structural>)], caller: &Arc<Caller>) -> Arc<dyn Conversion> {
+pub(crate) fn of(crd: &Crd, schemas: &[(Text, Arc<Structural>)], asking: &Asking) -> Arc<dyn Conversion> {
     let version = |(name, schema): &(Text, Arc<Structural>)| {
         (GroupVersion::new(&crd.spec.group, name).to_string(), schema.clone())
     };
@@ -32,8 +48,9 @@ pub(crate) fn of(crd: &Crd, schemas: &[(Text, Arc<Structural>)], caller: &Arc<Ca
     let understood = webhook.list(&["conversionReviewVersions"]).iter().filter_map(Value::as_str);
     let review = understood.filter_map(|version| REVIEWS.into_iter().find(|known| *known == version)).next();
     Arc::new(Asked {
+        definition: crd.metadata.name.as_str().into(),
         schemas,
-        caller: caller.clone(),
+        asking: asking.clone(),
         config: ClientConfig::from_value(&webhook["clientConfig"]).map_err(|err| err.to_string()),
         review,
     })
@@ -60,8 +77,9 @@ impl Conversion for Renamed {
 
 /// A webhook converts.
 struct Asked {
+    definition: Box<str>,
     schemas: Schemas,
-    caller: Arc<Caller>,
+    asking: Asking,
     config: Result<ClientConfig, String>,
     /// The version of reviews that it understands.
     review: Option<&'static str>,
@@ -73,7 +91,7 @@ impl Conversion for Asked {
             return Conversed::Done(Ok(()));
         }
         Conversed::Waits(Box::pin(async move {
-            self.ask(objects, to).await.map_err(|text| Status::failure(500, Reason::Unknown, text))?;
+            self.ask(objects, to).await.map_err(|(_, text)| Status::failure(500, Reason::Unknown, text))?;
             objects.iter_mut().try_for_each(|object| prune(&self.schemas, object, to))
         }))
     }
@@ -83,38 +101,52 @@ impl Conversion for Asked {
     }
 }
 
+/// Why a webhook did not convert, and what is said of it.
+type Failed = (ConversionFailure, String);
+
 impl Asked {
-    async fn ask(&self, objects: &mut [Value], to: &str) -> Result<(), String> {
+    async fn ask(&self, objects: &mut [Value], to: &str) -> Result<(), Failed> {
         let mut others: Vec<&mut Value> = objects.iter_mut().filter(|object| object["apiVersion"] != to).collect();
         let Some(first) = others.first() else { return Ok(()) };
-        let kind = kind_of(first);
+        let version = |api_version: &str| api_version.rsplit('/').next().unwrap_or_default().to_owned();
+        let (from, kind, began) = (version(first.text(&["apiVersion"])), kind_of(first), self.asking.clock.monotonic());
+        let asked = self.convert_all(&mut others, &kind, to).await;
+        let took = self.asking.clock.monotonic().saturating_sub(began);
+        let failure = asked.as_ref().err().map(|(failure, _)| *failure);
+        self.asking.counted.observe(&self.definition, [&from, &version(to)], failure, took);
+        asked
+    }
+
+    async fn convert_all(&self, others: &mut [&mut Value], kind: &str, to: &str) -> Result<(), Failed> {
         let failed = |why: &dyn std::fmt::Display| format!("conversion webhook for {kind} failed: {why}");
-        let config = self.config.as_ref().map_err(|err| failed(&err))?;
-        let review = self.review.ok_or("no supported conversion review versions")?;
+        let call = |why: &dyn std::fmt::Display| (ConversionFailure::Call, failed(why));
+        let config = self.config.as_ref().map_err(|err| call(&err))?;
+        let review = self
+            .review
+            .ok_or_else(|| (ConversionFailure::Call, "no supported conversion review versions".to_owned()))?;
         let uid = kedge_base::random::uuid();
         let body = json!({
             "kind": "ConversionReview",
             "apiVersion": format!("apiextensions.k8s.io/{review}"),
             "request": {"uid": uid, "desiredAPIVersion": to, "objects": others},
         });
-        let answer = self.caller.post(config, body.to_string().into(), TIMEOUT).await.map_err(|err| failed(&err))?;
-        let mut answer: Value = serde_json::from_slice(&answer).map_err(|err| failed(&err))?;
-        let converted = answered(&mut answer, review, &uid).map_err(|why| failed(&why))?;
+        let answer =
+            self.asking.caller.post(config, body.to_string().into(), TIMEOUT).await.map_err(|err| call(&err))?;
+        let mut answer: Value = serde_json::from_slice(&answer).map_err(|err| call(&err))?;
+        let converted = answered(&mut answer, review, &uid);
+        let converted = converted.map_err(|why| (ConversionFailure::Malformed, failed(&why)))?;
         if converted.len() != others.len() {
-            return Err(format!(
-                "conversion webhook for {kind} returned {} objects, expected {}",
-                converted.len(),
-                others.len()
-            ));
+            let (got, wanted) = (converted.len(), others.len());
+            let why = format!("conversion webhook for {kind} returned {got} objects, expected {wanted}");
+            return Err((ConversionFailure::Partial, why));
         }
         for (at, (object, mut converted)) in others.iter_mut().zip(converted).enumerate() {
-            let invalid = |why: String| {
-                format!("conversion webhook for {kind} returned invalid converted object at index {at}: {why}")
+            let invalid = |what: &str, why: String| {
+                let why = format!("conversion webhook for {kind} returned invalid {what} at index {at}: {why}");
+                (ConversionFailure::Invalid, why)
             };
-            check(object, &converted, to).map_err(invalid)?;
-            restore_metadata(object, &mut converted).map_err(|why| {
-                format!("conversion webhook for {kind} returned invalid metadata in object at index {at}: {why}")
-            })?;
+            check(object, &converted, to).map_err(|why| invalid("converted object", why))?;
+            restore_metadata(object, &mut converted).map_err(|why| invalid("metadata in object", why))?;
             **object = converted;
         }
         Ok(())

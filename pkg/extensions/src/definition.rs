@@ -11,13 +11,12 @@ use kedge_registry::{Custom, CustomResource, DefinedVersion, Definition, ScalePa
 use kedge_schema::structural::Structural;
 use kedge_schema::{KindInfo, ResourceInfo, SchemaRef, SubresourceInfo};
 use kedge_storage::{Field, Object};
-use kedge_webhook::Caller;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::conversion;
+use crate::conversion::{self, Asking};
 
 /// A definition, without its schemas.
 #[derive(Debug, Deserialize)]
@@ -198,7 +197,7 @@ pub(crate) enum Which {
 }
 
 /// What the registry is told of some versions of a definition; nothing when there are none. `object` is what `crd` was read from.
-pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, caller: &Arc<Caller>, which: Which) -> Option<Definition> {
+pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, asking: &Asking, which: Which) -> Option<Definition> {
     let schemas: Vec<(Text, Arc<Structural>)> =
         crd.spec.versions.iter().map(|version| (version.name.clone(), schema(crd, version, object))).collect();
     let schema_of = |name: &Text| schemas.iter().find(|(known, _)| known == name).map(|(_, schema)| schema.clone());
@@ -218,7 +217,7 @@ pub(crate) fn definition(crd: &Crd, object: &Arc<Object>, caller: &Arc<Caller>, 
     let stored = schema_of(&crd.storage_version()).map(|schema| (SchemaRef::Structural(schema), object.revision));
     let others = crd.spec.versions.iter().map(|version| version.name.clone());
     let others = others.chain(crd.status.stored_versions.iter().flatten().cloned()).collect();
-    let conversion = conversion::of(crd, &schemas, caller);
+    let conversion = conversion::of(crd, &schemas, asking);
     Some(Definition { versions, conversion, fields, stored: Stored { others, shape: stored } })
 }
 

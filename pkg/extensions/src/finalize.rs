@@ -89,7 +89,7 @@ impl Extensions {
             self.withdraw(&crd.metadata.name, &crd.metadata.uid).await;
         }
         // Also where no version is served.
-        let Some(definition) = definition(crd, object, &self.caller, Which::Stored) else { return Ok(()) };
+        let Some(definition) = definition(crd, object, &self.asking, Which::Stored) else { return Ok(()) };
         let served = self.registry.aside(definition).await.map_err(|err| list(Status::internal(err)))?;
         let deleted = self.delete_objects(&served).await;
         self.registry.put_away(&served).await;

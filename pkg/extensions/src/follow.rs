@@ -14,9 +14,10 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{info, warn};
 
+use crate::conversion::Asking;
 use crate::definition::{Crd, Names, Which, definition};
 use crate::names::judge;
-use crate::status::{Wanted, accept, approval, is_bad};
+use crate::status::{Structure, Wanted, accept, approval, is_bad};
 use crate::{DEFINITIONS, GROUP};
 
 /// What a definition keeps until its objects are gone.
@@ -29,7 +30,7 @@ pub struct Extensions {
     pub(crate) registry: Arc<Registry>,
     pub(crate) tasks: TaskGroup,
     /// Asks webhooks for conversions.
-    pub(crate) caller: Arc<Caller>,
+    pub(crate) asking: Asking,
     user: UserInfo,
     known: Mutex<BTreeMap<String, Known>>,
     /// The uids of definitions that are being emptied.
@@ -72,10 +73,11 @@ impl Extensions {
     pub fn new(registry: Arc<Registry>, caller: Arc<Caller>, tasks: TaskGroup) -> Arc<Self> {
         let groups = vec!["system:masters".to_owned()];
         let user = UserInfo { name: "system:apiserver".to_owned(), groups, ..UserInfo::default() };
+        let asking = Asking::new(caller, &registry);
         Arc::new(Self {
             registry,
             tasks,
-            caller,
+            asking,
             user,
             known: Mutex::default(),
             emptied: Mutex::default(),
@@ -93,7 +95,7 @@ impl Extensions {
         for (_, object) in store.readable("", &Matcher::default()).objects {
             let Some(crd) = read(&object) else { continue };
             if is_served(&crd) {
-                served.extend(definition(&crd, &object, &self.caller, Which::Served));
+                served.extend(definition(&crd, &object, &self.asking, Which::Served));
                 let serving = Some(Serving::of(&crd));
                 self.known.lock().insert(crd.metadata.name.clone(), Known { crd: Arc::new(crd), served: serving });
             }
@@ -223,7 +225,7 @@ impl Extensions {
         // Who reads that it is established finds it.
         let _coming = (!crd.is_true("Established")).then(|| self.registry.announce(resource));
         let mut done = true;
-        let current = match self.settle(&crd).await {
+        let current = match self.settle(&crd, object).await {
             Ok(Some(newer)) => newer,
             Ok(None) => object.clone(),
             Err(status) => {
@@ -263,7 +265,7 @@ impl Extensions {
     }
 
     /// Judges the names of a definition, and writes what is to be said. The definition as it is then, if anything was written.
-    async fn settle(&self, crd: &Crd) -> Result<Option<Arc<Object>>, Status> {
+    async fn settle(&self, crd: &Crd, object: &Object) -> Result<Option<Arc<Object>>, Status> {
         let group: Vec<Arc<Crd>> = {
             let known = self.known.lock();
             known
@@ -287,7 +289,8 @@ impl Extensions {
             Some((reason, message)) => Wanted::new("NamesAccepted", false, reason, message.clone()).is_in(crd),
         };
         let approved = approval.as_ref().is_none_or(|wanted| wanted.is_in(crd));
-        if same_names && judged && approved {
+        let structure = structure(crd, object);
+        if same_names && judged && approved && structure.is_settled(crd) {
             return Ok(None);
         }
         let generation = crd.metadata.generation;
@@ -300,6 +303,7 @@ impl Extensions {
             if let Some(approval) = &approval {
                 approval.set(definition, now);
             }
+            structure.set(definition, now);
         })
         .await
     }
@@ -375,7 +379,7 @@ impl Extensions {
             return true;
         }
         let resource = GroupResource::new(&crd.spec.group, &crd.accepted().plural);
-        let done = match definition(crd, object, &self.caller, Which::Served) {
+        let done = match definition(crd, object, &self.asking, Which::Served) {
             Some(definition) => self.registry.serve(definition).await,
             // No version of it is served any more.
             None => {
@@ -446,6 +450,19 @@ fn has_bad_bundle(crd: &Crd) -> bool {
     let webhook = crd.spec.conversion.as_ref().and_then(|conversion| conversion.webhook.as_ref());
     let says = crd.condition("Established").is_some_and(|condition| condition.reason == "InvalidCABundle");
     says && webhook.is_some_and(is_bad)
+}
+
+/// What is said of the structure of a definition's schemas. Whatever comes through the API is structural; the others, which an older
+/// server stored, keep unknown fields, or are told of already.
+fn structure(crd: &Crd, object: &Object) -> Structure {
+    if !crd.spec.preserve_unknown_fields && crd.condition(Structure::KIND).is_none() {
+        return Structure::Sound;
+    }
+    match serde_json::from_slice::<Value>(&object.stored()) {
+        Ok(definition) => Structure::of(kedge_registry::violations(&definition)),
+        // That has been read before, as a definition.
+        Err(_) => Structure::Sound,
+    }
 }
 
 /// Whether a definition is to be served: it is established, and its objects are not all gone for good.

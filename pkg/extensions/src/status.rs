@@ -12,30 +12,69 @@ const WHERE: &str = "see https://github.com/kubernetes/enhancements/pull/1111";
 /// A condition that is to be set.
 pub(crate) struct Wanted {
     pub(crate) kind: &'static str,
-    pub(crate) status: bool,
+    pub(crate) status: &'static str,
     pub(crate) reason: &'static str,
     pub(crate) message: String,
 }
 
 impl Wanted {
     pub(crate) fn new(kind: &'static str, status: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        let status = if status { "True" } else { "False" };
         Self { kind, status, reason, message: message.into() }
     }
 
     /// Whether a definition has it.
     pub(crate) fn is_in(&self, crd: &Crd) -> bool {
         crd.condition(self.kind).is_some_and(|condition| {
-            (condition.status == "True") == self.status
-                && condition.reason == self.reason
-                && condition.message == self.message
+            condition.status == self.status && condition.reason == self.reason && condition.message == self.message
         })
     }
 
     /// Sets it in a definition.
     pub(crate) fn set(&self, definition: &mut Value, now: &str) {
-        let status = if self.status { "True" } else { "False" };
-        let condition = json!({"type": self.kind, "status": status, "reason": self.reason, "message": self.message});
+        let condition =
+            json!({"type": self.kind, "status": self.status, "reason": self.reason, "message": self.message});
         set_condition(definition, condition, now);
+    }
+}
+
+/// What is said of the structure of schemas.
+pub(crate) enum Structure {
+    /// Nothing.
+    Sound,
+    Violated(Wanted),
+}
+
+impl Structure {
+    pub(crate) const KIND: &str = "NonStructuralSchema";
+
+    pub(crate) fn of(violations: Option<(&'static str, String)>) -> Self {
+        match violations {
+            None => Self::Sound,
+            Some((reason, message)) => {
+                // A schema that cannot be judged is neither.
+                let status = if reason == "Violations" { "True" } else { "Unknown" };
+                Self::Violated(Wanted { status, ..Wanted::new(Self::KIND, true, reason, message) })
+            }
+        }
+    }
+
+    pub(crate) fn is_settled(&self, crd: &Crd) -> bool {
+        match self {
+            Self::Sound => crd.condition(Self::KIND).is_none(),
+            Self::Violated(wanted) => wanted.is_in(crd),
+        }
+    }
+
+    pub(crate) fn set(&self, definition: &mut Value, now: &str) {
+        match self {
+            Self::Sound => {
+                if let Some(Value::Array(conditions)) = definition.entry("status").get_mut("conditions") {
+                    conditions.retain(|condition| condition.text(&["type"]) != Self::KIND);
+                }
+            }
+            Self::Violated(wanted) => wanted.set(definition, now),
+        }
     }
 }
 
@@ -126,6 +165,7 @@ pub(crate) fn approval(group: &str, annotation: &str) -> Option<Wanted> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -134,9 +174,32 @@ mod tests {
             |group: &str, annotation: &str| approval(group, annotation).map(|wanted| (wanted.status, wanted.reason));
         assert_eq!(of("example.org", ""), None);
         assert_eq!(of("myk8s.io", ""), None);
-        assert_eq!(of("a.k8s.io", ""), Some((false, "MissingAnnotation")));
-        assert_eq!(of("k8s.io", "unapproved, a test"), Some((false, "UnapprovedAnnotation")));
-        assert_eq!(of("a.kubernetes.io", "https://example.org/1"), Some((true, "ApprovedAnnotation")));
-        assert_eq!(of("a.kubernetes.io", "yes"), Some((false, "InvalidAnnotation")));
+        assert_eq!(of("a.k8s.io", ""), Some(("False", "MissingAnnotation")));
+        assert_eq!(of("k8s.io", "unapproved, a test"), Some(("False", "UnapprovedAnnotation")));
+        assert_eq!(of("a.kubernetes.io", "https://example.org/1"), Some(("True", "ApprovedAnnotation")));
+        assert_eq!(of("a.kubernetes.io", "yes"), Some(("False", "InvalidAnnotation")));
+    }
+
+    /// Definitions of the first version of the API may keep all fields, or have fields without a type: an upgraded cluster has them still.
+    #[test]
+    fn what_is_not_structural_is_told_of() {
+        let definition = json!({"spec": {"preserveUnknownFields": true, "versions": [
+            {"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "properties": {"spec": {"x-kubernetes-int-or-string": false}}}}},
+        ]}});
+        let Structure::Violated(wanted) = Structure::of(kedge_registry::violations(&definition)) else { panic!() };
+        assert_eq!((wanted.status, wanted.reason), ("True", "Violations"));
+        let told = "[spec.preserveUnknownFields: Invalid value: true: must be false, \
+            spec.versions[0].schema.openAPIV3Schema.properties[spec].type: Required value: must not be empty for specified object fields]";
+        assert_eq!(wanted.message, told);
+        let mut stored =
+            json!({"metadata": {"name": "x"}, "spec": {"group": "g", "names": {}, "scope": "Cluster", "versions": []}});
+        wanted.set(&mut stored, "now");
+        let read = |stored: &Value| serde_json::from_value::<Crd>(stored.clone()).unwrap();
+        assert!(Structure::Violated(wanted).is_settled(&read(&stored)) && !Structure::Sound.is_settled(&read(&stored)));
+        Structure::Sound.set(&mut stored, "later");
+        assert!(Structure::Sound.is_settled(&read(&stored)));
+        let odd = json!({"spec": {"versions": [{"name": "v1", "schema": {"openAPIV3Schema": {"type": "object", "$ref": "x"}}}]}});
+        let Structure::Violated(wanted) = Structure::of(kedge_registry::violations(&odd)) else { panic!() };
+        assert_eq!((wanted.status, wanted.reason), ("Unknown", "StructuralError"));
     }
 }

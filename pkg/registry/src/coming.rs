@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_meta::GroupResource;
+use kedge_schema::ResourceInfo;
 use tokio::sync::watch;
 
 use crate::catalogue::Catalogue;
@@ -42,8 +43,13 @@ impl Registry {
         Announced { coming: &self.coming, resource }
     }
 
+    /// Whether a resource is served still, or again, or will be in a moment: perhaps it is stored in another form only.
+    pub fn serves(&self, info: &ResourceInfo) -> bool {
+        self.catalogue().get(&info.group, &info.version, &info.plural).is_some() || self.is_announced(&info.group)
+    }
+
     /// Whether a kind of the group has been announced.
-    pub(crate) fn is_announced(&self, group: &str) -> bool {
+    fn is_announced(&self, group: &str) -> bool {
         self.coming.0.borrow().iter().any(|resource| resource.group == group)
     }
 

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::catalogue::{Catalogue, Entry, Group};
 use crate::coming::Coming;
+use crate::conversions::Conversions;
 use crate::convert;
 use crate::printers;
 use crate::served::Served;
@@ -43,6 +44,8 @@ pub struct Registry {
     pub(crate) state: State,
     /// How often API services became unavailable.
     pub unavailable: Unavailable,
+    /// How webhooks converted.
+    pub conversions: Arc<Conversions>,
 }
 
 impl Registry {
@@ -86,6 +89,7 @@ impl Registry {
             config,
             state,
             unavailable: Unavailable::default(),
+            conversions: Arc::default(),
         }
     }
 

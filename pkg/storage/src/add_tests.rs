@@ -167,7 +167,7 @@ async fn who_still_has_a_removed_resource_is_told_so() {
     assert!(storage.remove(&store).await && !storage.remove(&store).await);
     assert!(matches!(watcher.next().await, Next::Closed));
     assert!(storage.resource(PREFIX).is_none());
-    assert!(matches!(store.get("a"), Err(Error::Removed)));
+    assert!(store.is_removed() && matches!(store.get("a"), Err(Error::Removed)));
     assert!(matches!(store.current("a").await, Err(Error::Removed)));
     assert!(matches!(store.list("", &Matcher::default(), 0), Err(Error::Removed)));
     assert!(matches!(store.list_at("", "", &Matcher::default(), 0, made.revision).await, Err(Error::Removed)));

@@ -341,6 +341,11 @@ impl ResourceStore {
         self.cache.reform(Arc::new(form));
     }
 
+    /// Whether it has been removed: whatever it is asked ends in [`Error::Removed`].
+    pub fn is_removed(&self) -> bool {
+        self.cache.state.read().answers().is_err()
+    }
+
     /// Whether it was made for the same place and fields.
     pub fn is_for(&self, config: &ResourceConfig) -> bool {
         self.cache.prefix == config.full_prefix().into_boxed_str() && self.cache.fields == config.fields

@@ -5,6 +5,7 @@
 //! to them.
 
 mod definition;
+mod meters;
 mod mutating;
 mod mutation;
 mod params;
@@ -21,6 +22,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Registry};
 use serde_json::{Map, Value};
 
+pub(crate) use meters::Meters;
 pub(crate) use mutating::MutatingPolicies;
 pub(crate) use rights::ParameterRights;
 use source::Source;
@@ -60,8 +62,12 @@ const SHOWN: [&str; 12] = [
 ];
 
 /// Both plugins.
-pub(crate) fn plugins(registry: &Registry, authorizer: &Arc<dyn Authorizer>) -> (MutatingPolicies, ValidatingPolicies) {
-    (MutatingPolicies::new(registry, authorizer), ValidatingPolicies::new(registry, authorizer))
+pub(crate) fn plugins(
+    registry: &Registry,
+    authorizer: &Arc<dyn Authorizer>,
+    meters: &Arc<Meters>,
+) -> (MutatingPolicies, ValidatingPolicies) {
+    (MutatingPolicies::new(registry, authorizer, meters), ValidatingPolicies::new(registry, authorizer, meters))
 }
 
 /// Whether any policy may be about a request. Where that cannot be known, the request is not to pass unseen.

@@ -11,6 +11,7 @@ use kedge_registry::{Attributes, Operation, Registry};
 use serde_json::Value;
 
 use super::definition::{Binding, Policy};
+use super::meters::Meters;
 use super::mutation::{Failed, Mutations};
 use super::source::{Bound, Source};
 use super::{namespace_of, params};
@@ -23,6 +24,7 @@ const NAME: &str = "MutatingAdmissionPolicy";
 pub(crate) struct MutatingPolicies {
     source: Source<Mutations>,
     authorizer: Arc<dyn Authorizer>,
+    meters: Arc<Meters>,
 }
 
 /// A policy that is to change an object, with one object of parameters.
@@ -172,9 +174,9 @@ impl Invocation<'_> {
 }
 
 impl MutatingPolicies {
-    pub(super) fn new(registry: &Registry, authorizer: &Arc<dyn Authorizer>) -> Self {
+    pub(super) fn new(registry: &Registry, authorizer: &Arc<dyn Authorizer>, meters: &Arc<Meters>) -> Self {
         let source = Source::new(registry, "mutatingadmissionpolicies", "mutatingadmissionpolicybindings");
-        Self { source, authorizer: authorizer.clone() }
+        Self { source, authorizer: authorizer.clone(), meters: meters.clone() }
     }
 
     async fn invoke(
@@ -195,7 +197,7 @@ impl MutatingPolicies {
             let key = invocation.key();
             // Nobody is asked for the first time in the second pass.
             let may = !attributes.reinvocation.is_second() || passed.again.contains(&key);
-            let done = self.one(attributes, invocation, &namespace, may, failures).await?;
+            let done = self.one(registry, attributes, invocation, (&namespace, may), failures).await?;
             touched |= done == Done::Touched;
             let invoked = (done != Done::Nothing).then_some(key);
             if before != attributes.object {
@@ -219,10 +221,10 @@ impl MutatingPolicies {
     /// Applies the steps of a policy.
     async fn one(
         &self,
+        registry: &Registry,
         attributes: &mut Attributes<'_>,
         invocation: &Invocation<'_>,
-        namespace: &Value,
-        may: bool,
+        (namespace, may): (&Value, bool),
         failures: &mut Failures,
     ) -> Result<Done, Status> {
         let Invocation { policy, binding, target, params } = invocation;
@@ -250,13 +252,21 @@ impl MutatingPolicies {
         if object.is_null() {
             return Ok(done);
         }
+        let clock = &*registry.clock;
         for mutation in &policy.rules.steps {
+            let began = clock.monotonic();
             let changed = {
                 let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
                 let judge = Some((&judge, &*attributes));
                 let given = Given { object: &object, old: &old, request: &request, params, namespace, judge };
                 policy.changed(mutation, &given, target)
             };
+            let took = clock.monotonic().saturating_sub(began);
+            let failed = changed.as_ref().err().map(|failed| match failed {
+                Failed::Policy(why) => why.as_str(),
+                Failed::Request(status) => status.message.as_str(),
+            });
+            self.meters.mutated(&policy.name, &binding.name, failed, took);
             match changed {
                 Ok(changed) => {
                     done = Done::Touched;

@@ -41,7 +41,7 @@ async fn registry() -> Arc<Registry> {
 
 async fn admitted(registry: &Arc<Registry>) -> Result<Value, Status> {
     let authorizer: Arc<dyn Authorizer> = Arc::new(Nobody);
-    let plugin = MutatingPolicies::new(registry, &authorizer);
+    let plugin = MutatingPolicies::new(registry, &authorizer, &Arc::default());
     let user = testing::user();
     let mut attributes = Attributes::new(Operation::Create, testing::resource("", "configmaps"), &user);
     (attributes.namespace, attributes.name) = ("n", "c");

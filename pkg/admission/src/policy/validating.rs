@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use kedge_auth::Authorizer;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::definition::{Action, Binding, Policy};
+use super::meters::{Enforced, Meters};
 use super::source::{Bound, Source};
 use super::validation::{Denial, Findings, Validations};
 use super::{namespace_of, params};
@@ -24,6 +26,7 @@ const MAX_ANNOTATION: usize = 10 * 1024;
 pub(crate) struct ValidatingPolicies {
     source: Source<Validations>,
     authorizer: Arc<dyn Authorizer>,
+    meters: Arc<Meters>,
 }
 
 /// Why a request is refused: the first of these is told.
@@ -83,9 +86,9 @@ impl Plugin for ValidatingPolicies {
 }
 
 impl ValidatingPolicies {
-    pub(super) fn new(registry: &Registry, authorizer: &Arc<dyn Authorizer>) -> Self {
+    pub(super) fn new(registry: &Registry, authorizer: &Arc<dyn Authorizer>, meters: &Arc<Meters>) -> Self {
         let source = Source::new(registry, "validatingadmissionpolicies", "validatingadmissionpolicybindings");
-        Self { source, authorizer: authorizer.clone() }
+        Self { source, authorizer: authorizer.clone(), meters: meters.clone() }
     }
 
     /// Asks a policy that is about the request, once for each binding and its parameters.
@@ -132,7 +135,12 @@ impl ValidatingPolicies {
             let Some(seen) = &seen else { continue };
             let namespace = namespace_of(attributes, registry)?;
             for params in &found {
-                let findings = self.evaluate(policy, attributes, seen, &namespace, params);
+                let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
+                let Seen { object, old, request } = seen;
+                let judge = Some((&judge, attributes));
+                let given = Given { object, old, request, params, namespace: &namespace, judge };
+                let findings = policy.evaluate(&given, &*registry.clock);
+                self.count(policy, binding, &findings);
                 gathered.take(attributes, (policy, binding), findings, &mut annotations);
             }
         }
@@ -140,17 +148,20 @@ impl ValidatingPolicies {
         Ok(())
     }
 
-    fn evaluate(
-        &self,
-        policy: &Policy<Validations>,
-        attributes: &Attributes<'_>,
-        seen: &Seen,
-        namespace: &Value,
-        params: &Value,
-    ) -> Findings {
-        let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
-        let Seen { object, old, request } = seen;
-        policy.evaluate(&Given { object, old, request, params, namespace, judge: Some((&judge, attributes)) })
+    /// Counts what fails; as upstream, what passes is not counted.
+    fn count(&self, policy: &Policy<Validations>, binding: &Binding, findings: &Findings) {
+        let count = |denial: &Denial, enforced| {
+            self.meters.validated(&policy.name, &binding.name, &denial.message, enforced, denial.took);
+        };
+        findings.ignored.iter().for_each(|denial| count(denial, Enforced::Allow));
+        for denial in &findings.denials {
+            for action in &binding.actions {
+                count(denial, Enforced::of(*action));
+            }
+        }
+        for why in &findings.broken {
+            self.meters.validated(&policy.name, &binding.name, why, Enforced::Deny, Duration::ZERO);
+        }
     }
 }
 

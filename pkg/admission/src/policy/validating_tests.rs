@@ -51,7 +51,7 @@ impl Answer {
 
 async fn ask(registry: &Arc<Registry>, object: Value) -> Answer {
     let authorizer: Arc<dyn Authorizer> = Arc::new(Nobody);
-    let plugin = ValidatingPolicies::new(registry, &authorizer);
+    let plugin = ValidatingPolicies::new(registry, &authorizer, &Arc::default());
     let user = testing::user();
     let mut attributes = Attributes::new(Operation::Create, testing::resource("", "configmaps"), &user);
     (attributes.namespace, attributes.name, attributes.object) = ("n", "c", object);

@@ -1,5 +1,8 @@
 //! What a ValidatingAdmissionPolicy says of a request.
 
+use std::time::Duration;
+
+use kedge_base::Clock;
 use kedge_cel::admission::{Compiler, Purpose};
 use kedge_cel::limits::RUNTIME_COST_BUDGET;
 use kedge_cel::{Budget, Value as Expressed};
@@ -32,6 +35,8 @@ struct Check {
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Findings {
     pub denials: Vec<Denial>,
+    /// What failed of a policy that lets requests pass then.
+    pub ignored: Vec<Denial>,
     pub annotations: Vec<(Box<str>, String)>,
     /// What is wrong with annotations, of a policy that must not fail.
     pub broken: Vec<String>,
@@ -44,6 +49,8 @@ pub(crate) struct Denial {
     pub message: String,
     /// Unknown where the policy itself failed.
     pub reason: Reason,
+    /// How long its expression took.
+    pub took: Duration,
 }
 
 impl Rules for Validations {
@@ -73,53 +80,62 @@ impl Rules for Validations {
 
 impl Policy<Validations> {
     /// Evaluates the policy for one object of parameters.
-    pub(crate) fn evaluate(&self, given: &Given<'_>) -> Findings {
+    pub(crate) fn evaluate(&self, given: &Given<'_>, clock: &dyn Clock) -> Findings {
+        let began = clock.monotonic();
+        let failed = |why| self.failed(why, clock.monotonic().saturating_sub(began));
         let mut findings = Findings::default();
         match self.conditions.hold(given, &self.variables) {
             Ok(true) => {}
             Ok(false) => return findings,
-            Err(why) => return self.failed(why),
+            Err(why) => return failed(why),
         }
-        if let Err(why) = self.check(given, &mut findings.denials) {
-            return self.failed(why);
+        if let Err(why) = self.check(given, clock, &mut findings) {
+            return failed(why);
         }
         if let Err(why) = self.annotate(given, &mut findings) {
-            return self.failed(why);
+            return failed(why);
         }
         findings
     }
 
     /// Nothing is said but that the policy failed.
-    fn failed(&self, message: String) -> Findings {
-        let denial = Denial { index: 0, message, reason: Reason::Unknown };
-        Findings { denials: if self.fails_open { Vec::new() } else { vec![denial] }, ..Findings::default() }
+    fn failed(&self, message: String, took: Duration) -> Findings {
+        let mut findings = Findings::default();
+        self.fails(&mut findings, Denial { index: 0, message, reason: Reason::Unknown, took });
+        findings
     }
 
-    fn check(&self, given: &Given<'_>, denials: &mut Vec<Denial>) -> Result<(), String> {
+    /// The policy fails, which its request does or does not survive.
+    fn fails(&self, findings: &mut Findings, denial: Denial) {
+        if self.fails_open { &mut findings.ignored } else { &mut findings.denials }.push(denial);
+    }
+
+    fn check(&self, given: &Given<'_>, clock: &dyn Clock, findings: &mut Findings) -> Result<(), String> {
         let budget = Budget::new(RUNTIME_COST_BUDGET);
         let scope = Scope::new(given, &self.variables, &budget);
         let scope = scope.closed();
         let mut failed = Vec::new();
         for (index, check) in self.rules.checks.iter().enumerate() {
-            match scope.evaluate(&check.rule).map_err(|exhausted| exhausted.to_string())? {
+            let began = clock.monotonic();
+            let evaluated = scope.evaluate(&check.rule).map_err(|exhausted| exhausted.to_string())?;
+            let took = clock.monotonic().saturating_sub(began);
+            match evaluated {
                 Ok(Expressed::Bool(true)) => {}
-                Ok(_) => failed.push((index, check)),
-                Err(_) if self.fails_open => {}
-                Err(message) => denials.push(Denial { index, message, reason: Reason::Unknown }),
+                Ok(_) => failed.push((index, check, took)),
+                Err(message) => self.fails(findings, Denial { index, message, reason: Reason::Unknown, took }),
             }
         }
         // Messages have what is left, and values of their own: they may not ask for rights, nor may what they name.
         let given = Given { judge: None, ..*given };
         let scope = Scope::new(&given, &self.variables, &budget);
         let scope = scope.closed();
-        for (index, check) in failed {
+        for (index, check, took) in failed {
             match check.message(scope) {
-                Ok(message) => denials.push(Denial { index, message, reason: check.reason }),
-                Err(_) if self.fails_open => {}
-                Err(message) => denials.push(Denial { index, message, reason: Reason::Unknown }),
+                Ok(message) => findings.denials.push(Denial { index, message, reason: check.reason, took }),
+                Err(message) => self.fails(findings, Denial { index, message, reason: Reason::Unknown, took }),
             }
         }
-        denials.sort_by_key(|denial| denial.index);
+        findings.denials.sort_by_key(|denial| denial.index);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! What policies say of objects.
 #![allow(clippy::unwrap_used)]
 
+use jiff::Timestamp;
+use kedge_base::VirtualClock;
 use serde_json::json;
 
 use super::*;
@@ -12,7 +14,7 @@ fn policy(spec: Value) -> Policy<Validations> {
 fn findings(spec: Value, object: &Value) -> Findings {
     let (params, namespace) = (json!({"data": {"max": "3"}}), json!({"metadata": {"labels": {"env": "prod"}}}));
     let given = Given { object, params: &params, namespace: &namespace, ..Given::NOTHING };
-    policy(spec).evaluate(&given)
+    policy(spec).evaluate(&given, &VirtualClock::new(Timestamp::UNIX_EPOCH))
 }
 
 fn messages(spec: Value, object: &Value) -> Vec<String> {
@@ -54,8 +56,10 @@ fn an_error_is_a_matter_of_the_failure_policy() {
     let object = json!({});
     let told = "expression 'object.none == 1' resulted in error: no such key: none";
     let found = findings(spec("Fail", "object.none == 1"), &object);
-    assert_eq!(found.denials, [Denial { index: 0, message: told.to_owned(), reason: Reason::Unknown }]);
-    assert_eq!(findings(spec("Ignore", "object.none == 1"), &object), Findings::default());
+    let denial = Denial { index: 0, message: told.to_owned(), reason: Reason::Unknown, took: Duration::ZERO };
+    assert_eq!(found, Findings { denials: vec![denial.clone()], ..Findings::default() });
+    let ignored = Findings { ignored: vec![denial], ..Findings::default() };
+    assert_eq!(findings(spec("Ignore", "object.none == 1"), &object), ignored);
     let compiling = messages(spec("Fail", "none"), &object);
     assert!(compiling[0].starts_with("compilation error: compilation failed: ERROR: "), "{compiling:?}");
     assert_eq!(messages(spec("Ignore", "object != object"), &object).len(), 1, "that is no error");

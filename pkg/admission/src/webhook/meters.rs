@@ -1,15 +1,10 @@
 //! What webhooks were asked, by upstream's names.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kedge_base::exposition::{Exposition, Histogram, written};
+use kedge_base::exposition::{Counters, Exposition, Histograms, written};
 use kedge_registry::Operation;
-use parking_lot::Mutex;
 
-/// Sets of labels of each metric: names come from configurations, of which there may be many over time.
-const SERIES: usize = 2_048;
 const BUCKETS: [f64; 8] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 25.0];
 const DURATION: &str = "apiserver_admission_webhook_admission_duration_seconds";
 const REJECTIONS: &str = "apiserver_admission_webhook_rejection_count";
@@ -47,31 +42,20 @@ pub(crate) enum Ended {
 }
 
 /// Counters and histograms.
-#[derive(Default)]
 pub(crate) struct Meters {
-    durations: Mutex<BTreeMap<Box<str>, Histogram<8>>>,
+    durations: Histograms<8>,
     rejections: Counters,
     opened: Counters,
     requests: Counters,
 }
 
-#[derive(Default)]
-struct Counters(Mutex<BTreeMap<Box<str>, AtomicU64>>);
-
-impl Counters {
-    fn add(&self, labels: String) {
-        let mut all = self.0.lock();
-        if let Some(counter) = all.get(labels.as_str()) {
-            counter.fetch_add(1, Ordering::Relaxed);
-        } else if all.len() < SERIES {
-            all.insert(labels.into(), AtomicU64::new(1));
-        }
-    }
-
-    fn show(&self, out: &mut Exposition, name: &str, help: &str) {
-        out.family(name, "counter", help);
-        for (labels, count) in &*self.0.lock() {
-            out.line(name, labels, count.load(Ordering::Relaxed) as f64);
+impl Default for Meters {
+    fn default() -> Self {
+        Self {
+            durations: Histograms::new(&BUCKETS),
+            rejections: Counters::default(),
+            opened: Counters::default(),
+            requests: Counters::default(),
         }
     }
 }
@@ -102,19 +86,11 @@ impl Meters {
         if let Some(error) = error {
             self.rejections.add(labels(&[("error_type", error), ("rejection_code", &code)]));
         }
-        let mut durations = self.durations.lock();
-        let labels = labels(&[("rejected", &rejected)]);
-        if durations.len() < SERIES || durations.contains_key(labels.as_str()) {
-            let histogram = durations.entry(labels.into()).or_insert_with(|| Histogram::new(&BUCKETS));
-            histogram.observe(took.as_secs_f64());
-        }
+        self.durations.observe(labels(&[("rejected", &rejected)]), took.as_secs_f64());
     }
 
     pub(crate) fn show(&self, out: &mut Exposition) {
-        out.family(DURATION, "histogram", "[STABLE] Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).");
-        for (labels, histogram) in &*self.durations.lock() {
-            histogram.show(out, DURATION, labels);
-        }
+        self.durations.show(out, DURATION, "[STABLE] Admission webhook latency histogram in seconds, identified by name and broken out for each operation and API resource and type (validate or admit).");
         self.opened.show(out, OPENED, "[ALPHA] Admission webhook fail open count, identified by name and broken out for each admission type (validating or admit).");
         self.rejections.show(out, REJECTIONS, "[ALPHA] Admission webhook rejection count, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify an error type (calling_webhook_error or apiserver_internal_error if an error occurred; no_error otherwise) and optionally a non-zero rejection code if the webhook rejects the request with an HTTP status code (honored by the apiserver when the code is greater or equal to 400). Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.");
         self.requests.show(out, REQUESTS, "[ALPHA] Admission webhook request total, identified by name and broken out for each admission type (validating or admit) and operation. Additional labels specify whether the request was rejected or not and an HTTP status code. Codes greater than 600 are truncated to 600, to keep the metrics cardinality bounded.");

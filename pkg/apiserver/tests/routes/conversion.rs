@@ -86,15 +86,18 @@ fn version(version: &'static str, stored: &'static str) -> ResourceInfo {
     }
 }
 
-async fn serve(cluster: &Cluster, stored: &'static str) -> Arc<Elsewhere> {
-    let elsewhere = Arc::new(Elsewhere::default());
-    let definition = Definition {
+fn definition(elsewhere: &Arc<Elsewhere>, stored: &'static str) -> Definition {
+    Definition {
         versions: ["v1", "v2"].map(|name| defined(version(name, stored), Vec::new())).to_vec(),
         conversion: elsewhere.clone(),
         fields: Vec::new(),
         stored: Stored::default(),
-    };
-    cluster.registry.add(definition).await.unwrap();
+    }
+}
+
+async fn serve(cluster: &Cluster, stored: &'static str) -> Arc<Elsewhere> {
+    let elsewhere = Arc::new(Elsewhere::default());
+    cluster.registry.add(definition(&elsewhere, stored)).await.unwrap();
     elsewhere
 }
 
@@ -243,4 +246,34 @@ async fn what_was_stored_in_another_version_is_read_and_renewed() {
     let asked = elsewhere.asked.load(Ordering::SeqCst);
     cluster.get(&format!("{V2}/old")).await;
     assert_eq!(elsewhere.asked.load(Ordering::SeqCst), asked, "it is copied now");
+}
+
+/// A request that had found the kind when its storage version changed was told that there is no such thing: a garbage collector that believes
+/// that deletes what it owns.
+#[tokio::test]
+async fn nobody_is_told_that_a_kind_is_gone_whose_storage_version_changes() {
+    let cluster = Cluster::new().await;
+    let elsewhere = serve(&cluster, "v1").await;
+    for n in 0..150 {
+        cluster.ok(V1, board("v1", &format!("b-{n:03}"), json!({"size": n}))).await;
+    }
+    let done = AtomicBool::new(false);
+    let changes = async {
+        for stored in ["v2", "v1"].into_iter().cycle().take(40) {
+            cluster.registry.serve(definition(&elsewhere, stored)).await.unwrap();
+        }
+        done.store(true, Ordering::SeqCst);
+    };
+    let reads = async |path: &str| {
+        let mut read = 0;
+        while !done.load(Ordering::SeqCst) {
+            let (code, answer) = cluster.ask(Method::GET, path, JSON, "").await;
+            assert_eq!(code, StatusCode::OK, "{answer}");
+            read += 1;
+        }
+        read
+    };
+    let [one, all, page] = ["/b-007", "?resourceVersion=0", "?limit=10"].map(|what| format!("{V2}{what}"));
+    let ((), one, all, page) = tokio::join!(changes, reads(&one), reads(&all), reads(&page));
+    assert!(one > 0 && all > 0 && page > 0);
 }

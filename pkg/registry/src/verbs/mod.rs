@@ -106,16 +106,11 @@ impl<'a> Request<'a> {
             storage::Error::TooOld { .. } => Status::expired(err.to_string()),
             storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
             // It is stored elsewhere by now, or will be in a moment.
-            storage::Error::Removed if self.is_served() => Status::timeout("the resource is being changed", 1),
+            storage::Error::Removed if self.registry.serves(&self.served.info) => {
+                Status::timeout("the resource is being changed", 1)
+            }
             other => store_failure(other),
         }
-    }
-
-    /// Whether the resource is there still, or again.
-    fn is_served(&self) -> bool {
-        let info = &self.served.info;
-        let catalogue = self.registry.catalogue();
-        catalogue.get(&info.group, &info.version, &info.plural).is_some() || self.registry.is_announced(&info.group)
     }
 
     /// What goes with the write that makes `new` of `old`: no `old` when it creates, no `new` when it deletes.

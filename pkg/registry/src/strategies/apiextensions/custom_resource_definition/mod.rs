@@ -203,6 +203,39 @@ fn preserve_unknown_fields(form: &Form<'_>, old: Option<&Value>, errors: &mut Er
     }
 }
 
+/// Why a definition that is stored is not structural, as the reason and the message of the condition `NonStructuralSchema` say. What is
+/// stored today always is: definitions of the first version of this API may not have been.
+pub fn violations(definition: &Value) -> Option<(&'static str, String)> {
+    let mut errors = ErrorList::new();
+    if definition.flag(&["spec", "preserveUnknownFields"]) == Some(true) {
+        let path = Path::new("spec").child("preserveUnknownFields");
+        errors.push(Error::invalid(&path, true, "must be false"));
+    }
+    let versions = Path::new("spec").child("versions");
+    for (index, version) in definition.list(&["spec", "versions"]).iter().enumerate() {
+        let Some(schema) = version.at(&["schema", "openAPIV3Schema"]) else { continue };
+        let schema = schema::Schema(schema);
+        if let Some(why) = structural::unsupported(schema) {
+            let name = version.text(&["name"]);
+            let message = format!("failed to check validation schema for version {name}: {why}");
+            return Some(("StructuralError", message));
+        }
+        let path = versions.index(index).child("schema").child("openAPIV3Schema");
+        errors.extend(structural::validate(schema, &path));
+    }
+    let mut all: Vec<String> = Vec::new();
+    for error in errors.iter().map(ToString::to_string) {
+        if !all.contains(&error) {
+            all.push(error);
+        }
+    }
+    match all.len() {
+        0 => None,
+        1 => all.pop().map(|one| ("Violations", one)),
+        _ => Some(("Violations", format!("[{}]", all.join(", ")))),
+    }
+}
+
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
