@@ -3,3 +3,4 @@
 #![allow(clippy::disallowed_methods, reason = "tasks measure and wait on the real clock")]
 
 pub mod diff;
+pub mod webhook;

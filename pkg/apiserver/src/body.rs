@@ -2,15 +2,15 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
-use kedge_base::{Ledger, Weight};
+use kedge_base::{Ledger, SharedClock, TaskGroup, Weight};
 use kedge_meta::{Reason, Status};
 use parking_lot::Mutex;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -130,6 +130,67 @@ impl<T: Unpin> http_body::Body for Held<T> {
     }
 }
 
+/// A body that is given up at a deadline, with all that it keeps, whether anybody reads it or not: who reads slowly, or is sent something by
+/// somebody slow, keeps neither memory nor a slot for longer.
+pub(crate) struct Expiring {
+    shared: Arc<Mutex<Expires>>,
+    /// The end of the body is the end of the task that waits for the deadline.
+    _ends: oneshot::Sender<()>,
+}
+
+struct Expires {
+    body: Option<Body>,
+    waiting: Option<Waker>,
+}
+
+impl Expiring {
+    pub(crate) fn over(body: Body, within: Duration, tasks: &TaskGroup, clock: &SharedClock) -> Body {
+        let shared = Arc::new(Mutex::new(Expires { body: Some(body), waiting: None }));
+        let (ends, ended) = oneshot::channel();
+        let (expiring, late) = (shared.clone(), clock.sleep(within));
+        tasks.spawn_until_shutdown("deadline of an answer", async move {
+            tokio::select! {
+                () = late => {
+                    let (body, waiting) = {
+                        let mut shared = expiring.lock();
+                        (shared.body.take(), shared.waiting.take())
+                    };
+                    drop(body);
+                    waiting.into_iter().for_each(Waker::wake);
+                }
+                _ = ended => {}
+            }
+        });
+        Self { shared, _ends: ends }.boxed_unsync()
+    }
+}
+
+impl http_body::Body for Expiring {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        let mut shared = self.shared.lock();
+        let Some(body) = &mut shared.body else {
+            return Poll::Ready(Some(Err(BodyError("it was not read within its time".into()))));
+        };
+        let polled = Pin::new(body).poll_frame(cx);
+        shared.waiting = polled.is_pending().then(|| cx.waker().clone());
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.shared.lock().body.as_ref().is_some_and(http_body::Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.shared.lock().body.as_ref().map(http_body::Body::size_hint).unwrap_or_default()
+    }
+}
+
 /// A body that is made while it is sent; a panic ends it, and it alone.
 pub(crate) struct Guarded {
     body: Body,
@@ -139,8 +200,7 @@ pub(crate) struct Guarded {
 impl Guarded {
     /// As it is when all of it is there already.
     pub(crate) fn over(body: Body, ledger: &Ledger) -> Body {
-        // A list that is written out while it is sent has a length, too, and is longer than that.
-        if http_body::Body::size_hint(&body).exact().is_some_and(|length| length <= PIECE as u64) {
+        if is_whole(&body) {
             return body;
         }
         Self { body, ledger: ledger.clone() }.boxed_unsync()
@@ -169,6 +229,11 @@ impl http_body::Body for Guarded {
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Whether it is there already. A list that is written out while it is sent has a length, too, and is longer than that.
+pub(crate) fn is_whole(body: &Body) -> bool {
+    http_body::Body::size_hint(body).exact().is_some_and(|length| length <= PIECE as u64)
 }
 
 /// Bytes of a long answer that are written out at a time; a shorter one is sent as a whole.
@@ -217,6 +282,7 @@ fn take_in(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use kedge_base::{Shutdown, VirtualClock};
 
     /// A body of which `sent` bytes have come and that never ends.
     struct Stuck(usize);
@@ -240,6 +306,39 @@ mod tests {
 
     fn stuck(sent: usize, room: &Room) -> RequestBody {
         RequestBody::new(Stuck(sent).boxed_unsync(), Some(room))
+    }
+
+    /// A client that stopped in the middle of a list held it in memory for as long as it kept the connection.
+    #[tokio::test]
+    async fn what_is_not_read_in_time_is_given_up_with_all_that_it_keeps() {
+        let clock = VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
+        let (shared, tasks): (SharedClock, _) = (Arc::new(clock.clone()), TaskGroup::new("test", Shutdown::new()));
+        let slots = Arc::new(Semaphore::new(2));
+        let held = || Held::until_sent(Stuck(10).boxed_unsync(), slots.clone().try_acquire_owned().unwrap());
+        let over = |body| Expiring::over(body, Duration::from_secs(60), &tasks, &shared);
+        let (mut read, unread) = (over(held()), over(held()));
+        assert_eq!(read.frame().await.unwrap().unwrap().into_data().unwrap().len(), 10);
+        let waits = tokio::spawn(async move { (read.frame().await.unwrap(), read) });
+        while clock.sleepers() < 2 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(slots.available_permits(), 0);
+        clock.advance(Duration::from_secs(60));
+        // Who waits is told, and who does not is found out.
+        let (told, _read) = waits.await.unwrap();
+        assert!(told.is_err());
+        while slots.available_permits() < 2 {
+            tokio::task::yield_now().await;
+        }
+        drop(unread);
+        let mut whole = over(full("all"));
+        assert_eq!(http_body::Body::size_hint(&whole).exact(), Some(3));
+        assert_eq!(whole.frame().await.unwrap().unwrap().into_data().unwrap(), "all");
+        drop(whole);
+        // Nothing waits for the deadline of what has been read.
+        while !tasks.is_empty() {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Room was once taken for what a client had only announced: eleven of them that sent nothing held up all writes.

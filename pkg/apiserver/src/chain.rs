@@ -13,10 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::{debug, warn};
 
 use crate::admitted::{AUDIT_ID, Admitted};
-use crate::body::{Body, Guarded, Held, RequestBody};
+use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
-use crate::output::respond;
+use crate::output::respond::{self, Proxied};
 use crate::presentation::Presentation;
 use crate::readiness;
 use crate::server::{ApiServer, Peer};
@@ -24,6 +24,8 @@ use crate::{aggregation, deprecation, discovery, health, impersonation, routing}
 
 /// A request that is not long-running is given up after this time, as upstream.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How long a client may take to read a long answer.
+const READING: Duration = Duration::from_secs(300);
 /// The group of whoever is somebody.
 const AUTHENTICATED: &str = "system:authenticated";
 /// Longer ones are cut, as upstream.
@@ -115,7 +117,16 @@ impl ApiServer {
             return Ok(work.await?.map(|body| Held::until_sent(body, slot)));
         }
         let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
-        kedge_base::time::timeout(within, work).await.map_err(late)?
+        let response = kedge_base::time::timeout(within, work).await.map_err(late)??;
+        if is_whole(response.body()) {
+            return Ok(response);
+        }
+        let (tasks, clock) = (&self.tasks, &self.clock);
+        // What somebody else sends comes as slowly as they like; what is sent from here waits for its reader alone.
+        Ok(match response.extensions().get::<Proxied>() {
+            Some(_) => response.map(|body| Expiring::over(Held::until_sent(body, slot), DEADLINE, tasks, clock)),
+            None => response.map(|body| Expiring::over(body, READING, tasks, clock)),
+        })
     }
 
     /// Whether who asks for the server's health may see single checks and why they fail.

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
 use kedge_auth::{Authenticator, BoundStores, CertificateAuthenticator, MASTERS, RbacAuthorizer, TokenSigner};
-use kedge_base::{Ledger, Shutdown, TOO_MANY, VirtualClock, WINDOW, system_clock};
+use kedge_base::{Ledger, Shutdown, TOO_MANY, TaskGroup, VirtualClock, WINDOW, system_clock};
 use kedge_certs::Pki;
 use kedge_registry::{ClusterConfig, NoAdmission, Registry};
 use kedge_storage::Storage;
@@ -80,7 +80,7 @@ async fn setup() -> Setup {
         kubelets: None,
         others: None,
         clock: system_clock(),
-        shutdown: Shutdown::new(),
+        tasks: TaskGroup::new("answers", Shutdown::new()),
         readiness: Readiness::over(ledger.clone()),
         advertised: String::new(),
         flags: Vec::new(),

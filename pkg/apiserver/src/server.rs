@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
 use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer};
-use kedge_base::{SharedClock, Shutdown};
+use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
 use kedge_webhook::Caller;
@@ -45,7 +45,8 @@ pub struct Config {
     /// How servers that serve other group versions are reached; none when there are none.
     pub others: Option<Arc<Caller>>,
     pub clock: SharedClock,
-    pub shutdown: Shutdown,
+    /// For what outlives its request.
+    pub tasks: TaskGroup,
     pub readiness: Readiness,
     /// Such as `10.0.0.5:6443`: what `/api` tells clients.
     pub advertised: String,
@@ -67,6 +68,7 @@ pub struct ApiServer {
     /// What nodes use.
     pub(crate) usages: Usages,
     pub(crate) clock: SharedClock,
+    pub(crate) tasks: TaskGroup,
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
@@ -90,7 +92,8 @@ impl ApiServer {
             usages: Usages::new(config.clock.clone()),
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,
-            shutdown: config.shutdown,
+            shutdown: config.tasks.shutdown().clone(),
+            tasks: config.tasks,
             readiness: config.readiness,
             limits: Limits::new(),
             advertised: config.advertised,

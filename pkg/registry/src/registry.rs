@@ -17,6 +17,11 @@ use crate::served::Served;
 use crate::strategies::{self, State};
 use crate::unavailable::Unavailable;
 
+/// Of these there are many that nobody looks at, or they are long: there is an API service for each group version, and a definition
+/// of a custom resource is read when it changes.
+const PACKED: [&str; 3] =
+    ["events", "apiregistration.k8s.io/apiservices", "apiextensions.k8s.io/customresourcedefinitions"];
+
 /// What strategies need to know of the cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
@@ -64,8 +69,7 @@ impl Registry {
                 fields: Arc::new(strategies::fields(info)),
                 indexed: (info.storage_prefix == "pods").then_some(Text::of("spec.nodeName")),
                 form: Some(Arc::new(StoredForm::built_in(info))),
-                // Of nothing else are there so many that nobody looks at: there is an API service for each group version.
-                packed: matches!(&*info.storage_prefix, "events" | "apiregistration.k8s.io/apiservices"),
+                packed: PACKED.contains(&&*info.storage_prefix),
             });
         }
         configs.push(State::node_port_config());

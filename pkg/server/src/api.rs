@@ -114,7 +114,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         kubelets: Some(kubelets),
         others: Some(others.clone()),
         clock: clock.clone(),
-        shutdown: tasks.shutdown().clone(),
+        tasks: tasks.child("answers"),
         readiness,
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
         flags: config.shown(),

@@ -8,6 +8,7 @@ use http::Method;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use xtask::webhook::{self, Webhook, allow};
 
 use super::api::{self, Api, each};
 use super::flags::Flags;
@@ -24,6 +25,8 @@ const DEFINITIONS: [(usize, usize); 3] = [(0, 0), (125, 450), (1_000, 5)];
 const GROUP: &str = "bench.kedge.dev";
 const WATCHERS: usize = 50;
 const WATCHED: usize = 500;
+/// Requests that are timed one after the other.
+const ASKED: usize = 1_000;
 
 struct Options {
     binary: PathBuf,
@@ -102,11 +105,7 @@ async fn served(api: &Api, count: usize, last: &str) -> anyhow::Result<()> {
 
 fn definition(plural: &str, kind: &str, fields: usize, rules: bool) -> Value {
     let mut properties: serde_json::Map<String, Value> = (0..fields)
-        .map(|i| {
-            let words =
-                "What this field is for, in as many words as such fields are usually given by those who write them.";
-            (format!("field{i}"), json!({"type": "string", "description": words, "maxLength": 64}))
-        })
+        .map(|i| (format!("field{i}"), json!({"type": "string", "description": words(i), "maxLength": 64})))
         .collect();
     properties.insert("data".into(), json!({"type": "object", "additionalProperties": {"type": "string"}}));
     let mut spec = json!({"type": "object", "properties": properties});
@@ -128,6 +127,83 @@ fn definition(plural: &str, kind: &str, fields: usize, rules: bool) -> Value {
             "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
         },
     })
+}
+
+/// As many words as a field is usually described with, which differ from those of other fields: what repeats itself packs too well.
+fn words(field: usize) -> String {
+    const WORDS: [&str; 64] = [
+        "the",
+        "name",
+        "of",
+        "a",
+        "secret",
+        "that",
+        "is",
+        "read",
+        "when",
+        "this",
+        "resource",
+        "must",
+        "be",
+        "one",
+        "region",
+        "defaults",
+        "to",
+        "address",
+        "for",
+        "each",
+        "instance",
+        "if",
+        "not",
+        "set",
+        "policy",
+        "which",
+        "controls",
+        "how",
+        "traffic",
+        "goes",
+        "from",
+        "cluster",
+        "identifier",
+        "tags",
+        "applied",
+        "whether",
+        "encryption",
+        "at",
+        "rest",
+        "on",
+        "subnet",
+        "port",
+        "range",
+        "seconds",
+        "between",
+        "checks",
+        "before",
+        "it",
+        "counts",
+        "as",
+        "failed",
+        "reference",
+        "and",
+        "role",
+        "assumed",
+        "by",
+        "service",
+        "optional",
+        "number",
+        "replicas",
+        "deprecated",
+        "use",
+        "instead",
+        "zone",
+    ];
+    // A linear congruential generator: any other order would do as well.
+    let mut state = field as u64;
+    let next = std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        WORDS[(state >> 58) as usize]
+    });
+    next.take(17).collect::<Vec<_>>().join(" ")
 }
 
 /// A kind that is written and read.
@@ -187,6 +263,41 @@ async fn rates(server: &Server, objects: usize) -> anyhow::Result<()> {
         row(&format!("list {objects} of {what}"), format!("{each} ms, {:.1} MB", bytes as f64 / 1e6));
         let rate = fan_out(&clients, &uri, objects, make).await?;
         row(&format!("watch {what}, {WATCHERS} watchers"), format!("{rate:.0} events/s"));
+    }
+    webhooks(&clients[0]).await
+}
+
+/// What a webhook that lets everything pass at once adds to a request, its own time included: one client, which waits for each answer.
+async fn webhooks(api: &Api) -> anyhow::Result<()> {
+    const HOOKS: &str = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let dir = Scratch::new("extension-hook")?;
+    let hook = Webhook::start(dir.path(), |_, _| allow())?;
+    let elsewhere = json!({"objectSelector": {"matchLabels": {"asked": "yes"}}});
+    let cases = [
+        ("none", None),
+        ("a webhook that another label would ask", Some(hook.hook("other", &elsewhere))),
+        ("a webhook", Some(hook.hook("every", &json!({})))),
+    ];
+    for (round, (what, hook)) in cases.into_iter().enumerate() {
+        let configuration = format!("{HOOKS}/bench");
+        if let Some(hook) = &hook {
+            api.create(HOOKS, &webhook::configuration("Validating", "bench", std::slice::from_ref(hook))).await?;
+        }
+        let mut took = Vec::with_capacity(ASKED);
+        for i in 0..ASKED {
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": format!("hooked-{round}-{i}")}, "data": data(i)});
+            let begun = Instant::now();
+            api.create("/api/v1/namespaces/default/configmaps", &object).await?;
+            took.push(begun.elapsed());
+        }
+        took.sort();
+        row(
+            &format!("create ConfigMap, 1 client, webhooks: {what}"),
+            format!("{:.3} ms", took[ASKED / 2].as_secs_f64() * 1e3),
+        );
+        if hook.is_some() {
+            api.delete(&configuration).await?;
+        }
     }
     Ok(())
 }

@@ -91,7 +91,7 @@ impl Cluster {
             kubelets,
             others: None,
             clock,
-            shutdown: Shutdown::new(),
+            tasks: TaskGroup::new("answers", Shutdown::new()),
             readiness: Readiness::default(),
             advertised: "127.0.0.1:6443".into(),
             flags: vec![("data-dir".into(), "/d".into())],

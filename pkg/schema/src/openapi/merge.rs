@@ -11,21 +11,16 @@ use serde_json::value::RawValue;
 
 const REFERENCE: &str = "#/definitions/";
 
+/// Values by name, as they are written: a document may have megabytes, and as trees many times that.
+type Section = BTreeMap<String, Box<RawValue>>;
+
+/// What is read of a document.
 #[derive(Default, Deserialize, Serialize)]
 struct Part {
     #[serde(default)]
-    paths: BTreeMap<String, Value>,
+    paths: Section,
     #[serde(default)]
-    definitions: BTreeMap<String, Value>,
-}
-
-/// The same, of which nothing is read that is not needed: a document may have megabytes.
-#[derive(Deserialize)]
-struct Unread {
-    #[serde(default)]
-    paths: BTreeMap<String, Box<RawValue>>,
-    #[serde(default)]
-    definitions: BTreeMap<String, Box<RawValue>>,
+    definitions: Section,
 }
 
 /// What a document says of the paths that begin with `prefix`, with the definitions that it needs for that.
@@ -33,19 +28,18 @@ struct Unread {
 /// # Errors
 /// When it is no such document.
 pub fn part_of_v2(document: &[u8], prefix: &str) -> Result<String, serde_json::Error> {
-    let all: Unread = serde_json::from_slice(document)?;
+    let mut all: Part = serde_json::from_slice(document)?;
     let mut part = Part::default();
     let mut open = Vec::new();
     for (path, raw) in all.paths.into_iter().filter(|(path, _)| path.starts_with(prefix)) {
-        let value = serde_json::from_str(raw.get())?;
-        references(&value, &mut open);
-        part.paths.insert(path, value);
+        references(&serde_json::from_str(raw.get())?, &mut open);
+        part.paths.insert(path, raw);
     }
     while let Some(name) = open.pop() {
-        if let (false, Some(raw)) = (part.definitions.contains_key(&name), all.definitions.get(&name)) {
-            let value = serde_json::from_str(raw.get())?;
-            references(&value, &mut open);
-            part.definitions.insert(name, value);
+        // What has been taken is not there any more.
+        if let Some(raw) = all.definitions.remove(&name) {
+            references(&serde_json::from_str(raw.get())?, &mut open);
+            part.definitions.insert(name, raw);
         }
     }
     serde_json::to_string(&part)
@@ -80,12 +74,23 @@ fn rename(value: &mut Value, names: &BTreeMap<String, String>) {
     }
 }
 
+/// The value with new names in its references; the same, unread, where it has none of them.
+fn renamed(raw: Box<RawValue>, names: &BTreeMap<String, String>) -> Box<RawValue> {
+    // A name may be written with escapes, which is no text to look for.
+    if names.is_empty() || !raw.get().contains("$ref") && !raw.get().contains('\\') {
+        return raw;
+    }
+    let Ok(mut value) = serde_json::from_str(raw.get()) else { return raw };
+    rename(&mut value, names);
+    serde_json::value::to_raw_value(&value).unwrap_or(raw)
+}
+
 /// A document with the parts of others. A part that cannot be read is left out.
 pub(super) fn merged(own: Vec<u8>, parts: &[&str]) -> Vec<u8> {
-    let Ok(mut document) = serde_json::from_slice::<BTreeMap<String, Box<RawValue>>>(&own) else { return own };
-    let section = |document: &BTreeMap<String, Box<RawValue>>, name: &str| {
+    let Ok(mut document) = serde_json::from_slice::<Section>(&own) else { return own };
+    let section = |document: &Section, name: &str| {
         let raw = document.get(name).map(|raw| raw.get()).unwrap_or("{}");
-        serde_json::from_str::<BTreeMap<String, Box<RawValue>>>(raw).unwrap_or_default()
+        serde_json::from_str::<Section>(raw).unwrap_or_default()
     };
     let (mut paths, mut definitions) = (section(&document, "paths"), section(&document, "definitions"));
     for part in parts.iter().filter_map(|part| serde_json::from_str::<Part>(part).ok()) {
@@ -99,36 +104,28 @@ pub(super) fn merged(own: Vec<u8>, parts: &[&str]) -> Vec<u8> {
     serde_json::to_vec(&document).unwrap_or(own)
 }
 
-type Section = BTreeMap<String, Box<RawValue>>;
+/// Whether two texts say the same.
+fn is_same(one: &RawValue, other: &RawValue) -> bool {
+    let read = |raw: &RawValue| serde_json::from_str::<Value>(raw.get()).ok();
+    one.get() == other.get() || read(one).is_some_and(|one| Some(one) == read(other))
+}
 
 fn add(paths: &mut Section, definitions: &mut Section, part: Part) {
-    let Part { paths: mut new_paths, definitions: mut new } = part;
-    let is_taken = |definitions: &Section, name: &str, value: &Value| {
-        let other = definitions.get(name).map(|raw| serde_json::from_str::<Value>(raw.get()));
-        other.is_some_and(|other| other.ok().as_ref() != Some(value))
-    };
+    let Part { paths: new_paths, definitions: new } = part;
     let mut names = BTreeMap::new();
-    for (name, value) in &new {
-        if is_taken(definitions, name, value) {
+    for (name, raw) in &new {
+        if definitions.get(name).is_some_and(|taken| !is_same(taken, raw)) {
             let free = (2..).map(|n| format!("{name}_v{n}"));
             let free = free.into_iter().find(|name| !definitions.contains_key(name) && !new.contains_key(name));
             names.extend(free.map(|free| (name.clone(), free)));
         }
     }
-    if !names.is_empty() {
-        new_paths.values_mut().for_each(|value| rename(value, &names));
-        new.values_mut().for_each(|value| rename(value, &names));
+    for (path, raw) in new_paths {
+        paths.entry(path).or_insert_with(|| renamed(raw, &names));
     }
-    for (path, value) in new_paths {
-        if let (false, Ok(raw)) = (paths.contains_key(&path), serde_json::value::to_raw_value(&value)) {
-            paths.insert(path, raw);
-        }
-    }
-    for (name, value) in new {
-        let name = names.remove(&name).unwrap_or(name);
-        if let (false, Ok(raw)) = (definitions.contains_key(&name), serde_json::value::to_raw_value(&value)) {
-            definitions.insert(name, raw);
-        }
+    for (name, raw) in new {
+        let raw = renamed(raw, &names);
+        definitions.entry(names.get(&name).cloned().unwrap_or(name)).or_insert(raw);
     }
 }
 
