@@ -56,12 +56,20 @@ impl Registry {
     /// What is served now, for a request on a kind of this group, or on all groups: what has been announced is waited for.
     pub async fn settled(&self, group: Option<&str>) -> Arc<Catalogue> {
         let is_coming = |all: &Vec<GroupResource>| all.iter().any(|r| group.is_none_or(|group| r.group == *group));
-        if is_coming(&self.coming.0.borrow()) {
+        loop {
+            let catalogue = self.catalogue();
+            if !is_coming(&self.coming.0.borrow()) {
+                // It may be that of a moment when something was coming that has come since.
+                if Arc::ptr_eq(&catalogue, &self.catalogue()) {
+                    return catalogue;
+                }
+                continue;
+            }
             let mut coming = self.coming.0.subscribe();
             tokio::select! {
                 // The sender lives as long as this.
                 _ = coming.wait_for(|all| !is_coming(all)) => {}
-                () = self.clock.sleep(PATIENCE) => {}
+                () = self.clock.sleep(PATIENCE) => break,
             }
         }
         self.catalogue()

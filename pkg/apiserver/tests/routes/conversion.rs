@@ -263,6 +263,8 @@ async fn nobody_is_told_that_a_kind_is_gone_whose_storage_version_changes() {
     let changes = async {
         for stored in ["v2", "v1"].into_iter().cycle().take_while(|_| !done()) {
             cluster.registry.serve(definition(&elsewhere, stored)).await.unwrap();
+            // Whoever waited for this change goes on, and is overtaken by the next.
+            tokio::task::yield_now().await;
         }
     };
     let reads = async |reader: usize, what: &str| {
