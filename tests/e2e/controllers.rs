@@ -13,6 +13,19 @@ fn a_schedule_that_never_comes_is_said() {
     assert_eq!(said, "invalid schedule: 59 23 31 2 * : time difference between two schedules is less than 1 second");
 }
 
+/// What the controller notes on a deployment counted as a change of what is wanted, so that a new one was of its second generation at once: who waited
+/// for the first to be observed waited in vain.
+#[test]
+fn a_deployment_that_nobody_changes_stays_of_its_first_generation() {
+    let cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "deployment", "first", "--image=kedge.test/x:1"]);
+    let state = r"jsonpath={.metadata.annotations.deployment\.kubernetes\.io/revision} {.metadata.generation} {.status.observedGeneration} {.status.replicas}";
+    let get = ["get", "deployment", "first", "-o", state];
+    cluster.wait_for("1 1 1 1", &get);
+    cluster.ok(&["set", "image", "deployment/first", "*=kedge.test/x:2"]);
+    cluster.wait_for("2 2 2 2", &get);
+}
+
 /// Once a deleted one stayed away until the next start, and with it the heartbeats of all nodes.
 #[test]
 fn a_namespace_of_the_system_comes_back() {

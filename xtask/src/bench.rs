@@ -10,12 +10,12 @@ mod cleanup;
 mod disk;
 mod extension;
 mod figures;
-mod flags;
+pub(crate) mod flags;
 mod image;
 mod interrupt;
 mod memory;
 mod process;
-mod server;
+pub(crate) mod server;
 mod soak;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tasks measure and wait on the real clock")]
 
 mod bench;
+mod clients;
 mod codegen;
 mod test;
 mod tidy;
@@ -24,6 +25,8 @@ cargo xtask bench memory      what a load leaves in memory, each scenario on a s
 cargo xtask bench soak        a mixed load for a while, and whether anything grows meanwhile or stays afterwards
                               --minutes N [--bursts: also streams and watches cut off by the hundred]
 cargo xtask bench extension   what custom resources cost: memory, start, requests [--objects 5000]
+cargo xtask clients           stock clients in Python, JavaScript and Go, and helm, against a control plane
+                              [--only NAMES] [--kubeconfig FILE: of a server that runs] [--binary PATH]
 cargo xtask tools             install what the tests need, and say where it is
 cargo xtask codegen           write the generated tables; see --help there
 cargo xtask diff              the same requests to two servers, and how their answers differ
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(rest),
         Some("tidy") => tidy::run(),
         Some("bench") => bench::run(rest),
+        Some("clients") => clients::run(rest),
         Some("tools") => tools::run(),
         Some("codegen") => codegen::run(rest),
         Some("diff") => xtask::diff::run(rest),

@@ -203,7 +203,7 @@ impl<'a> Rollout<'a> {
         debug!(replicaset = name, "another template has this hash, trying another one");
         let count = json!({ "collisionCount": collisions + 1 });
         let patch = json!({ "metadata": { "resourceVersion": self.version }, "status": count });
-        match self.patch_deployment(patch, Some("status")).await {
+        match self.patch_deployment(patch).await {
             Ok(()) => conflict("another template has this hash"),
             Err(err) => err,
         }
@@ -218,7 +218,7 @@ impl<'a> Rollout<'a> {
         if status::has_deadline(&self.d) {
             self.note_progress("False", "ReplicaSetCreateError", message.clone());
             let conditions = json!({ "status": { "conditions": self.base.conditions } });
-            if let Err(err) = self.patch_deployment(conditions, Some("status")).await {
+            if let Err(err) = self.patch_deployment(conditions).await {
                 debug!(deployment = self.d.metadata.name, error = %err, "status not written");
             }
         }
@@ -287,6 +287,7 @@ impl<'a> Rollout<'a> {
         Ok(())
     }
 
+    /// As upstream, not with what is wanted: there an annotation counts as a change of it, and the first generation was the second at once.
     async fn write_revision(&mut self, revision: &str) -> Result<(), Error> {
         if self.d.metadata.annotations.get(REVISION).is_some_and(|r| r == revision) {
             return Ok(());
@@ -294,7 +295,7 @@ impl<'a> Rollout<'a> {
         let patch = json!({
             "metadata": { "resourceVersion": self.version, "annotations": { REVISION: revision } }
         });
-        self.patch_deployment(patch, None).await
+        self.patch_deployment(patch).await
     }
 
     async fn write_counts(&mut self) -> Result<(), Error> {
@@ -327,13 +328,14 @@ impl<'a> Rollout<'a> {
             "collisionCount": status.collision_count,
             "conditions": status.conditions,
         } });
-        ignore_not_found(self.patch_deployment(patch, Some("status")).await)
+        ignore_not_found(self.patch_deployment(patch).await)
     }
 
-    async fn patch_deployment(&mut self, patch: Value, subresource: Option<&str>) -> Result<(), Error> {
+    /// What it writes of a deployment is its status, and what belongs to that.
+    async fn patch_deployment(&mut self, patch: Value) -> Result<(), Error> {
         let (namespace, name) = (&self.d.metadata.namespace, &self.d.metadata.name);
         let written: Meta =
-            self.c.ctx.client.patch(&DEPLOYMENTS, namespace, name, Patch::Merge(patch), subresource).await?;
+            self.c.ctx.client.patch(&DEPLOYMENTS, namespace, name, Patch::Merge(patch), Some("status")).await?;
         self.version = written.metadata.resource_version;
         Ok(())
     }
