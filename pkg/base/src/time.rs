@@ -6,6 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+/// Nanoseconds of one.
+const SECOND: u64 = 1_000_000_000;
+
 /// `metav1.Time`: whole seconds, UTC.
 pub fn rfc3339(ts: Timestamp) -> String {
     ts.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -26,33 +29,65 @@ pub fn parse(text: &str) -> Result<Timestamp, jiff::Error> {
 
 /// A duration as Go writes them: `1h30m`, `0.5s`, `250ms`, `0`. None for what is none; less than nothing is nothing.
 pub fn go_duration(text: &str) -> Option<Duration> {
-    const UNITS: [(&str, f64); 8] =
-        [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("μs", 1e-6), ("ms", 1e-3), ("s", 1.0), ("m", 60.0), ("h", 3_600.0)];
+    signed_duration(text).map(|(negative, duration)| if negative { Duration::ZERO } else { duration })
+}
+
+/// The same in nanoseconds, which may be less than none. None also for what Go has no number for.
+pub fn go_duration_nanos(text: &str) -> Option<i64> {
+    let (negative, duration) = signed_duration(text)?;
+    let nanos = i128::try_from(duration.as_nanos()).ok()?;
+    i64::try_from(if negative { -nanos } else { nanos }).ok()
+}
+
+/// Whether it is less than nothing, and how long it is.
+fn signed_duration(text: &str) -> Option<(bool, Duration)> {
+    const UNITS: [(&str, u128); 8] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("μs", 1_000),
+        ("ms", 1_000_000),
+        ("s", SECOND as u128),
+        ("m", 60 * SECOND as u128),
+        ("h", 3_600 * SECOND as u128),
+    ];
     let negative = text.starts_with('-');
     let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
     if rest == "0" {
-        return Some(Duration::ZERO);
+        return Some((negative, Duration::ZERO));
     }
     if rest.is_empty() {
         return None;
     }
-    let mut total = Duration::ZERO;
+    let mut total = 0_u128;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').filter(|end| *end > 0)?;
         let (number, after) = rest.split_at(digits);
         let end = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(end);
-        let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        let part = Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?;
-        total = total.checked_add(part)?;
+        let (_, nanos) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        total = total.checked_add(decimal(number, *nanos)?)?;
         rest = after;
     }
-    Some(if negative { Duration::ZERO } else { total })
+    let seconds = u64::try_from(total / u128::from(SECOND)).ok()?;
+    Some((negative, Duration::new(seconds, (total % u128::from(SECOND)) as u32)))
+}
+
+/// `number` times `unit`, without what is behind the last whole one. A fraction of a float would be off by some nanoseconds.
+fn decimal(number: &str, unit: u128) -> Option<u128> {
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+        return None;
+    }
+    let whole = if whole.is_empty() { 0 } else { whole.parse::<u128>().ok()? };
+    // More digits make no nanosecond of an hour.
+    let fraction = &fraction[..fraction.len().min(18)];
+    let part = if fraction.is_empty() { 0 } else { fraction.parse::<u128>().ok()? };
+    whole.checked_mul(unit)?.checked_add(part * unit / 10_u128.pow(fraction.len() as u32))
 }
 
 /// So many nanoseconds as Go writes a duration: `1m30.5s`, `250ms`, `0s`.
 pub fn go_duration_text(nanos: i64) -> String {
-    const SECOND: u64 = 1_000_000_000;
     let (sign, nanos) = (if nanos < 0 { "-" } else { "" }, nanos.unsigned_abs());
     // A number of units, and behind the point what is less than one.
     let decimal = |whole: u64, unit: u64, name: &str| {
@@ -108,6 +143,20 @@ mod tests {
         }
         for text in ["", "5", "s", "1x", "1h30", "1..5s", "-", "99999999999999999999h"] {
             assert_eq!(millis(text), None, "{text}");
+        }
+    }
+
+    /// Read as fractions of a float, long ones came back some nanoseconds off; and less than nothing came back as nothing.
+    #[test]
+    fn durations_are_read_to_the_nanosecond_and_with_their_sign() {
+        for nanos in [1, -1, 999, 15_062_000_001, 104 * 86_400 * 1_000_000_000 + 1, i64::MAX, -i64::MAX] {
+            assert_eq!(go_duration_nanos(&go_duration_text(nanos)), Some(nanos));
+        }
+        assert_eq!(go_duration_nanos("1.000000000000000000000001h"), Some(3_600_000_000_000));
+        assert_eq!(go_duration_nanos("0.1ns"), Some(0));
+        assert_eq!(go_duration("2562047h47m16.854775808s").map(|d| d.as_secs()), Some(9_223_372_036));
+        for text in ["2562047h47m16.854775808s", ".s", "1.2.3s", "."] {
+            assert_eq!(go_duration_nanos(text), None, "{text}");
         }
     }
 

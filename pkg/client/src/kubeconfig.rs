@@ -85,9 +85,16 @@ impl ClusterAccess {
     /// # Errors
     /// When the file or a file that it names cannot be read, or names something that is not in it.
     pub fn from_file(path: &Path) -> Result<Self, KubeconfigError> {
-        let text = read(path)?;
+        Self::from_text(&read(path)?, path)
+    }
+
+    /// Reads the current context of what stands, or would stand, at `path`: files that it names are looked for from there.
+    ///
+    /// # Errors
+    /// As [`ClusterAccess::from_file`].
+    pub fn from_text(text: &[u8], path: &Path) -> Result<Self, KubeconfigError> {
         let file: File =
-            serde_yaml::from_slice(&text).map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source })?;
+            serde_yaml::from_slice(text).map_err(|source| KubeconfigError::Parse { path: path.to_owned(), source })?;
         let missing = |what: &str| KubeconfigError::Missing { path: path.to_owned(), what: what.to_owned() };
         let context = pick(&file.contexts, &file.current_context).ok_or_else(|| missing("no current context"))?;
         let cluster =

@@ -1,7 +1,10 @@
 //! JSON patch (RFC 6902), with the leniencies of the library that upstream uses: negative indices count from the end,
 //! `replace` of an absent object key sets it, `add` without a value sets null.
+//!
+//! Invariant: what comes out is no deeper than what a decoder takes, however often it is put into itself.
 
 use crate::PatchError;
+use kedge_schema::decode::{MAX_DEPTH, is_deeper_than};
 use serde_json::Value;
 
 /// Upstream's limit on operations.
@@ -88,7 +91,8 @@ fn step(document: &mut Value, operation: &Operation<'_>, copied: &mut usize) -> 
             let path = operation.path(MISSING)?;
             let (parent, key) = find(document, path)
                 .ok_or_else(|| format!("add operation does not apply: doc is missing path: \"{path}\": {MISSING}"))?;
-            add(parent, &key, operation.value()).map_err(|cause| format!("error in add for path: '{path}': {cause}"))
+            let added = add(parent, &key, operation.value(), path);
+            added.map_err(|cause| format!("error in add for path: '{path}': {cause}"))
         }
         "remove" => {
             let path = operation.path(MISSING)?;
@@ -118,16 +122,18 @@ fn replace(document: &mut Value, operation: &Operation<'_>) -> Result<(), String
     }
     let (parent, key) = find(document, path)
         .ok_or_else(|| format!("replace operation does not apply: doc is missing path: {path}: {MISSING}"))?;
+    let value = operation.value();
+    fits(&value, path)?;
     match parent {
         Value::Array(items) => {
             let at = existing(items.len(), &key)
                 .map_err(|_| format!("replace operation does not apply: doc is missing key: {path}: {MISSING}"))?;
             if let Some(item) = items.get_mut(at) {
-                *item = operation.value();
+                *item = value;
             }
         }
         Value::Object(map) => {
-            map.insert(key, operation.value());
+            map.insert(key, value);
         }
         _ => {}
     }
@@ -142,7 +148,7 @@ fn relocate(document: &mut Value, operation: &Operation<'_>) -> Result<(), Strin
     let path = operation.path(NO_PATH)?;
     let (parent, key) = find(document, path)
         .ok_or_else(|| format!("move operation does not apply: doc is missing destination path: {path}: {MISSING}"))?;
-    add(parent, &key, value).map_err(|cause| format!("error in move for path: '{path}': {cause}"))
+    add(parent, &key, value, path).map_err(|cause| format!("error in move for path: '{path}': {cause}"))
 }
 
 fn copy(document: &mut Value, operation: &Operation<'_>, copied: &mut usize) -> Result<(), String> {
@@ -160,7 +166,7 @@ fn copy(document: &mut Value, operation: &Operation<'_>, copied: &mut usize) -> 
             "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED_BYTES}"
         ));
     }
-    add(parent, &key, value).map_err(|cause| format!("error while adding value during copy: {cause}"))
+    add(parent, &key, value, path).map_err(|cause| format!("error while adding value during copy: {cause}"))
 }
 
 fn test(document: &mut Value, operation: &Operation<'_>) -> Result<(), String> {
@@ -239,7 +245,20 @@ fn get<'v>(container: &'v Value, key: &str) -> Result<Option<&'v Value>, String>
     }
 }
 
-fn add(container: &mut Value, key: &str, value: Value) -> Result<(), String> {
+/// Whether a value may come to `path`. Operations that put things into one another would otherwise make of a small object one that is so deep
+/// that nothing can walk through it any more.
+fn fits(value: &Value, path: &str) -> Result<(), String> {
+    let above = path.bytes().filter(|byte| *byte == b'/').count();
+    let is_container = value.is_array() || value.is_object();
+    match MAX_DEPTH.checked_sub(above) {
+        Some(left) if !is_deeper_than(value, left) => Ok(()),
+        None if !is_container => Ok(()),
+        _ => Err("exceeded max depth".to_owned()),
+    }
+}
+
+fn add(container: &mut Value, key: &str, value: Value, path: &str) -> Result<(), String> {
+    fits(&value, path)?;
     match container {
         Value::Object(map) => {
             map.insert(key.to_string(), value);
@@ -270,6 +289,7 @@ fn remove(container: &mut Value, key: &str) -> Result<Value, String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn patched(object: Value, patch: Value) -> Result<Value, String> {
@@ -316,6 +336,31 @@ mod tests {
         );
     }
 
+    /// An object that was copied into itself was twice as deep each time. Twenty operations made one of half a million levels, and the first
+    /// thing that walked through it ran out of stack, which ended the server.
+    #[test]
+    fn what_is_put_into_itself_stays_shallow() {
+        let mut operations = Vec::new();
+        for doublings in 0..18 {
+            let path = "/a".repeat((1 << doublings) + 1);
+            operations.push(json!({"op": "copy", "from": "/a", "path": path}));
+        }
+        let doubled = patched(json!({"a": {}}), Value::Array(operations));
+        assert!(doubled.unwrap_err().ends_with("exceeded max depth"));
+        let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        let added = |levels: usize, path: &str| {
+            patched(json!({"a": {"b": []}}), json!([{"op": "add", "path": path, "value": nested(levels)}]))
+        };
+        for (path, above) in [("/a", 1), ("/a/b", 2), ("/a/b/-", 3)] {
+            assert!(added(MAX_DEPTH - above, path).is_ok(), "{path}");
+            assert!(added(MAX_DEPTH - above + 1, path).is_err(), "{path}");
+        }
+        let moved = json!([{"op": "add", "path": "/b", "value": nested(MAX_DEPTH - 1)}, {"op": "move", "from": "/b", "path": "/a/b"}]);
+        assert!(patched(json!({"a": {}}), moved).is_err());
+        let replaced = json!([{"op": "replace", "path": "/a/b", "value": nested(MAX_DEPTH - 1)}]);
+        assert!(patched(json!({"a": {"b": 1}}), replaced).is_err());
+    }
+
     #[test]
     fn limits_hold() {
         let many = Value::Array(vec![json!({"op": "test", "path": "/a", "value": null}); MAX_OPERATIONS + 1]);
@@ -325,5 +370,103 @@ mod tests {
         assert!(
             patched(json!({"a": ["x".repeat(1000)]}), doubling).unwrap_err().starts_with("Unable to complete the copy")
         );
+    }
+
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf =
+            prop_oneof![Just(Value::Null), any::<i8>().prop_map(Value::from), "[ab/~]{0,2}".prop_map(Value::from)];
+        leaf.prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map("[a-c/~]{0,2}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn any_object() -> impl Strategy<Value = Value> {
+        prop::collection::btree_map("[a-c/~]{0,2}", any_value(), 0..4)
+            .prop_map(|map| Value::Object(map.into_iter().collect()))
+    }
+
+    fn escaped(key: &str) -> String {
+        key.replace('~', "~0").replace('/', "~1")
+    }
+
+    /// The operations that make one value of another, which stands at `path`.
+    fn difference(from: &Value, to: &Value, path: &str, out: &mut Vec<Value>) {
+        match (from, to) {
+            (Value::Object(old), Value::Object(new)) => {
+                for key in old.keys().filter(|key| !new.contains_key(*key)) {
+                    out.push(json!({"op": "remove", "path": format!("{path}/{}", escaped(key))}));
+                }
+                for (key, value) in new {
+                    let path = format!("{path}/{}", escaped(key));
+                    match old.get(key) {
+                        Some(was) => difference(was, value, &path, out),
+                        None => out.push(json!({"op": "add", "path": path, "value": value})),
+                    }
+                }
+            }
+            (Value::Array(old), Value::Array(new)) => {
+                for (at, (was, value)) in old.iter().zip(new).enumerate() {
+                    difference(was, value, &format!("{path}/{at}"), out);
+                }
+                for _ in new.len()..old.len() {
+                    out.push(json!({"op": "remove", "path": format!("{path}/-1")}));
+                }
+                for value in new.iter().skip(old.len()) {
+                    out.push(json!({"op": "add", "path": format!("{path}/-"), "value": value}));
+                }
+            }
+            (was, value) if was == value => {}
+            (_, value) => out.push(json!({"op": "replace", "path": path, "value": value})),
+        }
+    }
+
+    fn any_operation() -> impl Strategy<Value = Value> {
+        let path = || "(/([a-c]|~[01]|-|-?[0-2]|)){0,3}";
+        let kind = prop::sample::select(vec!["add", "remove", "replace", "move", "copy", "test"]);
+        (kind, path(), path(), any_value())
+            .prop_map(|(op, from, path, value)| json!({"op": op, "from": from, "path": path, "value": value}))
+    }
+
+    proptest! {
+        #[test]
+        fn no_operations_change_nothing(object in any_object()) {
+            prop_assert_eq!(apply(&object, &json!([])).unwrap(), object);
+        }
+
+        #[test]
+        fn the_difference_of_two_objects_makes_one_of_the_other(from in any_object(), to in any_object()) {
+            let mut operations = Vec::new();
+            difference(&from, &to, "", &mut operations);
+            let patch = Value::Array(operations);
+            prop_assert_eq!(apply(&from, &patch).unwrap(), to, "by {}", patch);
+        }
+
+        /// One operation after the other is what all of them together are.
+        #[test]
+        fn a_patch_is_its_operations(object in any_object(), operations in prop::collection::vec(any_operation(), 0..5)) {
+            let whole = apply(&object, &Value::Array(operations.clone()));
+            let mut one_by_one = Ok(object);
+            for operation in operations {
+                one_by_one = one_by_one.and_then(|object| apply(&object, &json!([operation])));
+            }
+            prop_assert_eq!(whole, one_by_one);
+        }
+
+        #[test]
+        fn what_was_added_can_be_tested_copied_and_removed(object in any_object(), key in "[a-z/~]{1,3}", value in any_value()) {
+            let mut without = object;
+            without.as_object_mut().map(|map| map.remove(&key));
+            let at = format!("/{}", escaped(&key));
+            let added = apply(&without, &json!([{"op": "add", "path": at, "value": value}])).unwrap();
+            prop_assert_eq!(&added[&key], &value);
+            let same = json!([{"op": "copy", "from": at, "path": "/~1copy"}, {"op": "test", "path": "/~1copy", "value": value},
+                {"op": "move", "from": "/~1copy", "path": at}]);
+            prop_assert_eq!(&apply(&added, &same).unwrap(), &added);
+            prop_assert_eq!(apply(&added, &json!([{"op": "remove", "path": at}])).unwrap(), without);
+        }
     }
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use kedge_base::time;
 use serde_json::{Map, Value, json};
 
+use crate::decode::{MAX_DEPTH as MAX_NESTED, is_deeper_than};
 use crate::table::{FieldDef, FieldType, TypeDef, TypeId};
 
 /// What a protobuf body begins with.
@@ -69,11 +70,13 @@ pub fn envelope(bytes: &[u8]) -> Result<Envelope<'_>> {
 /// Reads a message of type `ty`.
 ///
 /// # Errors
-/// When it is malformed or a value has the wrong wire form.
+/// When it is malformed, a value has the wrong wire form, or more is inside one another than could be read as JSON.
 pub fn decode(ty: TypeId, raw: &[u8]) -> Result<Value> {
     let mut out = Map::new();
     message(ty.def(), &[], raw, &mut out, 0)?;
-    Ok(Value::Object(out))
+    let value = Value::Object(out);
+    // Values of JSON within messages count as well.
+    if is_deeper_than(&value, MAX_NESTED) { Err(ProtobufError::TooDeep) } else { Ok(value) }
 }
 
 fn utf8(bytes: &[u8]) -> Result<String> {
@@ -383,6 +386,26 @@ mod tests {
         let reference = bytes(1, b"my-secret");
         let value = decode(crate::type_by_name("io.k8s.api.core.v1.SecretProjection").unwrap(), &bytes(1, &reference));
         assert_eq!(value.unwrap(), json!({"name": "my-secret"}));
+    }
+
+    /// What is stored as JSON must be readable as JSON, which has a limit on nesting: a revision with data as deep as that alone may be could
+    /// be written in protobuf, and neither be read nor be deleted any more.
+    #[test]
+    fn json_within_a_message_is_part_of_its_depth() {
+        let ty = crate::kind("apps", "v1", "ControllerRevision").unwrap();
+        let read = |depth: usize| {
+            let data = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+            let mut raw = vec![2 << 3 | 2, 0, 0, 1 << 3 | 2, 0, 0];
+            raw.extend_from_slice(data.as_bytes());
+            let varint = |length: usize| [length as u8 | 0x80, (length >> 7) as u8];
+            raw[1..3].copy_from_slice(&varint(data.len() + 3));
+            raw[4..6].copy_from_slice(&varint(data.len()));
+            decode(ty, &raw)
+        };
+        assert_eq!(read(MAX_NESTED), Err(ProtobufError::TooDeep));
+        let deepest = read(MAX_NESTED - 1).unwrap();
+        let text = serde_json::to_vec(&deepest).unwrap();
+        assert_eq!(crate::decode_json(&text, &crate::Limits::default()).unwrap().value, deepest);
     }
 
     proptest! {

@@ -20,7 +20,10 @@ pub fn quantity(value: &Value) -> Result<String, String> {
         // Other JSON is handed to the same parser, which refuses it.
         other => other.to_string(),
     };
-    Quantity::parse(&text).map(|quantity| quantity.to_string()).map_err(|error| error.to_string())
+    let canonical = Quantity::parse(&text).map_err(|error| error.to_string())?.to_string();
+    // A binary amount that is shown without a suffix is read as a decimal one the next time, which may have a shorter form. Upstream's servers
+    // answer with the longer one once, and with the shorter one ever after.
+    Ok(Quantity::parse(&canonical).map_or(canonical, |again| again.to_string()))
 }
 
 /// Canonical base64, or Go's complaint. `None` means that the text is canonical already.
@@ -53,6 +56,12 @@ pub fn time(text: &str, micro: bool) -> Result<Option<String>, String> {
     let out_of_range = || format!("parsing time {text:?}: year out of range");
     let timestamp = offset.to_timestamp(datetime).map_err(|_| out_of_range())?;
     let utc = Offset::UTC.to_datetime(timestamp);
+    // Before the year 0 there is no text that would be read again.
+    if utc.year() < 0 {
+        return Err(out_of_range());
+    }
+    // What is not written makes no difference the next time, either.
+    let utc = if micro { utc } else { utc.with().subsec_nanosecond(0).build().map_err(|_| out_of_range())? };
     if utc.year() == 1 && utc.month() == 1 && utc.day() == 1 && utc.time() == jiff::civil::Time::midnight() {
         return Ok(None);
     }
@@ -176,6 +185,14 @@ mod tests {
         assert_eq!(time("0001-01-01T00:00:00Z", false).unwrap(), None);
     }
 
+    /// The first was canonically written as what cannot be read, the second as what is no time at all when it is read again.
+    #[test]
+    fn canonical_times_are_canonical() {
+        assert!(time("0000-01-01T00:00:00+01:00", false).unwrap_err().ends_with("year out of range"));
+        assert_eq!(time("0001-01-01T00:00:00.5Z", false).unwrap(), None);
+        assert_eq!(time("0001-01-01T00:00:00.500000Z", true).unwrap().unwrap(), "0001-01-01T00:00:00.500000Z");
+    }
+
     #[test]
     fn wrong_times_get_gos_complaint() {
         assert_eq!(
@@ -200,6 +217,11 @@ mod tests {
     fn quantities_are_canonical() {
         assert_eq!(quantity(&serde_json::json!("1024Mi")).unwrap(), "1Gi");
         assert_eq!(quantity(&serde_json::json!(2)).unwrap(), "2");
+        // 2,000 bytes were 2000 when they were written, and 2k when that was written again.
+        for (text, canonical) in [("1.953125Ki", "2k"), ("0.9765625Ki", "1k"), ("1025", "1025"), ("1.5Ki", "1536")] {
+            assert_eq!(quantity(&serde_json::json!(text)).unwrap(), canonical, "{text}");
+            assert_eq!(quantity(&serde_json::json!(canonical)).unwrap(), canonical);
+        }
         assert!(quantity(&serde_json::json!({})).is_err());
     }
 }

@@ -140,7 +140,87 @@ fn any_pod() -> impl Strategy<Value = Value> {
     prop::collection::btree_map(keys, tree, 0..4).prop_map(|map| Value::Object(map.into_iter().collect()))
 }
 
+/// Containers that differ in their names, each with an image and an environment.
+fn named_containers() -> impl Strategy<Value = Value> {
+    let variables = prop::collection::btree_map("[XYZ]", "[12]", 0..3).prop_map(|map| {
+        let variable = |(name, value): (String, String)| json!({"name": name, "value": value});
+        map.into_iter().map(variable).collect::<Vec<_>>()
+    });
+    prop::collection::btree_map("[a-d]", (prop::option::of("[ij]"), variables), 0..4).prop_map(|map| {
+        let container = |(name, (image, env)): (String, (Option<String>, Vec<Value>))| {
+            let mut container = json!({"name": name});
+            if let Some(image) = image {
+                container["image"] = image.into();
+            }
+            if !env.is_empty() {
+                container["env"] = env.into();
+            }
+            container
+        };
+        map.into_iter().map(container).collect()
+    })
+}
+
+/// What somebody makes of it who knows only that items have names: those of both, where the patch has the last word.
+fn merged_by_name(current: &Value, patch: &Value) -> std::collections::BTreeMap<String, Value> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let name = |item: &Value| item["name"].as_str().unwrap().to_owned();
+    let mut items: std::collections::BTreeMap<String, Value> =
+        list(current).into_iter().map(|item| (name(&item), item)).collect();
+    for patch in list(patch) {
+        let item = items.entry(name(&patch)).or_insert_with(|| json!({}));
+        for (field, value) in patch.as_object().unwrap() {
+            if value.is_array() {
+                let merged = merged_by_name(&item[field], value);
+                item[field] = merged.into_values().collect();
+            } else {
+                item[field] = value.clone();
+            }
+        }
+    }
+    items
+}
+
+/// Lists of named items in the order of the names.
+fn sorted(mut value: Value) -> Value {
+    if let Value::Array(items) = &mut value {
+        for item in items.iter_mut() {
+            if let Some(env) = item.get_mut("env") {
+                *env = sorted(env.take());
+            }
+        }
+        items.sort_by_key(|item| item["name"].as_str().map(str::to_owned));
+    }
+    value
+}
+
 proptest! {
+    #[test]
+    fn named_items_merge_as_a_naive_model_says(current in named_containers(), patch in named_containers()) {
+        let wanted = sorted(merged_by_name(&current, &patch).into_values().collect());
+        prop_assert_eq!(sorted(containers(current, patch)), wanted);
+    }
+
+    #[test]
+    fn merging_twice_is_merging_once(current in named_containers(), patch in named_containers()) {
+        let once = containers(current, patch.clone());
+        prop_assert_eq!(containers(once.clone(), patch), once);
+    }
+
+    #[test]
+    fn what_is_deleted_is_gone_and_the_rest_stays(current in named_containers(), name in "[a-d]") {
+        let left = containers(current.clone(), json!([{"name": name, "$patch": "delete"}]));
+        let others: Vec<Value> = current.as_array().unwrap().iter().filter(|item| item["name"] != *name).cloned().collect();
+        prop_assert_eq!(left, Value::from(others));
+    }
+
+    #[test]
+    fn a_list_that_replaces_is_what_it_was(current in named_containers(), patch in named_containers()) {
+        let mut replacing = patch.as_array().unwrap().clone();
+        replacing.push(json!({"$patch": "replace"}));
+        prop_assert_eq!(containers(current, replacing.into()), patch);
+    }
+
     #[test]
     fn nothing_panics(object in any_pod(), patch in any_pod()) {
         drop(pod(object, patch));

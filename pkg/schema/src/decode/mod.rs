@@ -31,7 +31,8 @@ impl Default for Limits {
     }
 }
 
-const MAX_DEPTH: usize = 120;
+/// How many arrays and objects may be inside one another in an object, wherever it comes from.
+pub const MAX_DEPTH: usize = 120;
 /// Upstream stops counting strict errors here.
 const MAX_STRICT_ERRORS: usize = 100;
 
@@ -96,6 +97,16 @@ impl fmt::Display for StrictError {
 pub struct Decoded {
     pub value: Value,
     pub strict: Vec<StrictError>,
+}
+
+/// Whether more than `limit` arrays and objects are inside one another. It recurses no deeper than that.
+pub fn is_deeper_than(value: &Value, limit: usize) -> bool {
+    let is_below = |inner: &Value| is_deeper_than(inner, limit.saturating_sub(1));
+    match value {
+        Value::Array(items) => limit == 0 || items.iter().any(is_below),
+        Value::Object(map) => limit == 0 || map.values().any(is_below),
+        _ => false,
+    }
 }
 
 /// Joins strict errors as upstream does: `strict decoding error: unknown field "a", duplicate field "b"`.
@@ -220,6 +231,18 @@ mod tests {
         ));
         let small = Limits { max_bytes: 3, max_depth: 5 };
         assert!(matches!(decode_json(b"[1,2]", &small), Err(DecodeError::TooLarge { limit: 3 })));
+    }
+
+    #[test]
+    fn depth_is_counted_as_the_decoders_count_it() {
+        for depth in [0, 1, 2, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1] {
+            let text = format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+            let value: Value = serde_json::from_str(&text).unwrap();
+            assert!(!is_deeper_than(&value, depth), "{depth}");
+            assert!(depth == 0 || is_deeper_than(&value, depth - 1), "{depth}");
+            let is_read = decode_json(text.as_bytes(), &Limits::default()).is_ok();
+            assert_eq!(is_read, !is_deeper_than(&value, MAX_DEPTH), "{depth}");
+        }
     }
 
     #[test]

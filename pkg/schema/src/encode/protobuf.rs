@@ -347,10 +347,9 @@ impl<'de> Visitor<'de> for Field<'_> {
                 }
             }
             FieldType::Bytes => {
+                // None at all and no bytes are two things: Go's encoder writes the latter.
                 let content = STANDARD.decode(content).map_err(|_| self.misfit("what is no base64"))?;
-                if !content.is_empty() || self.presence != Presence::Plain {
-                    bytes(self.out, self.number, &content);
-                }
+                bytes(self.out, self.number, &content);
             }
             FieldType::Quantity => delimited(self.out, self.number, |out| text(out, 1, content)),
             FieldType::IntOrString => delimited(self.out, self.number, |out| {
@@ -370,8 +369,8 @@ impl<'de> Visitor<'de> for Field<'_> {
                 });
             }
             FieldType::Duration => {
-                let time = kedge_base::time::go_duration(content).ok_or_else(|| self.misfit("what is no duration"))?;
-                let nanos = i64::try_from(time.as_nanos()).map_err(|_| self.misfit("so long a duration"))?;
+                let nanos = kedge_base::time::go_duration_nanos(content);
+                let nanos = nanos.ok_or_else(|| self.misfit("what is no duration"))?;
                 delimited(self.out, self.number, |out| {
                     tag(out, 1, 0);
                     varint(out, nanos.cast_unsigned());
