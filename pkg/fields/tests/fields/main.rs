@@ -3,6 +3,7 @@
 
 mod apply;
 mod conflicts;
+mod model;
 mod properties;
 mod sets;
 mod support;
