@@ -3,6 +3,7 @@
 //! Group/version/kind and resource names, object keys and metadata, label and field selectors, quantities, name rules,
 //! field errors, and `metav1.Status`. Invariant: nothing here does I/O or knows a transport.
 
+mod cidr;
 pub mod field;
 pub mod fields;
 mod gvk;
@@ -17,6 +18,7 @@ mod stringmap;
 mod text;
 mod user;
 
+pub use cidr::{Cidr, NotACidr};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
 pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exact};
 pub use resources::Resource;

@@ -82,6 +82,7 @@ resources! {
     ENDPOINT_SLICES = "discovery.k8s.io"/"v1" "endpointslices" "EndpointSlice" true;
     EVENTS_V1 = "events.k8s.io"/"v1" "events" "Event" true;
     INGRESSES = "networking.k8s.io"/"v1" "ingresses" "Ingress" true;
+    IP_ADDRESSES = "networking.k8s.io"/"v1" "ipaddresses" "IPAddress" false;
     SERVICE_CIDRS = "networking.k8s.io"/"v1" "servicecidrs" "ServiceCIDR" false;
     NETWORK_POLICIES = "networking.k8s.io"/"v1" "networkpolicies" "NetworkPolicy" true;
     RUNTIME_CLASSES = "node.k8s.io"/"v1" "runtimeclasses" "RuntimeClass" false;

@@ -79,6 +79,20 @@ pub fn decode(ty: TypeId, raw: &[u8]) -> Result<Value> {
     if is_deeper_than(&value, MAX_NESTED) { Err(ProtobufError::TooDeep) } else { Ok(value) }
 }
 
+/// The texts and byte strings of a message of no known type, by their numbers.
+///
+/// # Errors
+/// When it is malformed.
+pub fn byte_fields(raw: &[u8]) -> Result<Vec<(u32, &[u8])>> {
+    let (mut reader, mut fields) = (Reader(raw), Vec::new());
+    while let Some((number, wire)) = reader.field()? {
+        if let Wire::Bytes(bytes) = wire {
+            fields.push((number, bytes));
+        }
+    }
+    Ok(fields)
+}
+
 fn utf8(bytes: &[u8]) -> Result<String> {
     String::from_utf8(bytes.to_vec()).map_err(|_| ProtobufError::Malformed)
 }

@@ -18,7 +18,7 @@ pub enum Error {
     /// The object is not at the revision that the writer assumed; this is what it is now.
     #[error("the object has been modified")]
     Conflict(Option<Arc<Object>>),
-    /// Something else that must be free is taken: an address, a port. This is its key.
+    /// Something else that must be free is taken (an address, a port), or has changed that must not. This is its key.
     #[error("{0} is taken")]
     Claimed(String),
     /// The version asked for is older than the history.

@@ -36,6 +36,8 @@ pub(crate) struct Hub {
     keys: Mutex<Keys>,
     /// A value came that was sealed with a key that is not known here, or a write found that the encryption was changed.
     pub(crate) key_missing: Notify,
+    /// Held by a write that amends what others change, too.
+    pub(crate) amending: tokio::sync::Mutex<()>,
 }
 
 /// What waits for keys that another server has begun to use.
@@ -70,6 +72,7 @@ impl Hub {
             clock,
             keys: Mutex::default(),
             key_missing: Notify::new(),
+            amending: tokio::sync::Mutex::default(),
         }
     }
 

@@ -44,6 +44,6 @@ pub use form::{OtherVersion, StoredForm};
 pub use object::Object;
 pub use store::{ResourceConfig, ResourceStore, Storage};
 pub use watch::{EventKind, Next, WatchEvent, Watcher};
-pub use write::With;
+pub use write::{Amend, Taken, With};
 
 pub use kedge_kv::Durability;

@@ -216,6 +216,14 @@ impl ResourceStore {
         Ok(Some(Arc::new(self.read(&full, kv).await?.object)))
     }
 
+    /// The value under a whole key that is no object's, and the revision of its last change, as the store has it now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn value_of(&self, key: &str) -> Result<Option<(Bytes, u64)>, Error> {
+        Ok(self.kv.get(key.as_bytes()).await?.map(|kv| (kv.value, kv.mod_revision)))
+    }
+
     /// Reads what the store holds under the whole key. When that is sealed with a key that another server has begun to use,
     /// the cache waits for the key, and so does the caller.
     pub(crate) async fn read(&self, full: &str, kv: KeyValue) -> Result<Read, Error> {

@@ -4,7 +4,7 @@
 use super::*;
 use crate::attributes::Field;
 use crate::watch::Next;
-use crate::write::With;
+use crate::write::{Amend, Taken, With};
 use kedge_kv::{Embedded, Options};
 use serde_json::{Value, json};
 
@@ -134,6 +134,62 @@ async fn a_claim_is_taken_once_and_given_back_with_its_object() {
         .await
         .unwrap();
     pods.create("a/y", &pod("y", ""), claim()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_is_refused_when_what_it_depends_on_has_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let pods = storage(dir.path()).await.resource("pods").unwrap();
+    let range = pods.create("a/range", &pod("range", ""), With::default()).await.unwrap();
+    let key = pods.full_key("a/range");
+    let with = |revision| With { unchanged: vec![(key.clone(), revision)], ..With::default() };
+    pods.create("a/x", &pod("x", ""), with(range.revision)).await.unwrap();
+    let changed = pods.update("a/range", &pod("range", "n"), range.revision, With::default()).await.unwrap();
+    let refused = pods.create("a/y", &pod("y", ""), with(range.revision)).await;
+    assert!(matches!(refused, Err(Error::Claimed(taken)) if taken == key));
+    pods.create("a/y", &pod("y", ""), with(changed.revision)).await.unwrap();
+}
+
+/// A list of letters that others add to as well.
+#[derive(Debug)]
+struct Letter(u8);
+
+impl Amend for Letter {
+    fn key(&self) -> &str {
+        "/registry/others/letters"
+    }
+
+    fn amend(&self, current: Option<&[u8]>) -> Result<Option<Bytes>, Taken> {
+        let current = current.unwrap_or_default();
+        if current.contains(&self.0) {
+            return Err(Taken);
+        }
+        Ok(Some([current, &[self.0]].concat().into()))
+    }
+}
+
+#[tokio::test]
+async fn what_others_change_too_is_changed_with_the_write_or_neither_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = storage(dir.path()).await;
+    let pods = storage.resource("pods").unwrap();
+    let writes = (0..20u8).map(|n| {
+        let (pods, key) = (pods.clone(), format!("a/p{n}"));
+        let with = With { amend: Some(Arc::new(Letter(b'a' + n))), ..With::default() };
+        async move { pods.create(&key, &pod(&key[2..], ""), with).await }
+    });
+    for written in futures::future::join_all(writes).await {
+        written.unwrap();
+    }
+    let (letters, _) = pods.value_of("/registry/others/letters").await.unwrap().unwrap();
+    assert_eq!(letters.len(), 20, "{letters:?}");
+    let with = |letter| With { amend: Some(Arc::new(Letter(letter))), ..With::default() };
+    let refused = pods.create("a/again", &pod("again", ""), with(b'c')).await;
+    assert!(matches!(refused, Err(Error::Claimed(key)) if key == "/registry/others/letters"));
+    assert!(pods.current("a/again").await.unwrap().is_none());
+    assert!(matches!(pods.create("a/p1", &pod("p1", ""), with(b'z')).await, Err(Error::Exists)));
+    let (unchanged, _) = pods.value_of("/registry/others/letters").await.unwrap().unwrap();
+    assert_eq!(unchanged, letters);
 }
 
 fn aes(names: &[(&str, u8)]) -> Encryption {

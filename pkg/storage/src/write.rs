@@ -1,5 +1,6 @@
 //! Writing objects: one transaction an object, with what must become true together with it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,26 @@ use crate::store::{ResourceStore, Storage};
 const CHANGES: usize = 5;
 /// Keys listed at once while a resource is written anew.
 const PAGE: usize = 1_000;
+/// How often a value that others change is read again for one write: they are other programs, each of which changes it for one
+/// write of its own.
+const AMENDMENTS: usize = 64;
+
+/// A value beside the objects that other programs change, too: what a write makes of it becomes true with the write, or the
+/// write does not happen.
+pub trait Amend: fmt::Debug + Send + Sync {
+    /// The whole key.
+    fn key(&self) -> &str;
+
+    /// What it is to be, given what it is; none to leave it so. The write happens only while it still is what it was here.
+    ///
+    /// # Errors
+    /// [`Taken`].
+    fn amend(&self, current: Option<&[u8]>) -> Result<Option<Bytes>, Taken>;
+}
+
+/// The value says that somebody else has what the write needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken;
 
 /// What goes with a write.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +52,10 @@ pub struct With {
     /// Keys that are given back with it: as many of them as go into the transaction. Whoever keeps the claims finds the rest
     /// to be of nobody.
     pub releases: Vec<String>,
+    /// Keys whose last change must still be of these revisions.
+    pub unchanged: Vec<(String, u64)>,
+    /// A value that others change, too.
+    pub amend: Option<Arc<dyn Amend>>,
     /// What the acknowledgement promises.
     pub durability: Durability,
 }
@@ -62,7 +87,7 @@ impl ResourceStore {
     /// Stores a new object.
     ///
     /// # Errors
-    /// [`Error::Exists`] when the key is taken, [`Error::Claimed`] when something that it needs is.
+    /// [`Error::Exists`] when the key is taken, [`Error::Claimed`] when something that it needs is, or has changed.
     pub async fn create(&self, key: &str, value: &Value, with: With) -> Result<Arc<Object>, Error> {
         match self.put(key, value, None, with).await {
             Err(Error::Conflict(_)) => Err(Error::Exists),
@@ -138,6 +163,30 @@ impl ResourceStore {
         Ok(Some(Arc::new(Object::from_stored(key, plain, result.revision)?)))
     }
 
+    /// Changes a value that others change, too, by itself.
+    ///
+    /// # Errors
+    /// [`Error::Claimed`] when the value says that what is needed is taken.
+    pub async fn amend(&self, amend: Arc<dyn Amend>) -> Result<(), Error> {
+        let _turn = self.hub.amending.lock().await;
+        for _ in 0..AMENDMENTS {
+            let key = Bytes::copy_from_slice(amend.key().as_bytes());
+            let current = self.kv.get(&key).await?;
+            let value = amend.amend(current.as_ref().map(|kv| &*kv.value));
+            let value = value.map_err(|Taken| Error::Claimed(amend.key().to_owned()))?;
+            let Some(value) = value else { return Ok(()) };
+            let txn = Txn {
+                compare: vec![Compare::mod_revision(key.clone(), current.map_or(0, |kv| kv.mod_revision))],
+                success: vec![Op::Put { key, value, lease: 0 }],
+                ..Txn::default()
+            };
+            if self.kv.txn(txn).await?.succeeded {
+                return Ok(());
+            }
+        }
+        Err(Error::Claimed(amend.key().to_owned()))
+    }
+
     async fn put(&self, key: &str, value: &Value, revision: Option<u64>, with: With) -> Result<Arc<Object>, Error> {
         let _write = self.cache.writes.enter()?;
         let full = self.full(key);
@@ -187,8 +236,37 @@ impl ResourceStore {
         full: &str,
         revision: Option<u64>,
         op: Op,
-        with: With,
+        mut with: With,
         source: Option<Source>,
+    ) -> Result<TxnResult, Error> {
+        let Some(amend) = with.amend.take() else {
+            return self.attempt(full, revision, op, &with, source.as_ref(), None).await;
+        };
+        // Writes of this server would only spoil each other's turn.
+        let _turn = self.hub.amending.lock().await;
+        for _ in 0..AMENDMENTS {
+            let current = self.kv.get(amend.key().as_bytes()).await?;
+            let value = amend.amend(current.as_ref().map(|kv| &*kv.value));
+            let value = value.map_err(|Taken| Error::Claimed(amend.key().to_owned()))?;
+            let revision_of_it = current.map_or(0, |kv| kv.mod_revision);
+            let amended = Amended { key: amend.key(), revision: revision_of_it, value };
+            match self.attempt(full, revision, op.clone(), &with, source.as_ref(), Some(&amended)).await {
+                // Somebody else changed it meanwhile.
+                Err(Error::Claimed(key)) if key == amended.key => {}
+                other => return other,
+            }
+        }
+        Err(Error::Claimed(amend.key().to_owned()))
+    }
+
+    async fn attempt(
+        &self,
+        full: &str,
+        revision: Option<u64>,
+        op: Op,
+        with: &With,
+        source: Option<&Source>,
+        amended: Option<&Amended<'_>>,
     ) -> Result<TxnResult, Error> {
         let key = Bytes::copy_from_slice(full.as_bytes());
         let condition = match revision {
@@ -201,23 +279,26 @@ impl ResourceStore {
             failure: vec![Op::Range(Range::key(key))],
             durability: with.durability,
         };
-        if let Some(source) = &source {
+        if let Some(source) = source {
             txn.compare.push(Compare::mod_revision(source.key, source.revision));
             txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(source.key) }));
         }
-        for (claim, value) in &with.claims {
-            let claim = Bytes::copy_from_slice(claim.as_bytes());
-            txn.compare.push(Compare::absent(claim.clone()));
-            txn.success.push(Op::Put { key: claim.clone(), value: value.clone(), lease: 0 });
-            txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(claim) }));
+        for (beside, revision) in with.beside(amended) {
+            let beside = Bytes::copy_from_slice(beside.as_bytes());
+            txn.compare.push(Compare::mod_revision(beside.clone(), revision));
+            txn.failure.push(Op::Range(Range { keys_only: true, ..Range::key(beside) }));
         }
+        let put = |key: &str, value: &Bytes| Op::Put { key: key.to_owned().into(), value: value.clone(), lease: 0 };
+        txn.success.extend(with.claims.iter().map(|(claim, value)| put(claim, value)));
+        txn.success.extend(amended.and_then(|amended| Some(put(amended.key, amended.value.as_ref()?))));
         let kept = |release: &String| !with.claims.iter().any(|(claim, _)| claim == release);
         let releases = with.releases.iter().filter(|r| kept(r)).map(|r| Op::Delete(KeyRange::key(r.clone())));
         let room = MAX_OPS.saturating_sub(txn.success.len());
         txn.success.extend(releases.take(room));
         let result = self.kv.txn(txn).await?;
         if !result.succeeded {
-            return Err(self.refused(full, revision, result.results, &with, source).await?);
+            let beside = with.beside(amended);
+            return Err(self.refused(full, revision, result.results, beside, source).await?);
         }
         // A cache that is behind only makes the next read wait; the write stands.
         self.hub.wait(result.revision).await;
@@ -225,13 +306,13 @@ impl ResourceStore {
     }
 
     /// Which of the conditions failed.
-    async fn refused(
+    async fn refused<'a>(
         &self,
         full: &str,
         revision: Option<u64>,
         results: Vec<OpResult>,
-        with: &With,
-        source: Option<Source>,
+        mut beside: impl Iterator<Item = (&'a str, u64)>,
+        source: Option<&Source>,
     ) -> Result<Error, Error> {
         let mut found = results.into_iter().map(|result| match result {
             OpResult::Range(mut range) => range.kvs.pop(),
@@ -245,8 +326,9 @@ impl ResourceStore {
             }
         }
         if current.as_ref().map(|kv| kv.mod_revision) == revision {
-            let taken = found.zip(&with.claims).find_map(|(kv, (claim, _))| kv.map(|_| claim.clone()));
-            return Ok(taken.map_or(Error::Conflict(None), Error::Claimed));
+            let differs = |kv: Option<KeyValue>, wanted: u64| kv.map_or(0, |kv| kv.mod_revision) != wanted;
+            let taken = found.find_map(|kv| beside.next().filter(|(_, wanted)| differs(kv, *wanted)));
+            return Ok(taken.map_or(Error::Conflict(None), |(key, _)| Error::Claimed(key.to_owned())));
         }
         let object = match current {
             // What there is does not matter to who wants to create, and perhaps cannot be read.
@@ -254,6 +336,23 @@ impl ResourceStore {
             _ => None,
         };
         Ok(Error::Conflict(object))
+    }
+}
+
+/// What a write makes of the value that others change.
+struct Amended<'a> {
+    key: &'a str,
+    /// Of its last change; 0 when there is none.
+    revision: u64,
+    value: Option<Bytes>,
+}
+
+impl With {
+    /// Keys that are not the object's own, and the revision that each must have; 0 for those that must be free.
+    fn beside<'a>(&'a self, amended: Option<&'a Amended<'_>>) -> impl Iterator<Item = (&'a str, u64)> {
+        let claims = self.claims.iter().map(|(key, _)| (key.as_str(), 0));
+        let unchanged = self.unchanged.iter().map(|(key, revision)| (key.as_str(), *revision));
+        claims.chain(unchanged).chain(amended.map(|amended| (amended.key, amended.revision)))
     }
 }
 
