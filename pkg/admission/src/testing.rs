@@ -26,7 +26,11 @@ pub(crate) async fn registry() -> (Arc<Registry>, Arc<RbacAuthorizer>) {
     let store = |prefix: &str| storage.resource(prefix).unwrap();
     let rbac =
         RbacAuthorizer::new(store("roles"), store("rolebindings"), store("clusterroles"), store("clusterrolebindings"));
-    let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+    let config = ClusterConfig {
+        service_cidrs: vec!["10.43.0.0/24".parse().unwrap()],
+        node_ports: (30_000, 30_100),
+        shared: false,
+    };
     (Arc::new(Registry::new(storage, clock, config)), Arc::new(rbac))
 }
 

@@ -1,6 +1,6 @@
 //! What a node needs to know.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use kedge_base::SharedClock;
@@ -19,8 +19,9 @@ pub struct AgentConfig {
     /// Acts as `system:kube-proxy`.
     pub proxy_client: Client,
     pub cluster_cidr: String,
-    pub service_cidr: String,
-    pub cluster_dns: Ipv4Addr,
+    /// The IPv4 range of services, if there is one: pods reach no others.
+    pub service_cidr: Option<String>,
+    pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     pub resolv_conf: Option<PathBuf>,
     pub node_labels: Vec<String>,

@@ -72,7 +72,7 @@ pub(crate) async fn set_up(
     let settings = Settings {
         pod_cidr: parse("the node's pod range", pod_cidr)?,
         cluster_cidr: parse("--cluster-cidr", &config.cluster_cidr)?,
-        service_cidr: Some(parse("--service-cidr", &config.service_cidr)?),
+        service_cidr: config.service_cidr.as_deref().map(|cidr| parse("--service-cidr", cidr)).transpose()?,
         mtu: MTU,
         data_dir: config.data_dir.clone(),
     };

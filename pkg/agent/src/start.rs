@@ -96,7 +96,7 @@ fn kubelet(
         root_dir: config.agent_dir().join("kubelet"),
         pod_log_dir: PathBuf::from("/var/log/pods"),
         container_log_dir: Some(PathBuf::from("/var/log/containers")),
-        cluster_dns: if config.dns { vec![config.cluster_dns.into()] } else { Vec::new() },
+        cluster_dns: if config.dns { vec![config.cluster_dns] } else { Vec::new() },
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
         node_labels: config.node_labels.iter().map(label).collect::<Result<_, _>>()?,
@@ -118,7 +118,7 @@ fn start_proxy(config: &AgentConfig, nft: Arc<dyn Nft>, tasks: &TaskGroup) {
         node_name: config.node_name.clone(),
         node_ips: vec![config.node_ip],
         cluster_cidrs: vec![config.cluster_cidr.clone()],
-        service_cidrs: vec![config.service_cidr.clone()],
+        service_cidrs: config.service_cidr.iter().cloned().collect(),
         localhost_node_ports: true,
         clock: config.clock.clone(),
     };
@@ -149,7 +149,7 @@ async fn start_network(config: AgentConfig, paths: Paths, nft: Arc<dyn Nft>, tas
     let dns = kedge_dns::Config {
         domain: config.cluster_domain.clone(),
         listen: vec![SocketAddr::new(gateway, DNS_PORT)],
-        advertised: vec![config.cluster_dns.into()],
+        advertised: vec![config.cluster_dns],
         resolv_conf: Some(config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf"))),
         ttl: DNS_TTL,
         clock: config.clock.clone(),

@@ -61,7 +61,11 @@ async fn setup() -> Setup {
     let configs = Registry::storage_configs();
     let storage = Arc::new(Storage::open(kv, &configs, Arc::default(), system_clock()).await.unwrap());
     let store = |prefix: &str| storage.resource(prefix).unwrap();
-    let cluster = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+    let cluster = ClusterConfig {
+        service_cidrs: vec!["10.43.0.0/24".parse().unwrap()],
+        node_ports: (30_000, 30_100),
+        shared: false,
+    };
     let registry = Arc::new(Registry::new(storage.clone(), system_clock(), cluster));
     let dir = tempfile::tempdir().unwrap();
     let pki = Pki::open(dir.path(), time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()).unwrap();

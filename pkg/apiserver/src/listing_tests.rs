@@ -21,7 +21,11 @@ async fn config_maps_on(names: &[&str]) -> (Arc<Served>, Arc<kedge_kv::Embedded>
     let kv = Arc::new(kedge_kv::Embedded::memory(clock.clone()).unwrap());
     let configs = Registry::storage_configs();
     let storage = Storage::open(kv.clone(), &configs, Arc::default(), clock.clone()).await.unwrap();
-    let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+    let config = ClusterConfig {
+        service_cidrs: vec!["10.43.0.0/24".parse().unwrap()],
+        node_ports: (30_000, 30_100),
+        shared: false,
+    };
     let registry = Registry::new(Arc::new(storage), clock, config);
     let served = registry.builtin("", "v1", "configmaps").unwrap().clone();
     let mut versions = Vec::new();

@@ -12,7 +12,11 @@ async fn catalogue() -> Arc<Catalogue> {
     let clock = kedge_base::system_clock();
     let kv = Arc::new(kedge_kv::Embedded::memory(clock.clone()).unwrap());
     let storage = Storage::open(kv, &Registry::storage_configs(), Arc::default(), clock.clone()).await.unwrap();
-    let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+    let config = ClusterConfig {
+        service_cidrs: vec!["10.43.0.0/24".parse().unwrap()],
+        node_ports: (30_000, 30_100),
+        shared: false,
+    };
     Registry::new(Arc::new(storage), clock, config).catalogue()
 }
 

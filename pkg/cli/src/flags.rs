@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
-use crate::values::{Cidr, FileMode, PortRange};
+use crate::values::{FileMode, PodCidr, PortRange, ServiceCidrs};
 
 /// Settings of the API server that name admission plugins.
 const ENABLE: &str = "enable-admission-plugins=";
@@ -76,13 +76,13 @@ pub struct ServerFlags {
 
     /// Addresses of pods.
     #[arg(long, default_value = "10.42.0.0/16", help_heading = "Networking")]
-    pub cluster_cidr: Cidr,
-    /// Addresses of services.
-    #[arg(long, default_value = "10.43.0.0/16", help_heading = "Networking")]
-    pub service_cidr: Cidr,
-    /// Address of the cluster's DNS; must lie in the service range [default: the tenth of the service range]
+    pub cluster_cidr: PodCidr,
+    /// Addresses of services: a range, or one of each family, the first being the one that services have when they do not say.
+    #[arg(long, default_value = "10.43.0.0/16", value_name = "CIDR[,CIDR]", help_heading = "Networking")]
+    pub service_cidr: ServiceCidrs,
+    /// Address of the cluster's DNS; must lie in a service range [default: the tenth of the IPv4 range, or of the only one]
     #[arg(long, help_heading = "Networking")]
-    pub cluster_dns: Option<Ipv4Addr>,
+    pub cluster_dns: Option<IpAddr>,
     /// Domain of the cluster.
     #[arg(long, default_value = "cluster.local", help_heading = "Networking")]
     pub cluster_domain: String,
@@ -182,16 +182,16 @@ impl ServerFlags {
     /// What is wrong, naming the flags.
     pub fn check(&self) -> Result<(), String> {
         let (dns, services) = (self.cluster_dns(), &self.service_cidr);
-        if !services.contains(dns) {
+        let Some(range) = services.0.iter().find(|range| range.contains(dns)) else {
             return Err(format!("--cluster-dns {dns} does not lie in --service-cidr {services}"));
-        }
-        if dns == services.nth(0) || dns == services.nth(1) {
+        };
+        if [range.nth(0), range.nth(1)].contains(&Some(dns)) {
             let free = "which no service can have, or which the service kubernetes has";
             return Err(format!(
                 "--cluster-dns {dns} is one of the first two addresses of --service-cidr {services}, {free}"
             ));
         }
-        if self.cluster_cidr.overlaps(&self.service_cidr) {
+        if services.0.iter().any(|range| range.overlaps(&self.cluster_cidr.0)) {
             return Err(format!("--cluster-cidr {} overlaps --service-cidr {}", self.cluster_cidr, self.service_cidr));
         }
         if self.cluster_reset != self.cluster_reset_restore_path.is_some() {
@@ -225,8 +225,10 @@ impl ServerFlags {
     }
 
     /// The address of the cluster's DNS: the one that is given, or the tenth of the services.
-    pub fn cluster_dns(&self) -> Ipv4Addr {
-        self.cluster_dns.unwrap_or_else(|| self.service_cidr.nth(10))
+    pub fn cluster_dns(&self) -> IpAddr {
+        // Ranges have at least sixteen addresses.
+        let tenth = self.service_cidr.reachable().and_then(|range| range.nth(10));
+        self.cluster_dns.or(tenth).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// The user's own encryption configuration.
@@ -320,6 +322,9 @@ mod tests {
         let dns = |args: &[&str]| server(args).map(|flags| flags.cluster_dns().to_string());
         assert_eq!(dns(&["--service-cidr", "10.50.0.0/16"]).unwrap(), "10.50.0.10");
         assert_eq!(dns(&["--service-cidr", "10.50.0.16/28"]).unwrap(), "10.50.0.26");
+        // Pods have IPv4 addresses only.
+        assert_eq!(dns(&["--service-cidr", "fd00:43::/112,10.50.0.0/16"]).unwrap(), "10.50.0.10");
+        assert_eq!(dns(&["--service-cidr", "fd00:43::/112"]).unwrap(), "fd00:43::a");
         assert_eq!(dns(&["--service-cidr", "10.50.0.0/16", "--cluster-dns", "10.50.3.3"]).unwrap(), "10.50.3.3");
     }
 
@@ -364,6 +369,9 @@ mod tests {
             (vec!["--cluster-dns", "10.99.0.10"], "--service-cidr"),
             (vec!["--service-cidr", "10.50.0.0/16", "--cluster-dns", "10.43.0.10"], "10.50.0.0/16"),
             (vec!["--cluster-dns", "10.43.0.1"], "the service kubernetes has"),
+            (vec!["--service-cidr", "10.43.0.0/16,10.44.0.0/16"], "one of each family"),
+            (vec!["--service-cidr", "10.43.0.0/16,fd00::/48"], "/64 to /124"),
+            (vec!["--service-cidr", "10.43.0.0/16,fd00::/112,fd01::/112"], "one of each family"),
             (vec!["--cluster-cidr", "10.43.0.0/24"], "overlaps"),
             (vec!["--node-taint", "a=b"], "KEY[=VALUE]"),
             (vec!["--service-node-port-range", "5-1"], "30000-32767"),

@@ -16,4 +16,4 @@ pub use store_flags::{
     DataDirFlag, DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags,
     ServerAccessFlags, StoreCommand, StoreFlags, TokenFlags,
 };
-pub use values::{Cidr, FileMode, PortRange};
+pub use values::{FileMode, PodCidr, PortRange, ServiceCidrs};

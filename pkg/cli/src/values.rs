@@ -1,56 +1,73 @@
 //! Values with a form of their own.
 
 use std::fmt;
-use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// An IPv4 range, such as `10.42.0.0/16`.
+use kedge_meta::Cidr;
+
+/// The range of pods: an IPv4 one, such as `10.42.0.0/16`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cidr {
-    address: u32,
-    bits: u32,
-}
+pub struct PodCidr(pub Cidr);
 
-impl Cidr {
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - self.bits).unwrap_or(0)
-    }
-
-    /// Whether an address lies in it.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        u32::from(address) & self.mask() == self.address
-    }
-
-    /// An address by its distance from the first, which is the network's.
-    pub fn nth(&self, distance: u32) -> Ipv4Addr {
-        Ipv4Addr::from(self.address.wrapping_add(distance))
-    }
-
-    /// Whether two ranges share addresses.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        let mask = self.mask() & other.mask();
-        self.address & mask == other.address & mask
-    }
-}
-
-impl FromStr for Cidr {
+impl FromStr for PodCidr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let form = || "expected an IPv4 range such as 10.0.0.0/16".to_owned();
-        let (address, bits) = text.split_once('/').ok_or_else(form)?;
-        let address: Ipv4Addr = address.parse().map_err(|_| form())?;
-        let bits: u32 =
-            bits.parse().ok().filter(|b| (8..=28).contains(b)).ok_or("the prefix must be from /8 to /28")?;
-        let mut cidr = Self { address: u32::from(address), bits };
-        cidr.address &= cidr.mask();
-        Ok(cidr)
+        match text.parse::<Cidr>() {
+            Ok(cidr) if !cidr.is_ipv6() => sized(cidr).map(Self),
+            _ => Err("expected an IPv4 range such as 10.0.0.0/16".to_owned()),
+        }
     }
 }
 
-impl fmt::Display for Cidr {
+impl fmt::Display for PodCidr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", Ipv4Addr::from(self.address), self.bits)
+        self.0.fmt(f)
+    }
+}
+
+/// The ranges of services: one, or one of each family, the first being the one that services have when they do not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceCidrs(pub Vec<Cidr>);
+
+impl ServiceCidrs {
+    /// The range of pods that can reach services: the IPv4 one, where there is one, else the only one.
+    pub fn reachable(&self) -> Option<&Cidr> {
+        self.0.iter().find(|cidr| !cidr.is_ipv6()).or(self.0.first())
+    }
+}
+
+impl FromStr for ServiceCidrs {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let read = |text: &str| match text.trim().parse::<Cidr>() {
+            Ok(cidr) => sized(cidr),
+            Err(_) => Err("expected a range such as 10.0.0.0/16 or fd00::/112, or one of each family".to_owned()),
+        };
+        let cidrs = text.split(',').map(read).collect::<Result<Vec<_>, _>>()?;
+        match cidrs.as_slice() {
+            [_] => {}
+            [first, second] if first.is_ipv6() != second.is_ipv6() => {}
+            _ => return Err("expected one range, or one of each family".to_owned()),
+        }
+        Ok(Self(cidrs))
+    }
+}
+
+impl fmt::Display for ServiceCidrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(","))
+    }
+}
+
+/// A range of a size that can be used.
+fn sized(cidr: Cidr) -> Result<Cidr, String> {
+    match (cidr.is_ipv6(), cidr.bits()) {
+        (false, 8..=28) | (true, 64..=124) => Ok(cidr),
+        (false, _) => Err("the prefix must be from /8 to /28".into()),
+        (true, _) => Err("the prefix of an IPv6 range must be from /64 to /124".into()),
     }
 }
 

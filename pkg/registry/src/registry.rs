@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kedge_base::SharedClock;
-use kedge_meta::{GroupResource, Text};
+use kedge_meta::{Cidr, GroupResource, Text};
 use kedge_schema::{GroupInfo, ResourceInfo};
 use kedge_storage::{ResourceConfig, Storage, StoredForm};
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use crate::conversions::Conversions;
 use crate::convert;
 use crate::printers;
 use crate::served::Served;
-use crate::strategies::{self, State};
+use crate::strategies::{self, Finding, State};
 use crate::unavailable::Unavailable;
 
 /// Of these there are many that nobody looks at, or they are long: there is an API service for each group version, and a definition
@@ -25,10 +25,13 @@ const PACKED: [&str; 3] =
 /// What strategies need to know of the cluster.
 #[derive(Debug, Clone)]
 pub struct ClusterConfig {
-    /// Service addresses, such as `10.43.0.0/16`.
-    pub service_cidr: String,
+    /// Service addresses, such as `10.43.0.0/16`: a range of each family that services can have, the first being the one that
+    /// they have when they do not say.
+    pub service_cidrs: Vec<Cidr>,
     /// Ports for NodePort services, inclusive.
     pub node_ports: (u16, u16),
+    /// Whether other programs, among them API servers of others, may write into the store.
+    pub shared: bool,
 }
 
 /// All resources.
@@ -46,7 +49,7 @@ pub struct Registry {
     pub clock: SharedClock,
     pub config: ClusterConfig,
     /// What strategies keep between requests: allocators.
-    pub(crate) state: State,
+    pub(crate) state: Arc<State>,
     /// How often API services became unavailable.
     pub unavailable: Unavailable,
     /// How webhooks converted.
@@ -80,7 +83,7 @@ impl Registry {
     pub fn new(storage: Arc<Storage>, clock: SharedClock, config: ClusterConfig) -> Self {
         let base = Arc::new(built_in(&storage, &[]));
         let current = watch::Sender::new(base.clone());
-        let state = State::new(&config, storage.resource("ipaddresses"), storage.resource(State::NODE_PORTS));
+        let state = Arc::new(State::new(&config, &storage));
         let generation = watch::Sender::new(0);
         Self {
             storage,
@@ -133,16 +136,21 @@ impl Registry {
         }
     }
 
-    /// Takes the addresses and node ports of services that were stored without (by other versions, by stock servers), and
-    /// gives back ports of services that are gone.
+    /// Makes the claims on service addresses and node ports those of the stored services, which other versions and stock servers
+    /// may have written; returns what is to be told of it.
     ///
     /// # Errors
-    /// When the store cannot be written.
-    pub async fn repair_claims(&self) -> Result<(), kedge_storage::Error> {
-        match self.storage.resource("services/specs") {
-            Some(services) => self.state.repair(&services, self.clock.now()).await,
-            None => Ok(()),
-        }
+    /// When the store cannot be read or written.
+    pub async fn repair_claims(&self) -> Result<Vec<Finding>, kedge_storage::Error> {
+        let Some(services) = self.storage.resource("services/specs") else { return Ok(Vec::new()) };
+        let mut findings = self.state.repair(&services, self.clock.now()).await?;
+        findings.extend(self.state.repair_record(&services).await?);
+        Ok(findings)
+    }
+
+    /// For what outlives a request.
+    pub(crate) fn shared_state(&self) -> Arc<State> {
+        self.state.clone()
     }
 
     /// Waits until the caches hold everything that was acknowledged to anybody before the call.

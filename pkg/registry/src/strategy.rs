@@ -1,11 +1,14 @@
 //! What a kind adds to the verbs.
 
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use kedge_meta::field::ErrorList;
 use kedge_meta::{Status, names};
 use kedge_schema::ResourceInfo;
-use kedge_storage::Durability;
+use kedge_storage::{Amend, Durability, With};
 use serde_json::{Value, json};
 
 use crate::notes::Notes;
@@ -33,6 +36,10 @@ pub struct Reservation {
     pub claims: Vec<(String, Bytes)>,
     /// Keys that are given back then.
     pub releases: Vec<String>,
+    /// Keys whose last change must still be of these revisions then.
+    pub unchanged: Vec<(String, u64)>,
+    /// What becomes of a value that other programs change, too.
+    pub amend: Option<Arc<dyn Amend>>,
     settle: Option<Box<dyn FnOnce(bool) + Send>>,
 }
 
@@ -44,13 +51,20 @@ impl Reservation {
 
     /// `settle` is called once: with true when the object was stored.
     pub fn new(settle: impl FnOnce(bool) + Send + 'static) -> Self {
-        Self { claims: Vec::new(), releases: Vec::new(), settle: Some(Box::new(settle)) }
+        let mut reservation = Self::none();
+        reservation.settle = Some(Box::new(settle));
+        reservation
     }
 
-    /// With keys that are claimed and given back when the object is stored.
-    pub fn with_keys(mut self, claims: Vec<(String, Bytes)>, releases: Vec<String>) -> Self {
-        (self.claims, self.releases) = (claims, releases);
-        self
+    /// What of it goes into the transaction that stores the object.
+    pub(crate) fn take_keys(&mut self) -> With {
+        With {
+            claims: std::mem::take(&mut self.claims),
+            releases: std::mem::take(&mut self.releases),
+            unchanged: std::mem::take(&mut self.unchanged),
+            amend: self.amend.take(),
+            ..With::default()
+        }
     }
 
     /// The object was stored, or not.
@@ -68,6 +82,9 @@ impl Drop for Reservation {
         }
     }
 }
+
+/// Something that is waited for.
+pub type Look<'a> = Pin<Box<dyn Future<Output = Result<(), Status>> + Send + 'a>>;
 
 /// A kind's part in the verbs. All methods see objects with defaults applied, in the served version.
 pub trait Strategy: Send + Sync {
@@ -142,6 +159,11 @@ pub trait Strategy: Send + Sync {
         crate::strategies::warnings::of(ctx, new, old)
     }
 
+    /// What of the store is looked at before [`Strategy::reserve`] beside the caches.
+    fn look<'a>(&self, _ctx: &'a Context<'_>, _new: &Value) -> Option<Look<'a>> {
+        None
+    }
+
     /// Takes what the object needs from the cluster (addresses, ports) and writes it into the object.
     ///
     /// # Errors
@@ -158,9 +180,9 @@ pub trait Strategy: Send + Sync {
     /// The object has just been marked for deletion and waits.
     fn mark_deleted(&self, _object: &mut Value) {}
 
-    /// Keys that are given back when the object goes.
-    fn releases(&self, _registry: &Registry, _object: &Value) -> Vec<String> {
-        Vec::new()
+    /// What is given back when the object goes.
+    fn releases(&self, _registry: &Registry, _object: &Value) -> Reservation {
+        Reservation::none()
     }
 
     /// The grace period of a delete: none for kinds that go at once. `requested` is what the client asked for.

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 
 const OPTIONAL: [&str; 2] = ["storagemigration.k8s.io", "metrics.k8s.io"];
 
+mod services;
+
 struct Cluster {
     registry: Registry,
     user: UserInfo,
@@ -22,6 +24,10 @@ struct Cluster {
 
 impl Cluster {
     async fn new() -> Self {
+        Self::with(&["10.43.0.0/24"], false).await
+    }
+
+    async fn with(service_cidrs: &[&str], shared: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = kedge_base::system_clock();
         let kv = Embedded::open(Options::new(dir.path().to_owned(), clock.clone())).unwrap();
@@ -30,7 +36,8 @@ impl Cluster {
                 .await
                 .unwrap(),
         );
-        let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+        let service_cidrs = service_cidrs.iter().map(|text| text.parse().unwrap()).collect();
+        let config = ClusterConfig { service_cidrs, node_ports: (30_000, 30_100), shared };
         Self {
             registry: Registry::new(storage, clock, config).with_optional(&OPTIONAL),
             user: UserInfo::new("tester", &[]),
@@ -121,79 +128,6 @@ async fn ordinary_objects_are_accepted_and_stay_as_they_are() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-}
-
-#[tokio::test]
-async fn a_service_gets_addresses_and_gives_them_back() {
-    let cluster = Cluster::new().await;
-    let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
-    let web = service("web", json!({"type": "NodePort", "clusterIP": "10.43.0.9", "ports": [{"port": 80}]}));
-    let created = cluster.create(&web).await.unwrap();
-    assert_eq!(created["spec"]["clusterIPs"], json!(["10.43.0.9"]));
-    let port = created["spec"]["ports"][0]["nodePort"].as_i64().unwrap();
-    assert!((30_000..=30_100).contains(&port));
-    let other = service("other", json!({"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}));
-    assert!(complaints(&cluster.create(&other).await.unwrap_err()).contains("provided IP is already allocated"));
-    let mut changed = created.clone();
-    changed["spec"]["type"] = json!("ClusterIP");
-    let changed = cluster.update(&changed, "").await.unwrap();
-    assert!(changed["spec"]["ports"][0].get("nodePort").is_none());
-    let same_port = service("third", json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}));
-    cluster.create(&same_port).await.unwrap();
-    assert!(matches!(cluster.delete(&web).await, Deleted::Gone(_)));
-    cluster.create(&other).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_node_port_that_is_asked_for_is_taken_and_given_back_by_its_owner_alone() {
-    let cluster = Cluster::new().await;
-    let service = |name: &str, spec: Value| json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec});
-    let ports = json!([{"port": 80, "nodePort": 30_050}]);
-    let balanced = json!({"type": "LoadBalancer", "allocateLoadBalancerNodePorts": false, "ports": ports});
-    let first = service("first", balanced.clone());
-    cluster.create(&first).await.unwrap();
-    for spec in [balanced, json!({"type": "NodePort", "ports": ports})] {
-        let taken = cluster.create(&service("second", spec)).await.unwrap_err();
-        assert!(complaints(&taken).contains("provided port is already allocated"), "{taken:?}");
-    }
-    // A number in a service that has no node ports is nobody's.
-    let name = service("name", json!({"type": "ExternalName", "externalName": "a.example", "ports": ports}));
-    cluster.create(&name).await.unwrap();
-    cluster.delete(&name).await;
-    let second = service("second", json!({"type": "NodePort", "ports": ports}));
-    assert!(cluster.create(&second).await.is_err(), "still the first one's");
-    cluster.delete(&first).await;
-    cluster.create(&second).await.unwrap();
-}
-
-#[tokio::test]
-async fn an_address_without_its_service_is_given_back() {
-    let cluster = Cluster::new().await;
-    let address = |name: &str, created: &str, labels: Value| {
-        json!({"apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
-            "metadata": {"name": name, "creationTimestamp": created, "labels": labels},
-            "spec": {"parentRef": {"resource": "services", "namespace": "test", "name": "gone"}}})
-    };
-    let managed = json!({"ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io"});
-    let web = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
-        "spec": {"clusterIP": "10.43.0.9", "ports": [{"port": 80}]}});
-    cluster.create(&web).await.unwrap();
-    let store = cluster.registry.builtin("networking.k8s.io", "v1", "ipaddresses").unwrap().store.clone();
-    let now = kedge_base::time::rfc3339(kedge_base::system_clock().now());
-    let old = "2020-01-01T00:00:00Z";
-    for (name, created, labels) in [
-        ("10.43.0.20", old, managed.clone()),
-        ("10.43.0.21", now.as_str(), managed),
-        ("10.43.0.22", old, json!({"ipaddress.kubernetes.io/managed-by": "another"})),
-    ] {
-        store.create(name, &address(name, created, labels), kedge_storage::With::default()).await.unwrap();
-    }
-    cluster.registry.repair_claims().await.unwrap();
-    let left: Vec<bool> = ["10.43.0.9", "10.43.0.20", "10.43.0.21", "10.43.0.22"]
-        .iter()
-        .map(|n| store.get(n).unwrap().is_some())
-        .collect();
-    assert_eq!(left, [true, false, true, true]);
 }
 
 #[tokio::test]

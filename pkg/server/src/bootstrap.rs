@@ -1,9 +1,8 @@
 //! What a new cluster starts with: namespaces, roles, the services `kubernetes` and `kube-dns`.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use jiff::Timestamp;
 use kedge_client::{Client, Patch};
 use kedge_manifests::{ALL, METRICS, MIGRATION, Manifest, RBAC};
 use kedge_meta::{Resource, resources};
@@ -11,12 +10,18 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::config::ServerConfig;
+use crate::default_service_cidr::DefaultServiceCidr;
 use crate::endpoints;
 use crate::error::Error;
 use crate::{policy, roles};
 
 /// Creates what is missing.
-pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool, now: Timestamp) -> Result<(), Error> {
+pub(crate) async fn run(
+    client: &Client,
+    config: &ServerConfig,
+    shared: bool,
+    ranges: &DefaultServiceCidr,
+) -> Result<(), Error> {
     for manifest in ALL {
         for object in parse(manifest)? {
             ensure(client, &object).await?;
@@ -29,9 +34,9 @@ pub(crate) async fn run(client: &Client, config: &ServerConfig, shared: bool, no
     if config.storage_migration {
         roles::ensure(client, &policy::unfold(MIGRATION)?).await?;
     }
-    service_range(client, config, now).await?;
+    ranges.sync().await.map_err(|source| Error::Bootstrap { what: "the default ServiceCIDR".into(), source })?;
     if let Some(ip) = config.api_service_ip() {
-        let flag = format!("--service-cidr {}", config.service_cidr);
+        let flag = format!("--service-cidr {}", config.service_ranges().join(","));
         keeps_address(client, ("default", "kubernetes"), ip, flag).await?;
     }
     api_service(client, config, shared).await?;
@@ -57,7 +62,6 @@ fn resource_of(object: &Value) -> Option<&'static Resource> {
         &resources::SERVICES,
         &resources::ENDPOINT_SLICES,
         &resources::ENDPOINTS,
-        &resources::SERVICE_CIDRS,
     ]
     .into_iter()
     .find(|r| object["kind"] == *r.kind && object["apiVersion"] == r.api_version())
@@ -98,35 +102,11 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
 }
 
-/// The range of service addresses as an object, which says that it is ready. One that says something else is left as it is.
-async fn service_range(client: &Client, config: &ServerConfig, now: Timestamp) -> Result<(), Error> {
-    const NAME: &str = "kubernetes";
-    let (resource, failed) =
-        (&resources::SERVICE_CIDRS, |source| Error::Bootstrap { what: format!("ServiceCIDR {NAME}"), source });
-    let object = json!({
-        "apiVersion": resource.api_version(), "kind": "ServiceCIDR",
-        "metadata": { "name": NAME }, "spec": { "cidrs": [config.service_cidr] },
-    });
-    ensure(client, &object).await?;
-    let found: Value = client.get(resource, "", NAME).await.map_err(failed)?;
-    let says = |condition: &Value| condition["type"] == "Ready" && condition["status"] != "Unknown";
-    if found["spec"] != object["spec"] || found["status"]["conditions"].as_array().into_iter().flatten().any(says) {
-        return Ok(());
-    }
-    let ready = json!({
-        "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
-        "lastTransitionTime": kedge_base::time::rfc3339(now),
-    });
-    let patch = Patch::Merge(json!({ "status": { "conditions": [ready] } }));
-    let _: Value = client.patch(resource, "", NAME, patch, Some("status")).await.map_err(failed)?;
-    Ok(())
-}
-
 /// A service keeps its address for life, and certificates and pods of the cluster know it.
 async fn keeps_address(
     client: &Client,
     (namespace, service): (&str, &'static str),
-    wanted: Ipv4Addr,
+    wanted: IpAddr,
     flag: String,
 ) -> Result<(), Error> {
     let found: Value = match client.get(&resources::SERVICES, namespace, service).await {
@@ -151,7 +131,7 @@ async fn api_service(client: &Client, config: &ServerConfig, shared: bool) -> Re
             "apiVersion": "v1", "kind": "Service",
             "metadata": { "name": "kubernetes", "namespace": "default", "labels": labels },
             "spec": {
-                "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+                "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": [family(ip)],
                 "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
                 "ports": [{ "name": "https", "port": 443, "protocol": "TCP", "targetPort": config.https_port }],
             },
@@ -181,13 +161,17 @@ async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error
             "k8s-app": "kube-dns", "kubernetes.io/cluster-service": "true", "kubernetes.io/name": "KubeDNS",
         } },
         "spec": {
-            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": ["IPv4"],
+            "type": "ClusterIP", "clusterIP": ip, "clusterIPs": [ip], "ipFamilies": [family(ip)],
             "ipFamilyPolicy": "SingleStack", "sessionAffinity": "None",
             "internalTrafficPolicy": "Local",
             "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
         },
     });
     ensure(client, &service).await
+}
+
+fn family(ip: IpAddr) -> &'static str {
+    if ip.is_ipv6() { "IPv6" } else { "IPv4" }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What a server needs to know.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use kedge_datastore::{Endpoint, Layout, Snapshots, Tls};
+use kedge_meta::Cidr;
 use kedge_registry::ClusterConfig;
 
 pub use kedge_admission::Selection as AdmissionPlugins;
@@ -17,9 +18,10 @@ pub struct ServerConfig {
     /// The address that clients in the cluster use.
     pub advertise_address: IpAddr,
     pub tls_sans: Vec<String>,
-    pub service_cidr: String,
+    /// Ranges of service addresses: one, or one of each family, the first being the one that services have when they do not say.
+    pub service_cidrs: Vec<Cidr>,
     pub cluster_cidr: String,
-    pub cluster_dns: Ipv4Addr,
+    pub cluster_dns: IpAddr,
     pub cluster_domain: String,
     pub node_ports: (u16, u16),
     pub kubeconfig: PathBuf,
@@ -81,7 +83,7 @@ impl ServerConfig {
             ("node-name", self.node_name.clone()),
             ("runtime-config", format!("storagemigration.k8s.io/v1beta1={}", self.storage_migration)),
             ("secrets-encryption", self.secrets_encryption.to_string()),
-            ("service-cidr", self.service_cidr.clone()),
+            ("service-cidr", self.service_ranges().join(",")),
             ("service-node-port-range", format!("{first}-{last}")),
             ("tls-san", self.tls_sans.join(",")),
         ];
@@ -100,7 +102,8 @@ impl ServerConfig {
 
     /// What the registry needs to know.
     pub fn cluster(&self) -> ClusterConfig {
-        ClusterConfig { service_cidr: self.service_cidr.clone(), node_ports: self.node_ports }
+        let shared = matches!(self.datastore, Endpoint::Etcd(_)) || self.etcd_listen.is_some();
+        ClusterConfig { service_cidrs: self.service_cidrs.clone(), node_ports: self.node_ports, shared }
     }
 
     /// The groups that are served beside those that always are.
@@ -120,9 +123,13 @@ impl ServerConfig {
         Snapshots::new(dir, &self.node_name)
     }
 
-    /// The first address of the service range: the service `kubernetes`.
-    pub fn api_service_ip(&self) -> Option<Ipv4Addr> {
-        let base: Ipv4Addr = self.service_cidr.split('/').next()?.parse().ok()?;
-        Some(Ipv4Addr::from(u32::from(base) + 1))
+    /// The ranges of service addresses as texts.
+    pub fn service_ranges(&self) -> Vec<String> {
+        self.service_cidrs.iter().map(ToString::to_string).collect()
+    }
+
+    /// The first address of the first service range: the service `kubernetes`.
+    pub fn api_service_ip(&self) -> Option<IpAddr> {
+        self.service_cidrs.first()?.nth(1)
     }
 }

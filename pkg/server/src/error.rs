@@ -1,6 +1,6 @@
 //! Why a server could not start.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 /// A failed start. The text says what to do where that is known.
@@ -51,7 +51,7 @@ pub enum Error {
     #[error(
         "this cluster was begun with other addresses of services: its service {service} has {existing}, {flag} says {wanted}; start with what it was begun with"
     )]
-    Address { service: &'static str, existing: String, flag: String, wanted: Ipv4Addr },
+    Address { service: &'static str, existing: String, flag: String, wanted: IpAddr },
     #[error("the definitions of custom resources cannot be read: {0}")]
     Definitions(String),
     #[error("a built-in manifest is damaged ({name}): {what}")]

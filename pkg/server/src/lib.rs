@@ -5,8 +5,10 @@
 
 mod api;
 mod bootstrap;
+mod claims;
 pub mod commands;
 mod config;
+mod default_service_cidr;
 mod encryption;
 mod endpoints;
 mod error;

@@ -18,8 +18,10 @@ use kedge_storage::{Encryption, Storage};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use crate::claims::ClaimsRepair;
 use crate::commands::own_kubeconfig;
 use crate::config::ServerConfig;
+use crate::default_service_cidr::DefaultServiceCidr;
 use crate::encryption::SecretsEncryption;
 use crate::endpoints::Advertised;
 use crate::error::Error;
@@ -30,7 +32,7 @@ use crate::{api, bootstrap, encryption, endpoints, etcd_api, identity, inprocess
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
-/// Between checks of caches and claims against the store, as upstream.
+/// Between checks of caches against the store, as upstream.
 const CHECK: Duration = Duration::from_secs(300);
 
 /// A running control plane.
@@ -159,12 +161,14 @@ impl Server {
         }
         extensions.follow();
         let client = server.admin_client();
-        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), clock.now());
+        let ranges = DefaultServiceCidr::new(&client, &clock, &server.tasks, server.config.service_ranges());
+        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), &ranges);
         let (done, ()) = tokio::join!(bootstrap, aggregation.register());
         done?;
         aggregation.follow();
-        registry.repair_claims().await?;
-        server.watch_the_store(&storage, &registry, &clock);
+        ranges.follow(&server.tasks);
+        ClaimsRepair::new(&registry, &client, &clock, &server.tasks).begin(&server.tasks).await?;
+        server.watch_the_store(&storage, &clock);
         server.tend_secrets(encryption).await?;
         if let Some(schedule) = schedule {
             let (retention, shutdown) = (server.config.snapshots.retention, server.tasks.shutdown().clone());
@@ -180,14 +184,14 @@ impl Server {
     }
 
     /// Compares now and then what is kept beside the store with the store.
-    fn watch_the_store(&self, storage: &Arc<Storage>, registry: &Arc<Registry>, clock: &SharedClock) {
+    fn watch_the_store(&self, storage: &Arc<Storage>, clock: &SharedClock) {
         let tended = storage.clone();
         self.tasks.spawn_worker("watch cache", move || {
             let tended = tended.clone();
             async move { tended.tend().await }
         });
-        let (storage, registry, timer) = (storage.clone(), registry.clone(), clock.clone());
-        self.tasks.spawn_worker("store check", move || check(storage.clone(), registry.clone(), timer.clone()));
+        let (storage, timer) = (storage.clone(), clock.clone());
+        self.tasks.spawn_worker("store check", move || check(storage.clone(), timer.clone()));
         if self.store.is_shared() && !self.config.advertise_address.is_loopback() {
             let own = Advertised { address: self.config.advertise_address, port: self.config.https_port };
             let shutdown = self.tasks.shutdown().clone();
@@ -311,15 +315,12 @@ impl Server {
     }
 }
 
-/// Compares caches and claims with the store until the task is ended.
-async fn check(storage: Arc<Storage>, registry: Arc<Registry>, clock: SharedClock) {
+/// Compares caches with the store until the task is ended.
+async fn check(storage: Arc<Storage>, clock: SharedClock) {
     loop {
         clock.sleep(CHECK).await;
         if let Err(err) = storage.check().await {
             warn!(error = %err, "cannot compare the watch caches with the store");
-        }
-        if let Err(err) = registry.repair_claims().await {
-            warn!(error = %err, "cannot repair the claims on service addresses and node ports");
         }
     }
 }

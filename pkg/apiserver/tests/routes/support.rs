@@ -61,7 +61,11 @@ impl Cluster {
             Storage::open(kv.clone(), &Registry::storage_configs(), Arc::default(), clock.clone()).await.unwrap(),
         );
         let store = |prefix: &str| storage.resource(prefix).unwrap();
-        let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+        let config = ClusterConfig {
+            service_cidrs: vec!["10.43.0.0/24".parse().unwrap()],
+            node_ports: (30_000, 30_100),
+            shared: false,
+        };
         let registry = Arc::new(Registry::new(storage.clone(), clock.clone(), config));
         let pki = kedge_certs::Pki::open(dir.path(), time::OffsetDateTime::now_utc()).unwrap();
         let bound = BoundStores { pods: store("pods"), secrets: store("secrets"), nodes: store("minions") };

@@ -25,6 +25,7 @@ mod storagemigration;
 pub(crate) mod validation;
 pub(crate) mod warnings;
 
+pub use allocators::Finding;
 pub(crate) use allocators::State;
 pub(crate) use field_labels::fields;
 
@@ -91,7 +92,7 @@ fn networking_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
         "ingressclasses" => Arc::new(networking::ingress_class::IngressClass),
         "ingresses" => Arc::new(networking::ingress::Ingress),
-        "ipaddresses" => Arc::new(networking::service_cidr::IpAddress),
+        "ipaddresses" => Arc::new(networking::ip_address::IpAddress),
         "networkpolicies" => Arc::new(networking::network_policy::NetworkPolicy),
         "servicecidrs" => Arc::new(networking::service_cidr::ServiceCidr),
         _ => Arc::new(Plain),

@@ -53,6 +53,9 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             }
         }
         strategy.prepare_for_create(&ctx, &mut object);
+        if let Some(look) = strategy.look(&ctx, &object) {
+            look.await?;
+        }
         let mut reservation = strategy.reserve(&ctx, &mut object, None)?;
         request.normalize(&mut object);
         let mut errors = metadata::validate(&object, strategy);

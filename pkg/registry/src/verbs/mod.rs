@@ -115,18 +115,16 @@ impl<'a> Request<'a> {
 
     /// What goes with the write that makes `new` of `old`: no `old` when it creates, no `new` when it deletes.
     pub(crate) fn with(&self, reservation: &mut Reservation, old: Option<&Value>, new: Option<&Value>) -> With {
-        let claims = std::mem::take(&mut reservation.claims);
-        let releases = std::mem::take(&mut reservation.releases);
         let strategy = &self.served.strategy;
         let ttl = strategy.time_to_live().map(Duration::from_secs);
-        With { ttl, claims, releases, durability: strategy.durability(old, new) }
+        With { ttl, durability: strategy.durability(old, new), ..reservation.take_keys() }
     }
 
     /// What goes with the deletion of an object.
     pub(crate) fn with_deletion(&self, old: &Value) -> With {
         let strategy = &self.served.strategy;
-        let (releases, durability) = (strategy.releases(self.registry, old), strategy.durability(Some(old), None));
-        With { releases, durability, ..With::default() }
+        let durability = strategy.durability(Some(old), None);
+        With { durability, ..strategy.releases(self.registry, old).take_keys() }
     }
 
     /// Brings an object into the form in which it is stored and shown.
@@ -168,7 +166,10 @@ pub fn store_failure(err: storage::Error) -> Status {
         storage::Error::TooOld { .. } => Status::expired(err.to_string()),
         storage::Error::Future { .. } => Status::too_large_version(err.to_string()),
         storage::Error::Removed => Status::unknown_path(),
-        storage::Error::Behind { .. } | storage::Error::Outdated(_) => Status::timeout(err.to_string(), 1),
+        // Others were faster each time.
+        storage::Error::Behind { .. } | storage::Error::Outdated(_) | storage::Error::Claimed(_) => {
+            Status::timeout(err.to_string(), 1)
+        }
         storage::Error::Kv(kv) => match kv {
             kedge_kv::Error::TooLarge { .. } => Status::too_large(kv.to_string()),
             // Only what claims addresses and ports takes more than an operation.

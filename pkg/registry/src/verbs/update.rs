@@ -108,6 +108,9 @@ async fn attempt(
     check_version(request, &new, object.revision)?;
     let ctx = request.context();
     prepare(request, &ctx, &mut new, &old);
+    if let Some(look) = request.served.strategy.look(&ctx, &new) {
+        look.await?;
+    }
     let mut reservation = finish(request, &ctx, &mut new, &old)?;
     attributes.object = match options.view {
         Some(view) => view.show(&new)?,

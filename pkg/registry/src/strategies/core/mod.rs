@@ -19,5 +19,8 @@ pub(crate) mod resource_quota;
 pub(crate) mod secret;
 pub(crate) mod service;
 pub(crate) mod service_account;
+mod service_address_rules;
+mod service_allocation;
+mod service_families;
 mod service_update;
 mod service_validation;

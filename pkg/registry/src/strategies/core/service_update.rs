@@ -7,41 +7,36 @@ use crate::value::ValueExt;
 
 /// `clusterIP` and `clusterIPs` say the same; old clients know only the first.
 pub(super) fn one_address_in_both_fields(new: &mut Value, old: Option<&Value>) {
-    let single = new.text(&["spec", "clusterIP"]).to_owned();
-    let listed = new.list(&["spec", "clusterIPs"]).to_vec();
-    let was = old.map(|old| (old.text(&["spec", "clusterIP"]).to_owned(), old.list(&["spec", "clusterIPs"]).to_vec()));
+    let text = |service: &Value| service.text(&["spec", "clusterIP"]).to_owned();
+    let list = |service: &Value| service.list(&["spec", "clusterIPs"]).to_vec();
+    let (single, listed) = (text(new), list(new));
     let spec = new.entry("spec");
-    match was {
-        None => {
-            if !single.is_empty() && listed.is_empty() {
-                spec.insert("clusterIPs".into(), json!([single]));
-            }
+    let Some((was_single, was_listed)) = old.map(|old| (text(old), list(old))) else {
+        if !single.is_empty() && listed.is_empty() {
+            spec.insert("clusterIPs".into(), json!([single]));
         }
-        Some((was_single, was_listed)) => {
-            if single != was_single && listed == was_listed {
-                // The client changed the one field it knows.
-                match single.as_str() {
-                    "" => spec.remove("clusterIPs"),
-                    single => spec.insert("clusterIPs".into(), json!([single])),
-                };
-            } else if single == was_single && listed != was_listed && listed.is_empty() {
-                spec.remove("clusterIP");
-            }
+        return;
+    };
+    if single == was_single {
+        // An old client, which knows no lists.
+        if listed.is_empty() && !was_listed.is_empty() {
+            spec.insert("clusterIPs".into(), was_listed.into());
         }
+    } else if listed == was_listed {
+        // The client changed the one field it knows.
+        match single.as_str() {
+            "" => spec.remove("clusterIPs"),
+            single => spec.insert("clusterIPs".into(), json!([single])),
+        };
     }
 }
 
 /// What an update leaves out of what the cluster gave it, it keeps, as long as the type needs it.
 pub(super) fn keep(new: &mut Value, old: &Value) {
     if needs_address(new) && needs_address(old) {
-        let unset = new.text(&["spec", "clusterIP"]).is_empty() && new.list(&["spec", "clusterIPs"]).is_empty();
         for field in ["clusterIP", "clusterIPs"] {
+            let unset = new.text(&["spec", field]).is_empty() && new.list(&["spec", field]).is_empty();
             if let (true, Some(value)) = (unset, old.at(&["spec", field])) {
-                new.entry("spec").insert(field.into(), value.clone());
-            }
-        }
-        for field in ["ipFamilies", "ipFamilyPolicy"] {
-            if let (None, Some(value)) = (new.at(&["spec", field]), old.at(&["spec", field])) {
                 new.entry("spec").insert(field.into(), value.clone());
             }
         }
@@ -59,10 +54,9 @@ pub(super) fn keep(new: &mut Value, old: &Value) {
     }
 }
 
-/// Ports that are named without their node port keep the one they had.
+/// Ports that are named without their node port keep the one that the port of this name had.
 fn keep_node_ports(new: &mut Value, old: &Value) {
-    let same =
-        |a: &Value, b: &Value| a.int(&["port"]) == b.int(&["port"]) && a.text(&["protocol"]) == b.text(&["protocol"]);
+    let same = |a: &Value, b: &Value| a.text(&["name"]) == b.text(&["name"]);
     let mut used: Vec<i64> = new.list(&["spec", "ports"]).iter().filter_map(|port| port.int(&["nodePort"])).collect();
     let Some(Value::Array(ports)) = new.entry("spec").get_mut("ports") else { return };
     for port in ports.iter_mut().filter(|p| p.int(&["nodePort"]).unwrap_or_default() == 0) {
@@ -79,8 +73,11 @@ pub(super) fn drop_what_the_type_had(new: &mut Value, old: &Value) {
     let spec = |object: &Value, field: &str| object.at(&["spec", field]).cloned();
     let untouched = |new: &Value, field: &str| spec(new, field) == spec(old, field);
     let mut gone: Vec<&str> = Vec::new();
-    if needs_address(old) && !needs_address(new) && untouched(new, "clusterIP") {
-        gone.extend(["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"]);
+    if needs_address(old) && !needs_address(new) {
+        if untouched(new, "clusterIP") && untouched(new, "clusterIPs") {
+            gone.extend(["clusterIP", "clusterIPs"]);
+        }
+        gone.extend(["ipFamilies", "ipFamilyPolicy"].iter().filter(|f| untouched(new, f)));
     }
     if needs_health_port(old) && !needs_health_port(new) && untouched(new, "healthCheckNodePort") {
         gone.push("healthCheckNodePort");
@@ -134,6 +131,33 @@ mod tests {
         assert_eq!(new["spec"]["clusterIP"], "10.0.0.1");
         assert_eq!(new["spec"]["ports"][0]["nodePort"], 30000);
         assert!(new["spec"]["ports"][1].get("nodePort").is_none());
+    }
+
+    /// As upstream: a port that changes its number is the same port, and one that changes its name is another.
+    #[test]
+    fn node_ports_are_kept_by_name() {
+        let port = |name: &str, port: u32| json!({"name": name, "port": port, "protocol": "TCP"});
+        let mut old = node_port();
+        old["spec"]["ports"] = json!([port("a", 80), port("b", 81)]);
+        (old["spec"]["ports"][0]["nodePort"], old["spec"]["ports"][1]["nodePort"]) = (json!(30_000), json!(30_001));
+        let mut new = json!({"spec": {"type": "NodePort", "ports": [port("b", 90), port("c", 80)]}});
+        keep(&mut new, &old);
+        assert_eq!(new["spec"]["ports"][0]["nodePort"], 30_001);
+        assert!(new["spec"]["ports"][1].get("nodePort").is_none());
+    }
+
+    /// An old client knows only the one field, and must not lose the second address with it.
+    #[test]
+    fn a_client_that_knows_no_lists_keeps_both_addresses() {
+        let mut old = node_port();
+        old["spec"]["clusterIPs"] = json!(["10.0.0.1", "fd00::1"]);
+        for unset in [json!(null), json!([])] {
+            let mut new = old.clone();
+            new["spec"]["clusterIPs"] = unset;
+            keep(&mut new, &old);
+            one_address_in_both_fields(&mut new, Some(&old));
+            assert_eq!(new["spec"]["clusterIPs"], old["spec"]["clusterIPs"]);
+        }
     }
 
     #[test]

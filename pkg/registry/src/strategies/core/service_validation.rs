@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::super::validation::{At, Report, scalar, selector};
 use super::endpoints::reachable;
 use super::service::needs_health_port;
+use super::service_address_rules;
 use super::service_update::is_external;
 use crate::value::ValueExt;
 
@@ -26,7 +27,7 @@ pub(super) fn validate(service: &Value) -> ErrorList {
     ports(&spec.child("ports"), &mut errors);
     selector::labels(&spec.child("selector"), &mut errors);
     affinity(&spec, &mut errors);
-    addresses(&spec, kind.text(), &mut errors);
+    errors.extend(service_address_rules::validate(service));
     for ip in spec.child("externalIPs").items() {
         let before = errors.len();
         scalar::ip(&ip, &mut errors);
@@ -114,44 +115,6 @@ fn affinity(spec: &At<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn addresses(spec: &At<'_>, kind: &str, errors: &mut ErrorList) {
-    if kind == "ExternalName" {
-        return;
-    }
-    let (single, listed) = (spec.child("clusterIP"), spec.child("clusterIPs"));
-    let first = listed.items().next().map_or("", |ip| ip.text());
-    if single.text().is_empty() && listed.len() > 0 {
-        errors.push(listed.invalid("must be empty when `clusterIP` is not specified"));
-    } else if !single.text().is_empty() && listed.len() == 0 {
-        errors.push(listed.required(""));
-    } else if first != single.text() {
-        errors.push(listed.invalid("first value must match `clusterIP`"));
-    }
-    let mut seen: Vec<&str> = Vec::new();
-    for family in spec.child("ipFamilies").items() {
-        errors.one_of(&family, &["IPv4", "IPv6"]);
-        if seen.contains(&family.text()) {
-            errors.push(family.duplicate());
-        }
-        seen.push(family.text());
-    }
-    errors.one_of(&spec.child("ipFamilyPolicy"), &["PreferDualStack", "RequireDualStack", "SingleStack"]);
-    if first == "None" {
-        if listed.len() > 1 {
-            errors.push(listed.invalid("'None' must be the first and only value"));
-        }
-        return;
-    }
-    listed.items().for_each(|ip| scalar::ip(&ip, errors));
-    if listed.len() > 2 {
-        errors.push(listed.invalid("may only hold up to 2 values"));
-    }
-    let v6 = listed.items().filter(|ip| ip.text().contains(':')).count();
-    if listed.len() == 2 && v6 != 1 {
-        errors.push(listed.invalid("may specify no more than one IP for each IP family"));
-    }
-}
-
 fn port_numbers(spec: &At<'_>, kind: &str, errors: &mut ErrorList) {
     let ports = spec.child("ports");
     let node_port = |port: &At<'_>| port.child("nodePort").int().filter(|number| *number != 0);
@@ -232,30 +195,12 @@ fn traffic(service: &Value, spec: &At<'_>, kind: &str, errors: &mut ErrorList) {
     errors.one_of(&spec.child("trafficDistribution"), &["PreferClose", "PreferSameNode", "PreferSameZone"]);
 }
 
-/// What may not change.
+/// What may not change, beside addresses.
 pub(super) fn validate_changes(new: &Value, old: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
     let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
     let kind = |at: &At<'_>| at.child("type").text().to_owned();
     let (now_kind, was_kind) = (kind(&spec), kind(&was));
-    let headless = |at: &At<'_>| at.child("clusterIP").text() == "None";
-    if now_kind != "ExternalName" && was_kind != "ExternalName" && !(headless(&spec) && headless(&was)) {
-        let (now, before) = (spec.child("clusterIPs"), was.child("clusterIPs"));
-        let first = |at: &At<'_>| at.items().next().map(|ip| ip.text().to_owned());
-        let path = now.path.index(0);
-        match (first(&now), first(&before)) {
-            (None, Some(_)) => errors.push(Error::invalid(&path, now.value, "primary clusterIP can not be unset")),
-            (Some(a), Some(b)) if a != b => errors.push(Error::invalid(&path, now.value, "may not change once set")),
-            _ => {}
-        }
-        let (now, before) = (spec.child("ipFamilies"), was.child("ipFamilies"));
-        if headless(&spec) == headless(&was)
-            && let (Some(a), Some(b)) = (first(&now), first(&before))
-            && a != b
-        {
-            errors.push(Error::invalid(&now.path.index(0), now.value, "may not change once set"));
-        }
-    }
     let class = spec.child("loadBalancerClass");
     if now_kind == "LoadBalancer" && was_kind == "LoadBalancer" && class.value != was.child("loadBalancerClass").value {
         errors.push(class.invalid("may not change once set"));
@@ -328,14 +273,6 @@ mod tests {
                 "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
             ]
         );
-    }
-
-    #[test]
-    fn an_address_stays() {
-        let mut new = good();
-        new["spec"]["clusterIPs"] = json!(["10.0.0.2"]);
-        let texts: Vec<_> = validate_changes(&new, &good()).iter().map(ToString::to_string).collect();
-        assert_eq!(texts, ["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"]);
     }
 
     #[test]

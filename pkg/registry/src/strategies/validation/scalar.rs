@@ -1,8 +1,10 @@
 //! Rules for single values: ports, quantities, percentages, addresses, environment names.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use kedge_meta::field::ErrorList;
-use kedge_meta::names;
 use kedge_meta::quantity::Quantity;
+use kedge_meta::{Cidr, names};
 
 use super::{At, Report};
 
@@ -77,6 +79,68 @@ pub(crate) fn cidr(at: &At<'_>, errors: &mut ErrorList) {
     }
 }
 
+/// What is wrong with an address that everybody is to read the same way.
+pub(crate) fn unambiguous_ip(text: &str) -> Option<&'static str> {
+    if sloppy_ip(text).is_none() {
+        return Some("must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+    }
+    match text.parse::<IpAddr>() {
+        Err(_) => Some("must not have leading 0s"),
+        Ok(IpAddr::V6(v6)) if v6.to_ipv4_mapped().is_some() => Some("must not be an IPv4-mapped IPv6 address"),
+        Ok(_) => None,
+    }
+}
+
+/// What is wrong with an address that is to be written in the one way.
+pub(crate) fn strict_ip(text: &str) -> Option<String> {
+    let canonical = || {
+        let ip = text.parse::<IpAddr>().ok()?.to_string();
+        (ip != text).then(|| format!("must be in canonical form ({ip:?})"))
+    };
+    unambiguous_ip(text).map(str::to_owned).or_else(canonical)
+}
+
+/// What is wrong with a range that is to be written in the one way, without bits behind the prefix.
+pub(crate) fn strict_cidr(text: &str) -> Option<String> {
+    let invalid = || Some("must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned());
+    let Some((address, bits)) = text.split_once('/') else { return invalid() };
+    let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+    let (Some(ip), Ok(length)) = (sloppy_ip(address), bits.parse::<u8>()) else { return invalid() };
+    let written_as_v6 = address.contains(':');
+    if !digits || length > if written_as_v6 { 128 } else { 32 } {
+        return invalid();
+    }
+    let mapped = written_as_v6 && ip.is_ipv4();
+    if mapped {
+        return Some("must not have an IPv4-mapped IPv6 address".into());
+    }
+    if address.parse::<IpAddr>().is_err() || (bits.len() > 1 && bits.starts_with('0')) {
+        return Some("must not have leading 0s in IP or prefix length".into());
+    }
+    let range = Cidr::new(ip, length)?;
+    if range.network() != ip {
+        return Some("must not have bits set beyond the prefix length".into());
+    }
+    (range.to_string() != text).then(|| format!("must be in canonical form ({:?})", range.to_string()))
+}
+
+/// An address as Go once read it: with zeros before its numbers; an IPv4 one written as IPv6 is an IPv4 one.
+pub(crate) fn sloppy_ip(text: &str) -> Option<IpAddr> {
+    if text.contains(':') {
+        return text.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical());
+    }
+    let parts: Vec<&str> = text.split('.').collect();
+    let [a, b, c, d] = parts.as_slice() else { return None };
+    let part = |part: &str| {
+        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if digits { part.trim_start_matches('0').parse().or_else(|_| "0".parse()).ok() } else { None }
+    };
+    // Too large a number is none, also when it begins with zeros.
+    let fits =
+        |text: &&str| text.trim_start_matches('0').is_empty() || text.trim_start_matches('0').parse::<u8>().is_ok();
+    parts.iter().all(fits).then(|| Some(IpAddr::V4(Ipv4Addr::new(part(a)?, part(b)?, part(c)?, part(d)?))))?
+}
+
 /// What an environment variable may be called: any printable ASCII but the equals sign.
 pub(crate) fn env_name(name: &str) -> Vec<String> {
     if !name.is_empty() && name.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'=') {
@@ -94,6 +158,26 @@ pub(crate) fn id(at: &At<'_>, errors: &mut ErrorList) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn names_of_addresses_are_written_in_one_way() {
+        let ip = |text: &str| strict_ip(text).unwrap_or_default();
+        assert_eq!((ip("10.9.8.7"), ip("2001:db8::ffff")), (String::new(), String::new()));
+        assert_eq!(ip("x"), "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)");
+        assert_eq!(ip("010.9.8.7"), "must not have leading 0s");
+        assert_eq!(ip("::ffff:1.2.3.4"), "must not be an IPv4-mapped IPv6 address");
+        assert_eq!(ip("2001:DB8::0001"), "must be in canonical form (\"2001:db8::1\")");
+        let cidr = |text: &str| strict_cidr(text).unwrap_or_default();
+        assert_eq!((cidr("10.9.8.0/24"), cidr("2001:db8::/64")), (String::new(), String::new()));
+        for bad in ["x", "10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "10.0.0.0/", "2001:db8::/129", "10.0.0/8"] {
+            assert_eq!(cidr(bad), "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)", "{bad}");
+        }
+        assert_eq!(cidr("10.0.0.0/08"), "must not have leading 0s in IP or prefix length");
+        assert_eq!(cidr("010.0.0.0/8"), "must not have leading 0s in IP or prefix length");
+        assert_eq!(cidr("::ffff:1.2.3.0/120"), "must not have an IPv4-mapped IPv6 address");
+        assert_eq!(cidr("10.9.8.7/24"), "must not have bits set beyond the prefix length");
+        assert_eq!(cidr("2001:DB8::/64"), "must be in canonical form (\"2001:db8::/64\")");
+    }
 
     #[test]
     fn ranges_and_percentages() {

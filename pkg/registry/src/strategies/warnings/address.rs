@@ -4,13 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value;
 
+use super::super::validation::scalar::sloppy_ip;
 use super::At;
 use crate::value::ValueExt;
 
 /// An address that is not written as it should be.
 pub(super) fn ip(at: &At<'_>, warnings: &mut Vec<String>) {
     let text = at.text();
-    match (text.parse::<IpAddr>(), sloppy(text)) {
+    match (text.parse::<IpAddr>(), sloppy_ip(text)) {
         (Ok(IpAddr::V6(ip)), _) if ip.to_ipv4_mapped().is_none() => {
             if ip.to_string() != text {
                 let canonical = ip.to_string();
@@ -32,7 +33,7 @@ pub(super) fn ip(at: &At<'_>, warnings: &mut Vec<String>) {
 pub(super) fn range(at: &At<'_>, warnings: &mut Vec<String>) {
     let text = at.text();
     let Some((address, bits)) = text.split_once('/') else { return };
-    let (Some(ip), Ok(length)) = (sloppy(address), bits.parse::<u32>()) else { return };
+    let (Some(ip), Ok(length)) = (sloppy_ip(address), bits.parse::<u32>()) else { return };
     let mapped = address.contains(':') && ip.is_ipv4();
     let length = if mapped { length.saturating_sub(96) } else { length };
     let width = if ip.is_ipv4() { 32 } else { 128 };
@@ -58,23 +59,6 @@ pub(super) fn range(at: &At<'_>, warnings: &mut Vec<String>) {
             at.path
         ));
     }
-}
-
-/// An address as Go once read it: with zeros before its numbers; an IPv4 one written as IPv6 is an IPv4 one.
-fn sloppy(text: &str) -> Option<IpAddr> {
-    if text.contains(':') {
-        return text.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::V6(ip).to_canonical());
-    }
-    let parts: Vec<&str> = text.split('.').collect();
-    let [a, b, c, d] = parts.as_slice() else { return None };
-    let part = |part: &str| {
-        let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if digits { part.trim_start_matches('0').parse().or_else(|_| "0".parse()).ok() } else { None }
-    };
-    // Too large a number is none, also when it begins with zeros.
-    let fits =
-        |text: &&str| text.trim_start_matches('0').is_empty() || text.trim_start_matches('0').parse::<u8>().is_ok();
-    parts.iter().all(fits).then(|| Some(IpAddr::V4(Ipv4Addr::new(part(a)?, part(b)?, part(c)?, part(d)?))))?
 }
 
 fn masked(ip: IpAddr, length: u32) -> IpAddr {
