@@ -20,6 +20,7 @@ mod replicaset;
 mod resourcequota;
 mod root_ca;
 mod service;
+mod service_cidrs;
 mod serviceaccount;
 mod statefulset;
 mod storage_migration;
@@ -65,6 +66,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     job::start(&ctx, &jobs);
     cronjob::start(&ctx, &jobs);
     service::start(&ctx);
+    service_cidrs::start(&ctx);
     disruption::start(&ctx);
     clusterrole_aggregation::start(&ctx);
     let notice = resourcequota::start(&ctx);
