@@ -35,6 +35,7 @@ mod roles;
 mod runtime;
 mod server_side_apply;
 mod servers;
+mod service_addresses;
 mod services;
 mod shared_encryption;
 mod start;

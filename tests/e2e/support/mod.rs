@@ -221,6 +221,12 @@ impl TestCluster {
         });
     }
 
+    /// Starts the server with further flags, the last of which count.
+    pub fn start_again_with(&mut self, flags: &[&str]) {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self.start();
+    }
+
     /// The command line of this server.
     pub fn command(&self) -> Command {
         let mut command = if self.nobody { as_nobody() } else { Command::new(binary()) };
