@@ -318,15 +318,16 @@ mod tests {
         let over = |body| Expiring::over(body, Duration::from_secs(60), &tasks, &shared);
         let (mut read, unread) = (over(held()), over(held()));
         assert_eq!(read.frame().await.unwrap().unwrap().into_data().unwrap().len(), 10);
-        let waits = tokio::spawn(async move { (read.frame().await.unwrap(), read) });
-        while clock.sleepers() < 2 {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(slots.available_permits(), 0);
-        clock.advance(Duration::from_secs(60));
+        let passes = async {
+            while clock.sleepers() < 2 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(slots.available_permits(), 0);
+            clock.advance(Duration::from_secs(60));
+        };
         // Who waits is told, and who does not is found out.
-        let (told, _read) = waits.await.unwrap();
-        assert!(told.is_err());
+        let (told, ()) = tokio::join!(read.frame(), passes);
+        assert!(told.unwrap().is_err());
         while slots.available_permits() < 2 {
             tokio::task::yield_now().await;
         }
