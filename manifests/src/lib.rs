@@ -1,7 +1,7 @@
 //! What a new cluster starts with, embedded in the binary.
 //!
 //! Invariant: what the YAML files hold is created when it is missing and left alone afterwards; the roles and bindings of
-//! `rbac.policy` are completed at every start, as upstream's.
+//! `rbac.policy` are completed at every start, as upstream's, and those of `flowcontrol.yaml` come back whenever they are deleted.
 
 /// A file of objects.
 pub struct Manifest {
@@ -15,6 +15,9 @@ pub const ALL: &[Manifest] = &[
     Manifest { name: "namespaces.yaml", content: include_str!("../namespaces.yaml") },
     Manifest { name: "priorityclasses.yaml", content: include_str!("../priorityclasses.yaml") },
 ];
+
+/// The default priority levels and flow schemas.
+pub const FLOW_CONTROL: Manifest = Manifest { name: "flowcontrol.yaml", content: include_str!("../flowcontrol.yaml") };
 
 /// The default roles and bindings, in the form that the file itself explains.
 pub const RBAC: &str = include_str!("../rbac.policy");

@@ -170,6 +170,21 @@ impl Client {
         decode(self.call(Method::POST, &uri, JSON, encode(object)?).await?)
     }
 
+    /// Creates an object whose fields are owned by `manager`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn create_as<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        namespace: &str,
+        object: &impl Serialize,
+        manager: &str,
+    ) -> Result<T, Error> {
+        let uri = with_query(path(r, namespace, "", ""), &[("fieldManager", manager)]);
+        decode(self.call(Method::POST, &uri, JSON, encode(object)?).await?)
+    }
+
     /// Posts to a subresource of an object: a binding, an eviction, a token request.
     ///
     /// # Errors
@@ -233,6 +248,23 @@ impl Client {
         };
         let uri = path(r, namespace, name, subresource.unwrap_or_default());
         decode(self.call(Method::PATCH, &uri, content_type, encode(&value)?).await?)
+    }
+
+    /// Has `manager` own what `object` says of a cluster-scoped object or one of its subresources, whoever owned it before.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn apply<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        name: &str,
+        object: &impl Serialize,
+        subresource: Option<&str>,
+        manager: &str,
+    ) -> Result<T, Error> {
+        let query = [("fieldManager", manager), ("force", "true")];
+        let uri = with_query(path(r, "", name, subresource.unwrap_or_default()), &query);
+        decode(self.call(Method::PATCH, &uri, "application/apply-patch+yaml", encode(object)?).await?)
     }
 
     /// Deletes an object.

@@ -16,6 +16,7 @@ mod namespace;
 mod node;
 mod objects;
 mod policy_status;
+pub mod priority_and_fairness;
 mod replicaset;
 mod resourcequota;
 mod root_ca;

@@ -92,6 +92,8 @@ resources! {
     CLUSTER_ROLES = "rbac.authorization.k8s.io"/"v1" "clusterroles" "ClusterRole" false;
     ROLE_BINDINGS = "rbac.authorization.k8s.io"/"v1" "rolebindings" "RoleBinding" true;
     ROLES = "rbac.authorization.k8s.io"/"v1" "roles" "Role" true;
+    FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io"/"v1" "flowschemas" "FlowSchema" false;
+    PRIORITY_LEVEL_CONFIGURATIONS = "flowcontrol.apiserver.k8s.io"/"v1" "prioritylevelconfigurations" "PriorityLevelConfiguration" false;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
     STORAGE_VERSION_MIGRATIONS = "storagemigration.k8s.io"/"v1beta1" "storageversionmigrations" "StorageVersionMigration" false;
