@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use kedge_base::time::{go_duration_text, rfc3339};
 use kedge_meta::quantity::Quantity;
 use kedge_meta::{GroupResource, Status, fields, labels};
-use kedge_registry::printers::{self, Print};
+use kedge_registry::printers;
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_schema::ResourceInfo;
@@ -44,7 +44,7 @@ pub(crate) async fn handle(
         return Err(Status::unknown_path());
     }
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(resource))?;
-    let printer: Arc<dyn Print> = Arc::new(printers::printer(&resource.group, &resource.plural));
+    let printer = printers::of(&resource.group, &resource.plural);
     match info.verb.as_str() {
         "get" => {
             let found = match resource.namespaced {

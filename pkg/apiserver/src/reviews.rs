@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use kedge_auth::Decision;
 use kedge_meta::{Status, UserInfo};
-use kedge_registry::printers::{self, Print};
+use kedge_registry::printers;
 use kedge_registry::value::ValueExt as _;
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
@@ -168,7 +168,7 @@ fn component_statuses(
     accepted: Accepted,
 ) -> Result<Response<Body>, Status> {
     let info = &admitted.info;
-    let printer: Arc<dyn Print> = Arc::new(printers::printer(&resource.group, &resource.plural));
+    let printer = printers::of(&resource.group, &resource.plural);
     let status = |name: &str| {
         json!({"kind": resource.kind, "apiVersion": "v1", "metadata": {"name": name},
             "conditions": [{"type": "Healthy", "status": "True", "message": "ok"}]})

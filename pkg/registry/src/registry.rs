@@ -181,7 +181,7 @@ fn built_in(storage: &Storage, optional: &[&str]) -> Catalogue {
         let store = storage.resource(&info.storage_prefix).filter(|_| info.is_stored());
         let Some(store) = store else { return Entry::Answered(Arc::new(info.clone())) };
         let strategy = strategies::strategy(&info.group, &info.plural);
-        let printer = Arc::new(printers::printer(&info.group, &info.plural));
+        let printer = printers::of(&info.group, &info.plural);
         let conversion = convert::built_in(&info.storage_group, &info.plural);
         let info = info.clone();
         Entry::Stored(Arc::new(Served { info, strategy, printer, store, conversion, custom: None }))

@@ -5,7 +5,7 @@ use kedge_patch::{go_json, go_text};
 use serde_json::Value;
 
 use super::json_path::JsonPath;
-use super::{Column, NAME, Print, age};
+use super::{Column, NAME, Print, age, words};
 
 /// A column as a definition has it.
 #[derive(Debug, Clone)]
@@ -14,6 +14,7 @@ pub struct ColumnDefinition {
     /// `integer`, `number`, `string`, `boolean`, `date`.
     pub kind: Text,
     pub format: Text,
+    /// Nothing for that of every object's age.
     pub description: Text,
     pub priority: i32,
     pub json_path: Text,
@@ -42,8 +43,12 @@ impl Columns {
 }
 
 impl Print for Columns {
-    fn columns(&self) -> &[Column] {
-        &self.columns
+    fn columns(&self) -> Vec<Column> {
+        let mut columns = self.columns.clone();
+        for (at, column) in columns.iter_mut().enumerate().filter(|(_, column)| column.description.is_empty()) {
+            column.description = if at == 0 { words::name() } else { words::created() };
+        }
+        columns
     }
 
     fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {

@@ -32,6 +32,7 @@ mod scheduling;
 mod service;
 mod storage;
 mod volume;
+mod words;
 mod workload;
 
 pub use columns::{ColumnDefinition, Columns};
@@ -120,20 +121,29 @@ impl Printer {
 
 /// How objects of a kind become rows of a table.
 pub trait Print: Send + Sync {
-    /// The columns.
-    fn columns(&self) -> &[Column];
+    /// The columns, with what they are about.
+    fn columns(&self) -> Vec<Column>;
 
     /// The cells of an object, one a column.
     fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value>;
 }
 
-impl Print for &'static Printer {
-    fn columns(&self) -> &[Column] {
-        self.columns
+/// The printer of a built-in kind, which knows what its columns are about.
+struct Described {
+    /// With its group.
+    resource: String,
+    printer: &'static Printer,
+}
+
+impl Print for Described {
+    fn columns(&self) -> Vec<Column> {
+        let described =
+            |column: &Column| Column { description: words::of(&self.resource, &column.name), ..column.clone() };
+        self.printer.columns.iter().map(described).collect()
     }
 
     fn row(&self, object: &Value, now: jiff::Timestamp) -> Vec<Value> {
-        Printer::row(self, object, now)
+        self.printer.row(object, now)
     }
 }
 
@@ -146,11 +156,20 @@ static AGED: Printer = Printer { columns: &[NAME, AGE], cells: |row| vec![row.na
 
 /// The printer of kinds that came while the server runs and bring none: name and age.
 pub fn aged() -> Arc<dyn Print> {
-    Arc::new(&AGED)
+    Arc::new(Described { resource: String::new(), printer: &AGED })
 }
 
-/// The printer of a kind.
-pub fn printer(group: &str, plural: &str) -> &'static Printer {
+/// The printer of a built-in kind.
+pub fn of(group: &str, plural: &str) -> Arc<dyn Print> {
+    Arc::new(Described { resource: resource(group, plural), printer: printer(group, plural) })
+}
+
+/// A resource with its group.
+fn resource(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+fn printer(group: &str, plural: &str) -> &'static Printer {
     match group {
         "" | "events.k8s.io" => core::printer(plural),
         "apps" => workload::printer(plural),

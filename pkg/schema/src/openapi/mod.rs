@@ -23,6 +23,12 @@ use bytes::Bytes;
 use kedge_meta::Text;
 use std::sync::LazyLock;
 
+/// What these fields of definitions mean, in words; nothing where that is not known. For many at once: texts are inflated for it.
+pub fn descriptions(fields: &[(&str, &str)]) -> Vec<String> {
+    let all = descriptions::Descriptions::load();
+    fields.iter().map(|(definition, field)| all.of_field(definition, field).unwrap_or_default()).collect()
+}
+
 /// All group-versions that are served here.
 fn versions(kinds: &dyn Kinds) -> impl Iterator<Item = (Text, Text)> {
     all_versions(kinds).filter(|(group, version)| kinds.elsewhere(group, version).is_none())
