@@ -1,6 +1,6 @@
 //! The way of a request: one function, read from top to bottom.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -14,11 +14,11 @@ use tracing::{debug, warn};
 
 use crate::admitted::{AUDIT_ID, Admitted};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
+use crate::fairness::Schema;
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
 use crate::output::respond::{self, Proxied};
 use crate::presentation::Presentation;
-use crate::readiness;
 use crate::server::{ApiServer, Peer};
 use crate::{aggregation, deprecation, discovery, health, impersonation, routing};
 
@@ -33,6 +33,9 @@ const LONGEST_AUDIT_ID: usize = 64;
 /// Upstream's words.
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
 
+/// To which flow a request was found to belong; unset before that is known.
+type Flow = OnceLock<Option<Arc<Schema>>>;
+
 impl ApiServer {
     /// Serves one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
@@ -43,7 +46,8 @@ impl ApiServer {
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
         let notes = Notes::default();
-        let served = Box::pin(self.serve(request, peer, &notes, &audit_id));
+        let flow = Flow::default();
+        let served = Box::pin(self.serve(request, peer, &notes, &audit_id, &flow));
         let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
             Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
             Ok(Err(status)) => respond::failure(&status, presentation.errors()),
@@ -51,6 +55,9 @@ impl ApiServer {
         };
         // Also of what failed: that may be why.
         respond::warn(&mut response, &notes.warnings());
+        if let Some(schema) = flow.get().and_then(Option::as_ref) {
+            schema.tell(response.headers_mut());
+        }
         response.headers_mut().insert(AUDIT_ID, audit_id);
         let response = presentation.finish(response);
         if head { respond::head_only(response) } else { response }
@@ -62,18 +69,26 @@ impl ApiServer {
         peer: &Peer,
         notes: &Notes,
         audit_id: &HeaderValue,
+        flow: &Flow,
     ) -> Result<Response<Body>, Status> {
         // What is asked for.
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
-        if health::is_health_path(&info.path) {
-            let trusted = self.may_know_reasons(&info, request.headers(), peer).await;
-            return Ok(health::handle(self, &info, trusted).await);
+        if let Some(asked) = health::asked(&info.path) {
+            let user = self.who_probes(request.headers(), peer).await;
+            flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
+            // Whether the server is well is for everybody, single checks are for those who may.
+            if asked.1.is_some() {
+                self.authorize(&info, &user.ok_or_else(Status::unauthorized)?)?;
+            }
+            return Ok(health::handle(self, &info, asked).await);
         }
         let catalogue = self.registry.settled(info.is_resource.then_some(&*info.group)).await;
         // Who asks.
         let user = self.authenticate(request.headers(), peer).await?;
         let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
+        // To which flow of requests it belongs.
+        let schema = flow.get_or_init(|| self.fairness.classify(&user, &info));
         // A slot for the work, which only those get whom somebody knows; it is held until the answer is ready, or, if it
         // streams, has ended.
         let slot = match &peer.trusted {
@@ -82,7 +97,8 @@ impl ApiServer {
         };
         // Whether that is allowed.
         self.authorize(&info, &user)?;
-        debug!(verb = info.verb, path = info.path, user = user.name, "request");
+        let flow = schema.as_ref().map(|schema| (schema.name.as_str(), schema.level.name.as_str()));
+        debug!(verb = info.verb, path = info.path, user = user.name, ?flow, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.
         let counting = if info.is_resource { self.requests.begin(request.method(), &info, &catalogue) } else { None };
         if counting.is_some() && deprecation::warning(&info, &catalogue).is_some() {
@@ -129,19 +145,11 @@ impl ApiServer {
         })
     }
 
-    /// Whether who asks for the server's health may see single checks and why they fail.
-    async fn may_know_reasons(&self, info: &RequestInfo, headers: &HeaderMap, peer: &Peer) -> bool {
+    /// Who asks for the server's health, if that is somebody.
+    async fn who_probes(&self, headers: &HeaderMap, peer: &Peer) -> Option<UserInfo> {
         let shown =
             peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
-        if !shown {
-            return false;
-        }
-        let endpoint = info.path.trim_matches('/').split('/').next().unwrap_or_default();
-        let single = RequestInfo { path: format!("/{endpoint}/{}", readiness::TASKS), ..info.clone() };
-        match self.authenticate(headers, peer).await {
-            Ok(user) => self.authorize(&single, &user).is_ok(),
-            Err(_) => false,
-        }
+        if shown { self.authenticate(headers, peer).await.ok() } else { None }
     }
 
     async fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
@@ -188,6 +196,11 @@ fn claimed(headers: &HeaderMap) -> Option<UserInfo> {
         }
     }
     Some(user)
+}
+
+/// Who asks for the server's health without a name.
+fn anonymous() -> UserInfo {
+    UserInfo { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..UserInfo::default() }
 }
 
 /// What a request is known by: what its client says, or else something new.

@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::input::negotiate::{self, Offer};
 use crate::output::respond;
 use crate::server::{ApiServer, GIT_VERSION};
-use crate::{documents, metrics, zpages};
+use crate::{documents, health, metrics, zpages};
 
 /// How long who verifies tokens may keep the issuer's documents.
 const KEPT_AN_HOUR: HeaderValue = HeaderValue::from_static("public, max-age=3600");
@@ -23,81 +23,112 @@ pub(crate) async fn handle(server: &Arc<ApiServer>, admitted: Admitted) -> Resul
         let bytes = admitted.request.body().read().await?;
         return own.handle(admitted.request.method(), &admitted.info.path, bytes).await;
     }
-    if !matches!(*admitted.request.method(), Method::GET | Method::HEAD) {
-        return Err(Status::method_not_allowed());
-    }
-    let path = admitted.info.path.trim_matches('/').to_owned();
+    // A path with a slash too many at its beginning is nobody's.
+    let path =
+        admitted.info.path.strip_prefix('/').filter(|path| !path.starts_with('/')).ok_or_else(Status::no_page)?;
     let segments: Vec<&str> = path.split('/').collect();
-    // Upstream routes these for GET alone; the others are served whatever the method.
-    let routed = matches!(segments.as_slice(), ["version" | "api" | ".well-known" | "openid", ..] | ["apis", _, _]);
-    if routed && *admitted.request.method() == Method::HEAD {
-        return Err(Status::method_not_allowed());
+    if let Some(page) = page(server, &admitted, &segments) {
+        return page;
     }
-    let headers = admitted.request.headers();
-    let kinds = &*admitted.catalogue;
-    let json = |bytes: Vec<u8>| plain(headers, bytes);
-    match segments.as_slice() {
-        [""] => paths(kinds),
-        ["version"] => version(),
-        ["statusz"] => zpages::status(server, headers),
-        ["flagz"] => zpages::flags(server, headers),
-        ["metrics"] => Ok(metrics::handle(server, kinds)),
-        ["api"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(headers, kinds, true)),
-            None => json(discovery::api_versions(&server.advertised)),
-        },
-        ["apis"] => match aggregated(headers) {
-            Some(form) => Ok(form.respond(headers, kinds, false)),
-            None => json(discovery::api_group_list(kinds)),
-        },
-        ["apis", group] => discovery::api_group(kinds, group).map_or_else(|| Err(Status::no_page()), json),
-        ["api", version] => {
-            discovery::api_resource_list(kinds, "", version).map_or_else(|| Err(Status::unknown_path()), json)
+    // As upstream's, routes do not see slashes at the end of a path.
+    let segments: Vec<&str> = path.trim_end_matches('/').split('/').collect();
+    let method = admitted.request.method();
+    match route(server, &admitted, &segments) {
+        Some(_) if *method != Method::GET && is_for_get(&segments, &admitted.catalogue) => {
+            Err(Status::method_not_allowed())
         }
-        ["apis", group, version] => {
-            let missing = || if is_below_api(&segments, kinds) { Status::unknown_path() } else { Status::no_page() };
-            discovery::api_resource_list(kinds, group, version).map_or_else(|| Err(missing()), json)
-        }
-        ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
-        ["openapi", "v2"] => json_alone(headers).map(|()| documents::v2(headers, kinds)),
-        ["openapi", "v3"] => Ok(documents::v3_index(headers, kinds)),
-        ["openapi", "v3", rest @ ..] => {
-            json_alone(headers)?;
-            documents::v3(headers, &admitted.info, kinds, &rest.join("/"), server.clock.now())
-        }
-        [".well-known", "openid-configuration"] => {
-            let issuer = server.authenticator.tokens().issuer();
-            let document = json!({
-                "issuer": issuer,
-                "jwks_uri": format!("https://{}/openid/v1/jwks", server.advertised),
-                "response_types_supported": ["id_token"],
-                "subject_types_supported": ["public"],
-                "id_token_signing_alg_values_supported": ["ES256"],
-            });
-            let mut response = respond::document(StatusCode::OK, document.to_string());
-            response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
-            Ok(response)
-        }
-        ["openid", "v1", "jwks"] => {
-            let keys = serde_json::to_vec(&server.authenticator.tokens().key_set()).map_err(Status::internal)?;
-            let mut response = respond::document(StatusCode::OK, keys);
-            let kind = HeaderValue::from_static("application/jwk-set+json");
-            response.headers_mut().insert(header::CONTENT_TYPE, kind);
-            response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
-            Ok(response)
-        }
-        _ if is_below_api(&segments, kinds) => Err(Status::unknown_path()),
-        _ => Err(Status::no_page()),
+        Some(answer) => answer,
+        None if is_below_routes(&segments, &admitted.catalogue) => Err(Status::unknown_path()),
+        None => Err(Status::no_page()),
     }
 }
 
-/// Whether a path is below a group that is served: there, also what does not exist is answered as the API does.
-fn is_below_api(segments: &[&str], kinds: &dyn Kinds) -> bool {
+/// Pages that are found by their exact path, and served whatever the method.
+fn page(server: &ApiServer, admitted: &Admitted, segments: &[&str]) -> Option<Result<Response<Body>, Status>> {
+    let (headers, kinds) = (admitted.request.headers(), &*admitted.catalogue);
+    let page = match segments {
+        [""] => paths(server, kinds),
+        ["statusz"] => zpages::status(server, headers),
+        ["flagz"] => zpages::flags(server, headers),
+        // Upstream empties its metrics for that, which is for its own tests.
+        ["metrics"] if *admitted.request.method() == Method::DELETE => Err(Status::method_not_allowed()),
+        ["metrics"] => Ok(metrics::handle(server, kinds)),
+        ["metrics", "slis"] => Ok(metrics::indicators(server)),
+        ["apis"] | ["apis", ""] if wants_aggregated(headers) => Ok(aggregated(headers, kinds, false)),
+        ["apis"] | ["apis", ""] => plain(headers, discovery::api_group_list(kinds)),
+        ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),
+        ["openapi", "v2"] => json_alone(headers).map(|()| documents::v2(headers, kinds)),
+        ["openapi", "v3"] => Ok(documents::v3_index(headers, kinds)),
+        ["openapi", "v3", rest @ ..] => json_alone(headers)
+            .map(|()| documents::v3(headers, &admitted.info, kinds, &rest.join("/"), server.clock.now())),
+        _ => return None,
+    };
+    Some(page)
+}
+
+/// What upstream has routes for; none where nothing is.
+fn route(server: &ApiServer, admitted: &Admitted, segments: &[&str]) -> Option<Result<Response<Body>, Status>> {
+    let (headers, kinds) = (admitted.request.headers(), &*admitted.catalogue);
+    let json = |bytes: Vec<u8>| plain(headers, bytes);
     match segments {
-        ["api", ..] => true,
-        ["apis", group, _, ..] => kinds.groups().any(|known| known.name == *group),
+        ["version"] => Some(version()),
+        ["api"] if wants_aggregated(headers) => Some(Ok(aggregated(headers, kinds, true))),
+        ["api"] => Some(json(discovery::api_versions(&server.advertised))),
+        ["apis", group] if !group.is_empty() => discovery::api_group(kinds, group).map(json),
+        ["api", version] => discovery::api_resource_list(kinds, "", version).map(json),
+        ["apis", group, version] => discovery::api_resource_list(kinds, group, version).map(json),
+        [".well-known", "openid-configuration"] => Some(Ok(issuer(server))),
+        ["openid", "v1", "jwks"] => Some(keys(server)),
+        _ => None,
+    }
+}
+
+/// Whether a route is for GET alone: those of groups, and of the versions of what definitions make, are not.
+fn is_for_get(segments: &[&str], catalogue: &Catalogue) -> bool {
+    match segments {
+        ["apis", _] => false,
+        ["apis", group, _] => catalogue.own().any(|(known, _, _, built_in)| **known == **group && built_in),
+        _ => true,
+    }
+}
+
+/// Whether a path is below one that has routes: there, also what does not exist is answered as the API does.
+fn is_below_routes(segments: &[&str], catalogue: &Catalogue) -> bool {
+    match segments {
+        ["api" | "version", ..] | [".well-known", "openid-configuration", ..] | ["openid", "v1", "jwks", ..] => true,
+        ["apis", group, version, ..] => is_known(catalogue, group, version),
         _ => false,
     }
+}
+
+/// Whether the API knows paths of a group version: of what is built in every one of the group, of what definitions make those of
+/// the versions that they serve.
+pub(crate) fn is_known(catalogue: &Catalogue, group: &str, version: &str) -> bool {
+    catalogue.own().any(|(known, served, _, built_in)| **known == *group && (built_in || **served == *version))
+}
+
+/// Who issues tokens.
+fn issuer(server: &ApiServer) -> Response<Body> {
+    let document = json!({
+        "issuer": server.authenticator.tokens().issuer(),
+        "jwks_uri": format!("https://{}/openid/v1/jwks", server.advertised),
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    });
+    let mut response = respond::document(StatusCode::OK, document.to_string());
+    response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
+    response
+}
+
+/// What tokens are signed with.
+fn keys(server: &ApiServer) -> Result<Response<Body>, Status> {
+    let keys = serde_json::to_vec(&server.authenticator.tokens().key_set()).map_err(Status::internal)?;
+    let mut response = respond::document(StatusCode::OK, keys);
+    let kind = HeaderValue::from_static("application/jwk-set+json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);
+    Ok(response)
 }
 
 /// A document of discovery in the form that is asked for.
@@ -105,42 +136,21 @@ fn plain(headers: &HeaderMap, json: Vec<u8>) -> Result<Response<Body>, Status> {
     respond::stored(StatusCode::OK, json, negotiate::accepted(headers, Offer::PLAIN)?.format)
 }
 
-/// The form of aggregated discovery that a client asks for.
-struct Aggregated {
-    version: &'static str,
-}
-
-fn aggregated(headers: &HeaderMap) -> Option<Aggregated> {
-    let accept = headers.get(header::ACCEPT)?.to_str().ok()?;
-    let entry = accept.split(',').map(str::trim).find(|entry| {
+/// Whether a client asks for all groups with all that they have at once. Of the versions that there were of that form, upstream has one left.
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let json = |entry: &&str| {
         entry.starts_with("application/json") && (!entry.contains("as=") || entry.contains("as=APIGroupDiscoveryList"))
-    })?;
-    let asks = |version: &str| entry.split(';').any(|p| p.trim() == format!("v={version}"));
-    ["v2", "v2beta1"].into_iter().find(|v| asks(v)).map(|version| Aggregated { version })
+    };
+    let asks = |entry: &str| entry.split(';').any(|parameter| parameter.trim() == "v=v2");
+    accept.split(',').map(str::trim).find(json).is_some_and(asks)
 }
 
-impl Aggregated {
-    /// Clients ask again and again, and mostly know the answer: for that it is not written.
-    fn respond(&self, headers: &HeaderMap, catalogue: &Catalogue, core: bool) -> Response<Body> {
-        let make = || self.document(catalogue, core);
-        let tag = match self.version {
-            "v2" => catalogue.tag(core, || documents::tag_of(&make())).to_owned(),
-            _ => documents::tag_of(&make()),
-        };
-        let kind = format!("application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList", self.version);
-        documents::discovery(headers, &tag, make, &kind)
-    }
-
-    fn document(&self, catalogue: &Catalogue, core: bool) -> Vec<u8> {
-        let bytes = if core { discovery::aggregated_core(catalogue) } else { discovery::aggregated_groups(catalogue) };
-        // Both versions have the same shape; only the name differs.
-        match self.version {
-            "v2" => bytes,
-            _ => String::from_utf8_lossy(&bytes)
-                .replacen("apidiscovery.k8s.io/v2\"", "apidiscovery.k8s.io/v2beta1\"", 1)
-                .into_bytes(),
-        }
-    }
+/// Clients ask again and again, and mostly know the answer: for that it is not written.
+fn aggregated(headers: &HeaderMap, catalogue: &Catalogue, core: bool) -> Response<Body> {
+    let make = || if core { discovery::aggregated_core(catalogue) } else { discovery::aggregated_groups(catalogue) };
+    let tag = catalogue.tag(core, || documents::tag_of(&make())).to_owned();
+    documents::discovery(headers, &tag, make, "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList")
 }
 
 /// The protobuf forms of these documents are not served; clients then ask for JSON.
@@ -197,25 +207,29 @@ fn go_arch() -> &'static str {
     }
 }
 
-fn paths(kinds: &dyn Kinds) -> Result<Response<Body>, Status> {
-    let mut paths =
-        vec!["/.well-known/openid-configuration".to_owned(), "/api".into(), "/api/v1".into(), "/apis".into()];
+fn paths(server: &ApiServer, kinds: &dyn Kinds) -> Result<Response<Body>, Status> {
+    let fixed = [
+        "/.well-known/openid-configuration",
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/flagz",
+        "/metrics",
+        "/metrics/slis",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/openid/v1/jwks",
+        "/statusz",
+        "/version",
+    ];
+    let mut paths: Vec<String> = fixed.map(str::to_owned).into();
     for group in kinds.groups().filter(|g| !g.name.is_empty()) {
         paths.push(format!("/apis/{}", group.name));
         paths.extend(group.versions.iter().map(|v| format!("/apis/{}/{v}", group.name)));
     }
-    let fixed = [
-        "/flagz",
-        "/healthz",
-        "/livez",
-        "/metrics",
-        "/openapi/v2",
-        "/openapi/v3",
-        "/openid/v1/jwks",
-        "/readyz",
-        "/statusz",
-        "/version",
-    ];
-    paths.extend(fixed.map(str::to_owned));
+    paths.extend(health::paths(server));
+    paths.sort_unstable();
     Ok(respond::raw_json(StatusCode::OK, &json!({ "paths": paths })))
 }

@@ -1,7 +1,6 @@
 //! Documents that clients keep: OpenAPI and discovery, told apart by what they hold.
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use kedge_meta::Status;
 use kedge_schema::{Kinds, openapi};
 
 use crate::body::{Body, full};
@@ -57,18 +56,18 @@ pub(crate) fn v2(headers: &HeaderMap, kinds: &dyn Kinds) -> Response<Body> {
 }
 
 /// `/openapi/v3/<name>`. A client that names the hash it knows of gets what it may keep for good, or is sent to what there is now.
-///
-/// # Errors
-/// 404 for a document that does not exist.
+/// What does not exist is answered with nothing.
 pub(crate) fn v3(
     headers: &HeaderMap,
     info: &RequestInfo,
     kinds: &dyn Kinds,
     name: &str,
     now: jiff::Timestamp,
-) -> Result<Response<Body>, Status> {
+) -> Response<Body> {
     if !openapi::has_v3_document(kinds, name) {
-        return Err(Status::unknown_path());
+        let mut response = respond::empty(StatusCode::NOT_FOUND);
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+        return response;
     }
     let (hash, wanted) = (openapi::hash(kinds), info.param("hash"));
     if !wanted.is_empty() && wanted != hash {
@@ -77,7 +76,7 @@ pub(crate) fn v3(
         if let Ok(place) = HeaderValue::from_str(&place) {
             response.headers_mut().insert(header::LOCATION, place);
         }
-        return Ok(response);
+        return response;
     }
     let mut response = document(headers, &hash, || openapi::v3_document(kinds, name).unwrap_or_default().into());
     if !wanted.is_empty() {
@@ -89,7 +88,7 @@ pub(crate) fn v3(
             headers.insert(header::EXPIRES, value);
         }
     }
-    Ok(response)
+    response
 }
 
 /// A document of aggregated discovery, which clients ask for at every start.
@@ -128,7 +127,7 @@ mod tests {
         let now = jiff::Timestamp::UNIX_EPOCH;
         let hash = openapi::hash(&Builtin);
         let get = |headers: &HeaderMap, query: &str| {
-            v3(headers, &info(&format!("/openapi/v3/api/v1{query}")), &Builtin, "api/v1", now).unwrap()
+            v3(headers, &info(&format!("/openapi/v3/api/v1{query}")), &Builtin, "api/v1", now)
         };
         let none = HeaderMap::new();
         let first = get(&none, "");
@@ -142,7 +141,8 @@ mod tests {
         let old = get(&none, "?hash=OLD");
         assert_eq!(old.status(), StatusCode::MOVED_PERMANENTLY);
         assert_eq!(old.headers()["location"], format!("/openapi/v3/api/v1?hash={hash}").as_str());
-        assert!(v3(&none, &info("/openapi/v3/apis/none/v1"), &Builtin, "apis/none/v1", now).is_err());
+        let missing = v3(&none, &info("/openapi/v3/apis/none/v1"), &Builtin, "apis/none/v1", now);
+        assert_eq!(missing.status(), StatusCode::NOT_FOUND);
     }
 
     #[test]

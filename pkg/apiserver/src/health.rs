@@ -1,9 +1,9 @@
-//! `/healthz`, `/livez`, `/readyz`.
+//! `/healthz`, `/livez`, `/readyz`: whether the server is well, for everybody; single checks and why they fail, for those who may.
 
 use std::time::Duration;
 
 use http::{Response, StatusCode};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::body::Body;
 use crate::input::request_info::RequestInfo;
@@ -13,58 +13,110 @@ use crate::server::ApiServer;
 
 /// How long the store may take to say that it is well.
 const STORE: Duration = Duration::from_secs(3);
+const ENDPOINTS: [&str; 3] = ["healthz", "livez", "readyz"];
+/// A condition of being ready alone.
+const INFORMERS: &str = "informer-sync";
+/// What a condition that has been declared and does not hold is, in upstream's words.
+const NOT_FINISHED: &str = "not finished";
 
-/// Whether a path is one of these.
-pub(crate) fn is_health_path(path: &str) -> bool {
-    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    matches!(first, "healthz" | "livez" | "readyz")
+/// What a path is of the server's health: the endpoint, and the single check if it names one.
+pub(crate) fn asked(path: &str) -> Option<(&'static str, Option<&str>)> {
+    let path = path.strip_prefix('/')?;
+    let (first, check) = path.split_once('/').map_or((path, None), |(first, check)| (first, Some(check)));
+    ENDPOINTS.into_iter().find(|endpoint| *endpoint == first).map(|endpoint| (endpoint, check))
 }
 
-/// A check and why it fails, for those who may know.
+/// A check and why it fails.
 struct Check {
     name: &'static str,
     failure: Option<String>,
 }
 
-impl Check {
-    fn of(name: &'static str, holds: bool) -> Self {
-        Self { name, failure: (!holds).then(String::new) }
+/// The checks of an endpoint, in upstream's order. As upstream, the store and what is done at start count for all three.
+async fn checks(server: &ApiServer, endpoint: &str) -> Vec<Check> {
+    let ready = endpoint == "readyz";
+    let store = store(server).await.err();
+    let mut checks = vec![Check { name: "ping", failure: None }, Check { name: "etcd", failure: store.clone() }];
+    if ready {
+        checks.push(Check { name: "etcd-readiness", failure: store });
     }
+    let failing = |holds: bool| (!holds).then(|| NOT_FINISHED.to_owned());
+    let declared = server.readiness.checks().into_iter().filter(|(name, _)| ready || *name != INFORMERS);
+    checks.extend(declared.map(|(name, holds)| Check { name, failure: failing(holds) }));
+    if ready {
+        checks.push(Check { name: TASKS, failure: server.readiness.tasks().err() });
+        let ending = server.shutdown.is_requested();
+        checks.push(Check { name: "shutdown", failure: ending.then(|| "process is shutting down".to_owned()) });
+    }
+    checks
 }
 
-/// The answer for one of these paths. `trusted` callers are told the reasons.
-pub(crate) async fn handle(server: &ApiServer, info: &RequestInfo, trusted: bool) -> Response<Body> {
-    let mut segments = info.path.trim_matches('/').split('/');
-    let endpoint = segments.next().unwrap_or_default();
-    // As upstream, the store counts for all three.
-    let mut checks = vec![Check::of("ping", true), Check { name: "etcd", failure: store(server).await.err() }];
-    if endpoint == "readyz" {
-        checks.extend(server.readiness.checks().into_iter().map(|(name, holds)| Check::of(name, holds)));
-        checks.push(Check { name: TASKS, failure: server.readiness.tasks().err() });
-        checks.push(Check::of("shutdown", !server.shutdown.is_requested()));
+/// The paths of all checks, for the list of paths.
+pub(crate) fn paths(server: &ApiServer) -> Vec<String> {
+    let declared: Vec<_> = server.readiness.checks().into_iter().map(|(name, _)| name).collect();
+    let path = |endpoint: &str, check: &str| format!("/{endpoint}/{check}");
+    let of = |endpoint: &'static str| {
+        let own: &[&str] = if endpoint == "readyz" {
+            &["ping", "etcd", "etcd-readiness", TASKS, "shutdown"]
+        } else {
+            &["ping", "etcd"]
+        };
+        let declared = declared.iter().filter(move |name| endpoint == "readyz" || **name != INFORMERS);
+        own.iter()
+            .chain(declared)
+            .map(|check| path(endpoint, check))
+            .chain([format!("/{endpoint}")])
+            .collect::<Vec<_>>()
+    };
+    ENDPOINTS.into_iter().flat_map(of).collect()
+}
+
+/// The answer of an endpoint: of a single check, or of all but those that the client leaves out.
+pub(crate) async fn handle(
+    server: &ApiServer,
+    info: &RequestInfo,
+    (endpoint, single): (&'static str, Option<&str>),
+) -> Response<Body> {
+    let checks = checks(server, endpoint).await;
+    if let Some(single) = single {
+        return match checks.into_iter().find(|check| check.name == single) {
+            None => respond::text(StatusCode::NOT_FOUND, "404 page not found\n"),
+            Some(Check { failure: None, .. }) => respond::page(StatusCode::OK, "ok"),
+            Some(Check { failure: Some(why), .. }) => {
+                respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("internal server error: {why}\n"))
+            }
+        };
     }
-    if let Some(only) = segments.next() {
-        checks.retain(|check| check.name == only);
-        if checks.is_empty() {
-            return respond::text(StatusCode::NOT_FOUND, "404 page not found\n");
+    let mut excluded: Vec<&str> = info.params("exclude").collect();
+    excluded.sort_unstable();
+    excluded.dedup();
+    let (mut report, mut healthy) = (String::new(), true);
+    for Check { name, failure } in checks {
+        if let Some(at) = excluded.iter().position(|excluded| *excluded == name) {
+            excluded.remove(at);
+            report.push_str(&format!("[+]{name} excluded: ok\n"));
+            continue;
+        }
+        server.indicators.count(name, endpoint, failure.is_none());
+        match failure {
+            None => report.push_str(&format!("[+]{name} ok\n")),
+            Some(why) => {
+                debug!(endpoint, check = name, why, "a check of the server's health fails");
+                healthy = false;
+                report.push_str(&format!("[-]{name} failed: reason withheld\n"));
+            }
         }
     }
-    let excluded = |name: &str| info.query.iter().any(|(k, v)| k == "exclude" && v == name);
-    checks.retain(|check| !excluded(check.name));
-    let healthy = checks.iter().all(|check| check.failure.is_none());
-    if healthy && !info.query.iter().any(|(k, _)| k == "verbose") {
-        return respond::text(StatusCode::OK, "ok");
+    if !excluded.is_empty() {
+        let quoted: Vec<String> = excluded.iter().map(|name| format!("{name:?}")).collect();
+        let names = quoted.join(", ");
+        report.push_str(&format!("warn: some health checks cannot be excluded: no matches for {names}\n"));
     }
-    let mut report = String::new();
-    for Check { name, failure } in checks {
-        report.push_str(&match failure {
-            None => format!("[+]{name} ok\n"),
-            Some(reason) if trusted && !reason.is_empty() => format!("[-]{name} failed: {reason}\n"),
-            Some(_) => format!("[-]{name} failed: reason withheld\n"),
-        });
+    if !healthy {
+        return respond::text(StatusCode::INTERNAL_SERVER_ERROR, format!("{report}{endpoint} check failed\n"));
     }
-    report.push_str(&format!("{endpoint} check {}\n", if healthy { "passed" } else { "failed" }));
-    respond::text(if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }, report)
+    let verbose = info.query.iter().any(|(name, _)| name == "verbose");
+    respond::text(StatusCode::OK, if verbose { format!("{report}{endpoint} check passed\n") } else { "ok".to_owned() })
 }
 
 async fn store(server: &ApiServer) -> Result<(), String> {

@@ -11,12 +11,12 @@
 //! 1. `serve`: connections
 //! 2. `chain`: the way of a request
 //! 3. `routing`, `impersonation`, `presentation`: its stations
-//! 4. `verbs`, `subresources`, `reviews`, `resource_metrics`, `discovery`, `aggregation`, `health`: handlers
+//! 4. `verbs`, `subresources`, `reviews`, `resource_metrics`, `discovery`, `aggregation`: handlers
 //! 5. `kubelets`: where they are
-//! 6. `admit`, `objects`, `listing`, `documents`, `metrics`, `zpages`: what handlers share
+//! 6. `admit`, `objects`, `listing`, `documents`, `health`, `metrics`, `zpages`: what handlers share
 //! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
-//! 9. `backends`, `drain`, `limits`, `meters`, `readiness`: what the server is made of
+//! 9. `backends`, `drain`, `fairness`, `indicators`, `limits`, `meters`, `readiness`: what the server is made of
 //! 10. `input`: what a request says
 //! 11. `body`: bytes
 //!
@@ -34,8 +34,10 @@ mod deprecation;
 mod discovery;
 mod documents;
 mod drain;
+mod fairness;
 mod health;
 mod impersonation;
+mod indicators;
 mod input;
 mod kubelets;
 mod limits;

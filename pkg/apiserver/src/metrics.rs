@@ -1,6 +1,6 @@
 //! `/metrics`: the process, and who in it keeps how much, as Prometheus reads it.
 
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use kedge_base::exposition::Exposition;
 use kedge_base::{process, sizes};
 use kedge_registry::Catalogue;
@@ -9,7 +9,8 @@ use crate::body::Body;
 use crate::output::respond;
 use crate::server::{ApiServer, GIT_VERSION};
 
-const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8; escaping=underscores");
+const STARTED: HeaderName = HeaderName::from_static("process-start-time-unix");
 
 /// The answer.
 pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body> {
@@ -19,8 +20,23 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
     server.registry.conversions.show(&mut out);
     apiserver(&mut out, server, catalogue);
     own(&mut out);
-    let mut response = respond::text(StatusCode::OK, out.into_text());
-    response.headers_mut().insert(header::CONTENT_TYPE, TEXT);
+    exposed(out)
+}
+
+/// How the single checks of the server's health went, on its own page: small enough to be read often.
+pub(crate) fn indicators(server: &ApiServer) -> Response<Body> {
+    let mut out = Exposition::default();
+    server.indicators.show(&mut out);
+    exposed(out)
+}
+
+fn exposed(out: Exposition) -> Response<Body> {
+    let mut response = respond::page(StatusCode::OK, out.into_text());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, TEXT);
+    if let Ok(figures) = process::figures() {
+        headers.insert(STARTED, HeaderValue::from(figures.started as i64));
+    }
     response
 }
 

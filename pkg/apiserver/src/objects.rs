@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kedge_meta::{GroupResource, Status};
+use kedge_meta::{GroupResource, Status, names};
 use kedge_registry::Served;
 use kedge_registry::verbs::{self, store_failure};
 use kedge_storage::Object;
@@ -40,6 +40,17 @@ pub(crate) fn registry_request<'a>(
 pub(crate) fn stored(served: &Served, key: &str, name: &str) -> Result<Arc<Object>, Status> {
     let object = served.store.get(key).map_err(store_failure)?;
     object.ok_or_else(|| Status::not_found(&served.group_resource(), name))
+}
+
+/// What can be no name is not looked for.
+///
+/// # Errors
+/// 400.
+pub(crate) fn named(name: &str) -> Result<(), Status> {
+    match names::is_path_segment_name(name) {
+        wrong if wrong.is_empty() => Ok(()),
+        wrong => Err(Status::bad_request(format!("Name parameter invalid: {name:?}: {}", wrong.join(";")))),
+    }
 }
 
 /// Group and plural of a request, for messages.

@@ -1,6 +1,5 @@
 //! Whether the server is ready: named conditions, and tasks that do their work.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,7 +13,8 @@ pub(crate) const TASKS: &str = "tasks";
 /// Named conditions that must all hold for the server to be ready.
 #[derive(Clone)]
 pub struct Readiness {
-    checks: Arc<RwLock<BTreeMap<&'static str, bool>>>,
+    /// In the order in which they were declared.
+    checks: Arc<RwLock<Vec<(&'static str, bool)>>>,
     ledger: Ledger,
     /// Whether the tasks were well when they were last looked at, so that a change is logged once.
     tasks_were_well: Arc<AtomicBool>,
@@ -32,19 +32,28 @@ impl Readiness {
         Self { checks: Arc::default(), ledger, tasks_were_well: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// Declares a condition, or says whether it holds.
-    pub fn set(&self, check: &'static str, holds: bool) {
-        self.checks.write().insert(check, holds);
+    /// Declares conditions that do not hold yet.
+    pub fn declare(&self, checks: &[&'static str]) {
+        self.checks.write().extend(checks.iter().map(|check| (*check, false)));
+    }
+
+    /// Says that a condition holds.
+    pub fn hold(&self, check: &'static str) {
+        let mut checks = self.checks.write();
+        match checks.iter_mut().find(|(name, _)| *name == check) {
+            Some((_, holds)) => *holds = true,
+            None => checks.push((check, true)),
+        }
     }
 
     /// Whether all conditions hold.
     pub fn is_ready(&self) -> bool {
-        self.checks.read().values().all(|holds| *holds) && self.tasks().is_ok()
+        self.checks.read().iter().all(|(_, holds)| *holds) && self.tasks().is_ok()
     }
 
     /// The conditions, and whether they hold.
     pub(crate) fn checks(&self) -> Vec<(&'static str, bool)> {
-        self.checks.read().iter().map(|(name, holds)| (*name, *holds)).collect()
+        self.checks.read().clone()
     }
 
     /// Where panics of requests are counted as well.

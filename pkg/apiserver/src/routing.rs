@@ -9,7 +9,6 @@ use kedge_schema::ResourceInfo;
 
 use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::deprecation;
 use crate::input::negotiate::{self, Offer};
 use crate::input::options::{self, WriteOptions};
 use crate::input::request_info::RequestInfo;
@@ -18,6 +17,7 @@ use crate::reviews;
 use crate::server::ApiServer;
 use crate::subresources::{binding, eviction, finalize, proxy, scale, streaming, token};
 use crate::verbs::{apply, create, delete, get, list, patch, update, watch};
+use crate::{deprecation, discovery};
 
 /// How often a request follows a kind that is stored anew.
 const MOVES: usize = 4;
@@ -69,26 +69,35 @@ enum Route {
 /// 404 for what is not served, 405 for what cannot be done with it, 400 and 422 for options that every verb reads.
 fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result<Route, Status> {
     let entry = catalogue.get(&info.group, &info.version, &info.resource);
-    // Of what is built in the API knows every path, of what definitions make those of the versions that they serve.
-    let is_known = || {
-        catalogue
-            .own()
-            .any(|(group, version, _, built_in)| *group == *info.group && (built_in || *version == *info.version))
-    };
-    let entry = entry.ok_or_else(|| if is_known() { Status::unknown_path() } else { Status::no_page() })?;
+    let entry = entry.ok_or_else(|| match discovery::is_known(catalogue, &info.group, &info.version) {
+        true => Status::unknown_path(),
+        false => Status::no_page(),
+    })?;
+    if info.path.starts_with("//") {
+        return Err(Status::no_page());
+    }
     let resource = entry.info();
     let is_namespaces = resource.group.is_empty() && resource.plural == "namespaces";
-    if !resource.namespaced && !info.namespace.is_empty() && !is_namespaces {
-        return Err(Status::unknown_path());
+    let nowhere = resource.namespaced && info.namespace.is_empty() && !info.name.is_empty();
+    let misplaced = !resource.namespaced && !info.namespace.is_empty() && !is_namespaces;
+    let is_custom = matches!(entry, Entry::Stored(served) if served.custom.is_some());
+    // Behind a subresource there is nothing, but what is proxied to.
+    let too_deep = !info.rest.is_empty() && info.subresource != "proxy";
+    if nowhere || misplaced || too_deep {
+        return Err(if nowhere && is_custom { Status::no_page() } else { Status::unknown_path() });
     }
-    // Upstream routes GET alone; what is proxied may take any method.
-    if *method == Method::HEAD && info.subresource != "proxy" {
+    // Upstream routes GET alone, but of what definitions make; what is proxied may take any method.
+    if *method == Method::HEAD && info.subresource != "proxy" && (!is_custom || info.verb == "watch") {
         return Err(Status::method_not_allowed());
     }
     let served = match entry {
         Entry::Stored(served) => served,
         Entry::Answered(resource) if resource.plural == "bindings" => {
-            return if info.verb == "create" { Ok(Route::Bindings) } else { Err(Status::unknown_path()) };
+            return match info.verb.as_str() {
+                _ if !info.name.is_empty() => Err(Status::unknown_path()),
+                "create" => Ok(Route::Bindings),
+                _ => Err(Status::method_not_allowed()),
+            };
         }
         Entry::Answered(resource) if resource.group == resource_metrics::GROUP => {
             return Ok(Route::Usage(resource.clone()));
@@ -114,6 +123,9 @@ fn verb(info: &RequestInfo, served: &Served) -> Result<Verb, Status> {
     let verb = info.verb.as_str();
     let named_by_namespace = !resource.namespaced || !info.namespace.is_empty();
     match verb {
+        // For other methods upstream has no routes, but for what definitions make.
+        "" if served.custom.is_none() => Err(Status::method_not_allowed()),
+        "" => Err(not_supported(served, verb)),
         // A kind on its way out offers fewer, and says itself why it refuses the others.
         _ if served.custom.is_none() && !resource.verbs.iter().any(|known| known == verb) => {
             Err(not_supported(served, verb))
@@ -124,6 +136,7 @@ fn verb(info: &RequestInfo, served: &Served) -> Result<Verb, Status> {
         _ if !named_by_namespace => Err(Status::method_not_allowed()),
         "create" if info.name.is_empty() => Ok(Verb::Create),
         "update" if !info.name.is_empty() => Ok(Verb::Update),
+        "update" if served.custom.is_some() => Err(Status::bad_request("name must be provided")),
         "patch" if !info.name.is_empty() => Ok(patching(info)),
         "delete" => Ok(Verb::Delete),
         "deletecollection" => Ok(Verb::DeleteCollection),

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{EXPECT, HOST};
-use http::{StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_TYPE, EXPECT, HOST};
+use http::{HeaderValue, StatusCode, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -27,7 +28,6 @@ use tracing::{debug, warn};
 
 use crate::body::{Body, BodyError, BoxError};
 use crate::drain::Drain;
-use crate::output::respond;
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -165,21 +165,54 @@ async fn handshake(mut stream: TcpStream, config: Arc<ServerConfig>) -> std::io:
     TlsAcceptor::from(config).accept(stream).await.map(Some)
 }
 
-/// What is refused before anybody asks what it is about.
+/// What is refused before anybody asks what it is about, as Go's server does that.
 fn refusal<T>(request: &http::Request<T>) -> Option<http::Response<Body>> {
-    let headers = request.headers();
+    let (headers, version) = (request.headers(), request.version());
     if headers.get(EXPECT).is_some_and(|wanted| !wanted.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
-        return Some(respond::text(StatusCode::EXPECTATION_FAILED, ""));
+        return Some(refused(version, StatusCode::EXPECTATION_FAILED, ""));
     }
-    if request.version() != Version::HTTP_11 {
+    let bad = |why| Some(refused(version, StatusCode::BAD_REQUEST, why));
+    if !is_escaped(request.uri().path()) {
+        return bad("400 Bad Request");
+    }
+    if version != Version::HTTP_11 {
         return None;
     }
     // Without one a proxy before the server and the server itself may disagree on what is asked for.
-    match headers.get_all(HOST).iter().count() {
-        1 => None,
-        0 => Some(respond::text(StatusCode::BAD_REQUEST, "400 Bad Request: missing required Host header")),
-        _ => Some(respond::text(StatusCode::BAD_REQUEST, "400 Bad Request: too many Host headers")),
+    let mut hosts = headers.get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) if host.as_bytes().iter().all(may_be_in_host) => None,
+        (Some(_), None) => bad("400 Bad Request: malformed Host header"),
+        (None, _) => bad("400 Bad Request: missing required Host header"),
+        (Some(_), Some(_)) => bad("400 Bad Request"),
     }
+}
+
+/// Go shows in the first line of the answer why it refuses, and closes the connection.
+fn refused(version: Version, code: StatusCode, why: &'static str) -> http::Response<Body> {
+    let mut response = http::Response::new(crate::body::full(why));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    if !why.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    }
+    if version <= Version::HTTP_11 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some((_, reason)) = why.split_once(' ') {
+            response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+        }
+    }
+    response
+}
+
+/// Whether every `%` of a path begins the number of a byte.
+fn is_escaped(path: &str) -> bool {
+    let mut parts = path.as_bytes().split(|byte| *byte == b'%').skip(1);
+    parts.all(|part| part.len() >= 2 && part[..2].iter().all(u8::is_ascii_hexdigit))
+}
+
+fn may_be_in_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=@[]_~".contains(byte)
 }
 
 #[cfg(test)]
@@ -189,17 +222,23 @@ mod tests {
 
     #[test]
     fn a_request_names_one_host_and_expects_nothing_special() {
-        let code = |version, headers: &[(&str, &str)]| {
-            let mut request = http::Request::builder().version(version);
+        let at = |uri: &str, version, headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder().version(version).uri(uri);
             for (name, value) in headers {
                 request = request.header(*name, *value);
             }
             refusal(&request.body(()).unwrap()).map(|refused| refused.status().as_u16())
         };
+        let code = |version, headers: &[(&str, &str)]| at("/", version, headers);
         assert_eq!(code(Version::HTTP_11, &[]), Some(400));
         assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("host", "a")]), Some(400));
         assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("expect", "100-Continue")]), None);
         assert_eq!(code(Version::HTTP_11, &[("host", "a"), ("expect", "wonders")]), Some(417));
+        assert_eq!(code(Version::HTTP_11, &[("host", "a b")]), Some(400));
+        assert_eq!(code(Version::HTTP_11, &[("host", "[::1]:6443")]), None);
+        assert_eq!(at("/a%zz", Version::HTTP_2, &[]), Some(400));
+        assert_eq!(at("/a%2", Version::HTTP_2, &[]), Some(400));
+        assert_eq!(at("/a%2fb?c=%", Version::HTTP_2, &[]), None);
         assert_eq!(code(Version::HTTP_2, &[]), None);
         assert_eq!(code(Version::HTTP_10, &[]), None);
     }

@@ -15,6 +15,8 @@ use tokio::sync::watch;
 
 use crate::backends::{KubeletAccess, Usages};
 use crate::body::Body;
+use crate::fairness::Fairness;
+use crate::indicators::Indicators;
 use crate::limits::Limits;
 use crate::meters::Requests;
 use crate::readiness::Readiness;
@@ -72,6 +74,8 @@ pub struct ApiServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
+    pub(crate) fairness: Fairness,
+    pub(crate) indicators: Indicators,
     pub(crate) requests: Requests,
     pub(crate) advertised: String,
     pub(crate) flags: Vec<(String, String)>,
@@ -81,6 +85,7 @@ pub struct ApiServer {
 impl ApiServer {
     /// From its parts.
     pub fn new(config: Config) -> Arc<Self> {
+        let fairness = Fairness::new(&config.registry);
         Arc::new(Self {
             registry: config.registry,
             admission: config.admission,
@@ -90,6 +95,8 @@ impl ApiServer {
             kubelets: config.kubelets,
             others: config.others,
             usages: Usages::new(config.clock.clone()),
+            fairness,
+            indicators: Indicators::default(),
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,
             shutdown: config.tasks.shutdown().clone(),

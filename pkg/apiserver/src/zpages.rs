@@ -24,7 +24,7 @@ pub(crate) fn status(server: &ApiServer, headers: &HeaderMap) -> Result<Response
     let start_time = jiff::Timestamp::from_second(started).map_err(Status::internal)?;
     let Some(page) = Page::asked(headers, "Statusz")? else {
         let started = start_time.strftime("%a %b %d %H:%M:%S UTC %Y");
-        return Ok(respond::text(
+        return Ok(respond::page(
             StatusCode::OK,
             format!(
                 "\n{COMPONENT} statusz\n{FOR_PEOPLE}\n\nStarted: {started}\nUp: {} hr {:02} min {:02} sec\nGo version: \nBinary version: {BINARY}\nEmulation version: {EMULATION}\nPaths: {}\n",
@@ -55,7 +55,7 @@ pub(crate) fn flags(server: &ApiServer, headers: &HeaderMap) -> Result<Response<
         for (name, value) in &server.flags {
             text.push_str(&format!("{name}:{value}\n"));
         }
-        return Ok(respond::text(StatusCode::OK, text));
+        return Ok(respond::page(StatusCode::OK, text));
     };
     let flags: Map<String, Value> = server.flags.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
     page.object(json!({ "flags": flags }))
@@ -86,7 +86,7 @@ impl Page {
             object.extend(content);
         }
         let (mut response, form) = if yaml {
-            (respond::text(StatusCode::OK, kedge_schema::to_yaml(&object)), "yaml")
+            (respond::page(StatusCode::OK, kedge_schema::to_yaml(&object)), "yaml")
         } else {
             (respond::raw_json(StatusCode::OK, &object), "json")
         };

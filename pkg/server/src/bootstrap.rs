@@ -3,8 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use kedge_apiserver::Readiness;
 use kedge_client::{Client, Patch};
-use kedge_manifests::{ALL, METRICS, MIGRATION, Manifest, RBAC};
+use kedge_controllers::priority_and_fairness;
+use kedge_manifests::{ALL, FLOW_CONTROL, METRICS, MIGRATION, Manifest, RBAC};
 use kedge_meta::{Resource, resources};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -13,38 +15,56 @@ use crate::config::ServerConfig;
 use crate::default_service_cidr::DefaultServiceCidr;
 use crate::endpoints;
 use crate::error::Error;
-use crate::{policy, roles};
+use crate::{hooks, policy, roles};
 
-/// Creates what is missing.
+/// Creates what is missing, and says in `readiness` what is there.
 pub(crate) async fn run(
     client: &Client,
     config: &ServerConfig,
     shared: bool,
     ranges: &DefaultServiceCidr,
+    readiness: &Readiness,
 ) -> Result<(), Error> {
     for manifest in ALL {
         for object in parse(manifest)? {
             ensure(client, &object).await?;
         }
     }
-    roles::ensure(client, &policy::unfold(RBAC)?).await?;
+    hooks::done(readiness, &hooks::MANIFESTS);
+    let (policy, levels) = (policy::unfold(RBAC)?, flow_control()?);
+    // Together, so that they share writes to the disk.
+    tokio::try_join!(roles::ensure(client, &policy), ensure_levels(client, &levels))?;
+    hooks::done(readiness, &hooks::LEVELS);
     if config.metrics {
         roles::ensure(client, &policy::unfold(METRICS)?).await?;
     }
     if config.storage_migration {
         roles::ensure(client, &policy::unfold(MIGRATION)?).await?;
     }
+    hooks::done(readiness, &hooks::ROLES);
     ranges.sync().await.map_err(|source| Error::Bootstrap { what: "the default ServiceCIDR".into(), source })?;
+    hooks::done(readiness, &hooks::RANGE);
     if let Some(ip) = config.api_service_ip() {
         let flag = format!("--service-cidr {}", config.service_ranges().join(","));
         keeps_address(client, ("default", "kubernetes"), ip, flag).await?;
     }
     api_service(client, config, shared).await?;
+    hooks::done(readiness, &hooks::SERVICE);
     if config.dns {
         keeps_address(client, ("kube-system", "kube-dns"), config.cluster_dns, "--cluster-dns".into()).await?;
         dns_service(client, config).await?;
     }
     Ok(())
+}
+
+async fn ensure_levels(client: &Client, levels: &[Value]) -> Result<(), Error> {
+    let ensured = priority_and_fairness::ensure(client, levels).await;
+    ensured.map_err(|source| Error::Bootstrap { what: "priority levels and flow schemas".into(), source })
+}
+
+/// The default priority levels and flow schemas.
+pub(crate) fn flow_control() -> Result<Vec<Value>, Error> {
+    parse(&FLOW_CONTROL)
 }
 
 fn parse(manifest: &Manifest) -> Result<Vec<Value>, Error> {
@@ -181,6 +201,7 @@ mod tests {
 
     #[test]
     fn every_manifest_can_be_read_and_placed() {
+        assert_eq!(flow_control().unwrap().len(), 19);
         let objects: Vec<Value> = ALL.iter().flat_map(|m| parse(m).unwrap()).collect();
         assert!(objects.len() >= 6);
         for object in objects {

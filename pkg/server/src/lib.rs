@@ -13,6 +13,7 @@ mod encryption;
 mod endpoints;
 mod error;
 mod etcd_api;
+mod hooks;
 mod identity;
 mod inprocess;
 mod own_paths;

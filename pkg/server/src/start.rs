@@ -28,7 +28,7 @@ use crate::error::Error;
 use crate::own_paths::Administration;
 use crate::snapshots::SnapshotService;
 use crate::token::{Token, private_dir};
-use crate::{api, bootstrap, encryption, endpoints, etcd_api, identity, inprocess, snapshots};
+use crate::{api, bootstrap, encryption, endpoints, etcd_api, hooks, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
@@ -44,7 +44,6 @@ pub struct Server {
     tasks: TaskGroup,
     /// What the store needs until it is closed: its connections end after everything else.
     store_tasks: TaskGroup,
-    readiness: Readiness,
 }
 
 /// What is there before anything serves.
@@ -104,10 +103,11 @@ impl Server {
         token.check_authority(&pki.server_ca.certificate)?;
         token.write(&config.token_file(), &pki.server_ca.certificate)?;
         let readiness = Readiness::default();
-        readiness.set("poststarthook/bootstrap", false);
+        hooks::declare(&readiness);
         let configs = Registry::storage_configs();
         let encryption = Arc::new(secrets.encryption);
         let storage = Arc::new(Storage::open(store.kv.clone(), &configs, encryption, clock.clone()).await?);
+        hooks::done(&readiness, &hooks::CACHES);
         let shared = store.is_shared().then(|| (store.kv.clone(), token));
         let encryption = SecretsEncryption::new(
             storage.clone(),
@@ -146,10 +146,12 @@ impl Server {
         let tls = api::tls(&config, &pki, &clock)?;
         let extensions = Extensions::new(registry.clone(), webhooks, tasks.clone());
         extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
+        hooks::done(&readiness, &hooks::DEFINITIONS);
         // With connections of its own: however many clients use up, availability is still seen.
         let aggregation = Aggregation::new(&extensions, api::others(&pki, &registry, &tasks, &clock)?);
         aggregation.begin().await.map_err(|status| Error::Definitions(status.message))?;
-        let server = Self { config, pki, api, store, tasks, store_tasks, readiness };
+        hooks::done(&readiness, &hooks::SERVICES);
+        let server = Self { config, pki, api, store, tasks, store_tasks };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
         server
             .tasks
@@ -160,14 +162,18 @@ impl Server {
             etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
         }
         extensions.follow();
+        hooks::done(&readiness, &hooks::EXTENSIONS);
         let client = server.admin_client();
         let ranges = DefaultServiceCidr::new(&client, &clock, &server.tasks, server.config.service_ranges());
-        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), &ranges);
+        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), &ranges, &readiness);
         let (done, ()) = tokio::join!(bootstrap, aggregation.register());
         done?;
+        hooks::done(&readiness, &hooks::REGISTERED);
         aggregation.follow();
+        hooks::done(&readiness, &hooks::AGGREGATION);
         ranges.follow(&server.tasks);
         ClaimsRepair::new(&registry, &client, &clock, &server.tasks).begin(&server.tasks).await?;
+        hooks::done(&readiness, &hooks::CLAIMS);
         server.watch_the_store(&storage, &clock);
         server.tend_secrets(encryption).await?;
         if let Some(schedule) = schedule {
@@ -177,8 +183,9 @@ impl Server {
                 async move { snapshots.run(schedule, retention, shutdown).await }
             });
         }
+        kedge_controllers::priority_and_fairness::start(&client, &clock, &server.tasks, bootstrap::flow_control()?);
         server.start_controllers(&clock);
-        server.readiness.set("poststarthook/bootstrap", true);
+        hooks::done(&readiness, &hooks::CONDITIONS);
         info!(address = %SocketAddr::new(server.config.bind_address, server.config.https_port), "API server ready");
         Ok(server)
     }

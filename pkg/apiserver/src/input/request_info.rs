@@ -6,13 +6,14 @@ use http::Method;
 use kedge_meta::{Status, UserInfo};
 
 /// A path has at most this many bytes.
-const MAX_PATH: usize = 8 << 10;
+const MAX_PATH: usize = 64 << 10;
 
 /// What a request is about. Empty fields do not apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestInfo {
     pub is_resource: bool,
-    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`; else the method in lower case.
+    /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`, or nothing for other methods; of what is no
+    /// resource the method in lower case.
     pub verb: String,
     pub group: String,
     pub version: String,
@@ -95,7 +96,8 @@ impl RequestInfo {
             "PATCH" => "patch",
             "DELETE" if self.name.is_empty() => "deletecollection",
             "DELETE" => "delete",
-            _ => return,
+            // Nothing that anybody could be allowed by name.
+            _ => "",
         };
         self.verb = verb.to_owned();
     }
@@ -162,6 +164,13 @@ impl RequestInfo {
             path: &self.path,
             is_resource: self.is_resource,
         }
+    }
+
+    /// Whether it opens or reads a stream, or may: upstream takes all logs for such, also those that end.
+    pub(crate) fn streams(&self) -> bool {
+        self.is_resource
+            && matches!(self.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy")
+            && self.verb != "watch"
     }
 
     /// Whether the request may take as long as the client likes.

@@ -13,7 +13,7 @@ use crate::body::Body;
 use crate::input::decode::message;
 use crate::input::negotiate::{self, Offer};
 use crate::listing;
-use crate::objects::registry_request;
+use crate::objects::{named, registry_request};
 use crate::output::respond;
 use crate::output::{items, object as shown};
 use crate::server::ApiServer;
@@ -40,6 +40,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::objects(&served.info))?;
     let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
+    named(&admitted.info.name)?;
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
     match verbs::delete(&request, &options).await? {

@@ -48,7 +48,7 @@ fn core_strategy(plural: &str) -> Arc<dyn Strategy> {
     match plural {
         "configmaps" => Arc::new(core::config_map::ConfigMap),
         "endpoints" => Arc::new(core::endpoints::Endpoints),
-        "events" => Arc::new(core::event::Event),
+        "events" => Arc::new(core::event::Event { named: false }),
         "limitranges" => Arc::new(core::limit_range::LimitRange),
         "namespaces" => Arc::new(core::namespace::Namespace),
         "nodes" => Arc::new(core::node::Node),
@@ -125,7 +125,7 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         }
         ("coordination.k8s.io", "leases") => Arc::new(coordination::lease::Lease),
         ("discovery.k8s.io", "endpointslices") => Arc::new(discovery::endpoint_slice::EndpointSlice),
-        ("events.k8s.io", "events") => Arc::new(core::event::Event),
+        ("events.k8s.io", "events") => Arc::new(core::event::Event { named: true }),
         ("flowcontrol.apiserver.k8s.io", "flowschemas") => Arc::new(flowcontrol::flow_schema::FlowSchema),
         ("flowcontrol.apiserver.k8s.io", "prioritylevelconfigurations") => {
             Arc::new(flowcontrol::priority_level::PriorityLevel)

@@ -7,15 +7,22 @@ use kedge_storage::Durability;
 use serde_json::Value;
 
 use super::super::validation::{At, Report};
-use crate::strategy::{Context, Strategy};
+use crate::strategy::{Context, Strategy, masked};
 use crate::value::ValueExt;
 
 const SECONDS: u64 = 3_600;
 const DEFAULT_NAMESPACE: &str = "default";
 
-pub(crate) struct Event;
+pub(crate) struct Event {
+    /// Whether its name must be one as others have; the old group takes whatever fits into a path.
+    pub named: bool,
+}
 
 impl Strategy for Event {
+    fn validate_name(&self, name: &str, prefix: bool) -> Vec<String> {
+        if self.named { names::is_dns1123_subdomain(&masked(name, prefix)) } else { names::is_path_segment_name(name) }
+    }
+
     fn has_generation(&self, _: &ResourceInfo) -> bool {
         false
     }
