@@ -17,7 +17,7 @@ fn manifest(name: &str, spec: &str) -> String {
 }
 
 fn spec(cluster: &TestCluster, name: &str) -> Value {
-    cluster.json(&["get", "service", name])["spec"].clone()
+    cluster.json(&["service", name])["spec"].clone()
 }
 
 fn texts(list: &Value) -> Vec<String> {
@@ -44,7 +44,7 @@ fn a_full_range_is_followed_by_another_that_is_kept_while_it_is_needed() {
     cluster.ok(&["create", "service", "clusterip", "more", "--tcp=80"]);
     let address = spec(&cluster, "more")["clusterIP"].as_str().unwrap().to_owned();
     assert!(address.starts_with("10.98.0."), "{address}");
-    let claim = cluster.json(&["get", "ipaddress", &address]);
+    let claim = cluster.json(&["ipaddress", &address]);
     assert_eq!(claim["spec"]["parentRef"]["name"], "more");
     assert_eq!(claim["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"], "IPv4");
     // It may go no more than the service's address.

@@ -142,8 +142,9 @@ async fn tasks_that_panic_again_and_again_make_the_server_unready_until_they_are
     assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
     assert!(report.contains("[-]tasks failed: reason withheld\n") && report.contains("[+]etcd ok\n"), "{report}");
     let (code, report) = get(&server, "/readyz/tasks", &admin()).await;
-    let why = format!("internal server error: controllers/deployment panicked {TOO_MANY} times of late: of foo\n");
-    assert_eq!((code, report), (StatusCode::INTERNAL_SERVER_ERROR, why));
+    let why = format!("internal server error: controllers/deployment panicked {TOO_MANY} times of late: of foo");
+    assert_eq!(code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert!(report.starts_with(&why), "{report}");
     assert_eq!(get(&server, "/readyz/tasks", &Peer::default()).await.0, StatusCode::UNAUTHORIZED);
     // It lives, and need not be restarted.
     assert_eq!(get(&server, "/livez", &Peer::default()).await.0, StatusCode::OK);

@@ -92,6 +92,7 @@ fn empty_is_null(mut value: Value) -> Value {
     match &mut value {
         Value::Array(items) if items.is_empty() => value = Value::Null,
         Value::Array(items) => items.iter_mut().for_each(|item| *item = empty_is_null(item.take())),
+        Value::Object(map) if map.is_empty() => value = Value::Null,
         Value::Object(map) => map.values_mut().for_each(|field| *field = empty_is_null(field.take())),
         _ => {}
     }
@@ -104,7 +105,7 @@ fn comes_back(ty: TypeId, mut value: Value) {
     write_protobuf(ty, &value, &mut raw).unwrap_or_else(|err| panic!("{name}: {err}: {value}"));
     let read = settled(ty, kedge_schema::protobuf::decode(ty, &raw).unwrap());
     kedge_schema::normalize(ty, &mut value);
-    // Protobuf does not tell a list without items from none.
+    // Protobuf does not tell a list or map without items from none.
     let read_of_none = empty_is_null(read.clone());
     assert_eq!(read_of_none, empty_is_null(value.clone()), "{name} comes back from protobuf otherwise");
     value = read.clone();

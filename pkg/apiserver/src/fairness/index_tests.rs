@@ -73,8 +73,9 @@ fn rules_are_about_scopes_subresources_and_accounts() {
     assert_eq!(name(&two, Method::DELETE, "/api/v1/namespaces/a/pods/p").as_deref(), Some("namespaced"));
     assert_eq!(name(&two, Method::GET, "/api/v1/namespaces/a/pods/p/status"), None);
     assert_eq!(name(&two, Method::GET, "/api/v1/pods"), None, "no namespace at all is the whole cluster");
-    assert_eq!(name(&one, Method::GET, "/api/v1/pods").as_deref(), Some("cluster"));
-    assert_eq!(name(&one, Method::PUT, "/api/v1/nodes/n/status"), None, "a star beside others is a name");
+    assert_eq!(name(&one, Method::GET, "/api/v1/nodes/n").as_deref(), Some("cluster"));
+    assert_eq!(name(&one, Method::GET, "/api/v1/nodes"), None, "a star beside others is a name");
+    assert_eq!(name(&one, Method::PUT, "/api/v1/nodes/n/status"), None);
     assert_eq!(
         name(&UserInfo::new("system:serviceaccount:nn:two", &[]), Method::GET, "/api/v1/namespaces/a/pods"),
         None

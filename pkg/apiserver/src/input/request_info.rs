@@ -168,9 +168,9 @@ impl RequestInfo {
 
     /// Whether it opens or reads a stream, or may: upstream takes all logs for such, also those that end.
     pub(crate) fn streams(&self) -> bool {
-        self.is_resource
-            && matches!(self.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy")
-            && self.verb != "watch"
+        let streams = matches!(self.subresource.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy");
+        // Once `proxy` was a verb within the path, and upstream reads it so still.
+        self.is_resource && (streams || self.resource == "proxy") && self.verb != "watch"
     }
 
     /// Whether the request may take as long as the client likes.

@@ -117,8 +117,9 @@ pub(super) fn refused(service: &Value, error: Error) -> Status {
     refusal(service, &vec![error])
 }
 
+/// All do but those that are only another name: what has a type that there is not is refused for that alone.
 pub(super) fn needs_address(service: &Value) -> bool {
-    matches!(service.text(&["spec", "type"]), "ClusterIP" | "NodePort" | "LoadBalancer")
+    service.text(&["spec", "type"]) != "ExternalName"
 }
 
 pub(super) fn needs_ports(service: &Value) -> bool {
