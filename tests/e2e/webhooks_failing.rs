@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::TestCluster;
 use crate::support::webhook::{Reply, Webhook, allow, configuration, patch};
+use crate::support::{TestCluster, eventually};
 
 const OPEN: &str = "Ignore";
 const CLOSED: &str = "Fail";
@@ -144,4 +144,26 @@ fn a_patch_that_makes_no_sense_is_an_error_under_any_policy() {
     let refused = cluster.fails(&["delete", "configmap", "gone"]);
     let wanted = "admission webhook \"nowhere.example.com\" attempted to modify the object, which is not supported for this operation";
     assert!(refused.contains(wanted), "{refused}");
+}
+
+/// A webhook about everything that must be asked, and whose server runs on the cluster, is there when the cluster has been up: the server ended with an
+/// error when it wrote what a cluster starts with, so that neither ever came up again.
+#[test]
+fn a_webhook_that_must_be_asked_does_not_keep_the_server_down() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.ok(&["delete", "flowschema", "probes", "--wait=false"]);
+    let everything = json!([{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"]}]);
+    let nobody = json!({"url": "https://127.0.0.1:9/"});
+    let hook = json!({"name": "all.example.com", "sideEffects": "None", "admissionReviewVersions": ["v1"], "failurePolicy": "Fail",
+        "clientConfig": nobody, "rules": everything});
+    cluster.apply(&configuration("Validating", "all", &[hook]));
+    cluster.stop();
+    cluster.start();
+    assert!(cluster.fails(&["create", "configmap", "refused"]).contains("failed calling webhook"));
+    cluster.ok(&["delete", "validatingwebhookconfiguration", "all"]);
+    eventually("the cluster is complete", || {
+        let ready = cluster.kubectl(&["get", "--raw", "/readyz"]);
+        if ready.status.success() { Ok(()) } else { Err(format!("{ready:?}")) }
+    });
+    cluster.ok(&["create", "configmap", "taken"]);
 }

@@ -66,6 +66,11 @@ async fn every_request_has_one_handler_or_a_refusal() {
         (Method::POST, below("eviction"), "Eviction"),
         (Method::POST, "/api/v1/namespaces/a/bindings".into(), "Bindings"),
         (Method::GET, "/api/v1/namespaces/a/bindings".into(), "405"),
+        // Whoever lets only such paths pass lets nothing be written.
+        (Method::GET, "/api/v1/watch/namespaces/a/pods".into(), "Watch"),
+        (Method::DELETE, "/api/v1/watch/namespaces/a/pods/p".into(), "405"),
+        (Method::POST, "/api/v1/watch/namespaces/a/pods".into(), "405"),
+        (Method::PUT, "/api/v1/watch/namespaces/a/pods/p".into(), "405"),
         (Method::POST, "/api/v1/namespaces/a/serviceaccounts/s/token".into(), "Token"),
         (Method::PUT, "/api/v1/namespaces/a/finalize".into(), "Finalize"),
         (Method::PATCH, "/apis/apps/v1/namespaces/a/deployments/d/scale".into(), "Scale"),

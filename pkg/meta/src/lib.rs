@@ -20,7 +20,7 @@ mod user;
 
 pub use cidr::{Cidr, NotACidr};
 pub use gvk::{GroupKind, GroupResource, GroupVersion, GroupVersionKind, GroupVersionResource};
-pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exact};
+pub use objectmeta::{ObjectKey, ObjectMeta, ObjectReference, OwnerReference, exact, nullable};
 pub use resources::Resource;
 pub use status::{Reason, Status, StatusCause, StatusDetails};
 pub use stringmap::StringMap;

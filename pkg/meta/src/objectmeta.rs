@@ -128,3 +128,11 @@ pub struct ObjectReference {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub field_path: String,
 }
+
+/// Takes JSON's `null` for the default, as Go does: for `deserialize_with`.
+///
+/// # Errors
+/// When it is neither `null` nor of the type.
+pub fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

@@ -56,6 +56,8 @@ impl Registry {
     /// What is served now, for a request on a kind of this group, or on all groups: what has been announced is waited for.
     pub async fn settled(&self, group: Option<&str>) -> Arc<Catalogue> {
         let is_coming = |all: &Vec<GroupResource>| all.iter().any(|r| group.is_none_or(|group| r.group == *group));
+        let patience = self.clock.sleep(PATIENCE);
+        tokio::pin!(patience);
         loop {
             let catalogue = self.catalogue();
             if !is_coming(&self.coming.0.borrow()) {
@@ -69,7 +71,7 @@ impl Registry {
             tokio::select! {
                 // The sender lives as long as this.
                 _ = coming.wait_for(|all| !is_coming(all)) => {}
-                () = self.clock.sleep(PATIENCE) => break,
+                () = &mut patience => break,
             }
         }
         self.catalogue()

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use kedge_apiserver::Readiness;
+use kedge_base::{Backoff, SharedClock, TaskGroup};
 use kedge_client::{Client, Patch};
 use kedge_controllers::priority_and_fairness;
 use kedge_manifests::{ALL, FLOW_CONTROL, METRICS, MIGRATION, Manifest, RBAC};
@@ -17,8 +20,56 @@ use crate::endpoints;
 use crate::error::Error;
 use crate::{hooks, policy, roles};
 
+/// The pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LAST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is needed to make what a cluster starts with.
+#[derive(Clone)]
+pub(crate) struct Bootstrap {
+    pub client: Client,
+    pub config: ServerConfig,
+    pub shared: bool,
+    pub ranges: Arc<DefaultServiceCidr>,
+    pub readiness: Readiness,
+}
+
+impl Bootstrap {
+    /// Makes what is missing. What somebody else stands in the way of today is tried again while the server runs, which is not ready until then: a
+    /// webhook that cannot be asked is mended, or runs, on a cluster that is up.
+    ///
+    /// # Errors
+    /// What the server was told wrongly.
+    pub(crate) async fn begin(self, tasks: &TaskGroup, clock: &SharedClock) -> Result<(), Error> {
+        match self.run().await {
+            Err(err @ Error::Bootstrap { .. }) => warn!(error = %err, "the cluster is not complete; it is tried again"),
+            other => return other,
+        }
+        let clock = clock.clone();
+        tasks.spawn_worker("bootstrap", move || {
+            let (bootstrap, clock) = (self.clone(), clock.clone());
+            async move {
+                let mut pause = Backoff::new(FIRST_PAUSE, LAST_PAUSE, 20);
+                loop {
+                    clock.sleep(pause.next()).await;
+                    match bootstrap.run().await {
+                        Ok(()) => return info!("the cluster is complete"),
+                        Err(err) => warn!(error = %err, "the cluster is not complete; it is tried again"),
+                    }
+                }
+            }
+        });
+        Ok(())
+    }
+
+    async fn run(&self) -> Result<(), Error> {
+        let Self { client, config, shared, ranges, readiness } = self;
+        run(client, config, *shared, ranges, readiness).await
+    }
+}
+
 /// Creates what is missing, and says in `readiness` what is there.
-pub(crate) async fn run(
+async fn run(
     client: &Client,
     config: &ServerConfig,
     shared: bool,
@@ -118,8 +169,27 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
         patch[*field] = object[*field].clone();
     }
     let what = format!("{} {name}", resource.kind);
+    // Nobody is asked about a change that is none.
+    match client.get::<Value>(resource, &namespace, &name).await {
+        Ok(found) if has(&found, &patch) => return Ok(()),
+        Ok(_) => {}
+        Err(source) => return Err(Error::Bootstrap { what, source }),
+    }
     let patched: Result<Value, _> = client.patch(resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
+}
+
+/// Whether an object has all that is wanted, beside what else it has.
+fn has(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => {
+            wanted.iter().all(|(field, wanted)| found.get(field).is_some_and(|found| has(found, wanted)))
+        }
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| has(found, wanted))
+        }
+        _ => found == wanted,
+    }
 }
 
 /// A service keeps its address for life, and certificates and pods of the cluster know it.

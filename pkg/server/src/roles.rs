@@ -3,6 +3,7 @@
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use kedge_auth::{PolicyRule, uncovered};
+use kedge_base::BoxFuture;
 use kedge_client::{Client, DeleteOptions, Error as ClientError};
 use kedge_meta::{Resource, resources};
 use serde_json::{Map, Value};
@@ -35,8 +36,9 @@ enum Action {
 /// Brings all of `policy` up to date.
 pub(crate) async fn ensure(client: &Client, policy: &[Value]) -> Result<(), Error> {
     keep_rules(client, policy).await?;
-    let each = futures::stream::iter(policy).map(|wanted| ensure_one(client, wanted));
-    each.buffer_unordered(AT_A_TIME).try_collect().await
+    // In a box each: whether a closure over references may go to another thread is more than the compiler sees.
+    let each: Vec<BoxFuture<'_, _>> = policy.iter().map(|wanted| Box::pin(ensure_one(client, wanted)) as _).collect();
+    futures::stream::iter(each).buffer_unordered(AT_A_TIME).try_collect().await
 }
 
 fn resource_of(object: &Value) -> Option<&'static Resource> {

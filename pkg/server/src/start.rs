@@ -18,6 +18,7 @@ use kedge_storage::{Encryption, Storage};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use crate::bootstrap::{self, Bootstrap};
 use crate::claims::ClaimsRepair;
 use crate::commands::own_kubeconfig;
 use crate::config::ServerConfig;
@@ -28,7 +29,7 @@ use crate::error::Error;
 use crate::own_paths::Administration;
 use crate::snapshots::SnapshotService;
 use crate::token::{Token, private_dir};
-use crate::{api, bootstrap, encryption, endpoints, etcd_api, hooks, identity, inprocess, snapshots};
+use crate::{api, encryption, endpoints, etcd_api, hooks, identity, inprocess, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
@@ -165,8 +166,14 @@ impl Server {
         hooks::done(&readiness, &hooks::EXTENSIONS);
         let client = server.admin_client();
         let ranges = DefaultServiceCidr::new(&client, &clock, &server.tasks, server.config.service_ranges());
-        let bootstrap = bootstrap::run(&client, &server.config, server.store.is_shared(), &ranges, &readiness);
-        let (done, ()) = tokio::join!(bootstrap, aggregation.register());
+        let bootstrap = Bootstrap {
+            client: client.clone(),
+            config: server.config.clone(),
+            shared: server.store.is_shared(),
+            ranges: ranges.clone(),
+            readiness: readiness.clone(),
+        };
+        let (done, ()) = tokio::join!(bootstrap.begin(&server.tasks, &clock), aggregation.register());
         done?;
         hooks::done(&readiness, &hooks::REGISTERED);
         aggregation.follow();

@@ -90,3 +90,14 @@ fn a_schema_without_its_level_is_none_and_the_last_one_has_the_rest() {
     assert_eq!(of(&index(schemas.clone(), &["l"]), &user, Method::GET, "/x").as_deref(), Some("catch-all"));
     assert_eq!(of(&index(schemas, &["other"]), &user, Method::GET, "/x"), None);
 }
+
+/// Such a schema was accepted, called well by its condition, and was nothing for requests.
+#[test]
+fn lists_that_are_null_are_empty() {
+    let all = json!(["*"]);
+    let user = json!([{"kind": "User", "user": {"name": "u"}}]);
+    let rule = json!([{"verbs": all, "apiGroups": all, "resources": all, "clusterScope": true, "namespaces": null}]);
+    let index = index(json!([schema("nulls", 1, user, rule, json!(null))]), &["l"]);
+    let user = UserInfo::new("u", &[]);
+    assert_eq!(of(&index, &user, Method::GET, "/api/v1/nodes").as_deref(), Some("nulls"));
+}

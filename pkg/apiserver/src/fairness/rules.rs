@@ -1,5 +1,6 @@
 //! What of a flow schema decides whether a request matches it.
 
+use kedge_meta::nullable;
 use serde::Deserialize;
 
 use super::Meta;
@@ -90,10 +91,14 @@ impl Subject {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct ResourceRule {
+    #[serde(deserialize_with = "nullable")]
     verbs: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
     api_groups: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
     resources: Vec<String>,
     cluster_scope: bool,
+    #[serde(deserialize_with = "nullable")]
     namespaces: Vec<String>,
 }
 
@@ -101,8 +106,9 @@ pub(super) struct ResourceRule {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct PathRule {
+    #[serde(deserialize_with = "nullable")]
     verbs: Vec<String>,
-    #[serde(rename = "nonResourceURLs")]
+    #[serde(rename = "nonResourceURLs", deserialize_with = "nullable")]
     urls: Vec<String>,
 }
 

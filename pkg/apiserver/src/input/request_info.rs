@@ -87,8 +87,9 @@ impl RequestInfo {
 
     fn resource_verb(&mut self, method: &Method, watched: bool) {
         let verb = match method.as_str() {
+            // Whatever else is asked there is refused.
+            _ if watched => "watch",
             "POST" => "create",
-            "GET" | "HEAD" if watched => "watch",
             "GET" | "HEAD" if self.name.is_empty() && self.flag("watch") => "watch",
             "GET" | "HEAD" if self.name.is_empty() => "list",
             "GET" | "HEAD" => "get",
@@ -176,7 +177,7 @@ impl RequestInfo {
     /// Whether the request may take as long as the client likes.
     pub fn is_long_running(&self) -> bool {
         let streams = matches!(self.subresource.as_str(), "attach" | "exec" | "portforward" | "proxy");
-        self.is_resource && (self.verb == "watch" || streams || (self.subresource == "log" && self.flag("follow")))
+        self.is_resource && (self.verb == "watch" || streams || self.subresource == "log")
     }
 }
 

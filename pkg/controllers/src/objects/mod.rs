@@ -21,7 +21,8 @@ pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 use jiff::Timestamp;
 use kedge_base::time;
 use kedge_meta::ObjectMeta;
-use serde::{Deserialize, Deserializer, Serialize};
+pub use kedge_meta::nullable;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Any object of which only the metadata matters.
@@ -108,11 +109,6 @@ pub fn parse_time(text: Option<&String>) -> Option<Timestamp> {
 /// What `omitempty` makes of a number: zero is absent, and in a merge patch removes the field.
 pub fn omit_zero(n: i64) -> Value {
     if n == 0 { Value::Null } else { n.into() }
-}
-
-/// Takes JSON `null` for the default.
-pub fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(d)?.unwrap_or_default())
 }
 
 macro_rules! keyed {

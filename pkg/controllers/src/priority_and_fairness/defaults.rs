@@ -2,6 +2,7 @@
 //! says, or their generation where there is no annotation.
 
 use futures::{StreamExt as _, TryStreamExt as _};
+use kedge_base::BoxFuture;
 use kedge_client::{Client, Error, Patch};
 use kedge_meta::{Resource, resources};
 use serde_json::{Value, json};
@@ -18,9 +19,10 @@ const MANDATORY: [&str; 2] = ["exempt", "catch-all"];
 /// # Errors
 /// When one of them cannot be read or written.
 pub async fn ensure(client: &Client, defaults: &[Value]) -> Result<(), Error> {
-    let each = futures::stream::iter(defaults).map(|wanted| ensure_one(client, wanted));
+    // In a box each: whether a closure over references may go to another thread is more than the compiler sees.
+    let each: Vec<BoxFuture<'_, _>> = defaults.iter().map(|wanted| Box::pin(ensure_one(client, wanted)) as _).collect();
     // All of them share a write to the disk or two.
-    each.buffer_unordered(defaults.len().max(1)).try_collect().await
+    futures::stream::iter(each).buffer_unordered(defaults.len().max(1)).try_collect().await
 }
 
 pub(super) async fn ensure_one(client: &Client, wanted: &Value) -> Result<(), Error> {

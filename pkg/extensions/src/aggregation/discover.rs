@@ -8,6 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::time::Duration;
 
+use kedge_meta::nullable;
 use serde::de::{Error as _, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -56,11 +57,6 @@ impl Aggregation {
 
 fn shown(resources: Result<Vec<Resource>, serde_json::Error>) -> Result<Value, String> {
     resources.and_then(|resources| serde_json::to_value(&resources)).map_err(|err| err.to_string())
-}
-
-/// What is left out and what is null are the same.
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A list of at most `MOST` entries, or nothing.

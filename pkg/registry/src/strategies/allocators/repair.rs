@@ -66,6 +66,8 @@ impl State {
         let Some(claims) = &self.addresses.stored else { return Ok(Vec::new()) };
         let claimed = self.node_ports.stored.as_ref().map(|s| s.readable("", &Matcher::default()).objects);
         let addresses = claims.readable("", &Matcher::default()).objects;
+        // No service whose claim was read may be missing.
+        services.fresh().await?;
         let (services, complete) = read(services)?;
         let mut findings = Vec::new();
         for service in services.0.values() {
@@ -225,8 +227,8 @@ fn judge(ip: IpAddr, claim: Option<&Value>, service: &Value, services: &Services
         match services.get(namespace, name) {
             None => return Verdict::Replace { tell: true },
             Some(other) if cluster_ip_texts(other).any(|text| text.parse() == Ok(ip)) => return Verdict::Duplicate,
-            // Whose claim it is does not have the address: the claim is given back first.
-            Some(_) => {}
+            // Whose claim it is does not have the address. In one step: it is never free in between.
+            Some(_) => return Verdict::Replace { tell: true },
         }
     }
     let label = |name: &str| claim.text(&["metadata", "labels", name]);
