@@ -76,6 +76,8 @@ impl ApiServer {
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if let Some(asked) = health::asked(&info.path) {
             let user = self.who_probes(request.headers(), peer).await;
+            let shown = user.map(|user| impersonation::impersonate(&*self.authorizer, request.headers(), &info, user));
+            let user = shown.transpose()?;
             flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
             // Whether the server is well is for everybody, single checks are for those who may.
             if asked.1.is_some() {
@@ -83,7 +85,12 @@ impl ApiServer {
             }
             return Ok(health::handle(self, &info, asked).await);
         }
-        let catalogue = self.registry.settled(info.is_resource.then_some(&*info.group)).await;
+        // What is said of all kinds, or of one, is said when those that come are there; other pages wait for nothing.
+        let catalogue = match info.path.trim_matches('/').split('/').next() {
+            _ if info.is_resource => self.registry.settled(Some(&info.group)).await,
+            Some("apis" | "openapi") => self.registry.settled(None).await,
+            _ => self.registry.catalogue(),
+        };
         // Who asks.
         let user = self.authenticate(request.headers(), peer).await?;
         let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;

@@ -86,6 +86,10 @@ fn resolve(info: &RequestInfo, method: &Method, catalogue: &Catalogue) -> Result
     if nowhere || misplaced || too_deep {
         return Err(if nowhere && is_custom { Status::no_page() } else { Status::unknown_path() });
     }
+    // Nothing is written by the old form of a watch.
+    if info.verb == "watch" && !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(Status::method_not_allowed());
+    }
     // Upstream routes GET alone, but of what definitions make; what is proxied may take any method.
     if *method == Method::HEAD && info.subresource != "proxy" && (!is_custom || info.verb == "watch") {
         return Err(Status::method_not_allowed());

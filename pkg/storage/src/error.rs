@@ -19,7 +19,7 @@ pub enum Error {
     #[error("the object has been modified")]
     Conflict(Option<Arc<Object>>),
     /// Something else that must be free is taken (an address, a port), or has changed that must not. This is its key.
-    #[error("{0} is taken")]
+    #[error("{0} is taken or has changed")]
     Claimed(String),
     /// The version asked for is older than the history.
     #[error("too old resource version: {requested} ({oldest})")]

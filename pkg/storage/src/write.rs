@@ -236,6 +236,20 @@ impl ResourceStore {
         full: &str,
         revision: Option<u64>,
         op: Op,
+        with: With,
+        source: Option<Source>,
+    ) -> Result<TxnResult, Error> {
+        let result = self.commit(full, revision, op, with, source).await?;
+        // A cache that is behind only makes the next read wait; the write stands.
+        self.hub.wait(result.revision).await;
+        Ok(result)
+    }
+
+    async fn commit(
+        &self,
+        full: &str,
+        revision: Option<u64>,
+        op: Op,
         mut with: With,
         source: Option<Source>,
     ) -> Result<TxnResult, Error> {
@@ -300,8 +314,6 @@ impl ResourceStore {
             let beside = with.beside(amended);
             return Err(self.refused(full, revision, result.results, beside, source).await?);
         }
-        // A cache that is behind only makes the next read wait; the write stands.
-        self.hub.wait(result.revision).await;
         Ok(result)
     }
 

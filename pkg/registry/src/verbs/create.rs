@@ -10,6 +10,8 @@ use crate::{metadata, ownership};
 
 /// How often a generated name that is taken is drawn again.
 const NAME_ATTEMPTS: usize = 8;
+/// How often something else is reserved in the place of what somebody else took, or what it was taken from has changed.
+const CLAIM_ATTEMPTS: usize = 16;
 
 /// Creates `object`, which has been decoded.
 ///
@@ -93,7 +95,7 @@ pub async fn create(request: &Request<'_>, mut object: Value) -> Result<Written,
             Err(err) if ownership::weigh_too_much(&err, request, &draft) => ownership::disown(&mut draft),
             Err(kedge_storage::Error::Exists) if generated && attempt < NAME_ATTEMPTS => {}
             // Another server took what was reserved: drawn again, or refused, once that is seen here.
-            Err(kedge_storage::Error::Claimed(_)) if attempt < NAME_ATTEMPTS => {
+            Err(kedge_storage::Error::Claimed(_)) if attempt < CLAIM_ATTEMPTS => {
                 request.served.store.fresh().await.map_err(|err| request.storage_error(object.name(), err))?;
             }
             Err(kedge_storage::Error::Exists) => return Err(taken_name(request, &key, object).await),
