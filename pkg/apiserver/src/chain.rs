@@ -207,7 +207,8 @@ fn claimed(headers: &HeaderMap) -> Option<UserInfo> {
 
 /// Who asks for the server's health without a name.
 fn anonymous() -> UserInfo {
-    UserInfo { name: "system:anonymous".into(), groups: vec!["system:unauthenticated".into()], ..UserInfo::default() }
+    let groups = vec![impersonation::UNAUTHENTICATED.into()];
+    UserInfo { name: impersonation::ANONYMOUS.into(), groups, ..UserInfo::default() }
 }
 
 /// What a request is known by: what its client says, or else something new.

@@ -138,7 +138,8 @@ fn resource_of(object: &Value) -> Option<&'static Resource> {
     .find(|r| object["kind"] == *r.kind && object["apiVersion"] == r.api_version())
 }
 
-async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
+/// Creates an object that is missing. The one that is there then, unless somebody else has just made it.
+async fn ensure(client: &Client, object: &Value) -> Result<Option<Value>, Error> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let what = format!("{} {name}", object["kind"].as_str().unwrap_or_default());
     let Some(resource) = resource_of(object) else {
@@ -146,21 +147,23 @@ async fn ensure(client: &Client, object: &Value) -> Result<(), Error> {
     };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default();
     match client.get::<Value>(resource, namespace, name).await {
-        Ok(_) => return Ok(()),
+        Ok(found) => return Ok(Some(found)),
         Err(err) if err.is_not_found() => {}
         Err(source) => return Err(Error::Bootstrap { what, source }),
     }
     match client.create::<Value>(resource, namespace, object).await {
-        Ok(_) => info!(object = what, "created"),
-        Err(err) if err.is_already_exists() => {}
-        Err(source) => return Err(Error::Bootstrap { what, source }),
+        Ok(created) => {
+            info!(object = what, "created");
+            Ok(Some(created))
+        }
+        Err(err) if err.is_already_exists() => Ok(None),
+        Err(source) => Err(Error::Bootstrap { what, source }),
     }
-    Ok(())
 }
 
 /// Creates an object, or brings the given fields of it up to date.
 async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<(), Error> {
-    ensure(client, object).await?;
+    let found = ensure(client, object).await?;
     let Some(resource) = resource_of(object) else { return Ok(()) };
     let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default().to_owned();
     let (namespace, name) = (text("namespace"), text("name"));
@@ -170,10 +173,8 @@ async fn converge(client: &Client, object: &Value, fields: &[&str]) -> Result<()
     }
     let what = format!("{} {name}", resource.kind);
     // Nobody is asked about a change that is none.
-    match client.get::<Value>(resource, &namespace, &name).await {
-        Ok(found) if has(&found, &patch) => return Ok(()),
-        Ok(_) => {}
-        Err(source) => return Err(Error::Bootstrap { what, source }),
+    if found.is_some_and(|found| has(&found, &patch)) {
+        return Ok(());
     }
     let patched: Result<Value, _> = client.patch(resource, &namespace, &name, Patch::Merge(patch), None).await;
     patched.map(drop).map_err(|source| Error::Bootstrap { what, source })
@@ -257,7 +258,7 @@ async fn dns_service(client: &Client, config: &ServerConfig) -> Result<(), Error
             "ports": [port("dns", "UDP"), port("dns-tcp", "TCP")],
         },
     });
-    ensure(client, &service).await
+    ensure(client, &service).await.map(drop)
 }
 
 fn family(ip: IpAddr) -> &'static str {
@@ -277,5 +278,14 @@ mod tests {
         for object in objects {
             assert!(resource_of(&object).is_some(), "{object}");
         }
+    }
+
+    #[test]
+    fn what_is_there_already_is_no_change() {
+        let found = json!({"spec": {"clusterIP": "10.43.0.1", "sessionAffinity": "None", "ports": [{"port": 443, "nodePort": 0}]}});
+        assert!(has(&found, &json!({"spec": {"clusterIP": "10.43.0.1", "ports": [{"port": 443}]}})));
+        assert!(!has(&found, &json!({"spec": {"clusterIP": "10.43.0.2"}})));
+        assert!(!has(&found, &json!({"spec": {"ports": [{"port": 443}, {"port": 80}]}})));
+        assert!(!has(&found, &json!({"spec": {"type": "ClusterIP"}})));
     }
 }

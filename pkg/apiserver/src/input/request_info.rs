@@ -176,8 +176,7 @@ impl RequestInfo {
 
     /// Whether the request may take as long as the client likes.
     pub fn is_long_running(&self) -> bool {
-        let streams = matches!(self.subresource.as_str(), "attach" | "exec" | "portforward" | "proxy");
-        self.is_resource && (self.verb == "watch" || streams || self.subresource == "log")
+        (self.is_resource && self.verb == "watch") || self.streams()
     }
 }
 
