@@ -18,6 +18,8 @@ pub struct TypeError {
 }
 
 const MAX_STRICT_ERRORS: usize = 100;
+/// Whole numbers below this are the same as floats.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 const OBJECT_META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta";
 /// The field of an object's metadata that says who owns its fields.
 const OWNERS: &str = "managedFields";
@@ -27,11 +29,43 @@ const OWNERS: &str = "managedFields";
 /// # Errors
 /// [`TypeError`] for the first value of a wrong type. The tree may then be half converted.
 pub fn conform(ty: TypeId, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
+    walk(ty, value, strict, Reader::Decoder)
+}
+
+/// As [`conform`], for a tree that was never text, such as what a strategic merge patch makes: upstream has a reader of its own for
+/// those, which says otherwise what does not fit, and counts unknown fields in the order of their paths.
+///
+/// # Errors
+/// [`TypeError`] for the first value of a wrong type. The tree may then be half converted.
+pub fn convert(ty: TypeId, value: &mut Value, strict: &mut Vec<StrictError>) -> Result<(), TypeError> {
+    let known = strict.len();
+    walk(ty, value, strict, Reader::Converter)?;
+    if let Some(found) = strict.get_mut(known..) {
+        found.sort_by_cached_key(ToString::to_string);
+    }
+    Ok(())
+}
+
+fn walk(ty: TypeId, value: &mut Value, strict: &mut Vec<StrictError>, reader: Reader) -> Result<(), TypeError> {
     let Value::Object(map) = value else {
-        let message = format!("json: cannot unmarshal {} into Go value of type {}", found(value), object_go_type(ty));
+        let message = match reader {
+            Reader::Decoder => {
+                format!("json: cannot unmarshal {} into Go value of type {}", found(value), object_go_type(ty))
+            }
+            Reader::Converter => format!("cannot restore struct from: {}", go_kind(value)),
+        };
         return Err(TypeError { message });
     };
-    Walker { strict: Some(strict) }.object(ty, map, None)
+    Walker { strict: Some(strict), reader }.object(ty, map, None)
+}
+
+/// Whose words errors are in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reader {
+    /// Go's decoder of JSON text.
+    Decoder,
+    /// Upstream's converter of trees.
+    Converter,
 }
 
 /// The steps from the root to the place under inspection, linked through the stack.
@@ -125,14 +159,65 @@ fn found(value: &Value) -> &'static str {
     }
 }
 
-fn mismatch(what: &str, go_type: &str, place: &Place<'_>) -> TypeError {
-    let field = place.go_field();
-    TypeError { message: format!("json: cannot unmarshal {what} into Go struct field {field} of type {go_type}") }
+/// The kind of Go value that holds a value of a tree.
+fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "invalid",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_i64() => "int64",
+        Value::Number(_) => "float64",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) => "map",
+    }
+}
+
+impl Reader {
+    /// A value that is not of the type that belongs in its place.
+    fn mismatch(self, ty: FieldType, value: &Value, go_type: &str, place: &Place<'_>) -> TypeError {
+        let message = match self {
+            Self::Decoder => {
+                // Of a number that does not fit, the decoder says which.
+                let number =
+                    matches!(ty, FieldType::Int32 | FieldType::Int64).then_some(value).and_then(Value::as_number);
+                let what = number.map_or_else(|| found(value).to_owned(), |number| format!("number {number}"));
+                let field = place.go_field();
+                format!("json: cannot unmarshal {what} into Go struct field {field} of type {go_type}")
+            }
+            Self::Converter => converter_says(ty, value, go_type),
+        };
+        TypeError { message }
+    }
+}
+
+fn converter_says(ty: FieldType, value: &Value, go_type: &str) -> String {
+    let kind = go_kind(value);
+    match ty {
+        FieldType::Object(_) => format!("cannot restore struct from: {kind}"),
+        FieldType::Map(_) => format!("cannot restore map from {kind}"),
+        FieldType::List(_) | FieldType::Bytes => format!("cannot restore slice from {kind}"),
+        // Types with a decoder of their own read text again, on its own.
+        FieldType::IntOrString | FieldType::Time | FieldType::MicroTime | FieldType::Duration => {
+            let what = value.as_number().filter(|_| ty == FieldType::IntOrString);
+            let what = what.map_or_else(|| found(value).to_owned(), |number| format!("number {number}"));
+            let go_type = if ty == FieldType::IntOrString { "int32" } else { "string" };
+            format!("json: cannot unmarshal {what} into Go value of type {go_type}")
+        }
+        // Go converts whole numbers to text and numbers with a fraction to whole ones, and upstream stops it.
+        FieldType::String if value.is_i64() => format!("cannot convert int64 to {go_type}"),
+        FieldType::Int32 | FieldType::Int64 if value.is_number() => format!("cannot convert {kind} to {go_type}"),
+        FieldType::String => "unrecognized type: string".to_owned(),
+        FieldType::Bool => "unrecognized type: bool".to_owned(),
+        FieldType::Int32 => "unrecognized type: int32".to_owned(),
+        FieldType::Int64 => "unrecognized type: int64".to_owned(),
+        _ => "unrecognized type: float64".to_owned(),
+    }
 }
 
 struct Walker<'s> {
     /// Absent inside values with a decoder of their own, which does not report.
     strict: Option<&'s mut Vec<StrictError>>,
+    reader: Reader,
 }
 
 impl Walker<'_> {
@@ -182,7 +267,7 @@ impl Walker<'_> {
         match ty {
             FieldType::Object(id) => match value {
                 Value::Object(map) => return self.object(id, map, Some(place)),
-                other => return Err(mismatch(found(other), &place.go_type(ty), place)),
+                other => return Err(self.reader.mismatch(ty, other, &place.go_type(ty), place)),
             },
             FieldType::List(inner) => return self.list(ty, *inner, value, place),
             FieldType::Map(inner) => return self.map(ty, *inner, value, place),
@@ -193,19 +278,18 @@ impl Walker<'_> {
             FieldType::String if value.is_string() => {}
             FieldType::Bool if value.is_boolean() => {}
             FieldType::Double if value.is_number() => {}
-            FieldType::Int32 | FieldType::Int64 => integer(ty, value, || place.go_type(ty), place)?,
+            FieldType::Int32 | FieldType::Int64 => self.integer(ty, value, place)?,
             FieldType::IntOrString if value.is_string() => {}
-            FieldType::IntOrString => integer(FieldType::Int32, value, || "int32".to_string(), place)?,
+            FieldType::IntOrString => self.integer(ty, value, place)?,
             FieldType::Quantity => {
                 let canonical = scalar::quantity(value).map_err(|message| TypeError { message })?;
                 *value = Value::String(canonical);
             }
-            FieldType::Time => time(value, false, place)?,
-            FieldType::MicroTime => time(value, true, place)?,
-            FieldType::Duration => duration(value, || place.go_type(ty), place)?,
-            FieldType::Bytes => bytes(value, place)?,
+            FieldType::Time | FieldType::MicroTime => self.time(ty, value, place)?,
+            FieldType::Duration => self.duration(value, place)?,
+            FieldType::Bytes => self.bytes(value, place)?,
             FieldType::String | FieldType::Bool | FieldType::Double => {
-                return Err(mismatch(found(value), &place.go_type(ty), place));
+                return Err(self.reader.mismatch(ty, value, &place.go_type(ty), place));
             }
         }
         Ok(())
@@ -213,7 +297,7 @@ impl Walker<'_> {
 
     fn list(&mut self, ty: FieldType, inner: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
         let Value::Array(items) = value else {
-            return Err(mismatch(found(value), &place.go_type(ty), place));
+            return Err(self.reader.mismatch(ty, value, &place.go_type(ty), place));
         };
         for (index, item) in items.iter_mut().enumerate() {
             if item.is_null() {
@@ -228,7 +312,7 @@ impl Walker<'_> {
 
     fn map(&mut self, ty: FieldType, inner: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
         let Value::Object(map) = value else {
-            return Err(mismatch(found(value), &place.go_type(ty), place));
+            return Err(self.reader.mismatch(ty, value, &place.go_type(ty), place));
         };
         for (key, item) in map.iter_mut() {
             if item.is_null() {
@@ -246,7 +330,7 @@ impl Walker<'_> {
     fn schema_or(&mut self, ty: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
         const SCHEMA: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps";
         let Some(schema) = crate::table::type_by_name(SCHEMA) else { return Ok(()) };
-        let mut quiet = Walker { strict: None };
+        let mut quiet = Walker { strict: None, reader: Reader::Decoder };
         match (ty, &mut *value) {
             (_, Value::Object(map)) => quiet.object(schema, map, Some(place)),
             (FieldType::SchemaOrBool, Value::Bool(_)) => Ok(()),
@@ -262,44 +346,62 @@ impl Walker<'_> {
     }
 }
 
-fn integer(ty: FieldType, value: &Value, go_type: impl Fn() -> String, place: &Place<'_>) -> Result<(), TypeError> {
-    let Value::Number(number) = value else {
-        return Err(mismatch(found(value), &go_type(), place));
-    };
-    let fits = match (ty, number.as_i64()) {
-        (FieldType::Int32, Some(integer)) => i32::try_from(integer).is_ok(),
-        (_, integer) => integer.is_some(),
-    };
-    if fits { Ok(()) } else { Err(mismatch(&format!("number {}", number), &go_type(), place)) }
-}
-
-fn duration(value: &mut Value, go_type: impl Fn() -> String, place: &Place<'_>) -> Result<(), TypeError> {
-    let nanos = value.as_str().and_then(kedge_base::time::go_duration_nanos);
-    let nanos = nanos.ok_or_else(|| mismatch(found(value), &go_type(), place))?;
-    *value = Value::String(kedge_base::time::go_duration_text(nanos));
-    Ok(())
-}
-
-fn time(value: &mut Value, micro: bool, place: &Place<'_>) -> Result<(), TypeError> {
-    let Value::String(text) = value else {
-        return Err(mismatch(found(value), "string", place));
-    };
-    match scalar::time(text, micro).map_err(|message| TypeError { message })? {
-        Some(canonical) if canonical == *text => {}
-        Some(canonical) => *text = canonical,
-        None => *value = Value::Null,
+impl Walker<'_> {
+    fn integer(&self, ty: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        // A tree that YAML was read into may have whole numbers as floats; the converter takes them.
+        let whole = value.as_f64().filter(|float| self.reader == Reader::Converter && float.fract() == 0.0);
+        if let Some(float) = whole.filter(|float| !value.is_i64() && float.abs() < EXACT) {
+            *value = (float as i64).into();
+        }
+        let fits = match (ty, value.as_i64()) {
+            (FieldType::Int64, integer) => integer.is_some(),
+            // Upstream's converter cuts off what is too large; here that is refused as its other conversions are.
+            (_, integer) => integer.is_some_and(|integer| i32::try_from(integer).is_ok()),
+        };
+        if fits {
+            return Ok(());
+        }
+        let (ty, go_type) = match (ty, self.reader) {
+            (FieldType::IntOrString, Reader::Decoder) => (FieldType::Int32, "int32".to_owned()),
+            _ => (ty, place.go_type(ty)),
+        };
+        Err(self.reader.mismatch(ty, value, &go_type, place))
     }
-    Ok(())
-}
 
-fn bytes(value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
-    let Value::String(text) = value else {
-        return Err(mismatch(found(value), &place.go_type(FieldType::Bytes), place));
-    };
-    if let Some(canonical) = scalar::base64_text(text).map_err(|message| TypeError { message })? {
-        *text = canonical;
+    fn duration(&self, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        let nanos = value.as_str().and_then(kedge_base::time::go_duration_nanos);
+        let nanos = nanos.ok_or_else(|| {
+            self.reader.mismatch(FieldType::Duration, value, &place.go_type(FieldType::Duration), place)
+        })?;
+        *value = Value::String(kedge_base::time::go_duration_text(nanos));
+        Ok(())
     }
-    Ok(())
+
+    fn time(&self, ty: FieldType, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        let Value::String(text) = value else {
+            return Err(self.reader.mismatch(ty, value, "string", place));
+        };
+        match scalar::time(text, ty == FieldType::MicroTime).map_err(|message| TypeError { message })? {
+            Some(canonical) if canonical == *text => {}
+            Some(canonical) => *text = canonical,
+            None => *value = Value::Null,
+        }
+        Ok(())
+    }
+
+    fn bytes(&self, value: &mut Value, place: &Place<'_>) -> Result<(), TypeError> {
+        let Value::String(text) = value else {
+            return Err(self.reader.mismatch(FieldType::Bytes, value, &place.go_type(FieldType::Bytes), place));
+        };
+        let canonical = scalar::base64_text(text).map_err(|message| match self.reader {
+            Reader::Decoder => TypeError { message },
+            Reader::Converter => TypeError { message: format!("error decoding from json: {message}") },
+        })?;
+        if let Some(canonical) = canonical {
+            *text = canonical;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -341,6 +443,48 @@ mod tests {
             result.unwrap_err().message,
             "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
         );
+    }
+
+    /// What a strategic merge patch makes was refused in the words of the reader of JSON text.
+    #[test]
+    fn trees_are_refused_in_the_words_of_the_converter() {
+        let says = |group: &str, kind: &str, mut tree: Value| {
+            let ty = crate::table::kind(group, "v1", kind).unwrap();
+            convert(ty, &mut tree, &mut Vec::new()).unwrap_err().message
+        };
+        let cases = [
+            ("", "Pod", json!({"spec": "x"}), "cannot restore struct from: string"),
+            ("", "Pod", json!({"spec": {"containers": {}}}), "cannot restore slice from map"),
+            ("", "Pod", json!({"metadata": {"labels": "x"}}), "cannot restore map from string"),
+            ("", "Pod", json!({"metadata": {"labels": {"a": 1}}}), "cannot convert int64 to string"),
+            ("", "Pod", json!({"metadata": {"labels": {"a": true}}}), "unrecognized type: string"),
+            ("", "Pod", json!({"spec": {"restartPolicy": 1}}), "cannot convert int64 to v1.RestartPolicy"),
+            ("apps", "Deployment", json!({"spec": {"replicas": "1"}}), "unrecognized type: int32"),
+            ("apps", "Deployment", json!({"spec": {"replicas": 1.5}}), "cannot convert float64 to int32"),
+            ("apps", "Deployment", json!({"spec": {"paused": "x"}}), "unrecognized type: bool"),
+            ("", "Secret", json!({"data": {"a": 1}}), "cannot restore slice from int64"),
+            (
+                "",
+                "Service",
+                json!({"spec": {"ports": [{"targetPort": {}}]}}),
+                "json: cannot unmarshal object into Go value of type int32",
+            ),
+            (
+                "",
+                "Pod",
+                json!({"status": {"startTime": 1}}),
+                "json: cannot unmarshal number into Go value of type string",
+            ),
+        ];
+        for (group, kind, tree, text) in cases {
+            assert_eq!(says(group, kind, tree.clone()), text, "{tree}");
+        }
+        let mut tree = json!({"spec": {"replicas": 2.0, "zzz": 1, "aaa": 2}});
+        let mut strict = Vec::new();
+        convert(crate::table::kind("apps", "v1", "Deployment").unwrap(), &mut tree, &mut strict).unwrap();
+        assert_eq!(tree["spec"]["replicas"], 2);
+        let paths: Vec<String> = strict.iter().map(ToString::to_string).collect();
+        assert_eq!(paths, ["unknown field \"spec.aaa\"", "unknown field \"spec.zzz\""]);
     }
 
     #[test]

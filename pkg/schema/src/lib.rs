@@ -24,7 +24,7 @@ pub mod structural;
 pub mod table;
 mod yaml;
 
-pub use conform::{TypeError, conform};
+pub use conform::{TypeError, conform, convert};
 pub use decode::{DecodeError, Decoded, Limits, StrictError, decode_json, decode_object, decode_yaml};
 pub use normalize::{normalize, normalize_stored};
 pub use schema_ref::SchemaRef;

@@ -141,7 +141,7 @@ impl Patch {
             new["kind"] = target.kind.into();
         }
         let mut strict = Vec::new();
-        let decoded = decode(new, target, &mut strict).map_err(refused)?;
+        let decoded = decode(new, target, self.form, &mut strict).map_err(refused)?;
         let all = || self.strict.iter().cloned().chain(strict.iter().map(ToString::to_string)).collect::<Vec<_>>();
         match self.validation {
             Validation::Strict if !self.strict.is_empty() || !strict.is_empty() => {
@@ -222,7 +222,12 @@ fn unknown_members(patch: &Value) -> Result<Vec<String>, String> {
 
 /// Takes what a patch made for an object of the target's kind. One that now calls itself something else is refused, unless
 /// that is another version of the same resource, as which it then is read.
-fn decode(mut new: Value, target: &Target<'_>, strict: &mut Vec<kedge_schema::StrictError>) -> Result<Value, String> {
+fn decode(
+    mut new: Value,
+    target: &Target<'_>,
+    form: Form,
+    strict: &mut Vec<kedge_schema::StrictError>,
+) -> Result<Value, String> {
     let Value::Object(map) = &mut new else {
         let kind = json::json_kind(&new);
         return Err(format!("json: cannot unmarshal {kind} into Go value of type {}", target.kind));
@@ -244,7 +249,10 @@ fn decode(mut new: Value, target: &Target<'_>, strict: &mut Vec<kedge_schema::St
     map.insert("apiVersion".into(), target.api_version().into());
     map.insert("kind".into(), target.kind.into());
     if (group, version, &*kind) == (target.group, target.version, target.kind) {
-        conform(target.schema.as_ref(), &mut new, strict)?;
+        match target.schema.as_ref().and_then(SchemaRef::builtin).filter(|_| form == Form::Strategic) {
+            Some(ty) => kedge_schema::convert(ty, &mut new, strict).map_err(|err| err.to_string())?,
+            None => conform(target.schema.as_ref(), &mut new, strict)?,
+        }
         // Objects of a resource get their defaults in the registry.
         if let (None, Some(schema)) = (&target.resource, &target.schema) {
             schema.default(&mut new);
