@@ -9,12 +9,14 @@ mod cgroup;
 mod cleanup;
 mod disk;
 mod extension;
+mod fan_out;
 mod figures;
 pub(crate) mod flags;
 mod image;
 mod interrupt;
 mod memory;
 mod process;
+mod requests;
 pub(crate) mod server;
 mod soak;
 
@@ -36,6 +38,7 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
         "memory" => memory::run(rest),
         "soak" => soak::run(rest),
         "extension" => extension::run(rest),
+        "api" => requests::run(rest),
         _ => figures::run(args),
     }
 }

@@ -25,6 +25,8 @@ cargo xtask bench memory      what a load leaves in memory, each scenario on a s
 cargo xtask bench soak        a mixed load for a while, and whether anything grows meanwhile or stays afterwards
                               --minutes N [--bursts: also streams and watches cut off by the hundred]
 cargo xtask bench extension   what custom resources cost: memory, start, requests [--objects 5000]
+cargo xtask bench api         what requests cost: rates, processor time, lists, watches, memory a pod, server-side apply
+                              [--pods 10000] [--peer KUBECONFIG --peer-pid PID: the same to another server, and ratios]
 cargo xtask clients           stock clients in Python, JavaScript and Go, and helm, against a control plane
                               [--only NAMES] [--kubeconfig FILE: of a server that runs] [--binary PATH]
 cargo xtask tools             install what the tests need, and say where it is

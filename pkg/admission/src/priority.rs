@@ -68,7 +68,7 @@ impl Plugin for Priority {
             return Err(forbidden(attributes, &why));
         }
         let wanted = attributes.object.text(&["spec", "preemptionPolicy"]);
-        if !wanted.is_empty() && wanted != policy && class.is_some() {
+        if !wanted.is_empty() && wanted != policy {
             let why = format!(
                 "the string value of PreemptionPolicy ({wanted}) must not be provided in pod spec; priority admission controller computed {policy} from the given PriorityClass name"
             );

@@ -42,9 +42,9 @@ impl RbacEscalation {
     }
 
     /// Whether the user's own rules allow everything that `wanted` allows.
-    fn covers(&self, attributes: &Attributes<'_>, wanted: &[PolicyRule]) -> bool {
-        let owned = self.rbac.rules_for(attributes.user, attributes.namespace);
-        uncovered(&owned, wanted).is_empty()
+    /// The parts of the rules wanted that the user does not have.
+    fn lacking(&self, attributes: &Attributes<'_>, wanted: &[PolicyRule]) -> Vec<PolicyRule> {
+        uncovered(&self.rbac.rules_for(attributes.user, attributes.namespace), wanted)
     }
 }
 
@@ -99,7 +99,7 @@ impl Plugin for RbacEscalation {
                 }
                 // What a role gathers from others may be anything, and grows later.
                 let gathers = aggregates(&attributes.object) || attributes.old.is_some_and(aggregates);
-                if gathers && !self.covers(attributes, &everything()) {
+                if gathers && !self.lacking(attributes, &everything()).is_empty() {
                     let why = "must have cluster-admin privileges to use the aggregationRule";
                     return Err(forbidden(attributes, why));
                 }
@@ -116,18 +116,22 @@ impl Plugin for RbacEscalation {
                 let roles = registry.builtin(GROUP, "v1", plural);
                 let object = roles.map(|s| s.store.get(&key)).transpose().map_err(store_failure)?;
                 let Some(object) = object.flatten() else {
-                    let resource = kedge_meta::GroupResource::new(GROUP, plural);
+                    // Upstream's store takes what it looks for from the request, which is about a binding.
+                    let resource = kedge_meta::GroupResource::new(GROUP, &attributes.resource.plural);
                     return Err(Status::not_found(&resource, role));
                 };
                 rules(&object.to_value().map_err(Status::internal)?)
             }
         };
-        if self.covers(attributes, &wanted) {
+        let lacking = self.lacking(attributes, &wanted);
+        if lacking.is_empty() {
             return Ok(());
         }
         let why = format!(
-            "user {:?} (groups={:?}) is attempting to grant RBAC permissions not currently held",
-            attributes.user.name, attributes.user.groups
+            "user {:?} (groups={}) is attempting to grant RBAC permissions not currently held:\n{}",
+            attributes.user.name,
+            kedge_auth::quoted(&attributes.user.groups),
+            kedge_auth::described(&lacking)
         );
         Err(forbidden(attributes, &why))
     }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kedge_meta::field::{self, ErrorList, Path};
-use kedge_meta::{GroupKind, Status, fields, labels};
+use kedge_meta::{GroupKind, Reason, Status, fields, labels};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert, field_of_label};
 use kedge_storage::{Error as StorageError, Keyed, Listing, Matcher};
@@ -116,6 +116,8 @@ pub(crate) fn selection(info: &RequestInfo, served: &Served) -> Result<Selection
 pub(crate) fn limit(info: &RequestInfo) -> Result<usize, Status> {
     match info.param("limit") {
         "" => Ok(0),
+        // As upstream: who takes whatever the cache has gets all of it.
+        _ if info.param("resourceVersion") == "0" => Ok(0),
         // As upstream, a limit below 0 is none.
         text => match text.parse::<i64>() {
             Ok(limit) => Ok(usize::try_from(limit).unwrap_or(0)),
@@ -155,6 +157,7 @@ async fn begin(
     let (text, rule) = (info.param("resourceVersion"), info.param("resourceVersionMatch"));
     // As upstream: a page at a version without a rule is one of exactly that version.
     let exact = rule == "Exact" || (rule.is_empty() && limit > 0);
+    version_of(text).map_err(|why| Status::bad_request(format!("invalid resource version: {why}")))?;
     let version = not_older_than(served, text).await?;
     let answer = match exact && version > 0 {
         true => served.store.list_at(scope, scope, matcher, found, version).await,
@@ -233,6 +236,20 @@ fn below(start: &str) -> Option<&str> {
     path.split('/').all(|part| !matches!(part, "" | "." | "..")).then_some(path)
 }
 
+/// The number of a version, none being 0; otherwise what upstream says of it, which it takes for a fault of its own but in lists.
+pub(crate) fn version_of(version: &str) -> Result<u64, String> {
+    // Go's numbers have no sign here.
+    let digits = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
+    match version.parse::<u64>() {
+        _ if version.is_empty() => Ok(0),
+        Ok(number) if digits => Ok(number),
+        _ => {
+            let why = if digits { "value out of range" } else { "invalid syntax" };
+            Err(format!("resourceVersion: Invalid value: {version:?}: strconv.ParseUint: parsing {version:?}: {why}"))
+        }
+    }
+}
+
 /// Waits until the cache has what a client knows to have happened, on whatever server that was: everything when it names no
 /// version. Returns the version, 0 for any.
 pub(crate) async fn not_older_than(served: &Served, version: &str) -> Result<u64, Status> {
@@ -240,8 +257,7 @@ pub(crate) async fn not_older_than(served: &Served, version: &str) -> Result<u64
         served.store.fresh().await.map_err(store_failure)?;
         return Ok(0);
     }
-    let requested: u64 =
-        version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?;
+    let requested = version_of(version).map_err(|why| Status::failure(500, Reason::Unknown, why))?;
     if requested > served.store.revision() {
         served.store.fresh().await.map_err(store_failure)?;
     }
@@ -274,7 +290,7 @@ fn list_errors(info: &RequestInfo) -> ErrorList {
         errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
     }
     if !matches!(rule, "" | "Exact" | "NotOlderThan") {
-        errors.push(field::Error::not_supported(&Path::new(MATCH), rule, &["Exact", "NotOlderThan", ""]));
+        errors.push(field::Error::not_supported_of(&Path::new(MATCH), rule, &["Exact", "NotOlderThan", ""]));
     }
     if rule == "Exact" && version == "0" {
         errors.push(forbidden("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""));
@@ -299,7 +315,9 @@ fn watch_errors(info: &RequestInfo) -> ErrorList {
     if !matches!(rule, "" | "NotOlderThan") {
         errors.push(field::Error::not_supported(&Path::new(MATCH), rule, &["NotOlderThan"]));
     }
-    if !rule.is_empty() && !info.param("continue").is_empty() {
+    // A watch from anywhere is one that begins with the state, and has that rule.
+    let anywhere = initial.is_none() && matches!(info.param("resourceVersion"), "" | "0");
+    if (!rule.is_empty() || anywhere) && !info.param("continue").is_empty() {
         errors.push(forbidden("resourceVersionMatch is forbidden when continue is provided"));
     }
     errors

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use kedge_auth::Decision;
-use kedge_meta::{Status, UserInfo};
-use kedge_registry::printers;
+use kedge_auth::{Decision, TokenError};
+use kedge_base::time;
+use kedge_meta::{GroupKind, GroupResource, Status, UserInfo, fields, labels};
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::{access_reviews, printers};
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
 
@@ -49,23 +50,19 @@ pub(crate) async fn handle(
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
         "tokenreviews" => token_review(server, &review)?,
+        "selfsubjectrulesreviews" if review.text(&["spec", "namespace"]).is_empty() => {
+            return Err(Status::bad_request("no namespace on request"));
+        }
         "selfsubjectrulesreviews" => rules_review(server, user, &review),
         "selfsubjectaccessreviews" => access_review(server, user, &review)?,
-        "localsubjectaccessreviews" => {
-            let namespace = review.text(&["spec", "resourceAttributes", "namespace"]);
-            if namespace != admitted.info.namespace {
-                return Err(Status::bad_request(format!(
-                    "spec.resourceAttributes.namespace must match namespace: {}",
-                    admitted.info.namespace
-                )));
-            }
-            access_review(server, &reviewed_user(&review)?, &review)?
+        "localsubjectaccessreviews" | "subjectaccessreviews" => {
+            access_review(server, &reviewed_user(&review), &review)?
         }
-        "subjectaccessreviews" => access_review(server, &reviewed_user(&review)?, &review)?,
         _ => return Err(Status::unknown_path()),
     };
-    if review.get("metadata").is_none() {
-        review.set("metadata", json!({ "creationTimestamp": null }));
+    if admitted.info.resource == "selfsubjectreviews" {
+        // The answer is made anew.
+        review.set("metadata", json!({ "creationTimestamp": time::rfc3339(server.clock.now()) }));
     }
     review.set("status", status);
     let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
@@ -85,21 +82,30 @@ fn user_json(user: &UserInfo) -> Value {
     out
 }
 
-fn reviewed_user(review: &Value) -> Result<UserInfo, Status> {
-    let name = review.text(&["spec", "user"]).to_owned();
-    let groups =
-        review.list(&["spec", "groups"]).iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>();
-    if name.is_empty() && groups.is_empty() {
-        return Err(Status::bad_request("spec: at least one of user or group must be specified"));
+/// Whom a question is about.
+fn reviewed_user(review: &Value) -> UserInfo {
+    let texts = |value: &[Value]| value.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<String>>();
+    let extra = review.at(&["spec", "extra"]).and_then(Value::as_object);
+    let extra = extra.into_iter().flatten().map(|(key, values)| {
+        // Keys of extra information have no case.
+        (key.to_lowercase(), texts(values.as_array().map(Vec::as_slice).unwrap_or_default()))
+    });
+    UserInfo {
+        name: review.text(&["spec", "user"]).to_owned(),
+        uid: review.text(&["spec", "uid"]).to_owned(),
+        groups: texts(review.list(&["spec", "groups"])),
+        extra: extra.collect(),
     }
-    Ok(UserInfo { name, groups, ..UserInfo::default() })
 }
 
 fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<Value, Status> {
-    let resource = review.at(&["spec", "resourceAttributes"]).filter(|v| !v.is_null());
-    let path = review.at(&["spec", "nonResourceAttributes"]).filter(|v| !v.is_null());
-    let request = match (resource, path) {
-        (Some(r), None) => kedge_auth::Request {
+    let kind = review.text(&["kind"]);
+    let errors = access_reviews::validate(kind, review);
+    if !errors.is_empty() {
+        return Err(Status::invalid(&GroupKind::new("authorization.k8s.io", ""), "", &errors));
+    }
+    let request = match review.at(&["spec", "resourceAttributes"]).filter(|v| !v.is_null()) {
+        Some(r) => kedge_auth::Request {
             user: Some(user),
             verb: r.text(&["verb"]),
             group: r.text(&["group"]),
@@ -111,24 +117,57 @@ fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<
             path: "",
             is_resource: true,
         },
-        (None, Some(p)) => kedge_auth::Request {
+        None => kedge_auth::Request {
             user: Some(user),
-            verb: p.text(&["verb"]),
-            path: p.text(&["path"]),
+            verb: review.text(&["spec", "nonResourceAttributes", "verb"]),
+            path: review.text(&["spec", "nonResourceAttributes", "path"]),
             ..Default::default()
         },
-        _ => {
-            let message = "spec: exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(Status::bad_request(message));
-        }
     };
-    Ok(match server.authorizer.authorize(&request) {
-        Decision::Allow(reason) if reason.is_empty() => json!({ "allowed": true }),
-        Decision::Allow(reason) => json!({ "allowed": true, "reason": reason }),
-        Decision::Deny(reason) => json!({ "allowed": false, "denied": true, "reason": reason }),
-        Decision::NoOpinion(reason) if reason.is_empty() => json!({ "allowed": false }),
-        Decision::NoOpinion(reason) => json!({ "allowed": false, "reason": reason }),
-    })
+    let (allowed, denied, reason) = match server.authorizer.authorize(&request) {
+        Decision::Allow(reason) => (true, false, reason),
+        Decision::Deny(reason) => (false, true, reason),
+        Decision::NoOpinion(reason) => (false, false, reason),
+    };
+    let mut status = json!({ "allowed": allowed });
+    if denied {
+        status.set("denied", true);
+    }
+    if !reason.is_empty() {
+        status.set("reason", reason);
+    }
+    let ignored = ignored_selectors(review);
+    if !ignored.is_empty() {
+        status.set("evaluationError", ignored.join("; "));
+    }
+    Ok(status)
+}
+
+/// Selectors of the question that cannot be understood, in words.
+fn ignored_selectors(review: &Value) -> Vec<String> {
+    let one = |name: &str, parses: fn(&str) -> bool, understood: fn(&Value) -> bool| {
+        let at = review.at(&["spec", "resourceAttributes", name])?;
+        let requirements = at.list(&["requirements"]);
+        let known = requirements.iter().filter(|requirement| understood(requirement)).count();
+        if known == requirements.len() && parses(at.text(&["rawSelector"])) {
+            return None;
+        }
+        let part = if known > 0 { "partially " } else { "" };
+        Some(format!("spec.resourceAttributes.{name} {part}ignored due to parse error"))
+    };
+    let fields = one(
+        "fieldSelector",
+        |raw| fields::Selector::parse(raw).is_ok(),
+        |requirement| {
+            matches!(requirement.text(&["operator"]), "In" | "NotIn") && requirement.list(&["values"]).len() == 1
+        },
+    );
+    let labels = one(
+        "labelSelector",
+        |raw| labels::Selector::parse(raw).is_ok(),
+        |requirement| matches!(requirement.text(&["operator"]), "In" | "NotIn" | "Exists" | "DoesNotExist"),
+    );
+    fields.into_iter().chain(labels).collect()
 }
 
 fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
@@ -156,9 +195,19 @@ fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {
         Ok(found) => {
             json!({ "authenticated": true, "user": user_json(&found.user), "audiences": found.audiences })
         }
-        Err(err) => json!({ "user": {}, "error": format!("[invalid bearer token, {err}]") }),
+        Err(err) => json!({ "user": {}, "error": review_error(&err) }),
     })
 }
+
+/// Why a token is refused, as upstream's authenticators say together: those that do not know the token say nothing of their own.
+fn review_error(err: &TokenError) -> String {
+    match err {
+        TokenError::Malformed => "invalid bearer token".to_owned(),
+        other => format!("[invalid bearer token, {other}]"),
+    }
+}
+
+const DEPRECATED: &str = "v1 ComponentStatus is deprecated in v1.19+";
 
 /// All parts of the control plane are this process, which answers: they are healthy.
 fn component_statuses(
@@ -182,9 +231,13 @@ fn component_statuses(
         "get" if names.contains(&info.name.as_str()) => {
             object::shaped(server, info, &printer, &status(&info.name), StatusCode::OK, accepted)
         }
-        "get" => Err(Status::not_found(&group_resource(admitted), &info.name)),
+        "get" => {
+            let warning = DEPRECATED.to_owned();
+            admitted.notes.warn(warning);
+            Err(Status::not_found(&GroupResource::new("", &resource.singular), &info.name))
+        }
         verb => Err(Status::method_not_supported(&group_resource(admitted), verb)),
     }?;
-    respond::warn(&mut response, &["v1 ComponentStatus is deprecated in v1.19+".to_owned()]);
+    respond::warn(&mut response, &[DEPRECATED.to_owned()]);
     Ok(response)
 }

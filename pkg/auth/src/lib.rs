@@ -17,7 +17,7 @@ pub use authorizer::{Authorizer, Decision, Request, Union};
 pub use front_proxy::FrontProxy;
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
-pub use rules::uncovered;
+pub use rules::{described, quoted, uncovered};
 pub use tokens::{Authenticated, Bindings, BoundObject, BoundStores, Claims, TokenError, TokenSigner};
 pub use x509::{AnyClientCertificate, CertificateAuthenticator};
 

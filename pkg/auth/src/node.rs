@@ -67,8 +67,7 @@ impl NodeAuthorizer {
     }
 
     fn reference(&self, node: &str, request: &Request<'_>) -> Decision {
-        let refuse =
-            |what: &str| Decision::NoOpinion(format!("no relationship found between node '{node}' and this {what}"));
+        let refused = || Decision::NoOpinion(format!("no relationship found between node '{node}' and this object"));
         if request.name.is_empty() || request.namespace.is_empty() {
             return Decision::NoOpinion("can only read namespaced object of this type".into());
         }
@@ -80,7 +79,7 @@ impl NodeAuthorizer {
             // Every namespace's root certificates are mounted into its pods.
             resource => pods.iter().any(|pod| names_object(&pod["spec"], resource, request.name)),
         };
-        if related { Decision::Allow(String::new()) } else { refuse(request.resource) }
+        if related { Decision::Allow(String::new()) } else { refused() }
     }
 }
 

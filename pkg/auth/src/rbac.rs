@@ -3,6 +3,7 @@
 //! The roles are compiled into an index when they have changed; a decision reads the index only.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use kedge_meta::UserInfo;
@@ -65,6 +66,15 @@ struct Subject {
     name: String,
     #[serde(default)]
     namespace: String,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind.as_str() {
+            "ServiceAccount" => write!(f, "ServiceAccount {:?}", format!("{}/{}", self.name, self.namespace)),
+            kind => write!(f, "{kind} {:?}", self.name),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -176,7 +186,12 @@ fn resolved(mut subjects: Vec<Subject>, own: &str) -> Vec<Subject> {
 
 impl Grant {
     fn applies_to(&self, user: &UserInfo) -> bool {
-        self.subjects.iter().any(|subject| match subject.kind.as_str() {
+        self.subject_of(user).is_some()
+    }
+
+    /// The first subject that the user is.
+    fn subject_of(&self, user: &UserInfo) -> Option<&Subject> {
+        self.subjects.iter().find(|subject| match subject.kind.as_str() {
             "User" => subject.name == user.name,
             "Group" => user.in_group(&subject.name),
             // Where there is no namespace at all, there is no account.
@@ -232,8 +247,9 @@ impl Authorizer for RbacAuthorizer {
         let local = compiled.namespaced.get(request.namespace).map(Vec::as_slice).unwrap_or_default();
         let local = if request.namespace.is_empty() { &[] } else { local };
         let granting = |g: &&Grant| g.applies_to(user) && g.rules.iter().any(|rule| rule.allows(request));
-        match compiled.cluster.iter().chain(local).find(granting) {
-            Some(grant) => Decision::Allow(grant.by.clone()),
+        let mut all = compiled.cluster.iter().chain(local);
+        match all.find(granting).and_then(|grant| Some((grant, grant.subject_of(user)?))) {
+            Some((grant, subject)) => Decision::Allow(format!("{} to {subject}", grant.by)),
             None => Decision::NoOpinion(String::new()),
         }
     }

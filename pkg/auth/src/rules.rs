@@ -8,6 +8,46 @@ pub fn uncovered(owned: &[PolicyRule], wanted: &[PolicyRule]) -> Vec<PolicyRule>
     wanted.iter().flat_map(single).filter(|part| !covered(part)).collect()
 }
 
+/// Texts as Go's `%q` writes a list of them.
+pub fn quoted(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", quoted.join(" "))
+}
+
+/// Single rules in words, a line each: verbs of one resource together, sorted.
+pub fn described(rules: &[PolicyRule]) -> String {
+    let mut compact: Vec<PolicyRule> = Vec::new();
+    for rule in rules {
+        let mut alike = compact.iter_mut().filter(|other| {
+            rule.resource_names.is_empty()
+                && rule.non_resource_urls.is_empty()
+                && (&other.api_groups, &other.resources) == (&rule.api_groups, &rule.resources)
+                && other.resource_names.is_empty()
+        });
+        match alike.next() {
+            Some(other) => other.verbs.extend(rule.verbs.iter().cloned()),
+            None => compact.push(rule.clone()),
+        }
+    }
+    let mut lines: Vec<String> = compact.iter().map(line).collect();
+    lines.sort();
+    lines.dedup();
+    lines.join("\n")
+}
+
+fn line(rule: &PolicyRule) -> String {
+    let parts = [
+        ("APIGroups", &rule.api_groups),
+        ("Resources", &rule.resources),
+        ("NonResourceURLs", &rule.non_resource_urls),
+        ("ResourceNames", &rule.resource_names),
+        ("Verbs", &rule.verbs),
+    ];
+    let parts = parts.iter().filter(|(_, texts)| !texts.is_empty());
+    let parts: Vec<String> = parts.map(|(name, texts)| format!("{name}:{}", quoted(texts))).collect();
+    format!("{{{}}}", parts.join(", "))
+}
+
 /// A rule as rules of one verb, one group, one resource and one name, or one path each.
 fn single(rule: &PolicyRule) -> Vec<PolicyRule> {
     let mut out = Vec::new();
@@ -93,6 +133,17 @@ mod tests {
         let everything = [rule(&["*"], "*", &["*"]), paths];
         assert!(uncovered(&everything, &everything).is_empty());
         assert_eq!(uncovered(&everything[..1], &everything).len(), 1, "paths are no resources");
+    }
+
+    #[test]
+    fn what_lacks_is_described_as_upstream_does() {
+        let mut named = rule(&["get"], "", &["secrets"]);
+        named.resource_names = own(&["one"]);
+        let wanted = [rule(&["get", "list"], "", &["secrets"]), rule(&["list"], "", &["pods"]), named];
+        let text = "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"list\"]}\n\
+                    {APIGroups:[\"\"], Resources:[\"secrets\"], ResourceNames:[\"one\"], Verbs:[\"get\"]}\n\
+                    {APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"list\"]}";
+        assert_eq!(described(&uncovered(&[], &wanted)), text);
     }
 
     #[test]

@@ -15,23 +15,28 @@ use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::rules::quoted;
+
 /// Longer tokens are not ours.
 const MAX_TOKEN: usize = 16 << 10;
 
 /// Why a token is refused, or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    #[error("it is no token of this cluster")]
+    #[error("invalid bearer token")]
     Malformed,
-    #[error("its signature is wrong")]
+    #[error("invalid signature")]
     Signature,
-    #[error("it has expired")]
+    #[error("service account token has expired")]
     Expired,
-    #[error("it is not valid yet")]
+    #[error("service account token is not valid yet")]
     NotYet,
-    #[error("it is for another audience")]
-    Audience,
-    #[error("the {0} it is bound to no longer exists")]
+    #[error("service account token is issued in the future")]
+    Future,
+    #[error("token audiences {has} is invalid for the target audiences {wanted}")]
+    Audience { has: String, wanted: String },
+    /// What it is bound to is gone.
+    #[error("service account token has been invalidated")]
     Unbound(&'static str),
     #[error("the signing key cannot be used: {0}")]
     Key(String),
@@ -202,15 +207,18 @@ impl TokenSigner {
         if claims.iss != self.issuer {
             return Err(TokenError::Malformed);
         }
-        if now >= claims.exp {
+        if now - LEEWAY > claims.exp {
             return Err(TokenError::Expired);
         }
-        if now < claims.nbf {
+        if now + LEEWAY < claims.nbf {
             return Err(TokenError::NotYet);
+        }
+        if now + LEEWAY < claims.iat {
+            return Err(TokenError::Future);
         }
         let wanted = self.wanted(audiences);
         if !claims.aud.iter().any(|a| wanted.contains(a)) {
-            return Err(TokenError::Audience);
+            return Err(TokenError::Audience { has: quoted(&claims.aud), wanted: quoted(wanted) });
         }
         self.check_bindings(&claims.bindings, now)?;
         Ok(claims)

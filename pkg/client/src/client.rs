@@ -347,11 +347,19 @@ impl Client {
         if !content_type.is_empty() {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let transport = self.transport.clone();
+        let this = self.clone();
         Box::pin(async move {
             let request = request.body(body).map_err(|e| Error::Request(e.to_string()))?;
-            transport.send(request).await.map_err(Error::Transport)
+            this.send_as_it_is(request).await
         })
+    }
+
+    /// Sends a request with no headers but its own, and leaves the answer, a failure too, to the caller.
+    ///
+    /// # Errors
+    /// Only when no answer came.
+    pub async fn send_as_it_is(&self, request: Request<Bytes>) -> Result<Response<Body>, Error> {
+        self.transport.send(request).await.map_err(Error::Transport)
     }
 
     /// Sends a request, and reads an answer that is no failure.

@@ -3,6 +3,7 @@
 const LABEL_MAX: usize = 63;
 const SUBDOMAIN_MAX: usize = 253;
 const LABEL_RULE: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const UNDERSCORES_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '_', '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?(\\._?[a-z0-9]([-_a-z0-9]*[a-z0-9])?)*')";
 const SUBDOMAIN_RULE: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 const LABEL_1035_RULE: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const LABEL_VALUE_RULE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
@@ -51,6 +52,19 @@ pub fn is_dns1123_subdomain(text: &str) -> Vec<String> {
     }
     if !text.split('.').all(label_shape) {
         errors.push(SUBDOMAIN_RULE.into());
+    }
+    errors
+}
+
+/// RFC 1123 subdomain whose labels may begin with an underscore, and have some within: domains that are searched.
+pub fn is_dns1123_subdomain_with_underscores(text: &str) -> Vec<String> {
+    let mut errors = Vec::new();
+    if text.len() > SUBDOMAIN_MAX {
+        errors.push(too_long_name(SUBDOMAIN_MAX));
+    }
+    let shape = |label: &str| label_shape(&label.strip_prefix('_').unwrap_or(label).replace('_', "-"));
+    if !text.split('.').all(shape) {
+        errors.push(UNDERSCORES_RULE.into());
     }
     errors
 }

@@ -40,6 +40,7 @@ pub use registry::{ClusterConfig, Registry};
 pub use remote::{Known, OpenApiV2, Remote, ServiceReference};
 pub use served::{Custom, ScalePaths, Served};
 pub use strategies::Finding;
+pub use strategies::access_reviews;
 pub use strategies::apiextensions::custom_resource_definition::{hooks as definitions, violations};
 pub use strategies::custom_resource::CustomResource;
 pub use strategies::field_labels::field_of_label;

@@ -190,6 +190,16 @@ pub trait Strategy: Send + Sync {
         None
     }
 
+    /// Whether others may belong to objects of the kind: to those of the rest, what a delete says of dependents means nothing.
+    fn has_dependents(&self) -> bool {
+        true
+    }
+
+    /// What who deletes without a word on dependents is warned of.
+    fn warning_of_deletion(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether dependents are left alone when a delete does not say what to do with them.
     fn orphans_by_default(&self) -> bool {
         false

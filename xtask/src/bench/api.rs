@@ -46,6 +46,30 @@ impl Api {
         Ok(answer.into_body())
     }
 
+    /// GETs something in a form, reads it as it comes and drops it; how many bytes it had.
+    pub async fn read_as(&self, uri: &str, accept: &str) -> anyhow::Result<u64> {
+        let request = http::Request::get(uri).header(http::header::ACCEPT, accept).body(Bytes::new())?;
+        let mut answer = self.0.send_as_it_is(request).await?;
+        ensure!(answer.status().is_success(), "GET {uri}: {}", answer.status());
+        let mut length = 0;
+        while let Some(frame) = answer.body_mut().frame().await {
+            let frame = frame.map_err(|err| anyhow!("{uri}: {err}"))?;
+            length += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        Ok(length)
+    }
+
+    /// Applies an object, and takes over what others have of it.
+    pub async fn apply(&self, uri: &str, object: &Value) -> anyhow::Result<()> {
+        let uri = format!("{uri}?fieldManager=bench&force=true");
+        let body = serde_json::to_vec(object)?.into();
+        let answer = self.0.send(Method::PATCH, &uri, "application/apply-patch+yaml", body).await?;
+        let status = answer.status();
+        let text = answer.into_body().collect().await.map_err(|err| anyhow!("{uri}: {err}"))?.to_bytes();
+        ensure!(status.is_success(), "apply {uri}: {status}: {}", String::from_utf8_lossy(&text));
+        Ok(())
+    }
+
     pub async fn create(&self, uri: &str, object: &Value) -> anyhow::Result<u64> {
         self.send(Method::POST, uri, object).await
     }

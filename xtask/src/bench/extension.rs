@@ -3,14 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
 use http::Method;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 use xtask::webhook::{self, Webhook, allow};
 
 use super::api::{self, Api, each};
+use super::fan_out::FanOut;
 use super::flags::Flags;
 use super::interrupt::Interruptible;
 use super::process::mib;
@@ -23,8 +21,7 @@ const WARM: Duration = Duration::from_secs(5);
 /// Definitions, and how many fields each has: none; those of a large operator, some 70 KB each; many small ones.
 const DEFINITIONS: [(usize, usize); 3] = [(0, 0), (125, 450), (1_000, 5)];
 const GROUP: &str = "bench.kedge.dev";
-const WATCHERS: usize = 50;
-const WATCHED: usize = 500;
+const WATCH: FanOut = FanOut { watchers: 50, events: 500 };
 /// Requests that are timed one after the other.
 const ASKED: usize = 1_000;
 
@@ -261,8 +258,8 @@ async fn rates(server: &Server, objects: usize) -> anyhow::Result<()> {
         }
         let each = begun.elapsed().as_millis() / 5;
         row(&format!("list {objects} of {what}"), format!("{each} ms, {:.1} MB", bytes as f64 / 1e6));
-        let rate = fan_out(&clients, &uri, objects, make).await?;
-        row(&format!("watch {what}, {WATCHERS} watchers"), format!("{rate:.0} events/s"));
+        let rate = WATCH.run(&clients, &uri, objects, make).await?;
+        row(&format!("watch {what}, {} watchers", WATCH.watchers), format!("{rate:.0} events/s"));
     }
     webhooks(&clients[0]).await
 }
@@ -300,37 +297,4 @@ async fn webhooks(api: &Api) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Events that all watchers together are sent in a second while objects are created.
-async fn fan_out(clients: &[Api], uri: &str, from: usize, make: fn(usize) -> Value) -> anyhow::Result<f64> {
-    let mut watches = JoinSet::new();
-    let list = clients[0].get(&format!("{uri}?limit=1")).await?.unwrap_or_default();
-    let since = list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned();
-    for i in 0..WATCHERS {
-        let uri = format!("{uri}?watch=1&resourceVersion={since}");
-        let mut body = clients[i % clients.len()].open(Method::GET, &uri, &Value::Null).await?;
-        watches.spawn(async move {
-            let mut lines = 0;
-            while lines < WATCHED {
-                let Some(frame) = body.frame().await else { anyhow::bail!("a watch ended after {lines} events") };
-                let frame = frame.map_err(|err| anyhow::anyhow!("{err}"))?;
-                lines += frame.data_ref().map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count());
-            }
-            anyhow::Ok(lines)
-        });
-    }
-    let begun = Instant::now();
-    let to = uri.to_owned();
-    each(clients, WATCHED, move |api, i| {
-        let to = to.clone();
-        async move { api.create(&to, &make(from + i)).await.map(drop) }
-    })
-    .await?;
-    let mut events = 0;
-    while let Some(ended) = watches.join_next().await {
-        events += ended??;
-    }
-    ensure!(events >= WATCHERS * WATCHED, "{events} events came");
-    Ok(events as f64 / begun.elapsed().as_secs_f64())
 }

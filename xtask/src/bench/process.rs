@@ -42,6 +42,14 @@ impl Usage {
     }
 }
 
+/// Clock ticks of processor time that a process has used; a tick is a hundredth of a second on every Linux that this runs on.
+pub fn ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.rsplit(") ").next()?.split(' ').collect();
+    let ticks = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
+    Some(ticks(11)? + ticks(12)?)
+}
+
 /// A number of `/proc/PID/status`.
 pub fn field(status: &str, name: &str) -> Option<u64> {
     status.lines().find_map(|l| l.strip_prefix(name))?.split_whitespace().next()?.parse().ok()

@@ -11,7 +11,7 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::cgroup::Cgroup;
 use super::cleanup::{self, Host};
-use super::process::Usage;
+use super::process::{self, Usage};
 use super::{PATIENCE, ctr};
 use crate::tools;
 
@@ -170,12 +170,10 @@ impl Server {
 
     /// Clock ticks of processor time, and bytes written.
     pub fn used(&self) -> anyhow::Result<(u64, u64)> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<u64>().ok()).unwrap_or_default();
+        let ticks = process::ticks(self.pid()).context("the server has ended")?;
         let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid()))?;
         let written = io.lines().find_map(|l| l.strip_prefix("write_bytes: ")).and_then(|n| n.parse().ok());
-        Ok((ticks(11) + ticks(12), written.unwrap_or_default()))
+        Ok((ticks, written.unwrap_or_default()))
     }
 
     /// Asks it to stop, and waits until it has.

@@ -61,6 +61,9 @@ impl Offer {
     /// What is answered and not kept.
     pub(crate) const ANSWER: Self = Self { metadata: true, ..Self::PLAIN };
 
+    /// An object that stands for a part of another.
+    pub(crate) const PART: Self = Self { table: true, ..Self::ANSWER };
+
     /// The objects of a resource.
     pub(crate) fn objects(resource: &ResourceInfo) -> Self {
         let protobuf = matches!(resource.schema, SchemaRef::Builtin(_));

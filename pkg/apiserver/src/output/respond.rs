@@ -137,7 +137,9 @@ pub(crate) fn empty(code: StatusCode) -> Response<Body> {
 
 /// 204.
 pub(crate) fn no_content() -> Response<Body> {
-    empty(StatusCode::NO_CONTENT)
+    let mut response = empty(StatusCode::NO_CONTENT);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    response
 }
 
 /// Plain text.

@@ -31,10 +31,12 @@ pub(super) fn kubelet_query(info: &RequestInfo) -> Result<String, Status> {
     if let Some(limit) = limit.filter(|limit| *limit < 1) {
         errors.push(Error::invalid(&Path::new("limitBytes"), limit, "must be greater than 0"));
     }
+    // Upstream calls the options as a whole by an empty step.
+    let whole = Path::new("[]");
     match (seconds, time) {
         (Some(_), Some(_)) => {
             let why = "at most one of `sinceTime` or `sinceSeconds` may be specified";
-            errors.push(Error::forbidden(&Path::new(""), why));
+            errors.push(Error::forbidden(&whole, why));
         }
         (Some(seconds), None) if seconds < 1 => {
             errors.push(Error::invalid(&Path::new("sinceSeconds"), seconds, "must be greater than 0"));
@@ -46,7 +48,7 @@ pub(super) fn kubelet_query(info: &RequestInfo) -> Result<String, Status> {
     }
     if stream != STREAMS[0] && tail.is_some() {
         let why = "`tailLines` and specific `stream` are mutually exclusive for now";
-        errors.push(Error::forbidden(&Path::new(""), why));
+        errors.push(Error::forbidden(&whole, why));
     }
     if !errors.is_empty() {
         return Err(Status::invalid(&GroupKind::new("", "PodLogOptions"), &info.name, &errors));

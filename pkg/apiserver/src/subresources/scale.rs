@@ -2,9 +2,9 @@
 
 use http::{Response, StatusCode};
 use kedge_meta::Status;
-use kedge_registry::Served;
 use kedge_registry::subresources::scale;
 use kedge_registry::verbs::ScaleOwners;
+use kedge_registry::{Served, printers};
 use kedge_schema::SchemaRef;
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use crate::input::negotiate::{self, Offer};
 use crate::input::options::field_manager;
 use crate::input::patch::{Patch, Target};
 use crate::objects::registry_request;
-use crate::output::respond;
+use crate::output::object;
 use crate::server::ApiServer;
 
 const GROUP: &str = "autoscaling";
@@ -75,11 +75,15 @@ impl Wanted {
 }
 
 pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Served) -> Result<Response<Body>, Status> {
-    let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
+    let accepted = negotiate::accepted(admitted.request.headers(), Offer::PART)?;
     let (namespace, name) = (&admitted.info.namespace, &admitted.info.name);
+    let show = |object: &Value| {
+        let scale = scale::scale_of(served, object)?;
+        let printer = printers::of(GROUP, "scales");
+        object::shaped(server, &admitted.info, &printer, &scale, StatusCode::OK, accepted)
+    };
     if admitted.info.verb == "get" {
-        let current = scale::scale_of(served, &served.get_later(namespace, name).await?)?;
-        return respond::value(StatusCode::OK, &current, accepted.format);
+        return show(&served.get_later(namespace, name).await?);
     }
     let wanted = Wanted::read(&admitted).await?;
     let request = registry_request(server, &admitted, served)?;
@@ -88,5 +92,5 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let written = scale::update(&request, &transform).await;
     // Also when it failed afterwards.
     admitted.notes.warn_all(wanted.warnings());
-    respond::value(StatusCode::OK, &scale::scale_of(served, &written?.object)?, accepted.format)
+    show(&written?.object)
 }

@@ -41,6 +41,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
     named(&admitted.info.name)?;
+    warn(&admitted, served, &options);
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
     match verbs::delete(&request, &options).await? {
@@ -52,6 +53,13 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
         verbs::Deleted::Gone(object) | verbs::Deleted::Marked(object) => {
             shown::show_value(server, &admitted, served, &object, StatusCode::OK, accepted)
         }
+    }
+}
+
+/// Warns who does not say what becomes of dependents, and may be surprised.
+fn warn(admitted: &Admitted, served: &Served, options: &verbs::DeleteOptions) {
+    if options.propagation_policy.is_none() && options.orphan_dependents.is_none() {
+        admitted.notes.warn_all(served.strategy.warning_of_deletion().map(str::to_owned));
     }
 }
 
@@ -72,6 +80,7 @@ pub(crate) async fn collection(
     let options = options(&admitted, &bytes)?;
     // They are wrong also where nothing is deleted.
     verbs::check_options(&options)?;
+    warn(&admitted, served, &options);
     let info = &admitted.info;
     let (selection, limit, scope) =
         (listing::selection(info, served)?, listing::limit(info)?, served.scope(&info.namespace));

@@ -12,7 +12,7 @@ use http::Response;
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use kedge_base::{BoxFuture, SharedClock, Shutdown};
-use kedge_meta::{Status, fields};
+use kedge_meta::{Reason, Status, fields};
 use kedge_registry::verbs::store_failure;
 use kedge_registry::{Served, convert};
 use kedge_schema::encode;
@@ -112,7 +112,7 @@ async fn begin(
     }
     let version: u64 = match anywhere {
         true => served.store.revision(),
-        false => version.parse().map_err(|_| Status::bad_request(format!("invalid resource version {version:?}")))?,
+        false => listing::version_of(version).map_err(|why| Status::failure(500, Reason::Unknown, why))?,
     };
     let watcher = served.store.watch(&scope, matcher, version).await.map_err(store_failure)?;
     Ok((None, watcher))

@@ -1,9 +1,9 @@
-//! Horizontal pod autoscalers, in both of their versions.
+//! Horizontal pod autoscalers, in both of their versions, and the scales of others.
 
 use serde_json::{Value, json};
 
 use super::row::{Row, first, or, printed};
-use super::{AGE, NAME, Printer, text};
+use super::{AGE, NAME, Printer, integer, text};
 use crate::value::ValueExt;
 
 /// How many metrics are shown.
@@ -22,6 +22,19 @@ pub(super) static AUTOSCALER: Printer = Printer {
             json!(row.int(&["status", "currentReplicas"])),
             row.age(),
         ]
+    },
+};
+
+pub(super) fn printer(plural: &str) -> &'static Printer {
+    if plural == "scales" { &SCALE } else { &AUTOSCALER }
+}
+
+/// What the subresource `scale` of any kind shows.
+static SCALE: Printer = Printer {
+    columns: &[text("Name"), integer("Desired"), integer("Available"), AGE],
+    cells: |row| {
+        let replicas = |of: &str| json!(row.int(&[of, "replicas"]));
+        vec![row.name(), replicas("spec"), replicas("status"), row.age()]
     },
 };
 

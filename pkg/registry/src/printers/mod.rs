@@ -174,7 +174,7 @@ fn printer(group: &str, plural: &str) -> &'static Printer {
         "" | "events.k8s.io" => core::printer(plural),
         "apps" => workload::printer(plural),
         "batch" => batch::printer(plural),
-        "autoscaling" => &autoscaling::AUTOSCALER,
+        "autoscaling" => autoscaling::printer(plural),
         "networking.k8s.io" => networking::printer(plural),
         "discovery.k8s.io" => &endpoints::SLICE,
         "policy" => &policy::BUDGET,

@@ -1,5 +1,6 @@
 //! The kinds' own rules, one kind a file.
 
+pub mod access_reviews;
 mod admissionregistration;
 mod allocators;
 pub(crate) mod apiextensions;

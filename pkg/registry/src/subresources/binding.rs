@@ -2,7 +2,7 @@
 
 use kedge_base::time;
 use kedge_meta::field::{Error as FieldError, Path};
-use kedge_meta::{Reason, Status};
+use kedge_meta::{GroupResource, Reason, Status};
 use serde_json::{Value, json};
 
 use crate::attributes::NoAdmission;
@@ -22,13 +22,7 @@ pub async fn bind(request: &Request<'_>, binding: &Value) -> Result<Written, Sta
     let now = time::rfc3339(request.registry.clock.now());
     let meant = |field: &str| binding.text(&["metadata", field]).to_owned();
     let (uid, version) = (meant("uid"), meant("resourceVersion"));
-    let conflict = |why: &str| {
-        Status::failure(
-            409,
-            Reason::Conflict,
-            format!("Operation cannot be fulfilled on pods/binding {:?}: {why}", request.name),
-        )
-    };
+    let conflict = |why: &str| Status::conflict(&GroupResource::new("", "pods/binding"), request.name, why);
     let transform = |old: Option<&Value>| {
         let mut pod = old.cloned().unwrap_or_default();
         if !uid.is_empty() && uid != pod.text(&["metadata", "uid"]) {
@@ -75,7 +69,7 @@ pub fn check_target(binding: &Value) -> Result<(), Status> {
     let target = Path::new("target");
     let kind = binding.text(&["target", "kind"]);
     if !matches!(kind, "" | "Node") {
-        errors.push(FieldError::not_supported(&target.child("kind"), kind, &["Node", "<empty>"]));
+        errors.push(FieldError::not_supported_of(&target.child("kind"), kind, &["Node", "<empty>"]));
     }
     if binding.text(&["target", "name"]).is_empty() {
         errors.push(FieldError::required(&target.child("name"), ""));

@@ -184,8 +184,8 @@ fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptio
                  The object might have been {happened}"
             );
             // Upstream names the kind where the resource belongs.
-            let info = &request.served.info;
-            return Err(Status::conflict(&GroupResource::new(&info.group, &info.kind), request.name, &why));
+            let kind = request.group_kind();
+            return Err(Status::conflict(&GroupResource::new(&kind.group, &kind.kind), request.name, &why));
         }
     }
     Ok(())
@@ -245,6 +245,9 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
 
 /// Adds or removes the finalizers by which the garbage collector knows what to do with dependents.
 fn set_propagation(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) {
+    if !request.served.strategy.has_dependents() {
+        return;
+    }
     let had = |name: &str, object: &Value| object.list(&["metadata", "finalizers"]).iter().any(|f| f == name);
     let (orphan, foreground) = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
         (Some("Orphan"), _) | (None, Some(true)) => (true, false),

@@ -1,6 +1,7 @@
 //! Daemon sets. How often the template changed is counted in an annotation, as old clients expect.
 
 use kedge_meta::field::{Error, ErrorList};
+use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
 use super::super::validation::scalar::{at_most_all, number_or_percent};
@@ -14,6 +15,14 @@ const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
 pub(crate) struct DaemonSet;
 
 impl Strategy for DaemonSet {
+    fn set_defaults(&self, resource: &ResourceInfo, object: &mut Value) {
+        resource.schema.default(object);
+        // Upstream makes the annotation of a field, so that whoever writes a daemon set owns it.
+        if object.at(&["metadata", "annotations", TEMPLATE_GENERATION]).is_none() {
+            count(object, 0);
+        }
+    }
+
     fn prepare_for_create(&self, _ctx: &Context<'_>, object: &mut Value) {
         count(object, 1);
     }

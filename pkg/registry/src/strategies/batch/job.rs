@@ -2,7 +2,7 @@
 
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::super::validation::{At, Report, selector, template};
 use super::job_policies;
@@ -32,6 +32,13 @@ impl Strategy for Job {
     }
 
     /// As upstream's `batch/v1`: the pods of a job that is deleted without a word stay.
+    fn warning_of_deletion(&self) -> Option<&'static str> {
+        Some(
+            "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
+             propagationPolicy=Orphan to suppress this warning",
+        )
+    }
+
     fn orphans_by_default(&self) -> bool {
         true
     }
@@ -51,10 +58,9 @@ impl Strategy for Job {
         errors
     }
 
-    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        let mut errors = self.validate(ctx, new);
         let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
-        selected_spec(&spec, &mut errors);
         let (now, before) = (spec.child("completions"), was.child("completions"));
         if spec.child("completionMode").text() != "Indexed" {
             errors.immutable(&now, &before);
@@ -116,8 +122,9 @@ fn generated(job: &Value) -> ErrorList {
             }
         }
     }
-    let expected = json!({"matchLabels": {UID_LABELS[1]: job.text(&["metadata", "uid"])}});
-    if !selector::matches(&expected, spec.child("selector").child("matchLabels").value.as_object()) {
+    let expected: Map<String, Value> =
+        wanted.iter().flat_map(|(keys, value)| keys.iter().map(|key| ((*key).to_owned(), (*value).into()))).collect();
+    if !selector::matches(spec.child("selector").value, Some(&expected)) {
         errors.push(spec.child("selector").invalid("`selector` not auto-generated"));
     }
     errors
@@ -126,15 +133,12 @@ fn generated(job: &Value) -> ErrorList {
 fn selected_spec(at: &At<'_>, errors: &mut ErrorList) {
     spec(at, errors);
     let chosen = at.child("selector");
-    if !chosen.is_set() {
+    if chosen.is_set() {
+        selector::label_selector(&chosen, errors);
+    } else {
         errors.push(chosen.required(""));
-        return;
     }
-    selector::label_selector(&chosen, errors);
-    let labels = at.child("template").child("metadata").child("labels");
-    if !selector::matches(chosen.value, labels.value.as_object()) {
-        errors.push(labels.invalid("`selector` does not match template `labels`"));
-    }
+    template::matching(at, errors);
 }
 
 /// The spec of a job, of its own or in a cron job.
@@ -215,10 +219,14 @@ fn indexed(at: &At<'_>, errors: &mut ErrorList) {
 
 /// The template stays, but for where its pods run as long as none has.
 fn template_changes(spec: &At<'_>, was: &At<'_>, old: &Value, errors: &mut ErrorList) {
-    let suspended = was.child("suspend").is_true();
-    let started = !old.text(&["status", "startTime"]).is_empty();
+    // While it is suspended and none of its pods is left, where they go and what they get may change.
+    let suspended =
+        |condition: &Value| condition.text(&["type"]) == "Suspended" && condition.text(&["status"]) == "True";
+    let at_rest =
+        old.text(&["status", "startTime"]).is_empty() || old.list(&["status", "conditions"]).iter().any(suspended);
+    let mutable = was.child("suspend").is_true() && at_rest && old.int(&["status", "active"]).unwrap_or_default() == 0;
     let (now, mut before) = (spec.child("template"), was.child("template").value.clone());
-    if suspended && !started {
+    if mutable {
         for field in ["nodeSelector", "tolerations", "schedulingGates"] {
             before["spec"].set_or_remove(field, now.value.at(&["spec", field]).cloned());
         }
@@ -235,8 +243,26 @@ fn template_changes(spec: &At<'_>, was: &At<'_>, old: &Value, errors: &mut Error
             }
         }
     }
-    if *now.value != before {
-        errors.push(now.invalid("field is immutable"));
+    if !mutable {
+        if *now.value != before {
+            errors.push(now.invalid("field is immutable"));
+        }
+        return;
+    }
+    let (spec, mut before) = (now.child("spec"), before.at(&["spec"]).cloned().unwrap_or_default());
+    for list in ["containers", "initContainers"] {
+        let new = spec.child(list);
+        let Some(old) = before.get_mut(list).and_then(Value::as_array_mut).filter(|old| old.len() == new.len()) else {
+            continue;
+        };
+        for (old, new) in
+            old.iter_mut().zip(new.items()).filter(|(old, new)| old.text(&["name"]) == new.child("name").text())
+        {
+            old.set_or_remove("resources", new.value.get("resources").cloned());
+        }
+    }
+    if *spec.value != before {
+        errors.push(spec.invalid("field is immutable"));
     }
 }
 

@@ -1,6 +1,6 @@
 //! When a job fails, when it succeeds, and when its pods are replaced.
 
-use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::field::{Error, ErrorList, Omitted};
 
 use super::super::validation::{At, Report};
 
@@ -23,10 +23,12 @@ pub(super) fn failure(spec: &At<'_>, errors: &mut ErrorList) {
         let (codes, conditions) = (rule.child("onExitCodes"), rule.child("onPodConditions"));
         match (codes.is_set(), conditions.len() > 0) {
             (false, false) => {
-                errors.push(rule.invalid("specifying one of OnExitCodes and OnPodConditions is required"))
+                let why = "specifying one of OnExitCodes and OnPodConditions is required";
+                errors.push(Error::invalid(&rule.path, Omitted, why));
             }
             (true, true) => {
-                errors.push(rule.invalid("specifying both OnExitCodes and OnPodConditions is not supported"));
+                let why = "specifying both OnExitCodes and OnPodConditions is not supported";
+                errors.push(Error::invalid(&rule.path, Omitted, why));
             }
             (true, false) => exit_codes(spec, &codes, errors),
             (false, true) => {

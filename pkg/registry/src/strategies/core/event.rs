@@ -27,6 +27,10 @@ impl Strategy for Event {
         false
     }
 
+    fn has_dependents(&self) -> bool {
+        false
+    }
+
     fn allow_create_on_update(&self) -> bool {
         true
     }
@@ -53,7 +57,9 @@ impl Strategy for Event {
         }
         for (field, stored) in FIXED {
             if differ(new.get(field), old.get(field)) {
-                errors.push(Error::invalid(&Path::new(stored), new.get(field), "field is immutable"));
+                // Texts that are not there are empty ones upstream.
+                let shown = new.get(field).cloned().or_else(|| old.get(field)?.as_str().map(|_| Value::from("")));
+                errors.push(Error::invalid(&Path::new(stored), shown, "field is immutable"));
             }
         }
         errors

@@ -1,9 +1,11 @@
 //! Namespaces: held by the finalizer `kubernetes` until the namespace controller has emptied them.
 
+use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
+use super::super::validation::At;
 use crate::strategy::{Context, Strategy, masked};
 use crate::value::ValueExt;
 
@@ -40,8 +42,48 @@ impl Strategy for Namespace {
         }
     }
 
+    fn validate(&self, _ctx: &Context<'_>, namespace: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        let finalizers = At::field(namespace, "spec").child("finalizers");
+        for name in finalizers.items() {
+            finalizer(&finalizers.path, name.text(), &mut errors);
+        }
+        errors
+    }
+
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, _old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        if ctx.subresource == "finalize" {
+            for name in At::field(new, "spec").child("finalizers").items() {
+                finalizer(&name.path, name.text(), &mut errors);
+            }
+        }
+        errors
+    }
+
+    fn validate_status_update(&self, _ctx: &Context<'_>, new: &Value, _old: &Value) -> ErrorList {
+        let lives = new.text(&["metadata", "deletionTimestamp"]).is_empty();
+        let (phase, why) = match lives {
+            true => ("Active", "may only be 'Active' if `deletionTimestamp` is empty"),
+            false => ("Terminating", "may only be 'Terminating' if `deletionTimestamp` is not empty"),
+        };
+        let says = new.text(&["status", "phase"]);
+        let wrong = says != phase;
+        wrong.then(|| Error::invalid(&Path::new("status").child("Phase"), says, why)).into_iter().collect()
+    }
+
     fn mark_deleted(&self, namespace: &mut Value) {
+        // It has no time to end: it waits until it is empty.
+        namespace.entry("metadata").remove("deletionGracePeriodSeconds");
         namespace.entry("status").insert("phase".into(), "Terminating".into());
+    }
+}
+
+/// A name by which somebody holds on to a namespace.
+fn finalizer(path: &Path, name: &str, errors: &mut ErrorList) {
+    errors.extend(names::is_qualified_name(name).into_iter().map(|why| Error::invalid(path, name, why)));
+    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+        errors.push(Error::invalid(path, name, "name is neither a standard finalizer name nor is it fully qualified"));
     }
 }
 

@@ -33,9 +33,8 @@ impl Strategy for Node {
         errors
     }
 
-    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        amounts(new, &mut errors);
+    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        let mut errors = self.validate(ctx, new);
         let (spec, was) = (At::field(new, "spec"), At::field(old, "spec"));
         let ranges = spec.child("podCIDRs");
         if was.child("podCIDRs").len() > 0 && ranges.value != was.child("podCIDRs").value {
@@ -45,7 +44,6 @@ impl Strategy for Node {
         if !was.child("providerID").text().is_empty() && provider.value != was.child("providerID").value {
             errors.push(provider.forbidden("node updates may not change providerID except from \"\" to valid"));
         }
-        taints(&spec.child("taints"), &mut errors);
         errors
     }
 

@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 
 use super::super::validation::pod_spec::{Owner, pod_spec};
 use super::super::validation::{At, container};
-use super::{pod_resize, pod_scheduling, pod_status, pod_update};
+use super::{pod_annotations, pod_resize, pod_scheduling, pod_status, pod_update};
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
 pub(crate) struct Pod;
 
 impl Strategy for Pod {
-    fn prepare_for_create(&self, _ctx: &Context<'_>, pod: &mut Value) {
+    fn prepare_for_create(&self, ctx: &Context<'_>, pod: &mut Value) {
+        pod_annotations::app_armor(ctx, pod);
         pod_scheduling::merge_label_keys(pod);
         let mut status = json!({ "phase": "Pending", "qosClass": qos_class(pod) });
         if !pod.list(&["spec", "schedulingGates"]).is_empty() {
@@ -94,6 +95,7 @@ pub(super) fn validate_pod(pod: &Value) -> ErrorList {
     {
         errors.push(at.invalid("must set spec.nodeName if mirror pod annotation is set"));
     }
+    pod_annotations::seccomp(pod, &mut errors);
     pod_spec(&spec, Owner::Pod(pod.name()), &mut errors);
     if spec.child("serviceAccountName").text().is_empty() {
         for volume in spec.child("volumes").items() {

@@ -79,6 +79,10 @@ pub(super) fn drop_what_the_type_had(new: &mut Value, old: &Value) {
         }
         gone.extend(["ipFamilies", "ipFamilyPolicy"].iter().filter(|f| untouched(new, f)));
     }
+    if new.text(&["spec", "type"]) == "ExternalName" {
+        // Upstream stores it, and does not show it.
+        gone.push("internalTrafficPolicy");
+    }
     if needs_health_port(old) && !needs_health_port(new) && untouched(new, "healthCheckNodePort") {
         gone.push("healthCheckNodePort");
     }

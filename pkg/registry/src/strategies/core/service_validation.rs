@@ -192,7 +192,7 @@ fn traffic(service: &Value, spec: &At<'_>, kind: &str, errors: &mut ErrorList) {
         errors.push(internal.required(""));
     }
     errors.one_of(&internal, &["Cluster", "Local"]);
-    errors.one_of(&spec.child("trafficDistribution"), &["PreferClose", "PreferSameNode", "PreferSameZone"]);
+    errors.one_of(&spec.child("trafficDistribution"), &["PreferClose", "PreferSameZone", "PreferSameNode"]);
 }
 
 /// What may not change, beside addresses.
@@ -219,7 +219,7 @@ pub(super) fn validate_load_balancer(service: &Value) -> ErrorList {
     let mut errors = ErrorList::new();
     let ingress = At::field(service, "status").child("loadBalancer").child("ingress");
     if service.text(&["spec", "type"]) != "LoadBalancer" && ingress.len() > 0 {
-        errors.push(ingress.forbidden("may only be used when `spec.type` is \"LoadBalancer\""));
+        errors.push(ingress.forbidden("may only be used when `spec.type` is 'LoadBalancer'"));
         return errors;
     }
     for one in ingress.items() {

@@ -54,7 +54,7 @@ trait NeedExactly {
 impl NeedExactly for ErrorList {
     fn need_exactly(&mut self, at: &At<'_>, valid: &[&str]) {
         if !valid.contains(&at.text()) {
-            self.push(Error::not_supported(&at.path, at.text(), valid));
+            self.push(Error::not_supported_of(&at.path, at.text(), valid));
         }
     }
 }

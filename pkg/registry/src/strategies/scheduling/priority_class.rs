@@ -31,7 +31,7 @@ impl Strategy for PriorityClass {
         if class.name().starts_with("system-") {
             let known = SYSTEM.iter().find(|(name, _)| *name == class.name());
             let detail = match known {
-                None => Some("only allowed for system priority classes".to_owned()),
+                None => Some(format!("{} is not a known system priority class", class.name())),
                 Some((name, wanted)) if number != *wanted => {
                     Some(format!("value of {name} PriorityClass must be {wanted}"))
                 }

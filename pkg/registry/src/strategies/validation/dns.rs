@@ -39,8 +39,7 @@ pub(crate) fn policy(spec: &At<'_>, errors: &mut ErrorList) {
     }
     for search in searches.items().filter(|search| search.text() != ".") {
         let name = search.text().strip_suffix('.').unwrap_or(search.text());
-        // Underscores are allowed here.
-        errors.complaints(&search, names::is_dns1123_subdomain(&name.replace('_', "a")));
+        errors.complaints(&search, names::is_dns1123_subdomain_with_underscores(name));
     }
     for option in config.child("options").items().filter(|option| option.child("name").text().is_empty()) {
         errors.push(option.required("must not be empty"));

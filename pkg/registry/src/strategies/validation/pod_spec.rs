@@ -56,7 +56,8 @@ pub(crate) fn pod_spec(at: &At<'_>, owner: Owner<'_>, errors: &mut ErrorList) {
     names_and_numbers(at, errors);
     scheduling::tolerations(&at.child("tolerations"), errors);
     for alias in at.child("hostAliases").items() {
-        scalar::ip(&alias.child("ip"), errors);
+        let ip = alias.child("ip");
+        errors.complaints(&ip, scalar::unambiguous_ip(ip.text()).map(str::to_owned).into_iter().collect());
         for host in alias.child("hostnames").items() {
             errors.complaints(&host, names::is_dns1123_subdomain(host.text()));
         }

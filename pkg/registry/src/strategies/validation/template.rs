@@ -11,8 +11,10 @@ const SELECTOR_MISMATCH: &str = "`selector` does not match template `labels`";
 /// A pod template.
 pub(crate) fn pod_template(at: &At<'_>, errors: &mut ErrorList) {
     let metadata = at.child("metadata");
-    selector::labels(&metadata.child("labels"), errors);
-    let annotations = metadata.child("annotations");
+    // Upstream's path has no step for the metadata here.
+    let within = |field: &str| At { value: metadata.child(field).value, path: at.path.child(field) };
+    selector::labels(&within("labels"), errors);
+    let annotations = within("annotations");
     errors.extend(crate::metadata::validate_annotations(annotations.value.as_object(), &annotations.path));
     pod_spec(&at.child("spec"), Owner::Template, errors);
     let ephemeral = at.child("spec").child("ephemeralContainers");
@@ -39,11 +41,14 @@ pub(crate) fn selected(spec: &At<'_>, what: &str, errors: &mut ErrorList) {
     matching(spec, errors);
 }
 
-/// The template has to carry what the selector selects.
+/// The template has to carry what the selector selects; no selector selects nothing.
 pub(crate) fn matching(spec: &At<'_>, errors: &mut ErrorList) {
     let (selector, labels) = (spec.child("selector"), spec.child("template").child("metadata").child("labels"));
-    let empty = !selector.is_set() || selector::is_empty(&selector);
-    if !empty && !selector::matches(selector.value, labels.value.as_object()) {
+    let matches = match selector.is_set() {
+        true => selector::is_empty(&selector) || selector::matches(selector.value, labels.value.as_object()),
+        false => false,
+    };
+    if !matches {
         errors.push(labels.invalid(SELECTOR_MISMATCH));
     }
 }

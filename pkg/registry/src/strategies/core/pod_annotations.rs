@@ -1,0 +1,107 @@
+//! What pods once said in annotations and now say in fields: profiles of AppArmor and seccomp.
+
+use kedge_meta::field::{Error, ErrorList};
+use serde_json::{Value, json};
+
+use super::super::validation::At;
+use crate::strategy::Context;
+use crate::value::ValueExt as _;
+
+const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
+const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+
+/// Gives containers the AppArmor profile that an annotation names, and warns of it.
+pub(super) fn app_armor(ctx: &Context<'_>, pod: &mut Value) {
+    if pod.text(&["spec", "os", "name"]) == "windows" {
+        return;
+    }
+    let annotations = pod.map(&["metadata", "annotations"]).cloned().unwrap_or_default();
+    if !annotations.keys().any(|key| key.starts_with(APP_ARMOR)) {
+        return;
+    }
+    let whole = pod.at(&["spec", "securityContext", "appArmorProfile"]).cloned();
+    for list in ["initContainers", "containers", "ephemeralContainers"] {
+        let containers = pod.get_mut("spec").and_then(|spec| spec.get_mut(list)).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
+            let key = format!("{APP_ARMOR}{}", container.text(&["name"]));
+            let Some(annotation) = annotations.get(&key).and_then(Value::as_str) else { continue };
+            if container.at(&["securityContext", "appArmorProfile"]).is_some_and(|profile| !profile.is_null()) {
+                continue;
+            }
+            let profile = profile(annotation);
+            let is_the_pods = profile.is_some() && profile == whole;
+            if is_the_pods {
+                continue;
+            }
+            if let Some(profile) = profile {
+                container.entry("securityContext").insert("appArmorProfile".into(), profile);
+            }
+            ctx.notes.warn(format!(
+                "metadata.annotations[{key}]: deprecated since v1.30; use the \"appArmorProfile\" field instead"
+            ));
+        }
+    }
+}
+
+/// The profile that an annotation names, where it is one.
+fn profile(annotation: &str) -> Option<Value> {
+    match annotation {
+        "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
+        "unconfined" => Some(json!({"type": "Unconfined"})),
+        other => {
+            let local = other.strip_prefix("localhost/").filter(|local| !local.trim().is_empty())?;
+            Some(json!({"type": "Localhost", "localhostProfile": local}))
+        }
+    }
+}
+
+/// Annotations that name a seccomp profile have to name one that there can be.
+pub(super) fn seccomp(pod: &Value, errors: &mut ErrorList) {
+    let annotations = At::field(pod, "metadata").child("annotations");
+    for (key, at) in annotations.entries() {
+        if key != SECCOMP_POD && !key.starts_with(SECCOMP_CONTAINER) {
+            continue;
+        }
+        let path = annotations.path.child(key);
+        match at.text() {
+            "runtime/default" | "docker/default" | "unconfined" => {}
+            other => match other.strip_prefix("localhost/") {
+                None => errors.push(Error::invalid(&path, other, "must be a valid seccomp profile")),
+                Some(local) if local.starts_with('/') => {
+                    errors.push(Error::invalid(&path, local, "must be a relative path"));
+                }
+                Some(local) if local.split('/').any(|step| step == "..") => {
+                    errors.push(Error::invalid(&path, local, "must not contain '..'"));
+                }
+                Some(_) => {}
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn profiles_are_read_and_judged() {
+        assert_eq!(profile("localhost/x"), Some(json!({"type": "Localhost", "localhostProfile": "x"})));
+        assert_eq!((profile("localhost/"), profile("x")), (None, None));
+        let pod = json!({"metadata": {"annotations": {SECCOMP_POD: "x", "other": "y",
+            "container.seccomp.security.alpha.kubernetes.io/a": "localhost/../b",
+            "container.seccomp.security.alpha.kubernetes.io/c": "docker/default"}}});
+        let mut errors = ErrorList::new();
+        seccomp(&pod, &mut errors);
+        let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            [
+                "metadata.annotations.container.seccomp.security.alpha.kubernetes.io/a: Invalid value: \"../b\": must not \
+                 contain '..'",
+                "metadata.annotations.seccomp.security.alpha.kubernetes.io/pod: Invalid value: \"x\": must be a valid \
+                 seccomp profile",
+            ]
+        );
+    }
+}
