@@ -35,7 +35,7 @@ pub(crate) async fn handle(
     }
     let accepted = negotiate::accepted(admitted.request.headers(), Offer::ANSWER)?;
     if admitted.info.verb != "create" {
-        return Err(Status::method_not_supported(&group_resource(&admitted), &admitted.info.verb));
+        return Err(Status::method_not_allowed());
     }
     negotiate::body_format(admitted.request.headers())?;
     let bytes = admitted.request.body().read().await?;

@@ -95,8 +95,9 @@ fn unescape(raw: &str) -> Result<String, ParseError> {
         match c {
             '\\' => match chars.next() {
                 Some(c @ ('\\' | ',' | '=')) => out.push(c),
-                _ => {
-                    return Err(ParseError(format!("invalid field selector: invalid escape sequence in value: {raw}")));
+                other => {
+                    let other = other.map(String::from).unwrap_or_default();
+                    return Err(ParseError(format!("invalid field selector: invalid escape sequence: \\{other}")));
                 }
             },
             ',' | '=' => {

@@ -57,15 +57,21 @@ impl Requirement {
         let count_fits = match operator {
             Operator::In | Operator::NotIn => !values.is_empty(),
             Operator::Exists | Operator::DoesNotExist => values.is_empty(),
-            Operator::Gt | Operator::Lt => values.len() == 1 && values.iter().all(|v| v.parse::<i64>().is_ok()),
+            Operator::Gt | Operator::Lt => values.len() == 1,
         };
         if !count_fits {
             let want = match operator {
                 Operator::In | Operator::NotIn => "for 'in', 'notin' operators, values set can't be empty",
                 Operator::Exists | Operator::DoesNotExist => "values set must be empty for exists and does not exist",
-                Operator::Gt | Operator::Lt => "for 'Gt', 'Lt' operators, exactly one integer value is required",
+                Operator::Gt | Operator::Lt => "for 'Gt', 'Lt' operators, exactly one value is required",
             };
             return Err(ParseError(format!("values: Invalid value: {:?}: {want}", Vec::from_iter(&values))));
+        }
+        if let (Operator::Gt | Operator::Lt, Some(value)) = (operator, values.first())
+            && value.parse::<i64>().is_err()
+        {
+            let want = "for 'Gt', 'Lt' operators, the value must be an integer";
+            return Err(ParseError(format!("values[0]: Invalid value: {value:?}: {want}")));
         }
         for value in &values {
             if let [first, ..] = names::is_valid_label_value(value).as_slice() {
@@ -307,6 +313,9 @@ mod parser {
                 return Err(ParseError(format!("found '{}', expected: !, identifier, or ','", found(&other))));
             }
         };
+        if let [first, ..] = crate::names::is_qualified_name(key).as_slice() {
+            return Err(ParseError(format!("<nil>: Invalid value: {key:?}: {first}")));
+        }
         if negated {
             return Requirement::new(key, Operator::DoesNotExist, []);
         }

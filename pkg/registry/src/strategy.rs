@@ -103,9 +103,9 @@ pub trait Strategy: Send + Sync {
         self.has_generation(resource)
     }
 
-    /// Whether a change of annotations counts as one of what is wanted.
-    fn counts_annotations(&self) -> bool {
-        false
+    /// Fields of the metadata whose change counts as one of what is wanted.
+    fn counted_metadata(&self) -> &'static [&'static str] {
+        &[]
     }
 
     /// Whether PUT on a name that does not exist creates it.

@@ -41,6 +41,7 @@ pub(crate) async fn one(server: &ApiServer, admitted: Admitted, served: &Served)
     let bytes = admitted.request.body().read().await?;
     let options = options(&admitted, &bytes)?;
     named(&admitted.info.name)?;
+    verbs::check_options(&options)?;
     warn(&admitted, served, &options);
     let mut request = registry_request(server, &admitted, served)?;
     request.dry_run |= options.dry_run.iter().any(|d| d == "All");
@@ -80,10 +81,10 @@ pub(crate) async fn collection(
     let options = options(&admitted, &bytes)?;
     // They are wrong also where nothing is deleted.
     verbs::check_options(&options)?;
-    warn(&admitted, served, &options);
     let info = &admitted.info;
     let (selection, limit, scope) =
         (listing::selection(info, served)?, listing::limit(info)?, served.scope(&info.namespace));
+    warn(&admitted, served, &options);
     let mut listing = listing::select(info, served, &scope, &selection, limit).await?;
     let meta = listing::list_meta(&listing, &scope, limit, &selection);
     let mut kept = Vec::with_capacity(listing.objects.len());

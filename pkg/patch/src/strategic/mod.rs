@@ -40,8 +40,11 @@ fn bad_type(expected: &str, found: &Value) -> PatchError {
     PatchError::Inconsistent(format!("expected a {expected}, but received a {}", go_type(found)))
 }
 
+/// `patch` is the map that has the directive, which is shown with it.
 fn unknown_directive(directive: &Value, patch: &Object) -> PatchError {
-    let map = go_text(&Value::Object(patch.clone()));
+    let mut map = patch.clone();
+    map.insert(DIRECTIVE.to_owned(), directive.clone());
+    let map = go_text(&Value::Object(map));
     PatchError::Inconsistent(format!("unknown patch type: {} in map: {map}", go_text(directive)))
 }
 

@@ -97,7 +97,7 @@ fn maps_take_directives_and_nulls() {
     let deleted = pod(object.clone(), json!({"metadata": {"labels": {"$patch": "delete"}}})).unwrap();
     assert_eq!(deleted["metadata"]["labels"], json!({}));
     let unknown = pod(object, json!({"metadata": {"$patch": "what"}})).unwrap_err();
-    assert_eq!(unknown, "unknown patch type: what in map: map[]");
+    assert_eq!(unknown, "unknown patch type: what in map: map[$patch:what]");
 }
 
 #[test]

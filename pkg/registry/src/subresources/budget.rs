@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::convert;
 use crate::registry::Registry;
 use crate::served::Served;
+use crate::ownership::Writer;
 use crate::value::ValueExt as _;
 use crate::value::set_condition;
 use crate::verbs::{self, Request, UpdateOptions};
@@ -98,6 +99,8 @@ pub(super) async fn take(eviction: &Request<'_>, budget: &Value) -> Result<(), S
         namespace: budget.namespace(),
         name: budget.name(),
         subresource: "status",
+        // As upstream, whose server asks itself: what an eviction takes is not the one's who evicts.
+        writer: Writer::Manager("kube-apiserver".into()),
         ..eviction.clone()
     };
     let now = time::rfc3339(eviction.registry.clock.now());

@@ -258,10 +258,10 @@ fn finish(
     request.normalize(new);
     // Neither what is said of an object nor where it is put is a change of what is wanted.
     let counts = !matches!(request.subresource, "status" | "binding") && strategy.counts_changes(&request.served.info);
-    let annotated = || new.at(&["metadata", "annotations"]) != old.at(&["metadata", "annotations"]);
+    let renoted = |field: &&str| new.at(&["metadata", *field]) != old.at(&["metadata", *field]);
     // A status that is written with the object is as much of it as all else.
     let apart = request.served.custom.is_none() || request.served.info.subresource("status").is_some();
-    if counts && (content_differs(new, old, apart) || (strategy.counts_annotations() && annotated())) {
+    if counts && (content_differs(new, old, apart) || strategy.counted_metadata().iter().any(renoted)) {
         let generation = old.int(&["metadata", "generation"]).unwrap_or_default() + 1;
         new.entry("metadata").insert("generation".into(), generation.into());
     }

@@ -1,6 +1,6 @@
 //! Daemon sets. How often the template changed is counted in an annotation, as old clients expect.
 
-use kedge_meta::field::{Error, ErrorList};
+use kedge_meta::field::ErrorList;
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
@@ -104,7 +104,8 @@ fn update_strategy(at: &At<'_>, errors: &mut ErrorList) {
                 _ => {}
             }
         }
-        kind => errors.push(Error::not_supported(&at.child("type").path, kind, &["OnDelete", "RollingUpdate"])),
+        // Upstream shows the strategy as a whole.
+        _ => errors.push(at.not_supported(&["RollingUpdate", "OnDelete"])),
     }
 }
 

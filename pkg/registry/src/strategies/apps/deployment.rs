@@ -10,8 +10,8 @@ use crate::strategy::{Context, Strategy};
 pub(crate) struct Deployment;
 
 impl Strategy for Deployment {
-    fn counts_annotations(&self) -> bool {
-        true
+    fn counted_metadata(&self) -> &'static [&'static str] {
+        &["annotations"]
     }
 
     fn validate(&self, _ctx: &Context<'_>, object: &Value) -> ErrorList {

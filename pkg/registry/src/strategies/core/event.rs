@@ -131,7 +131,8 @@ fn common(event: &Value, new_form: bool) -> ErrorList {
     }
     let reporter = At::field(event, if new_form { "reportingController" } else { "reportingComponent" });
     errors.need_text(&reporter);
-    errors.complaints(&reporter, names::is_qualified_name(reporter.text()));
+    let complaints = names::is_qualified_name(reporter.text());
+    errors.extend(complaints.into_iter().map(|complaint| Error::invalid(&reporter.path, reporter.text(), complaint)));
     for field in ["reportingInstance", "action", "reason"] {
         let at = At::field(event, field);
         errors.need_text(&at);

@@ -72,6 +72,11 @@ impl Strategy for Namespace {
         wrong.then(|| Error::invalid(&Path::new("status").child("Phase"), says, why)).into_iter().collect()
     }
 
+    /// What is within a namespace goes with it, whatever a delete says.
+    fn has_dependents(&self) -> bool {
+        false
+    }
+
     fn mark_deleted(&self, namespace: &mut Value) {
         // It has no time to end: it waits until it is empty.
         namespace.entry("metadata").remove("deletionGracePeriodSeconds");

@@ -63,7 +63,10 @@ impl Strategy for Node {
 
 fn amounts(node: &Value, errors: &mut ErrorList) {
     for kind in ["capacity", "allocatable"] {
-        for (_, amount) in At::field(node, "status").child(kind).entries() {
+        let list = At::field(node, "status").child(kind);
+        for (name, amount) in list.entries() {
+            // Upstream calls them as if they were fields.
+            let amount = At { value: amount.value, path: list.path.child(name) };
             scalar::non_negative_quantity(&amount, errors);
         }
     }

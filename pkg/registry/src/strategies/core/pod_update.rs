@@ -99,7 +99,7 @@ fn gates(now: &At<'_>, was: &At<'_>, errors: &mut ErrorList) {
         let name = gate.child("name").text();
         if !names.contains(&name) {
             let detail = format!("only deletion is allowed, but found new scheduling gate '{name}'");
-            errors.push(Error::forbidden(&gate.path, detail));
+            errors.push(Error::forbidden(&gate.path.child("name"), detail));
         }
     }
 }

@@ -20,6 +20,10 @@ impl Strategy for EndpointSlice {
         true
     }
 
+    fn counted_metadata(&self) -> &'static [&'static str] {
+        &["labels"]
+    }
+
     fn validate(&self, _ctx: &Context<'_>, slice: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         let kind = At::field(slice, "addressType");

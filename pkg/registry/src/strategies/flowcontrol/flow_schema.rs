@@ -11,6 +11,7 @@ use crate::value::ValueExt as _;
 
 const MAX_PRECEDENCE: i64 = 10_000;
 /// The one schema that may be asked first.
+const DISTINGUISHED: [&str; 2] = ["ByNamespace", "ByUser"];
 const EXEMPT: &str = "exempt";
 const CATCH_ALL: &str = "catch-all";
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];
@@ -32,7 +33,12 @@ impl Strategy for FlowSchema {
             }
             _ => {}
         }
-        errors.one_of(&spec.child("distinguisherMethod").child("type"), &["ByNamespace", "ByUser"]);
+        let method = spec.child("distinguisherMethod");
+        let kind = method.child("type");
+        if method.is_set() && !DISTINGUISHED.contains(&kind.text()) {
+            // Upstream shows the method as a whole.
+            errors.push(Error::not_supported_of(&kind.path, method.value, &DISTINGUISHED));
+        }
         let level = spec.child("priorityLevelConfiguration").child("name");
         if level.text().is_empty() {
             errors.push(level.required("must reference a priority level"));

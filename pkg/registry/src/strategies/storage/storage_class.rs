@@ -79,10 +79,6 @@ fn parameters(at: &At<'_>, may_be_empty: bool, errors: &mut ErrorList) {
 pub(crate) struct VolumeAttributesClass;
 
 impl Strategy for VolumeAttributesClass {
-    fn allow_unconditional_update(&self) -> bool {
-        false
-    }
-
     fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
         provisioner(&At::field(class, "driverName"), &mut errors);

@@ -98,9 +98,10 @@ fn pod_affinity_term(at: &At<'_>, errors: &mut ErrorList) {
     let key = at.child("topologyKey");
     if key.text().is_empty() {
         errors.push(key.required("can not be empty"));
-    } else {
-        errors.complaints(&key, names::is_qualified_name(key.text()));
     }
+    // Also of one that is missing.
+    let complaints = names::is_qualified_name(key.text());
+    errors.extend(complaints.into_iter().map(|complaint| Error::invalid(&key.path, key.text(), complaint)));
 }
 
 /// Tolerations of a pod or of a runtime class.
@@ -146,7 +147,7 @@ pub(crate) fn tolerations(at: &At<'_>, errors: &mut ErrorList) {
 
 /// The effect of a taint, which must be there.
 pub(crate) fn taint_effect(at: &At<'_>, errors: &mut ErrorList) {
-    errors.need_one_of(at, EFFECTS);
+    errors.need_one_of(at, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
 }
 
 /// How pods spread over zones and nodes.

@@ -85,7 +85,7 @@ fn one_source(kind: &str, at: &At<'_>, errors: &mut ErrorList) {
         }
         "downwardAPI" => {
             mode(&at.child("defaultMode"), errors);
-            at.child("items").items().for_each(|item| downward_file(&item, errors));
+            at.child("items").items().for_each(|item| downward_file(at, &item, errors));
         }
         "projected" => {
             mode(&at.child("defaultMode"), errors);
@@ -131,7 +131,9 @@ fn host_path(at: &At<'_>, errors: &mut ErrorList) {
     }
 }
 
-fn downward_file(at: &At<'_>, errors: &mut ErrorList) {
+/// A file of the downward API. Upstream names its fields as if they were those of the volume `within`.
+fn downward_file(within: &At<'_>, file: &At<'_>, errors: &mut ErrorList) {
+    let at = &At { value: file.value, path: within.path.clone() };
     errors.need_text(&at.child("path"));
     local(&at.child("path"), errors);
     let (field, resource) = (at.child("fieldRef"), at.child("resourceFieldRef"));
@@ -170,7 +172,7 @@ fn projections(at: &At<'_>, errors: &mut ErrorList) {
                     errors.need_text(&part.child("name"));
                     items.iter().for_each(|item| key_to_path(item, errors));
                 }
-                "downwardAPI" => items.iter().for_each(|item| downward_file(item, errors)),
+                "downwardAPI" => items.iter().for_each(|item| downward_file(&part, item, errors)),
                 "serviceAccountToken" => token(at, &part, errors),
                 _ => {}
             }
@@ -181,9 +183,6 @@ fn projections(at: &At<'_>, errors: &mut ErrorList) {
                 }
                 paths.push(path);
             }
-        }
-        if kinds == 0 {
-            errors.push(source.required("must specify a volume type"));
         }
     }
 }
