@@ -21,7 +21,7 @@ const MAX_GENERATE_BASE: usize = 63 - 5;
 pub(crate) fn fill(object: &mut Value, namespace: &str, now: Timestamp) -> Result<(), Status> {
     let metadata = object.entry("metadata");
     check_namespace(metadata, namespace)?;
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion", "generation"] {
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         metadata.remove(field);
     }
     metadata.insert("uid".into(), random::uuid().into());

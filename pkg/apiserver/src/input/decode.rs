@@ -127,6 +127,8 @@ impl Wanted<'_> {
 fn is_known(group: &str, version: &str, kind: &str) -> bool {
     kedge_schema::kind(group, version, kind).is_some()
         || kedge_schema::former::successor(group, version, kind).is_some()
+        // A list of anything, as kubectl writes it.
+        || (group, version, kind) == ("", "v1", "List")
 }
 
 /// Why an object of one kind is not taken for one of another, as upstream's decoder says it: with the names that the types
@@ -231,7 +233,7 @@ fn undecodable(err: &DecodeError, wanted: &Wanted<'_>, format: Format, bytes: &B
         DecodeError::Json(text) if format == Format::Json => {
             unrecognized(wanted, &format_args!("couldn't get version/kind; json parse error: {text}"), bytes)
         }
-        DecodeError::Yaml(_) | DecodeError::SeveralDocuments => unrecognized(wanted, err, bytes),
+        DecodeError::Yaml(_) => unrecognized(wanted, err, bytes),
         other if wanted.is_bare() => Status::bad_request(other.to_string()),
         other => Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {other}")),
     }

@@ -107,7 +107,9 @@ fn metadata(kind: &str, review: &Value, errors: &mut ErrorList) {
 fn shown(metadata: &Map<String, Value>) -> String {
     let mut out = Vec::new();
     let ty = kedge_schema::type_by_name("io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta");
-    let written = write_json(ty, &Value::Object(metadata.clone()), &mut out);
+    let mut said = metadata.clone();
+    said.retain(|_, value| !value.is_null());
+    let written = write_json(ty, &Value::Object(said), &mut out);
     written.ok().and_then(|()| String::from_utf8(out).ok()).unwrap_or_default()
 }
 

@@ -57,9 +57,6 @@ pub enum DecodeError {
     /// Malformed YAML.
     #[error("{0}")]
     Yaml(String),
-    /// More than one YAML document.
-    #[error("yaml: expected a single document in the stream, but found more than one")]
-    SeveralDocuments,
     /// Well-formed, but not of the expected type.
     #[error(transparent)]
     Type(#[from] TypeError),
@@ -124,10 +121,10 @@ pub fn decode_json(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError
     Ok(Decoded { value, strict: json_errors(&duplicates) })
 }
 
-/// Reads one YAML document without a type.
+/// Reads the first YAML document without a type.
 ///
 /// # Errors
-/// [`DecodeError`]: limits, syntax, more than one document.
+/// [`DecodeError`]: limits, syntax.
 pub fn decode_yaml(bytes: &[u8], limits: &Limits) -> Result<Decoded, DecodeError> {
     let (value, duplicates) = yaml::read(bytes, limits)?;
     Ok(Decoded { value, strict: yaml::strict_errors(bytes, &duplicates) })
@@ -262,8 +259,8 @@ mod tests {
             serde_json::json!({"a": 4, "b": ["x", "y"], "1": true, "c": {"d": 2}, "e": {"d": 2, "f": 3}})
         );
         assert_eq!(decoded.strict[0].to_string(), "yaml: unmarshal errors:\n  line 8: key \"a\" already set in map");
-        let several = decode_yaml(b"a: 1\n---\nb: 2\n", &Limits::default());
-        assert!(matches!(several, Err(DecodeError::SeveralDocuments)));
+        let several = decode_yaml(b"a: 1\n---\nb: 2\n", &Limits::default()).unwrap();
+        assert_eq!(several.value, serde_json::json!({"a": 1}), "as a stock server reads it");
     }
 
     #[test]

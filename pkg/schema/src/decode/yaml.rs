@@ -25,10 +25,7 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<(Value, Vec<Duplicate>), De
     let mut reader = Reader::new(&text, limits.max_depth.min(MAX_DEPTH));
     let value = reader.document()?.unwrap_or(Value::Null);
     let duplicates = std::mem::take(&mut reader.duplicates);
-    // A stream that only ends in `---` has an empty second document, which does no harm.
-    if reader.document()?.is_some_and(|second| !second.is_null()) {
-        return Err(DecodeError::SeveralDocuments);
-    }
+    // As upstream: whatever follows the first document is not looked at.
     Ok((value, duplicates))
 }
 
