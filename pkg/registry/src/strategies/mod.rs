@@ -100,6 +100,16 @@ fn networking_strategy(plural: &str) -> Arc<dyn Strategy> {
     }
 }
 
+fn resource_strategy(plural: &str) -> Arc<dyn Strategy> {
+    match plural {
+        "deviceclasses" => Arc::new(resource::DeviceClass),
+        "resourceclaims" => Arc::new(resource::ResourceClaim),
+        "resourceclaimtemplates" => Arc::new(resource::ResourceClaimTemplate),
+        "resourceslices" => Arc::new(resource::ResourceSlice),
+        _ => Arc::new(Plain),
+    }
+}
+
 fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
     match (group, plural) {
         ("admissionregistration.k8s.io", "mutatingwebhookconfigurations" | "validatingwebhookconfigurations") => {
@@ -135,7 +145,7 @@ fn other_strategy(group: &str, plural: &str) -> Arc<dyn Strategy> {
         ("policy", "poddisruptionbudgets") => Arc::new(policy::pod_disruption_budget::PodDisruptionBudget),
         ("rbac.authorization.k8s.io", "clusterrolebindings" | "rolebindings") => Arc::new(rbac::binding::Binding),
         ("rbac.authorization.k8s.io", _) => Arc::new(rbac::role::Role),
-        ("resource.k8s.io", _) => Arc::new(resource::Dynamic),
+        ("resource.k8s.io", plural) => resource_strategy(plural),
         ("storagemigration.k8s.io", "storageversionmigrations") => {
             Arc::new(storagemigration::storage_version_migration::StorageVersionMigration)
         }

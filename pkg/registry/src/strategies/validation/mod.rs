@@ -3,12 +3,14 @@
 //! Invariant: a rule reads and reports, it never changes the object and never panics; messages are upstream's.
 
 mod at;
+pub(crate) mod conditions;
 pub(crate) mod container;
 pub(crate) mod diff;
 pub(crate) mod dns;
 pub(crate) mod env;
 pub(crate) mod files;
 pub(crate) mod go_url;
+pub(crate) mod inner_metadata;
 pub(crate) mod pod_spec;
 pub(crate) mod probe;
 pub(crate) mod resources;

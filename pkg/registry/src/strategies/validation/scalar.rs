@@ -124,6 +124,23 @@ pub(crate) fn strict_cidr(text: &str) -> Option<String> {
     (range.to_string() != text).then(|| format!("must be in canonical form ({:?})", range.to_string()))
 }
 
+/// What is wrong with an address that is written with the length of its network's prefix.
+pub(crate) fn interface_address(text: &str) -> Option<String> {
+    let parsed = text.split_once('/').and_then(|(address, bits)| {
+        let digits = !bits.is_empty() && bits.bytes().all(|b| b.is_ascii_digit());
+        let length: u32 = bits.parse().ok().filter(|_| digits)?;
+        let most = if address.contains(':') { 128 } else { 32 };
+        Some((sloppy_ip(address)?, length)).filter(|_| length <= most)
+    });
+    let Some((ip, length)) = parsed else {
+        return Some("must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into());
+    };
+    // An IPv4 one may have been written as IPv6.
+    let length = if ip.is_ipv4() && length > 32 { length - 96 } else { length };
+    let canonical = format!("{ip}/{length}");
+    (canonical != text).then(|| format!("must be in canonical form ({canonical:?})"))
+}
+
 /// An address as Go once read it: with zeros before its numbers; an IPv4 one written as IPv6 is an IPv4 one.
 pub(crate) fn sloppy_ip(text: &str) -> Option<IpAddr> {
     if text.contains(':') {
@@ -177,6 +194,18 @@ mod tests {
         assert_eq!(cidr("::ffff:1.2.3.0/120"), "must not have an IPv4-mapped IPv6 address");
         assert_eq!(cidr("10.9.8.7/24"), "must not have bits set beyond the prefix length");
         assert_eq!(cidr("2001:DB8::/64"), "must be in canonical form (\"2001:db8::/64\")");
+    }
+
+    #[test]
+    fn addresses_of_interfaces_say_how_long_the_prefix_is() {
+        let said = |text: &str| interface_address(text).unwrap_or_default();
+        assert_eq!((said("10.9.8.7/24"), said("2001:db8::1/64")), (String::new(), String::new()));
+        for bad in ["10.9.8.7", "10.9.8.7/33", "10.9.8.7/", "x/8", "2001:db8::1/129"] {
+            assert!(said(bad).starts_with("must be a valid address in CIDR form"), "{bad}");
+        }
+        assert_eq!(said("010.9.8.7/024"), "must be in canonical form (\"10.9.8.7/24\")");
+        assert_eq!(said("::ffff:1.2.3.4/120"), "must be in canonical form (\"1.2.3.4/24\")");
+        assert_eq!(said("2001:DB8::1/64"), "must be in canonical form (\"2001:db8::1/64\")");
     }
 
     #[test]

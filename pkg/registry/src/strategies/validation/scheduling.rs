@@ -18,7 +18,7 @@ pub(crate) fn affinity(at: &At<'_>, errors: &mut ErrorList) {
     }
     for term in node.child("preferredDuringSchedulingIgnoredDuringExecution").items() {
         weight(&term, errors);
-        node_selector_term(&term.child("preference"), errors);
+        node_selector_term(&term.child("preference"), false, errors);
     }
     for pods in [at.child("podAffinity"), at.child("podAntiAffinity")] {
         for term in pods.child("requiredDuringSchedulingIgnoredDuringExecution").items() {
@@ -40,14 +40,23 @@ fn weight(term: &At<'_>, errors: &mut ErrorList) {
 
 /// A node selector; volumes have one too.
 pub(crate) fn node_selector(at: &At<'_>, errors: &mut ErrorList) {
+    selected(at, false, errors);
+}
+
+/// A node selector whose values nodes can have as labels.
+pub(crate) fn sound_node_selector(at: &At<'_>, errors: &mut ErrorList) {
+    selected(at, true, errors);
+}
+
+fn selected(at: &At<'_>, sound: bool, errors: &mut ErrorList) {
     let terms = at.child("nodeSelectorTerms");
     if terms.len() == 0 {
         errors.push(terms.required("must have at least one node selector term"));
     }
-    terms.items().for_each(|term| node_selector_term(&term, errors));
+    terms.items().for_each(|term| node_selector_term(&term, sound, errors));
 }
 
-fn node_selector_term(at: &At<'_>, errors: &mut ErrorList) {
+fn node_selector_term(at: &At<'_>, sound: bool, errors: &mut ErrorList) {
     for requirement in at.child("matchExpressions").items() {
         let (operator, values) = (requirement.child("operator"), requirement.child("values"));
         match operator.text() {
@@ -65,6 +74,9 @@ fn node_selector_term(at: &At<'_>, errors: &mut ErrorList) {
         }
         let key = requirement.child("key");
         errors.complaints(&key, names::is_qualified_name(key.text()));
+        for value in values.items().filter(|_| sound) {
+            errors.complaints(&value, names::is_valid_label_value(value.text()));
+        }
     }
     for requirement in at.child("matchFields").items() {
         let (key, operator, values) =
