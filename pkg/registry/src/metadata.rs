@@ -104,14 +104,14 @@ pub(crate) fn validate(object: &Value, strategy: &dyn Strategy) -> ErrorList {
     let mut errors = ErrorList::new();
     let (name, base) = (object.name(), object.text(&["metadata", "generateName"]));
     if !base.is_empty() {
-        for message in strategy.validate_name(base, true) {
+        for message in strategy.validate_name_of(object, base, true) {
             errors.push(Error::invalid(&path.child("generateName"), base, message));
         }
     }
     if name.is_empty() {
         errors.push(Error::required(&path.child("name"), "name or generateName is required"));
     } else {
-        for message in strategy.validate_name(name, false) {
+        for message in strategy.validate_name_of(object, name, false) {
             errors.push(Error::invalid(&path.child("name"), name, message));
         }
     }

@@ -93,6 +93,11 @@ pub trait Strategy: Send + Sync {
         names::is_dns1123_subdomain(&masked(name, prefix))
     }
 
+    /// What is wrong with the name, or the base of one, of an object; for most kinds only what the rule says.
+    fn validate_name_of(&self, _object: &Value, name: &str, prefix: bool) -> Vec<String> {
+        self.validate_name(name, prefix)
+    }
+
     /// Whether the store counts `metadata.generation` on changes of anything but metadata and status.
     fn has_generation(&self, resource: &ResourceInfo) -> bool {
         resource.subresource("status").is_some()

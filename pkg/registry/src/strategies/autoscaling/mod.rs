@@ -1,3 +1,4 @@
 //! Autoscalers.
 
 pub(crate) mod horizontal_pod_autoscaler;
+mod metrics;

@@ -38,13 +38,13 @@ impl Strategy for Endpoints {
 
 fn address(at: &At<'_>, errors: &mut ErrorList) {
     let ip = at.child("ip");
-    let before = errors.len();
-    scalar::ip(&ip, errors);
+    errors.complaints(&ip, scalar::unambiguous_ip(ip.text()).map(str::to_owned).into_iter().collect());
     errors.name(&at.child("hostname"), names::is_dns1123_label);
-    errors.name(&at.child("nodeName"), names::is_dns1123_subdomain);
-    if errors.len() == before {
-        reachable(&ip, errors);
+    let node = at.child("nodeName");
+    if node.is_set() {
+        errors.complaints(&node, names::is_dns1123_subdomain(node.text()));
     }
+    reachable(&ip, errors);
 }
 
 fn port(at: &At<'_>, need_name: bool, errors: &mut ErrorList) {
@@ -57,13 +57,19 @@ fn port(at: &At<'_>, need_name: bool, errors: &mut ErrorList) {
     let number = at.child("port");
     errors.complaints(&number, names::is_valid_port_num(number.int().unwrap_or_default()));
     errors.need_one_of(&at.child("protocol"), &["SCTP", "TCP", "UDP"]);
-    errors.name(&at.child("appProtocol"), names::is_qualified_name);
+    let protocol = at.child("appProtocol");
+    if protocol.is_set() {
+        errors.complaints(&protocol, names::is_qualified_name(protocol.text()));
+    }
 }
 
-/// An address that others can reach.
+/// An address that others can reach. Upstream says once more of what is none that it is none.
 pub(crate) fn reachable(at: &At<'_>, errors: &mut ErrorList) {
-    let Ok(ip) = at.text().parse::<IpAddr>() else { return };
     let told = |detail: String| Error::invalid(&at.path, at.text(), detail);
+    let Some(ip) = scalar::sloppy_ip(at.text()) else {
+        errors.push(told("must be a valid IP address".into()));
+        return;
+    };
     if ip.is_unspecified() {
         errors.push(told(format!("may not be unspecified ({})", at.text())));
     }
@@ -96,8 +102,26 @@ mod tests {
             errors.len()
         };
         assert_eq!(
-            ["10.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0", "fe80::1"].map(check),
-            [0, 1, 1, 1, 1, 1]
+            ["10.0.0.1", "127.0.0.1", "169.254.1.1", "224.0.0.1", "0.0.0.0", "fe80::1", "x"].map(check),
+            [0, 1, 1, 1, 1, 1, 1]
         );
+    }
+
+    #[test]
+    fn what_is_no_address_is_said_twice() {
+        let said = |at: Value| {
+            let (object, mut errors) = (json!({ "a": at }), ErrorList::new());
+            address(&At::field(&object, "a"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            said(json!({"ip": "x"})),
+            [
+                "a.ip: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+                "a.ip: Invalid value: \"x\": must be a valid IP address"
+            ]
+        );
+        assert_eq!(said(json!({"ip": "010.0.0.1"})), ["a.ip: Invalid value: \"010.0.0.1\": must not have leading 0s"]);
+        assert!(said(json!({"ip": "10.0.0.1", "nodeName": ""}))[0].starts_with("a.nodeName: Invalid value: \"\""));
     }
 }

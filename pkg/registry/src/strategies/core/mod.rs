@@ -25,3 +25,4 @@ mod service_allocation;
 mod service_families;
 mod service_update;
 mod service_validation;
+mod volume_sources;

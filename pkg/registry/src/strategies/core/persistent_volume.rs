@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::validation::scalar::{POSITIVE, quantity};
 use super::super::validation::{At, Report, diff, scheduling};
 use super::persistent_volume_claim::access_modes;
+use super::volume_sources::sources;
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
@@ -47,7 +48,7 @@ impl Strategy for PersistentVolume {
 
     fn validate(&self, _ctx: &Context<'_>, volume: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        spec(&At::field(volume, "spec"), &mut errors);
+        spec(&At::field(volume, "spec"), volume.name(), &mut errors);
         errors
     }
 
@@ -64,12 +65,18 @@ impl Strategy for PersistentVolume {
             errors.push(Error::forbidden(&path, detail));
         }
         let field = |volume, name: &str| At::field(volume, "spec").child(name);
-        errors.immutable(&field(new, "volumeMode"), &field(old, "volumeMode"));
+        // Upstream names this as if it were no part of the spec.
+        let mode = At { path: kedge_meta::field::Path::new("volumeMode"), ..field(new, "volumeMode") };
+        errors.immutable(&mode, &field(old, "volumeMode"));
+        let class = field(new, "volumeAttributesClassName");
+        if field(old, "volumeAttributesClassName").is_set() && !class.is_set() {
+            errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
+        }
         errors
     }
 }
 
-fn spec(at: &At<'_>, errors: &mut ErrorList) {
+fn spec(at: &At<'_>, name: &str, errors: &mut ErrorList) {
     let modes = at.child("accessModes");
     if modes.len() == 0 {
         errors.push(modes.required(""));
@@ -83,7 +90,11 @@ fn spec(at: &At<'_>, errors: &mut ErrorList) {
         errors.push(capacity.not_supported(&["storage"]));
     }
     for (_, amount) in capacity.entries() {
-        if quantity(&amount).is_some_and(|amount| amount.is_zero() || amount.is_negative()) {
+        let Some(parsed) = quantity(&amount) else { continue };
+        if parsed.value() < 0 {
+            errors.push(Error::invalid(&amount.path, parsed.value(), "must be a valid resource quantity"));
+        }
+        if parsed.is_zero() || parsed.is_negative() {
             errors.push(amount.invalid(POSITIVE));
         }
     }
@@ -93,41 +104,37 @@ fn spec(at: &At<'_>, errors: &mut ErrorList) {
     }
     let required = at.child("nodeAffinity").child("required");
     if required.is_set() {
-        scheduling::node_selector(&required, errors);
+        scheduling::sound_node_selector(&required, errors);
     } else if at.child("nodeAffinity").is_set() {
         errors.push(required.required("must specify required node constraints"));
     }
-    sources(at, errors);
+    sources(at, name, errors);
+    let host = at.child("hostPath").child("path").text();
+    if policy.text() == "Recycle" && !host.is_empty() && is_root(host) {
+        errors.push(policy.forbidden("may not be 'recycle' for a hostPath mount of '/'"));
+    }
     errors.name(&at.child("storageClassName"), names::is_dns1123_subdomain);
     errors.one_of(&at.child("volumeMode"), &["Block", "Filesystem"]);
+    let class = at.child("volumeAttributesClassName");
+    if class.is_set() {
+        match class.text() {
+            "" => errors.push(class.required("an empty string is disallowed")),
+            text => errors.complaints(&class, names::is_dns1123_subdomain(text)),
+        }
+        if !at.child("csi").is_set() {
+            errors.push(at.child("csi").required("has to be specified when using volumeAttributesClassName"));
+        }
+    }
 }
 
-fn sources(at: &At<'_>, errors: &mut ErrorList) {
-    let fields = at.value.as_object().into_iter().flatten();
-    let sources: Vec<&String> =
-        fields.filter(|(key, value)| !COMMON.contains(&key.as_str()) && !value.is_null()).map(|(key, _)| key).collect();
-    for extra in sources.iter().skip(1) {
-        errors.push(at.child(extra).forbidden("may not specify more than 1 volume type"));
-    }
-    match sources.first().map(|source| (source.as_str(), at.child(source))) {
-        None => errors.push(at.required("must specify a volume type")),
-        Some(("hostPath" | "local", source)) => {
-            errors.need_text(&source.child("path"));
-            super::super::validation::files::no_backsteps(&source.child("path"), errors);
-            if at.child("local").is_set() && !at.child("nodeAffinity").child("required").is_set() {
-                errors.push(at.child("nodeAffinity").required("Local volume requires node affinity"));
-            }
-        }
-        Some(("nfs", source)) => {
-            errors.need_text(&source.child("server"));
-            errors.need_text(&source.child("path"));
-        }
-        Some(("csi", source)) => {
-            errors.need_text(&source.child("driver"));
-            errors.need_text(&source.child("volumeHandle"));
-        }
-        Some(_) => {}
-    }
+/// Whether a path leads nowhere but to the root.
+fn is_root(path: &str) -> bool {
+    let depth = path.split('/').fold(0_usize, |depth, part| match part {
+        "" | "." => depth,
+        ".." => depth.saturating_sub(1),
+        _ => depth + 1,
+    });
+    path.starts_with('/') && depth == 0
 }
 
 #[cfg(test)]
@@ -139,13 +146,50 @@ mod tests {
         let volume = json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "0"},
             "hostPath": {"path": "/x"}, "nfs": {"server": "s", "path": "/"}}});
         let mut errors = ErrorList::new();
-        spec(&At::field(&volume, "spec"), &mut errors);
+        spec(&At::field(&volume, "spec"), "v", &mut errors);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
             [
                 "spec.capacity[storage]: Invalid value: \"0\": must be greater than zero",
                 "spec.nfs: Forbidden: may not specify more than 1 volume type"
+            ]
+        );
+    }
+
+    fn said(fields: Value) -> Vec<String> {
+        let csi = json!({"driver": "d", "volumeHandle": "h"});
+        let mut object = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1"}, "csi": csi});
+        for (name, value) in fields.as_object().into_iter().flatten() {
+            object.set_or_remove(name, Some(value.clone()).filter(|value| !value.is_null()));
+        }
+        let (volume, mut errors) = (json!({ "spec": object }), ErrorList::new());
+        spec(&At::field(&volume, "spec"), "v", &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_root_is_not_recycled_and_sizes_are_sizes() {
+        assert!(said(json!({"volumeAttributesClassName": "gold"})).is_empty());
+        for (path, root) in [("/", true), ("/x/..", true), ("//", true), ("/x", false), ("x/..", false)] {
+            assert_eq!(is_root(path), root, "{path}");
+        }
+        assert_eq!(
+            said(json!({"csi": null, "hostPath": {"path": "/"}, "persistentVolumeReclaimPolicy": "Recycle"})),
+            ["spec.persistentVolumeReclaimPolicy: Forbidden: may not be 'recycle' for a hostPath mount of '/'"]
+        );
+        assert_eq!(
+            said(json!({"capacity": {"storage": "-1"}})),
+            [
+                "spec.capacity[storage]: Invalid value: -1: must be a valid resource quantity",
+                "spec.capacity[storage]: Invalid value: \"-1\": must be greater than zero"
+            ]
+        );
+        assert_eq!(
+            said(json!({"csi": null, "nfs": {"server": "s", "path": "/"}, "volumeAttributesClassName": ""})),
+            [
+                "spec.volumeAttributesClassName: Required value: an empty string is disallowed",
+                "spec.csi: Required value: has to be specified when using volumeAttributesClassName"
             ]
         );
     }

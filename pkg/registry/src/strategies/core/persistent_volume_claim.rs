@@ -12,6 +12,9 @@ use crate::value::ValueExt;
 
 pub(super) const MODES: &[&str] = &["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 
+/// The two names of what a volume is filled from.
+const SOURCES: [&str; 2] = ["dataSource", "dataSourceRef"];
+
 pub(crate) struct PersistentVolumeClaim;
 
 impl Strategy for PersistentVolumeClaim {
@@ -21,12 +24,14 @@ impl Strategy for PersistentVolumeClaim {
 
     fn prepare_for_create(&self, _ctx: &Context<'_>, claim: &mut Value) {
         claim.set("status", json!({ "phase": "Pending" }));
+        drop_data_sources(claim, None);
         copy_data_source(claim);
     }
 
-    fn prepare_for_update(&self, ctx: &Context<'_>, new: &mut Value, _old: &Value) {
+    fn prepare_for_update(&self, ctx: &Context<'_>, new: &mut Value, old: &Value) {
         // A client that knows one name only leaves out what was filled in.
         if ctx.subresource.is_empty() {
+            drop_data_sources(new, Some(old));
             copy_data_source(new);
         }
     }
@@ -39,6 +44,10 @@ impl Strategy for PersistentVolumeClaim {
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
         let mut errors = self.validate(ctx, new);
+        if SOURCES.iter().any(|field| !is_group(old.text(&["spec", field, "apiGroup"]))) {
+            // It was let through once.
+            errors.retain(|error| !SOURCES.iter().any(|field| error.field == format!("spec.{field}.apiGroup")));
+        }
         changes(new, old, &mut errors);
         errors
     }
@@ -54,6 +63,30 @@ impl Strategy for PersistentVolumeClaim {
     }
 }
 
+fn is_group(text: &str) -> bool {
+    text.is_empty() || names::is_dns1123_subdomain(text).is_empty()
+}
+
+/// Sources that upstream has always ignored are dropped, unless the newer name is used, or the claim has one already; and those in other
+/// namespaces, which are behind a gate that is off.
+fn drop_data_sources(claim: &mut Value, old: Option<&Value>) {
+    let had = |field: &str| old.is_some_and(|old| old.at(&["spec", field]).is_some_and(|source| !source.is_null()));
+    let elsewhere = !claim.text(&["spec", "dataSourceRef", "namespace"]).is_empty();
+    let spec = claim.entry("spec");
+    if elsewhere && !had("dataSourceRef") {
+        spec.remove("dataSourceRef");
+    }
+    let Some(source) = spec.get("dataSource").filter(|source| !source.is_null()) else { return };
+    let known = matches!(
+        (source.text(&["kind"]), source.text(&["apiGroup"])),
+        ("PersistentVolumeClaim", "") | ("VolumeSnapshot", "snapshot.storage.k8s.io")
+    );
+    let newer = spec.get("dataSourceRef").is_some_and(|source| !source.is_null());
+    if !known && !newer && !had("dataSource") {
+        spec.remove("dataSource");
+    }
+}
+
 /// Of the two names that the source of the data has, each is filled in from the other.
 fn copy_data_source(claim: &mut Value) {
     let (old, new) = (claim.at(&["spec", "dataSource"]).cloned(), claim.at(&["spec", "dataSourceRef"]).cloned());
@@ -62,7 +95,8 @@ fn copy_data_source(claim: &mut Value) {
         (Some(source), None) => {
             spec.insert("dataSourceRef".into(), source);
         }
-        (None, Some(source)) if source.text(&["namespace"]).is_empty() => {
+        (None, Some(mut source)) if source.text(&["namespace"]).is_empty() => {
+            source.set_or_remove("namespace", None);
             spec.insert("dataSource".into(), source);
         }
         _ => {}
@@ -89,12 +123,34 @@ pub(crate) fn spec(at: &At<'_>, errors: &mut ErrorList) {
     }
     errors.name(&at.child("storageClassName"), names::is_dns1123_subdomain);
     errors.one_of(&at.child("volumeMode"), &["Block", "Filesystem"]);
+    data_sources(at, errors);
     errors.name(&at.child("volumeAttributesClassName"), names::is_dns1123_subdomain);
-    for source in ["dataSource", "dataSourceRef"].map(|name| at.child(name)) {
-        if source.is_set() {
-            errors.need_text(&source.child("name"));
-            errors.need_text(&source.child("kind"));
+}
+
+/// What the volume is filled from, under either name.
+fn data_sources(at: &At<'_>, errors: &mut ErrorList) {
+    let [older, newer] = SOURCES.map(|name| at.child(name));
+    for source in [&older, &newer].into_iter().filter(|source| source.is_set()) {
+        let (kind, group) = (source.child("kind"), source.child("apiGroup"));
+        errors.need_text(&source.child("name"));
+        errors.need_text(&kind);
+        if group.text().is_empty() && kind.text() != "PersistentVolumeClaim" {
+            let why = "must be 'PersistentVolumeClaim' when referencing the default apiGroup";
+            errors.push(Error::invalid(&source.path, kind.text(), why));
         }
+        errors.name(&group, names::is_dns1123_subdomain);
+        errors.name(&source.child("namespace"), names::is_dns1123_label);
+    }
+    if !older.is_set() || !newer.is_set() {
+        return;
+    }
+    // Upstream shows the path, of which nothing is to be seen.
+    let told = |why: &str| Error::invalid(&at.path, json!({}), why);
+    let parts = |source: &At<'_>| ["apiGroup", "kind", "name"].map(|field| source.child(field).value.clone());
+    if !newer.child("namespace").text().is_empty() {
+        errors.push(told("may not be specified when dataSourceRef.namespace is specified"));
+    } else if parts(&older) != parts(&newer) {
+        errors.push(told("must match dataSourceRef"));
     }
 }
 
@@ -164,6 +220,43 @@ mod tests {
                 "spec.resources[storage]: Required value"
             ]
         );
+    }
+
+    #[test]
+    fn data_comes_from_where_it_can() {
+        let of = |sources: Value| {
+            let mut object = claim();
+            for (name, source) in sources.as_object().into_iter().flatten() {
+                object["spec"].set(name, source.clone());
+            }
+            object
+        };
+        let said = |sources: Value| {
+            let mut errors = ErrorList::new();
+            spec(&At::field(&of(sources), "spec"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let (other, same) = (json!({"kind": "X", "name": ""}), json!({"kind": "PersistentVolumeClaim", "name": "a"}));
+        assert!(said(json!({"dataSource": same, "dataSourceRef": same})).is_empty());
+        assert_eq!(
+            said(json!({"dataSource": same, "dataSourceRef": other})),
+            [
+                "spec.dataSourceRef.name: Required value",
+                "spec.dataSourceRef: Invalid value: \"X\": must be 'PersistentVolumeClaim' when referencing the default apiGroup",
+                "spec: Invalid value: {}: must match dataSourceRef",
+            ]
+        );
+        let prepared = |sources: Value, old: Option<&Value>| {
+            let mut object = of(sources);
+            drop_data_sources(&mut object, old);
+            copy_data_source(&mut object);
+            SOURCES.map(|field| object["spec"].get(field).is_some())
+        };
+        assert_eq!(prepared(json!({ "dataSource": other }), None), [false, false]);
+        assert_eq!(prepared(json!({ "dataSource": other }), Some(&of(json!({ "dataSource": other })))), [true, true]);
+        assert_eq!(prepared(json!({ "dataSourceRef": other }), None), [true, true]);
+        let elsewhere = json!({"kind": "PersistentVolumeClaim", "name": "a", "namespace": "b"});
+        assert_eq!(prepared(json!({ "dataSourceRef": elsewhere }), None), [false, false]);
     }
 
     #[test]

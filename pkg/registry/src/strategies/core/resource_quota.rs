@@ -83,16 +83,22 @@ impl Strategy for ResourceQuota {
     }
 }
 
+/// Any resource that there is a rule for, or with a domain.
+pub(super) fn any_resource(name: &str, at: &At<'_>, errors: &mut ErrorList) {
+    let complaints = names::is_qualified_name(name);
+    // Storage as such is a resource, but none of a quota.
+    let known = name.contains('/') || is_standard(name) || name == "storage";
+    if complaints.is_empty() && !known {
+        errors.push(Error::invalid(&at.path, name, "must be a standard resource type or fully qualified"));
+    }
+    errors.extend(complaints.into_iter().map(|why| Error::invalid(&at.path, name, why)));
+}
+
 fn amounts(at: &At<'_>, errors: &mut ErrorList) {
     for (name, amount) in at.entries() {
         let invalid = |why: &str| Error::invalid(&amount.path, name, why);
-        let complaints = names::is_qualified_name(name);
-        errors.extend(complaints.iter().map(|why| invalid(why)));
-        if complaints.is_empty() && !name.contains('/') && !is_standard(name) {
-            // Storage as such is a resource, but none of a quota.
-            if name != "storage" {
-                errors.push(invalid("must be a standard resource type or fully qualified"));
-            }
+        any_resource(name, &amount, errors);
+        if !name.contains('/') && !is_standard(name) {
             errors.push(invalid("must be a standard resource for quota"));
         }
         scalar::non_negative_quantity(&amount, errors);
@@ -231,6 +237,8 @@ mod tests {
         assert!(said("example.com/gpu", "1500m")[0].ends_with("must be an integer"));
         assert!(said("pods", "-1")[0].ends_with("must be greater than or equal to 0"));
         assert_eq!(said("things", "1").len(), 2);
+        let spaced = said("a b", "1");
+        assert!(spaced.len() == 2 && spaced[1].ends_with("must be a standard resource for quota"), "{spaced:?}");
         assert_eq!(
             said("storage", "1"),
             ["spec.hard[storage]: Invalid value: \"storage\": must be a standard resource for quota"]

@@ -60,7 +60,9 @@ fn validate_changes(new: &Value, old: &Value) -> ErrorList {
     let had = old.list(&["spec", "cidrs"]);
     let added = had.len() == 1 && ranges.len() == 2;
     if !added && ranges.len() != had.len() {
-        errors.push(ranges.invalid(IMMUTABLE));
+        // None are an empty list.
+        let shown = if ranges.is_set() { ranges.value.clone() } else { json!([]) };
+        errors.push(Error::invalid(&ranges.path, shown, IMMUTABLE));
         return errors;
     }
     let changed = ranges.items().zip(had).filter(|(range, had)| range.value != *had);
@@ -120,5 +122,7 @@ mod tests {
             of(&["10.0.0.0/24"], &["10.0.0.0/24", "fd00::/64"]),
             ["spec.cidrs: Invalid value: [\"10.0.0.0/24\"]: field is immutable"]
         );
+        let none = texts(&validate_changes(&json!({"spec": {}}), &object(&["10.0.0.0/24"])));
+        assert_eq!(none, ["spec.cidrs: Invalid value: []: field is immutable"]);
     }
 }

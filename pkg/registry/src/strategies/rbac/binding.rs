@@ -93,5 +93,14 @@ mod tests {
                 "subjects[0].namespace: Required value",
             ]
         );
+        let binding = json!({"roleRef": {"apiGroup": GROUP, "kind": "Pod", "name": "r"}, "subjects": [{"kind": "Cat", "name": "s"}]});
+        let texts: Vec<_> = validate(&binding, true).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "roleRef.kind: Unsupported value: \"Pod\": supported values: \"Role\", \"ClusterRole\"",
+                "subjects[0].kind: Unsupported value: \"Cat\": supported values: \"ServiceAccount\", \"User\", \"Group\"",
+            ]
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Roles, of a namespace and of the cluster.
 
-use kedge_meta::field::ErrorList;
+use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names;
 use serde_json::Value;
 
@@ -29,9 +29,18 @@ impl Strategy for Role {
                 let detail = "at least one clusterRoleSelector required if aggregationRule is non-nil";
                 errors.push(selectors.required(detail));
             }
-            selectors.items().for_each(|selector| label_selector(&selector, &mut errors));
+            selectors.items().for_each(|selector| aggregated(&selector, &mut errors));
         }
         errors
+    }
+}
+
+/// The roles that one is made of. A selector with something wrong in it is none at all, and upstream says both.
+fn aggregated(selector: &At<'_>, errors: &mut ErrorList) {
+    let before = errors.len();
+    label_selector(selector, errors);
+    if errors.len() > before {
+        errors.push(Error::invalid(&selector.path, Value::Null, "invalid label selector."));
     }
 }
 
@@ -62,6 +71,24 @@ fn rule(at: &At<'_>, namespaced: bool, errors: &mut ErrorList) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn roles_are_aggregated_by_selectors_that_can_be_read() {
+        let said = |selector: Value| {
+            let (object, mut errors) = (json!({ "s": selector }), ErrorList::new());
+            aggregated(&At::field(&object, "s"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert!(said(json!({"matchLabels": {"a": "b"}})).is_empty());
+        let wrong = said(json!({"matchExpressions": [{"key": "a", "operator": "Near"}]}));
+        assert_eq!(
+            wrong,
+            [
+                "s.matchExpressions[0].operator: Invalid value: \"Near\": not a valid selector operator",
+                "s: Invalid value: null: invalid label selector."
+            ]
+        );
+    }
 
     #[test]
     fn a_rule_is_about_resources_or_paths() {

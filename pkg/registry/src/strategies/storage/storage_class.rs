@@ -52,7 +52,10 @@ impl Strategy for StorageClass {
 
 fn provisioner(at: &At<'_>, errors: &mut ErrorList) {
     if errors.need_text(at) {
-        errors.complaints(at, names::is_qualified_name(&at.text().to_lowercase()));
+        // Capitals are let through, and what is wrong with the rest is said of the name without them.
+        let name = at.text().to_lowercase();
+        let complaints = names::is_qualified_name(&name);
+        errors.extend(complaints.into_iter().map(|complaint| Error::invalid(&at.path, &name, complaint)));
     }
 }
 
@@ -80,10 +83,7 @@ pub(crate) struct VolumeAttributesClass;
 
 impl Strategy for VolumeAttributesClass {
     fn validate(&self, _ctx: &Context<'_>, class: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        provisioner(&At::field(class, "driverName"), &mut errors);
-        parameters(&At::field(class, "parameters"), false, &mut errors);
-        errors
+        attributes(class)
     }
 
     fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
@@ -94,6 +94,32 @@ impl Strategy for VolumeAttributesClass {
                 errors.push(at.forbidden(format!("updates to {field} are forbidden.")));
             }
         }
+        errors.extend(attributes(new));
         errors
+    }
+}
+
+fn attributes(class: &Value) -> ErrorList {
+    let mut errors = ErrorList::new();
+    provisioner(&At::field(class, "driverName"), &mut errors);
+    parameters(&At::field(class, "parameters"), false, &mut errors);
+    errors
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn drivers_are_named_without_minding_capitals() {
+        let said = |class: Value| attributes(&class).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert!(said(json!({"driverName": "CSI.example.com", "parameters": {"a": "b"}})).is_empty());
+        let wrong = said(json!({"driverName": "A B", "parameters": {"a": "b"}}));
+        assert!(wrong.len() == 1 && wrong[0].starts_with("driverName: Invalid value: \"a b\": name part"), "{wrong:?}");
+        assert_eq!(
+            said(json!({})),
+            ["driverName: Required value", "parameters: Required value: must contain at least one key/value pair"]
+        );
     }
 }

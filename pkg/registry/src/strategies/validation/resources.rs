@@ -96,7 +96,7 @@ pub(crate) fn is_extended(name: &str) -> bool {
         && names::is_qualified_name(&format!("requests.{name}")).is_empty()
 }
 
-fn can_overcommit(name: &str) -> bool {
+pub(crate) fn can_overcommit(name: &str) -> bool {
     is_native(name) && !name.starts_with(HUGE_PAGES)
 }
 

@@ -55,6 +55,16 @@ impl Default for CustomResourceDefinition {
 }
 
 impl Strategy for CustomResourceDefinition {
+    /// The name, and the base of one, are made of plural and group.
+    fn validate_name_of(&self, definition: &Value, name: &str, prefix: bool) -> Vec<String> {
+        let mut complaints = self.validate_name(name, prefix);
+        let names = definition.text(&["spec", "names", "plural"]);
+        if name != format!("{names}.{}", definition.text(&["spec", "group"])) {
+            complaints.push("must be spec.names.plural+\".\"+spec.group".into());
+        }
+        complaints
+    }
+
     fn has_generation(&self, _: &ResourceInfo) -> bool {
         true
     }
@@ -139,7 +149,6 @@ fn remember_storage_version(definition: &mut Value) {
 /// What is wrong with a new definition.
 fn validate(definition: &Value, engines: &Engines) -> ErrorList {
     let mut errors = ErrorList::new();
-    own_name(definition, &mut errors);
     let form = Form::of(definition);
     errors.extend(spec::spec(definition, &form, &Options::of_new(engines)));
     spec::status(definition, &mut errors);
@@ -179,18 +188,6 @@ fn validate_update(new: &Value, old: &Value, engines: &Engines) -> ErrorList {
         unreadable(new, &mut errors);
     }
     errors
-}
-
-/// The name, and the base of one, are made of plural and group.
-fn own_name(definition: &Value, errors: &mut ErrorList) {
-    let wanted = format!("{}.{}", definition.text(&["spec", "names", "plural"]), definition.text(&["spec", "group"]));
-    for field in ["generateName", "name"] {
-        let is = definition.text(&["metadata", field]);
-        if !is.is_empty() && is != wanted {
-            let path = Path::new("metadata").child(field);
-            errors.push(Error::invalid(&path, is, "must be spec.names.plural+\".\"+spec.group"));
-        }
-    }
 }
 
 /// Nothing comes to keep all fields any more; what did so may go on.

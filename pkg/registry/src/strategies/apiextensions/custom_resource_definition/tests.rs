@@ -317,3 +317,14 @@ fn the_first_deletion_marks_and_waits() {
     assert_eq!((&condition["type"], &condition["status"]), (&json!("Terminating"), &json!("True")));
     assert_eq!(condition["lastTransitionTime"], "2026-01-01T00:00:00Z");
 }
+
+/// What is wrong with the base of a name is said before what is wrong with the name.
+#[test]
+fn names_are_judged_one_after_the_other() {
+    let mut wrong = written(valid());
+    wrong["metadata"] = json!({"name": "A_x", "generateName": "A_"});
+    let said = said_of_new(&wrong);
+    let fields: Vec<&str> = said.iter().filter_map(|text| text.split(':').next()).collect();
+    assert_eq!(fields, ["metadata.generateName", "metadata.generateName", "metadata.name", "metadata.name"]);
+    assert!(said[1].ends_with("\"A_\": must be spec.names.plural+\".\"+spec.group"), "{said:?}");
+}
