@@ -8,9 +8,9 @@ use kedge_storage::Matcher;
 use serde_json::{Value, json};
 
 use crate::convert;
+use crate::ownership::Writer;
 use crate::registry::Registry;
 use crate::served::Served;
-use crate::ownership::Writer;
 use crate::value::ValueExt as _;
 use crate::value::set_condition;
 use crate::verbs::{self, Request, UpdateOptions};

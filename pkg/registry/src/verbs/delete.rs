@@ -186,7 +186,8 @@ fn check_preconditions(request: &Request<'_>, old: &Value, options: &DeleteOptio
             // Upstream names the kind where the resource belongs.
             let kind = request.group_kind();
             if kind.group.is_empty() && kind.kind == "Namespace" {
-                let why = format!("Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {is}");
+                let why =
+                    format!("Precondition failed: {title} in precondition: {wanted}, {title} in object meta: {is}");
                 return Err(Status::conflict(&request.group_resource(), request.name, &why));
             }
             return Err(Status::conflict(&GroupResource::new(&kind.group, &kind.kind), request.name, &why));
