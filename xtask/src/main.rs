@@ -5,6 +5,7 @@
 mod bench;
 mod clients;
 mod codegen;
+mod fuzz;
 mod test;
 mod tidy;
 mod tools;
@@ -31,6 +32,8 @@ cargo xtask clients           stock clients in Python, JavaScript and Go, and he
                               [--only NAMES] [--kubeconfig FILE: of a server that runs] [--binary PATH]
 cargo xtask tools             install what the tests need, and say where it is
 cargo xtask codegen           write the generated tables; see --help there
+cargo xtask fuzz [TARGET…]    what strangers write, made up by the million: all targets of tests/fuzz, or some, one after another
+                              [--seconds 300: for each] [--addresses: look at memory as well, which is slower]
 cargo xtask diff              the same requests to two servers, and how their answers differ
                               --kubeconfig FILE --peer FILE [--only PATTERN] [--record FILE: keep the peer's answers]
                               [--against RECORD: instead of a peer] [--places FILE: where answers differ]";
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
         Some("clients") => clients::run(rest),
         Some("tools") => tools::run(),
         Some("codegen") => codegen::run(rest),
+        Some("fuzz") => fuzz::run(rest),
         Some("diff") => xtask::diff::run(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");

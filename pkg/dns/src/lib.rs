@@ -14,7 +14,7 @@ pub mod objects;
 pub mod query;
 pub mod records;
 mod resolv;
-mod response;
+pub mod response;
 mod run;
 mod server;
 pub mod zone;

@@ -10,6 +10,7 @@
 //! - [`bridge`]: joins the two.
 //! - [`port_forward`]: the server of port-forward, over SPDY, plain or inside a WebSocket.
 //! - [`serve_reader`]: bytes that are only read, such as logs, over WebSocket.
+//! - [`spdy`] and [`ws`]: the frames of both, and byte streams inside them.
 
 pub mod bridge;
 pub mod cri;
@@ -20,7 +21,7 @@ mod reader;
 pub mod remote_command;
 pub mod spdy;
 mod status;
-mod ws;
+pub mod ws;
 
 pub use bridge::bridge;
 pub use cri::{CriStreams, cri_connect};

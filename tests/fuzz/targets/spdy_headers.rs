@@ -1,0 +1,4 @@
+//! Header blocks of SPDY.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: kedge_fuzz::begin("spdy_headers"), |data: &[u8]| kedge_fuzz::frames::spdy_headers(data));
