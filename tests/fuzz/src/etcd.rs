@@ -20,7 +20,7 @@ pub fn message(data: &[u8]) {
     }
 }
 
-fn comes_back<M: Message + Default + PartialEq>(raw: &[u8]) {
+fn comes_back<M: Message + Default + PartialEq + std::fmt::Debug>(raw: &[u8]) {
     let Ok(message) = M::decode(raw) else { return };
     let written = message.encode_to_vec();
     assert_eq!(M::decode(&*written).as_ref(), Ok(&message));

@@ -1,7 +1,7 @@
 //! How bytes become what targets work on, and what several of them look at.
 
 use kedge_schema::{Limits, ResourceInfo, TypeId, decode_json};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The text that the bytes are, if they are one.
 pub fn text(data: &[u8]) -> Option<&str> {
@@ -52,9 +52,4 @@ pub fn depth(value: &Value) -> usize {
         Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or_default(),
         _ => 0,
     }
-}
-
-/// An object of these fields.
-pub fn object<'f>(fields: impl IntoIterator<Item = (&'f str, Value)>) -> Value {
-    Value::Object(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
 }

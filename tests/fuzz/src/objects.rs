@@ -31,7 +31,8 @@ impl Cluster {
         let configs = Registry::storage_configs();
         let storage = Storage::open(Arc::new(kv), &configs, Arc::default(), clock.clone());
         let storage = Arc::new(runtime.block_on(storage).expect("an empty store is read"));
-        let config = ClusterConfig { service_cidr: "10.43.0.0/24".into(), node_ports: (30_000, 30_100) };
+        let addresses = "10.43.0.0/24".parse().expect("a range is read");
+        let config = ClusterConfig { service_cidrs: vec![addresses], node_ports: (30_000, 30_100), shared: false };
         let registry =
             Registry::new(storage, clock, config).with_optional(&["storagemigration.k8s.io", "metrics.k8s.io"]);
         Self { runtime, registry, user: UserInfo::new("tester", &[]), used: 0 }
