@@ -34,12 +34,12 @@ pub(super) fn translate(reader: &mut Reader<'_>, out: &mut String) -> Result<(),
 
 fn item(reader: &mut Reader<'_>, out: &mut String, missing: &PatternError) -> Result<(), PatternError> {
     let start = reader.at;
-    if reader.rest().starts_with("[:")
-        && let Some(length) = reader.rest().find(":]")
+    // The colon that opens a named class does not also close it: `[[:]` is a class of two characters.
+    if let Some(inner) = reader.rest().strip_prefix("[:")
+        && let Some(length) = inner.find(":]")
     {
-        let whole = &reader.rest()[..length + 2];
-        let name = whole[2..length].trim_start_matches('^');
-        if !POSIX.contains(&name) {
+        let (name, whole) = (&inner[..length], &reader.rest()[..length + 4]);
+        if !POSIX.contains(&name.strip_prefix('^').unwrap_or(name)) {
             return Err(PatternError::new("invalid character class range", whole));
         }
         out.push_str(whole);

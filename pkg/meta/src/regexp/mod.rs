@@ -87,6 +87,7 @@ mod tests {
             (r"^\pL+$", "aä", true),
             ("^a$", "a\n", false),
             ("x*?", "", true),
+            ("[[:^alpha:]]", "1", true),
         ] {
             assert_eq!(compile(pattern).unwrap().is_match(text), matches, "{pattern} on {text}");
         }
@@ -109,6 +110,21 @@ mod tests {
             ("(?z)a", "invalid or unsupported Perl syntax: `(?z`"),
             ("(?=a)", "invalid or unsupported Perl syntax: `(?=`"),
             ("[[:what:]]", "invalid character class range: `[:what:]`"),
+        ] {
+            assert_eq!(compile(pattern).unwrap_err().to_string(), format!("error parsing regexp: {error}"));
+        }
+    }
+
+    /// The colon of `[:` was once taken for that of `:]`, and whoever sent `[[:]` ended the request in a panic.
+    #[test]
+    fn a_bracket_and_a_colon_are_a_class_of_two_characters() {
+        let class = compile("^[[:]+$").unwrap();
+        assert!(class.is_match("[:") && !class.is_match("]"));
+        for (pattern, error) in [
+            ("[[:]+:]", "invalid character class range: `[:]+:]`"),
+            ("[[::]]", "invalid character class range: `[::]`"),
+            ("[[:^^alpha:]]", "invalid character class range: `[:^^alpha:]`"),
+            ("[[:", "missing closing ]: `[[:`"),
         ] {
             assert_eq!(compile(pattern).unwrap_err().to_string(), format!("error parsing regexp: {error}"));
         }
