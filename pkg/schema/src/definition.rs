@@ -89,20 +89,17 @@ fn versions_to_v1(spec: &mut Map<String, Value>) {
         ("additionalPrinterColumns", spec.remove("additionalPrinterColumns")),
     ];
     let only = spec.remove("version").filter(|name| name.as_str().is_some_and(|name| !name.is_empty()));
-    let Value::Array(versions) = spec.entry("versions").or_insert(Value::Null) else {
-        spec.insert("versions".into(), only_version(only, &shared));
-        return;
-    };
-    if versions.is_empty() {
-        spec.insert("versions".into(), only_version(only, &shared));
-        return;
+    if let Some(Value::Array(versions)) = spec.get_mut("versions")
+        && !versions.is_empty()
+    {
+        versions.iter_mut().filter_map(Value::as_object_mut).for_each(|version| fill(version, &shared));
+    } else if let Some(name) = only {
+        spec.insert("versions".into(), only_version(name, &shared));
     }
-    versions.iter_mut().filter_map(Value::as_object_mut).for_each(|version| fill(version, &shared));
 }
 
-/// A definition that lists no versions has the one that it names.
-fn only_version(name: Option<Value>, shared: &[(&str, Option<Value>)]) -> Value {
-    let Some(name) = name else { return json!([]) };
+/// A definition that lists no versions has the one that it names; without a name it keeps having none.
+fn only_version(name: Value, shared: &[(&str, Option<Value>)]) -> Value {
     let mut version = Map::from_iter([("name".into(), name), ("served".into(), true.into())]);
     version.insert("storage".into(), true.into());
     fill(&mut version, shared);
@@ -219,6 +216,17 @@ mod tests {
         let mut stored = json!({"spec": spec(own)});
         to_v1(&mut stored);
         assert_eq!(stored["spec"]["versions"][0]["subresources"], json!({}), "a version's own word counts");
+    }
+
+    /// The list was once empty or null depending on whether there was a specification, and on how often it was converted.
+    #[test]
+    fn a_definition_without_versions_is_the_same_however_often_it_is_converted() {
+        for mut stored in [json!({}), json!({"spec": {}}), json!({"spec": {"versions": null, "version": ""}})] {
+            to_v1(&mut stored);
+            let once = stored.clone();
+            to_v1(&mut stored);
+            assert_eq!((&stored, &stored["spec"]["versions"]), (&once, &Value::Null));
+        }
     }
 
     #[test]
