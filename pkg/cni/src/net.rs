@@ -55,9 +55,10 @@ impl FromStr for Ipv4Net {
     fn from_str(text: &str) -> Result<Self, String> {
         let parsed = text.split_once('/').and_then(|(address, prefix)| {
             let (address, prefix): (Ipv4Addr, u8) = (address.parse().ok()?, prefix.parse().ok()?);
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            let network = Ipv4Addr::from_bits(address.to_bits() & mask);
-            (1..=30).contains(&prefix).then_some(Self { network, prefix })
+            // The length comes first: nothing can be shifted by what is left of the bits where it is longer than an address.
+            let prefix = (1..=30).contains(&prefix).then_some(prefix)?;
+            let network = Ipv4Addr::from_bits(address.to_bits() & (u32::MAX << (32 - prefix)));
+            Some(Self { network, prefix })
         });
         parsed.ok_or_else(|| format!("{text:?} is not an IPv4 network such as 10.42.0.0/24"))
     }
@@ -104,7 +105,8 @@ mod tests {
 
     #[test]
     fn networks_too_small_or_malformed_are_refused() {
-        for text in ["10.42.0.0", "10.42.0.0/31", "10.42.0.0/0", "x/24", "fd00::/64"] {
+        // A prefix longer than an address was once subtracted from its bits before anybody looked at it.
+        for text in ["10.42.0.0", "10.42.0.0/31", "10.42.0.0/0", "10.42.0.0/36", "10.42.0.0/255", "x/24", "fd00::/64"] {
             assert!(text.parse::<Ipv4Net>().is_err(), "{text}");
         }
     }
