@@ -4,6 +4,10 @@ use serde_json::Value;
 
 use crate::decode::is_plain_text;
 
+/// A longer key stands behind a question mark, as upstream's: readers look no more than 1,024 bytes ahead for the colon of any other, and a byte may
+/// be written as six.
+const MAX_SIMPLE_KEY: usize = 128;
+
 /// The document of a tree, in block style.
 pub fn to_yaml(value: &Value) -> String {
     let mut out = String::new();
@@ -30,6 +34,15 @@ fn block(value: &Value, indent: usize, mut follows: bool, out: &mut String) {
         Value::Object(map) => {
             for (key, value) in map {
                 begin(out);
+                if key.len() > MAX_SIMPLE_KEY {
+                    out.push_str("? ");
+                    text(key, out);
+                    out.push('\n');
+                    out.extend(std::iter::repeat_n(' ', indent));
+                    out.push(':');
+                    item(value, indent, out);
+                    continue;
+                }
                 text(key, out);
                 out.push(':');
                 // Lists stand under their key, as upstream writes them.
@@ -37,35 +50,34 @@ fn block(value: &Value, indent: usize, mut follows: bool, out: &mut String) {
             }
         }
         Value::Array(items) => {
-            for item in items {
+            for value in items {
                 begin(out);
                 out.push('-');
-                match item {
-                    Value::Object(map) if !map.is_empty() => {
-                        out.push(' ');
-                        block(item, indent + 2, true, out);
-                    }
-                    Value::Array(inner) if !inner.is_empty() => {
-                        out.push(' ');
-                        block(item, indent + 2, true, out);
-                    }
-                    scalar => {
-                        out.push(' ');
-                        inline(scalar, out);
-                        out.push('\n');
-                    }
-                }
+                item(value, indent, out);
             }
         }
         scalar => inline(scalar, out),
     }
 }
 
+/// What follows the dash of an item, or the colon of a long key, and begins on its line.
+fn item(value: &Value, indent: usize, out: &mut String) {
+    out.push(' ');
+    if is_block(value) {
+        block(value, indent + 2, true, out);
+    } else {
+        inline(value, out);
+        out.push('\n');
+    }
+}
+
+fn is_block(value: &Value) -> bool {
+    value.as_object().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|items| !items.is_empty())
+}
+
 /// What follows a key.
 fn entry(value: &Value, indent: usize, out: &mut String) {
-    let is_block =
-        value.as_object().is_some_and(|map| !map.is_empty()) || value.as_array().is_some_and(|v| !v.is_empty());
-    if is_block {
+    if is_block(value) {
         out.push('\n');
         block(value, indent, false, out);
     } else {
@@ -176,6 +188,20 @@ mod tests {
         assert_eq!(plain, value, "{written}");
         for scalar in [json!("yes"), json!({}), json!([]), json!(null), json!(1)] {
             assert_eq!(decode_yaml(to_yaml(&scalar).as_bytes(), &Limits::default()).unwrap().value, scalar);
+        }
+    }
+
+    /// Long keys were once written as any others, and those of more than 1,024 bytes could not be read by anybody.
+    #[test]
+    fn long_keys_are_set_apart() {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|letter| letter.repeat(129));
+        let value = json!({"x": {a.clone(): {"k": {}, "l": [1]}, b.clone(): [1, {"k": 2}], c.clone(): "c"}});
+        let text = format!("x:\n  ? {a}\n  : k: {{}}\n    l:\n    - 1\n  ? {b}\n  : - 1\n    - k: 2\n  ? {c}\n  : c\n");
+        assert_eq!(to_yaml(&value), text);
+        for key in [d[..128].to_owned(), d, "\u{2}".repeat(200), "é\n".repeat(5_000)] {
+            let value = json!([{key: [[{}]]}]);
+            let written = to_yaml(&value);
+            assert_eq!(decode_yaml(written.as_bytes(), &Limits::default()).unwrap().value, value, "{written}");
         }
     }
 
