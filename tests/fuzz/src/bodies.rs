@@ -79,7 +79,7 @@ fn normalized(ty: TypeId, mut value: Value) -> Value {
     value
 }
 
-/// Through protobuf, which has no place for the names of kind and version.
+/// Through protobuf, which has no place for the names of kind and version; defaults name those of objects within.
 fn comes_back(ty: TypeId, value: &Value) {
     let mut raw = Vec::new();
     if write_protobuf(ty, value, &mut raw).is_err() {
@@ -89,6 +89,7 @@ fn comes_back(ty: TypeId, value: &Value) {
     let read = kedge_schema::protobuf::decode(ty, &raw);
     let mut read = read.unwrap_or_else(|err| panic!("{name} is written as protobuf that cannot be read: {err}"));
     conform(ty, &mut read, &mut Vec::new()).unwrap_or_else(|err| panic!("{name} comes back misshapen: {err}"));
+    kedge_schema::defaults::apply_type(ty, &mut read);
     let bare = |mut value: Value| {
         if let Value::Object(map) = &mut value {
             map.remove("kind");
