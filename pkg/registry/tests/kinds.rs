@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 const OPTIONAL: [&str; 2] = ["storagemigration.k8s.io", "metrics.k8s.io"];
 
+mod claims;
 mod services;
 
 struct Cluster {

@@ -4,6 +4,7 @@ use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names;
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
+use x509_parser::pem::Pem;
 
 use super::super::validation::{At, Report};
 use crate::strategy::{Context, Strategy};
@@ -143,12 +144,29 @@ impl Strategy for SigningRequest {
             errors.push(Error::forbidden(&now.path, "may not be changed once set"));
         }
         let body = super::super::core::config_map::decoded(now.text());
-        if !body.is_empty() && !String::from_utf8_lossy(&body).contains("-----BEGIN CERTIFICATE-----") {
-            let detail = "must contain one or more PEM blocks of type CERTIFICATE";
-            errors.push(Error::invalid(&now.path, "<certificate data>", detail));
+        if let Some(why) = certificate_fault(&body) {
+            errors.push(Error::invalid(&now.path, "<certificate data>", why));
         }
         errors
     }
+}
+
+/// Why what was issued is no certificates; nothing at all is none yet.
+fn certificate_fault(text: &[u8]) -> Option<String> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut blocks = 0;
+    for block in Pem::iter_from_buffer(text).map_while(Result::ok) {
+        if block.label != "CERTIFICATE" {
+            return Some(format!("only CERTIFICATE PEM blocks are allowed, found {:?}", block.label));
+        }
+        if block.parse_x509().is_err() {
+            return Some("x509: malformed certificate".into());
+        }
+        blocks += 1;
+    }
+    (blocks == 0).then(|| "must contain at least one CERTIFICATE PEM block".into())
 }
 
 /// Conditions that are new or have changed say when.
@@ -199,6 +217,16 @@ fn decisions(new: &Value, old: &Value) -> ErrorList {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_issued_are_certificates() {
+        let block = |label: &str| format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n");
+        let said = |text: &str| certificate_fault(text.as_bytes()).unwrap_or_default();
+        assert_eq!(said(""), "");
+        assert_eq!(said("no"), "must contain at least one CERTIFICATE PEM block");
+        assert_eq!(said(&block("CERTIFICATE")), "x509: malformed certificate");
+        assert_eq!(said(&block("PRIVATE KEY")), "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"");
+    }
 
     #[test]
     fn a_decision_is_dated_and_kept() {

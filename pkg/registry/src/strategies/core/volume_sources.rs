@@ -119,8 +119,9 @@ fn one_source(field: &str, at: &At<'_>, name: &str, errors: &mut ErrorList) {
 }
 
 fn partition(at: &At<'_>, errors: &mut ErrorList) {
+    // None is 0, which upstream lets through.
     if at.int().is_some_and(|number| !(0..=MAX_PARTITION).contains(&number)) {
-        errors.push(at.invalid("must be between 0 and 255, inclusive"));
+        errors.push(at.invalid("must be between 1 and 255, inclusive"));
     }
 }
 
@@ -313,7 +314,7 @@ mod tests {
             said(json!({"gcePersistentDisk": {"partition": 256}, "cephfs": {}})),
             [
                 "s.persistentDisk.pdName: Required value",
-                "s.persistentDisk.partition: Invalid value: 256: must be between 0 and 255, inclusive",
+                "s.persistentDisk.partition: Invalid value: 256: must be between 1 and 255, inclusive",
                 "s.cephFS: Forbidden: may not specify more than 1 volume type",
             ]
         );
