@@ -121,7 +121,7 @@ impl Amounts {
             errors.push(Error::invalid(&limit.path.child(field).key(name), shown.to_string(), why));
         };
         let above = |small: &Option<Quantity>, large: &Option<Quantity>| {
-            small.clone().zip(large.clone()).filter(|(small, large)| small > large)
+            (*small).zip(*large).filter(|(small, large)| small > large)
         };
         if let Some((min, max)) = above(&self.min, &self.max) {
             said("min", &min, format!("min value {min} is greater than max value {max}"));

@@ -77,12 +77,7 @@ pub(super) fn sources(spec: &At<'_>, name: &str, errors: &mut ErrorList) {
 fn one_source(field: &str, at: &At<'_>, name: &str, errors: &mut ErrorList) {
     let child = |name: &str| at.child(name);
     match field {
-        "hostPath" | "local" => {
-            if errors.need_text(&child("path")) {
-                no_backsteps(&child("path"), errors);
-                errors.one_of(&child("type"), &HOST_PATH_TYPES);
-            }
-        }
+        "hostPath" | "local" => on_node(at, errors),
         "gcePersistentDisk" | "awsElasticBlockStore" => partition(&child("partition"), errors),
         "glusterfs" => {
             let namespace = child("endpointsNamespace");
@@ -115,6 +110,13 @@ fn one_source(field: &str, at: &At<'_>, name: &str, errors: &mut ErrorList) {
         }
         "csi" => csi(at, errors),
         _ => {}
+    }
+}
+
+fn on_node(at: &At<'_>, errors: &mut ErrorList) {
+    if errors.need_text(&at.child("path")) {
+        no_backsteps(&at.child("path"), errors);
+        errors.one_of(&at.child("type"), &HOST_PATH_TYPES);
     }
 }
 

@@ -80,7 +80,8 @@ fn fault(at: &At<'_>, stored: bool) -> Option<Error> {
         return Some(Error::too_long(&at.path, MAX_EXPRESSION));
     }
     let invalid = |why: String| Some(Error::invalid(&at.path, text, why));
-    let checked = match (if stored { &*STORED } else { &*NEW }).check(text) {
+    let env: &Env = if stored { &STORED } else { &NEW };
+    let checked = match env.check(text) {
         Ok(checked) => checked,
         Err(err) => return invalid(format!("compilation failed: {err}")),
     };
