@@ -19,6 +19,7 @@ mod matching;
 mod names;
 mod namespace_lifecycle;
 mod node_restriction;
+mod node_slices;
 mod pod_security;
 mod pod_topology_labels;
 mod policy;

@@ -1,4 +1,4 @@
-//! NodeRestriction: a node writes only to itself, its lease, its pods and tokens for them.
+//! NodeRestriction: a node writes only to itself, its lease, its pods, tokens for them, and the slice that publishes its DNS.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
 use serde_json::Value;
 
-use crate::{Plugin, forbidden, read};
+use crate::{Plugin, forbidden, node_slices, read};
 
 pub(crate) struct NodeRestriction {
     rbac: Arc<RbacAuthorizer>,
@@ -146,6 +146,7 @@ impl Plugin for NodeRestriction {
                 Err(forbidden(attributes, "can only access CSINode with the same name as the requesting node"))
             }
             ("resource.k8s.io", "resourceslices", _) => check_slice(node, attributes),
+            ("discovery.k8s.io", "endpointslices", _) => node_slices::check(node, name, registry, attributes),
             _ => Ok(()),
         }
     }

@@ -34,6 +34,7 @@ pub(crate) async fn publish(
     info!(%address, port, "cluster DNS ready");
 }
 
+/// Admission (NodeRestriction) lets a node write its slice only under this name, with this service and with its own addresses.
 fn slice(node: &str, address: IpAddr, port: u16) -> Value {
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
