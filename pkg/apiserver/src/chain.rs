@@ -26,8 +26,6 @@ use crate::{aggregation, deprecation, discovery, health, impersonation, routing}
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a client may take to read a long answer.
 const READING: Duration = Duration::from_secs(300);
-/// The group of whoever is somebody.
-const AUTHENTICATED: &str = "system:authenticated";
 /// Longer ones are cut, as upstream.
 const LONGEST_AUDIT_ID: usize = 64;
 /// Upstream's words.
@@ -192,10 +190,9 @@ fn claimed(headers: &HeaderMap) -> Option<UserInfo> {
     const EXTRA: &str = "x-remote-extra-";
     let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     let name = headers.get("x-remote-user").map(text).filter(|name| !name.is_empty())?;
-    let groups: Vec<String> = headers.get_all("x-remote-group").iter().map(text).collect();
-    let groups: Vec<&str> = groups.iter().map(String::as_str).filter(|group| *group != AUTHENTICATED).collect();
-    let mut user = UserInfo::new(name, &groups);
-    user.uid = headers.get("x-remote-uid").map(text).unwrap_or_default();
+    let groups = headers.get_all("x-remote-group").iter().map(text).collect();
+    let uid = headers.get("x-remote-uid").map(text).unwrap_or_default();
+    let mut user = UserInfo { name, uid, groups, ..UserInfo::default() };
     for (key, value) in headers {
         if let Some(key) = key.as_str().strip_prefix(EXTRA) {
             let key = percent_encoding::percent_decode_str(key).decode_utf8_lossy().into_owned();

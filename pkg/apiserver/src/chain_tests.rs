@@ -163,3 +163,13 @@ async fn who_is_not_known_takes_no_slot() {
     let response = server.handle(unknown.body(full(Bytes::new())).unwrap(), &Peer::default()).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "not 429: it waits for nothing");
 }
+
+/// Whether somebody who was found out by another server is authenticated, that server says, or the one rule for all.
+#[test]
+fn groups_are_those_that_the_server_in_front_names() {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-remote-user", HeaderValue::from_static("system:anonymous"));
+    headers.insert("x-remote-group", HeaderValue::from_static("system:unauthenticated"));
+    let user = kedge_auth::authenticated(claimed(&headers).unwrap());
+    assert_eq!((user.name.as_str(), user.groups.as_slice()), ("system:anonymous", &["system:unauthenticated".into()][..]));
+}

@@ -9,6 +9,10 @@ use crate::front_proxy::FrontProxy;
 use crate::tokens::{TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
 
+const ANONYMOUS: &str = "system:anonymous";
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+
 /// What a request brings along.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Credentials<'a> {
@@ -31,6 +35,16 @@ pub enum Unauthenticated {
     /// moment ago.
     #[error("the token is not valid: {0}")]
     Unbound(String),
+}
+
+/// The user as a member of `system:authenticated`: but for one who is said to be nobody, or of whom it is said already whether
+/// they are, as a server in front of this one may say of who asks there without a name.
+pub fn authenticated(mut user: UserInfo) -> UserInfo {
+    let said = user.in_group(AUTHENTICATED) || user.in_group(UNAUTHENTICATED);
+    if user.name != ANONYMOUS && !said {
+        user.groups.push(AUTHENTICATED.to_owned());
+    }
+    user
 }
 
 /// Tries the methods that fit the credentials.
@@ -60,7 +74,7 @@ impl Authenticator {
         if let (Some(front), Some(claimed)) = (&self.front, credentials.claimed)
             && front.is_shown(credentials.certificates, now)
         {
-            return Ok(Some(claimed.clone()));
+            return Ok(Some(authenticated(claimed.clone())));
         }
         let by_certificate = match credentials.certificates {
             [] => None,
@@ -82,5 +96,24 @@ impl Authenticator {
     /// The signer of service account tokens.
     pub fn tokens(&self) -> &Arc<TokenSigner> {
         &self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Once whoever asked another server without a name was authenticated here, where that server passed the request on.
+    #[test]
+    fn nobody_does_not_become_somebody() {
+        let user = |name: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            authenticated(UserInfo { name: name.into(), groups, ..UserInfo::default() }).groups
+        };
+        assert_eq!(user("jane", &["a"]), ["a", AUTHENTICATED]);
+        assert_eq!(user("jane", &[AUTHENTICATED, "a"]), [AUTHENTICATED, "a"], "once, and where it was");
+        assert_eq!(user(ANONYMOUS, &[UNAUTHENTICATED]), [UNAUTHENTICATED]);
+        assert!(user(ANONYMOUS, &[]).is_empty());
+        assert_eq!(user("jane", &[UNAUTHENTICATED]), [UNAUTHENTICATED]);
     }
 }

@@ -14,7 +14,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::prelude::FromDer as _;
 
-use crate::authenticator::Unauthenticated;
+use crate::authenticator::{Unauthenticated, authenticated};
 
 /// Checks certificates against the cluster's client authority.
 pub struct CertificateAuthenticator {
@@ -50,8 +50,8 @@ impl CertificateAuthenticator {
         if name.is_empty() {
             return Err(bad("its subject has no common name".into()));
         }
-        let groups: Vec<&str> = subject.iter_organization().filter_map(|a| a.as_str().ok()).collect();
-        let mut user = UserInfo::new(name, &groups);
+        let groups = subject.iter_organization().filter_map(|a| a.as_str().ok()).map(str::to_owned).collect();
+        let mut user = authenticated(UserInfo { name: name.to_owned(), groups, ..UserInfo::default() });
         user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![credential_id(leaf)]);
         Ok(user)
     }
