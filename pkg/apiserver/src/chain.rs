@@ -178,7 +178,10 @@ impl ApiServer {
             Ok(Some(user)) => Ok(user),
             Ok(None) => Err(Status::unauthorized()),
             Err(err) => {
-                warn!(error = %err, peer = ?peer.address, "request not authenticated");
+                let unsaid = self.failures.count(peer.address.map(|address| address.ip()), self.now());
+                if let Some(unsaid) = unsaid {
+                    warn!(error = %err, peer = ?peer.address, unsaid, "request not authenticated");
+                }
                 Err(Status::unauthorized())
             }
         }

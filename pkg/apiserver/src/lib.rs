@@ -16,7 +16,7 @@
 //! 6. `admit`, `objects`, `listing`, `documents`, `health`, `metrics`, `zpages`: what handlers share
 //! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
-//! 9. `backends`, `drain`, `fairness`, `indicators`, `limits`, `meters`, `readiness`: what the server is made of
+//! 9. `backends`, `drain`, `failures`, `fairness`, `indicators`, `limits`, `meters`, `readiness`: what the server is made of
 //! 10. `input`: what a request says
 //! 11. `body`: bytes
 //!
@@ -34,6 +34,7 @@ mod deprecation;
 mod discovery;
 mod documents;
 mod drain;
+mod failures;
 mod fairness;
 mod health;
 mod impersonation;

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::backends::{KubeletAccess, Usages};
 use crate::body::Body;
+use crate::failures::Failures;
 use crate::fairness::Fairness;
 use crate::indicators::Indicators;
 use crate::limits::Limits;
@@ -75,6 +76,7 @@ pub struct ApiServer {
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
     pub(crate) fairness: Fairness,
+    pub(crate) failures: Failures,
     pub(crate) indicators: Indicators,
     pub(crate) requests: Requests,
     pub(crate) advertised: String,
@@ -96,6 +98,7 @@ impl ApiServer {
             others: config.others,
             usages: Usages::new(config.clock.clone()),
             fairness,
+            failures: Failures::default(),
             indicators: Indicators::default(),
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,
