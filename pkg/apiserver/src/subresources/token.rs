@@ -36,9 +36,10 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     let (signer, now) = (server.authenticator.tokens(), server.clock.now());
     let asked = token::Asked { registry: &server.registry, served, namespace: &info.namespace, name: &info.name };
     let grant = token::grant(&asked, &mut review, signer.default_audiences(), now)?;
-    let seconds = grant.seconds;
+    let (seconds, lasting) = (grant.seconds, grant.lasting);
     let audiences = review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let token = signer.issue(bindings(grant), audiences, now.as_second(), seconds).map_err(Status::internal)?;
+    let token = signer.issue(bindings(grant, now.as_second()), audiences, now.as_second(), lasting);
+    let token = token.map_err(Status::internal)?;
     let expires = jiff::Timestamp::from_second(now.as_second() + seconds).map_err(Status::internal)?;
     review.set("status", json!({ "token": token, "expirationTimestamp": time::rfc3339(expires) }));
     let mut response = respond::value(StatusCode::CREATED, &review, accepted.format)?;
@@ -47,7 +48,8 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
 }
 
 /// What the token says.
-fn bindings(grant: Grant) -> Bindings {
+fn bindings(grant: Grant, now: i64) -> Bindings {
+    let warnafter = grant.warn_after().map(|seconds| now + seconds);
     let bound = |life: Life| BoundObject { name: life.name, uid: life.uid };
     Bindings {
         namespace: grant.namespace,
@@ -55,6 +57,6 @@ fn bindings(grant: Grant) -> Bindings {
         pod: grant.pod.map(bound),
         secret: grant.secret.map(bound),
         node: grant.node.map(bound),
-        ..Bindings::default()
+        warnafter,
     }
 }

@@ -1,5 +1,7 @@
 //! Tokens: for whom, for how long, bound to what; and what a review says of them.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, StatusCode};
 use kedge_meta::UserInfo;
 use serde_json::{Value, json};
@@ -134,5 +136,40 @@ async fn a_node_gets_tokens_for_its_own_pods() {
         let path = at("serviceaccounts/default/token");
         let (got, answer) = cluster.ask_as(&node, Method::POST, &path, JSON, body).await;
         assert_eq!(got.as_u16(), code, "{spec}: {answer}");
+    }
+}
+
+/// What a token says, unverified.
+fn claims(answer: &Value) -> Value {
+    let token = answer["status"]["token"].as_str().unwrap();
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    serde_json::from_slice(&payload).unwrap()
+}
+
+/// Pods whose program reads its token once were refused after an hour.
+#[tokio::test]
+async fn the_usual_token_of_a_pod_lasts_longer_than_it_says() {
+    let cluster = cluster().await;
+    let with = |mut spec: Value, seconds: i64| {
+        spec["expirationSeconds"] = json!(seconds);
+        spec
+    };
+    let (_, answer) = request(&cluster, "default", with(bound("Pod", "p"), 3607)).await;
+    let claims_of_usual = claims(&answer);
+    let at = |name: &str| claims_of_usual[name].as_i64().unwrap();
+    assert_eq!(at("exp") - at("iat"), 365 * 24 * 3600);
+    assert_eq!(claims_of_usual["kubernetes.io"]["warnafter"], at("iat") + 3607);
+    assert_eq!(answer["spec"]["expirationSeconds"], 3607);
+    let ends = answer["status"]["expirationTimestamp"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    assert_eq!(ends.as_second(), at("iat") + 3607, "kubelets get a new one in time");
+    assert_eq!(review(&cluster, &answer["status"]["token"], json!([])).await["authenticated"], true);
+    let mut elsewhere = with(bound("Pod", "p"), 3607);
+    elsewhere["audiences"] = json!(["vault"]);
+    for spec in [with(bound("Pod", "p"), 3600), with(bound("Secret", "s"), 3607), with(json!({}), 3607), elsewhere] {
+        let (_, answer) = request(&cluster, "default", spec.clone()).await;
+        let claims = claims(&answer);
+        let lasts = claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap();
+        assert_eq!(lasts, spec["expirationSeconds"].as_i64().unwrap(), "{spec}");
+        assert_eq!(claims["kubernetes.io"].get("warnafter"), None, "{spec}");
     }
 }

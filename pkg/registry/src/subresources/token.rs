@@ -14,6 +14,10 @@ use crate::verbs::store_failure;
 const DEFAULT_SECONDS: i64 = 3600;
 const MIN_SECONDS: i64 = 600;
 const MAX_SECONDS: i64 = 1 << 32;
+/// What kubelets ask for when a pod wants a token and says nothing of its time.
+const USUAL_SECONDS: i64 = 3607;
+/// A year: so long the usual tokens of pods are taken, since there are clients that read theirs once.
+const EXTENDED_SECONDS: i64 = 365 * 24 * 3600;
 
 pub const GROUP: &str = "authentication.k8s.io";
 pub const KIND: &str = "TokenRequest";
@@ -48,7 +52,17 @@ pub struct Grant {
     pub pod: Option<Life>,
     pub secret: Option<Life>,
     pub node: Option<Life>,
+    /// What was asked for, and is said.
     pub seconds: i64,
+    /// How long the token is taken.
+    pub lasting: i64,
+}
+
+impl Grant {
+    /// After how many seconds whoever still shows the token should have taken a new one, if it lasts longer than is said.
+    pub fn warn_after(&self) -> Option<i64> {
+        (self.lasting != self.seconds).then_some(self.seconds)
+    }
 }
 
 /// Judges an admitted `TokenRequest`, and fills in what it leaves open.
@@ -65,15 +79,20 @@ pub fn grant(
     let account = asked.served.get(asked.namespace, asked.name)?;
     check_account(review, &account)?;
     complete(review, &account, audiences, now);
+    let seconds = seconds(review)?;
     let mut grant = Grant {
         namespace: account.namespace().into(),
         account: Life::of(&account),
         pod: None,
         secret: None,
         node: None,
-        seconds: seconds(review)?,
+        seconds,
+        lasting: seconds,
     };
     bind(asked.registry, review, &account, &mut grant)?;
+    if grant.pod.is_some() && seconds == USUAL_SECONDS && is_for(review, audiences) {
+        grant.lasting = EXTENDED_SECONDS;
+    }
     Ok(grant)
 }
 
@@ -127,6 +146,12 @@ fn seconds(review: &Value) -> Result<i64, Status> {
         errors.push(Error::invalid(&path, seconds, "may not specify a duration larger than 2^32 seconds"));
     }
     if errors.is_empty() { Ok(seconds) } else { Err(Status::invalid(&GroupKind::new(GROUP, KIND), "", &errors)) }
+}
+
+/// Whether a token is for nobody but the API server.
+fn is_for(review: &Value, audiences: &[String]) -> bool {
+    let known = |wanted: &Value| audiences.iter().any(|audience| wanted.as_str() == Some(audience));
+    review.list(&["spec", "audiences"]).iter().all(known)
 }
 
 /// Names what the token dies with beside its account.
