@@ -7,6 +7,7 @@ use kedge_auth::{Decision, TokenError};
 use kedge_base::time;
 use kedge_meta::{GroupKind, GroupResource, Status, UserInfo, fields, labels};
 use kedge_registry::value::ValueExt as _;
+use kedge_registry::verbs::store_failure;
 use kedge_registry::{access_reviews, printers};
 use kedge_schema::ResourceInfo;
 use serde_json::{Map, Value, json};
@@ -49,7 +50,7 @@ pub(crate) async fn handle(
     let user = &admitted.user;
     let status = match admitted.info.resource.as_str() {
         "selfsubjectreviews" => json!({ "userInfo": user_json(user) }),
-        "tokenreviews" => token_review(server, &review)?,
+        "tokenreviews" => token_review(server, &review).await?,
         "selfsubjectrulesreviews" if review.text(&["spec", "namespace"]).is_empty() => {
             return Err(Status::bad_request("no namespace on request"));
         }
@@ -183,20 +184,37 @@ fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
     json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": false })
 }
 
-fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {
+async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {
     let token = review.text(&["spec", "token"]);
     if token.is_empty() {
         return Err(Status::bad_request("token is required for TokenReview in authentication"));
     }
     let audiences: Vec<String> =
         review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    Ok(match server.authenticator.tokens().authenticate(token, &audiences, server.now()) {
+    let judged = || server.authenticator.tokens().authenticate(token, &audiences, server.now());
+    let news = async || server.registry.fresh().await.map_err(store_failure);
+    Ok(match judged_with_news(judged, news).await? {
         // Those of the audiences asked for that the token is for; the others must not take it.
         Ok(found) => {
             json!({ "authenticated": true, "user": user_json(&found.user), "audiences": found.audiences })
         }
         Err(err) => json!({ "user": {}, "error": review_error(&err) }),
     })
+}
+
+/// What is found of a token. What it is bound to may have come about at another server a moment ago, so that who does not find it
+/// looks once more when the news are there.
+async fn judged_with_news<T>(
+    judged: impl Fn() -> Result<T, TokenError>,
+    news: impl AsyncFnOnce() -> Result<(), Status>,
+) -> Result<Result<T, TokenError>, Status> {
+    match judged() {
+        Err(TokenError::Unbound(_)) => {
+            news().await?;
+            Ok(judged())
+        }
+        found => Ok(found),
+    }
 }
 
 /// Why a token is refused, as upstream's authenticators say together: those that do not know the token say nothing of their own.
@@ -240,4 +258,30 @@ fn component_statuses(
     }?;
     respond::warn(&mut response, &[DEPRECATED.to_owned()]);
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Of several servers one once refused the tokens of pods that another had just made.
+    #[tokio::test]
+    async fn a_token_of_what_another_server_made_is_known_with_the_news() {
+        let there = Cell::new(false);
+        let judged = || if there.get() { Ok("jane") } else { Err(TokenError::Unbound("pod")) };
+        let arriving = async || {
+            there.set(true);
+            Ok(())
+        };
+        assert_eq!(judged_with_news(judged, arriving).await.unwrap(), Ok("jane"));
+        let gone: Result<(), _> = Err(TokenError::Unbound("pod"));
+        assert_eq!(judged_with_news(|| gone.clone(), async || Ok(())).await.unwrap(), gone, "gone is gone");
+        let failing = async || Err(Status::internal("no store"));
+        assert_eq!(judged_with_news(|| gone.clone(), failing).await.unwrap_err().code, 500);
+        let none = async || unreachable!("nothing that comes makes it valid");
+        assert_eq!(judged_with_news(|| Err::<(), _>(TokenError::Expired), none).await.unwrap(), Err(TokenError::Expired));
+    }
 }
