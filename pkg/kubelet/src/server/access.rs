@@ -33,18 +33,21 @@ impl Identity {
     }
 }
 
-/// The subresource of `nodes` that stands for a path.
-fn subresource(path: &str) -> &'static str {
+/// The subresources of `nodes` that stand for a path: who may use one of them may use the path. What stood for all before it was
+/// told apart still does.
+fn subresources(path: &str) -> &'static [&'static str] {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     match first {
-        "stats" => "stats",
-        "metrics" => "metrics",
-        "logs" => "log",
-        "checkpoint" => "checkpoint",
-        "pods" | "runningpods" => "pods",
-        "healthz" => "healthz",
-        "configz" => "configz",
-        _ => "proxy",
+        "stats" => &["stats"],
+        "metrics" => &["metrics"],
+        "logs" => &["log"],
+        "checkpoint" => &["checkpoint"],
+        "statusz" => &["statusz"],
+        "flagz" => &["configz"],
+        "pods" | "runningpods" => &["pods", "proxy"],
+        "healthz" => &["healthz", "proxy"],
+        "configz" => &["configz", "proxy"],
+        _ => &["proxy"],
     }
 }
 
@@ -84,32 +87,47 @@ pub(super) async fn authorize(
     if identity.is_privileged() {
         return Ok(());
     }
-    let (verb, subresource) = (verb(method), subresource(path));
+    let verb = verb(method);
     let mut groups = identity.groups.clone();
     groups.push("system:authenticated".to_string());
-    let review = json!({
-        "apiVersion": "authorization.k8s.io/v1",
-        "kind": "SubjectAccessReview",
-        "spec": {
-            "user": identity.name,
-            "groups": groups,
-            "resourceAttributes": {
-                "verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node},
-        },
-    });
-    let answer = client.create::<Review>(&resources::SUBJECT_ACCESS_REVIEWS, "", &review).await;
-    match answer {
-        Ok(review) if review.status.allowed => Ok(()),
-        Ok(_) => Err(format!(
-            "Forbidden (user={}, verb={verb}, resource=nodes, subresource(s)=[{subresource}])\n",
-            identity.name
-        )),
-        Err(error) => Err(format!("Authorization error (user={}): {error}\n", identity.name)),
+    one_allowed(&identity.name, verb, subresources(path), async |subresource| {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {
+                "user": identity.name,
+                "groups": groups,
+                "resourceAttributes": {
+                    "verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node},
+            },
+        });
+        let answer = client.create::<Review>(&resources::SUBJECT_ACCESS_REVIEWS, "", &review).await;
+        answer.map(|review| review.status.allowed).map_err(|error| error.to_string())
+    })
+    .await
+}
+
+/// Asks about one subresource after the other until one is allowed.
+async fn one_allowed(
+    user: &str,
+    verb: &str,
+    subresources: &[&str],
+    mut allowed: impl AsyncFnMut(&str) -> Result<bool, String>,
+) -> Result<(), String> {
+    for subresource in subresources {
+        match allowed(subresource).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(error) => return Err(format!("Authorization error (user={user}): {error}\n")),
+        }
     }
+    let all = subresources.join(" ");
+    Err(format!("Forbidden (user={user}, verb={verb}, resource=nodes, subresource(s)=[{all}])\n"))
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -122,9 +140,27 @@ mod tests {
 
     #[test]
     fn paths_stand_for_subresources() {
-        assert_eq!(subresource("/containerLogs/a/b/c"), "proxy");
-        assert_eq!(subresource("/stats/summary"), "stats");
-        assert_eq!(subresource("/pods"), "pods");
+        assert_eq!(subresources("/containerLogs/a/b/c"), ["proxy"]);
+        assert_eq!(subresources("/stats/summary"), ["stats"]);
+        assert_eq!(subresources("/statsx"), ["proxy"]);
+        assert_eq!(subresources("/pods"), ["pods", "proxy"]);
         assert_eq!((verb(&Method::POST), verb(&Method::HEAD)), ("create", "get"));
+    }
+
+    /// Roles from before pods, health and configuration had subresources of their own were once worth nothing here.
+    #[tokio::test]
+    async fn who_may_use_all_of_the_kubelet_may_use_each_part() {
+        let asked = async |path: &str, may: &str| {
+            one_allowed("jane", "get", subresources(path), async |subresource| Ok(subresource == may)).await
+        };
+        for path in ["/pods", "/runningpods/", "/healthz", "/healthz/ping", "/configz"] {
+            assert_eq!(asked(path, "proxy").await, Ok(()), "{path}");
+        }
+        assert_eq!(asked("/pods", "pods").await, Ok(()));
+        let refused = asked("/pods", "stats").await.unwrap_err();
+        assert_eq!(refused, "Forbidden (user=jane, verb=get, resource=nodes, subresource(s)=[pods proxy])\n");
+        assert!(asked("/stats/summary", "proxy").await.is_err(), "that always had one of its own");
+        let failed = one_allowed("jane", "get", &["pods", "proxy"], async |_| Err("no answer".into())).await;
+        assert_eq!(failed.unwrap_err(), "Authorization error (user=jane): no answer\n");
     }
 }
