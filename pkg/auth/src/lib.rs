@@ -6,6 +6,7 @@
 mod authenticator;
 mod authorizer;
 mod front_proxy;
+mod newest;
 mod node;
 mod rbac;
 mod rules;

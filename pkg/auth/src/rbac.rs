@@ -1,6 +1,6 @@
 //! Role-based access control over the stored roles and bindings.
 //!
-//! The roles are compiled into an index when they have changed; a decision reads the index only.
+//! The roles are compiled into an index when they have changed, by the first who asks then; a decision reads the index only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use kedge_meta::UserInfo;
 use kedge_storage::{Matcher, ResourceStore};
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use crate::authorizer::{Authorizer, Decision, Request};
+use crate::newest::Newest;
 
 /// `rbac/v1.PolicyRule`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -87,7 +87,6 @@ struct Grant {
 
 #[derive(Debug, Default)]
 struct Compiled {
-    version: [u64; 4],
     cluster: Vec<Grant>,
     namespaced: HashMap<String, Vec<Grant>>,
 }
@@ -98,7 +97,7 @@ pub struct RbacAuthorizer {
     bindings: ResourceStore,
     cluster_roles: ResourceStore,
     cluster_bindings: ResourceStore,
-    compiled: RwLock<Arc<Compiled>>,
+    compiled: Newest<[u64; 4], Compiled>,
 }
 
 impl RbacAuthorizer {
@@ -109,7 +108,7 @@ impl RbacAuthorizer {
         cluster_roles: ResourceStore,
         cluster_bindings: ResourceStore,
     ) -> Self {
-        Self { roles, bindings, cluster_roles, cluster_bindings, compiled: RwLock::default() }
+        Self { roles, bindings, cluster_roles, cluster_bindings, compiled: Newest::default() }
     }
 
     fn version(&self) -> [u64; 4] {
@@ -117,17 +116,10 @@ impl RbacAuthorizer {
     }
 
     fn current(&self) -> Arc<Compiled> {
-        let version = self.version();
-        let compiled = self.compiled.read().clone();
-        if compiled.version == version {
-            return compiled;
-        }
-        let fresh = Arc::new(self.compile(version));
-        *self.compiled.write() = fresh.clone();
-        fresh
+        self.compiled.get(|| self.version(), || self.compile())
     }
 
-    fn compile(&self, version: [u64; 4]) -> Compiled {
+    fn compile(&self) -> Compiled {
         let mut rules: HashMap<(String, String), Arc<Vec<PolicyRule>>> = HashMap::new();
         for role in read::<Role>(&self.cluster_roles).into_iter().chain(read::<Role>(&self.roles)) {
             rules.insert((role.metadata.namespace, role.metadata.name), Arc::new(role.rules.unwrap_or_default()));
@@ -145,7 +137,7 @@ impl RbacAuthorizer {
             let subjects = resolved(subjects.unwrap_or_default(), &metadata.namespace);
             Some((metadata.namespace, Grant { subjects, rules, by }))
         };
-        let mut compiled = Compiled { version, ..Compiled::default() };
+        let mut compiled = Compiled::default();
         for binding in read::<Binding>(&self.cluster_bindings) {
             compiled.cluster.extend(grant(binding, "ClusterRoleBinding").map(|(_, g)| g));
         }
