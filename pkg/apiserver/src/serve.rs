@@ -13,7 +13,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use kedge_auth::AnyClientCertificate;
+use kedge_auth::{AnyClientCertificate, Shown};
 use kedge_base::TaskGroup;
 use parking_lot::RwLock;
 use rustls::{RootCertStore, ServerConfig};
@@ -115,7 +115,7 @@ async fn connection(
     let handshake = handshake(stream, config);
     let Some(stream) = kedge_base::time::timeout(HANDSHAKE, handshake).await?? else { return Ok(()) };
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let certificates: Vec<CertificateDer<'static>> = certificates.iter().map(|c| c.clone().into_owned()).collect();
+    let certificates = Shown::new(certificates.iter().map(|c| c.clone().into_owned()).collect());
     let peer = Arc::new(Peer { certificates: Arc::new(certificates), trusted: None, address: Some(address) });
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (server, peer) = (server.clone(), peer.clone());

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
-use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer};
+use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer, Shown};
 use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::{Admission, Registry};
 use kedge_webhook::Caller;
-use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use crate::backends::{KubeletAccess, Usages};
@@ -125,8 +124,8 @@ impl ApiServer {
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone, Default)]
 pub struct Peer {
-    /// The chain that the client showed, leaf first.
-    pub certificates: Arc<Vec<CertificateDer<'static>>>,
+    /// What the client showed, and who that was found to be.
+    pub certificates: Arc<Shown>,
     /// For components of this process: who they are.
     pub trusted: Option<Arc<UserInfo>>,
     /// The address of a remote client.

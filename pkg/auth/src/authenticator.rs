@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kedge_meta::UserInfo;
-use rustls_pki_types::CertificateDer;
 
 use crate::front_proxy::FrontProxy;
+use crate::shown::Shown;
 use crate::tokens::{TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
 
@@ -14,10 +14,10 @@ const AUTHENTICATED: &str = "system:authenticated";
 const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// What a request brings along.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Credentials<'a> {
-    /// The client's certificate chain, leaf first; it has proved to hold the key, nothing else.
-    pub certificates: &'a [CertificateDer<'a>],
+    /// What the client showed when it connected; no certificates, if it showed none.
+    pub certificates: &'a Shown,
     /// What follows `Bearer ` in the Authorization header.
     pub bearer: Option<&'a str>,
     /// Who asks, as whoever shows the certificate says.
@@ -76,10 +76,8 @@ impl Authenticator {
         {
             return Ok(Some(authenticated(claimed.clone())));
         }
-        let by_certificate = match credentials.certificates {
-            [] => None,
-            chain => Some(self.certificates.authenticate(chain, now)),
-        };
+        let shown = Some(credentials.certificates).filter(|shown| !shown.is_empty());
+        let by_certificate = shown.map(|shown| self.certificates.authenticate(shown, now));
         if let Some(Ok(user)) = by_certificate {
             return Ok(Some(user));
         }

@@ -1,8 +1,7 @@
 //! Servers in front of this one, which have found out who asks: they are believed when they show a certificate of an authority that certifies nobody else.
 
-use rustls_pki_types::CertificateDer;
-
 use crate::authenticator::Unauthenticated;
+use crate::shown::Shown;
 use crate::x509::CertificateAuthenticator;
 
 /// Who may say who asks.
@@ -22,9 +21,9 @@ impl FrontProxy {
         Ok(Self { certificates: CertificateAuthenticator::new(pem)?, allowed })
     }
 
-    /// Whether a chain is one of theirs.
-    pub(crate) fn is_shown(&self, chain: &[CertificateDer<'_>], now: i64) -> bool {
-        let known = self.certificates.authenticate(chain, now);
+    /// Whether a client is one of them.
+    pub(crate) fn is_shown(&self, shown: &Shown, now: i64) -> bool {
+        let known = self.certificates.authenticate(shown, now);
         known.is_ok_and(|user| self.allowed.is_empty() || self.allowed.contains(&user.name))
     }
 }
@@ -33,6 +32,7 @@ impl FrontProxy {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject as _;
 
     #[test]
@@ -40,8 +40,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let now = time::OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
         let pki = kedge_certs::Pki::open(dir.path(), now).unwrap();
-        let chain = |leaf: kedge_certs::Leaf| -> Vec<CertificateDer<'static>> {
-            CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<_, _>>().unwrap()
+        let chain = |leaf: kedge_certs::Leaf| {
+            Shown::new(CertificateDer::pem_slice_iter(leaf.certificate.as_bytes()).collect::<Result<_, _>>().unwrap())
         };
         let front = |allowed: &[&str]| FrontProxy::new(&pki.request_header_ca.certificate, allowed).unwrap();
         let own = chain(pki.front_proxy(now).unwrap());
@@ -51,6 +51,6 @@ mod tests {
         assert!(!front(&["somebody"]).is_shown(&own, 1_800_000_000));
         assert!(!front(&[]).is_shown(&other, 1_800_000_000), "of the authority of clients");
         assert!(!front(&[]).is_shown(&own, 1_900_000_000), "it has run out");
-        assert!(!front(&[]).is_shown(&[], 1_800_000_000));
+        assert!(!front(&[]).is_shown(&Shown::default(), 1_800_000_000));
     }
 }

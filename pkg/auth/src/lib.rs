@@ -10,15 +10,17 @@ mod newest;
 mod node;
 mod rbac;
 mod rules;
+mod shown;
 mod tokens;
 mod x509;
 
-pub use authenticator::{Authenticator, Credentials, Unauthenticated};
+pub use authenticator::{Authenticator, Credentials, Unauthenticated, authenticated};
 pub use authorizer::{Authorizer, Decision, Request, Union};
 pub use front_proxy::FrontProxy;
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
 pub use rules::{described, quoted, uncovered};
+pub use shown::Shown;
 pub use tokens::{Authenticated, Bindings, BoundObject, BoundStores, Claims, TokenError, TokenSigner};
 pub use x509::{AnyClientCertificate, CertificateAuthenticator};
 

@@ -1,6 +1,8 @@
 //! Client certificates: common name is the user, organizations are the groups.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use kedge_meta::UserInfo;
@@ -12,13 +14,16 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::prelude::FromDer as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate, X509Error};
 
 use crate::authenticator::{Unauthenticated, authenticated};
+use crate::shown::{Found, Shown};
 
 /// Checks certificates against the cluster's client authority.
 pub struct CertificateAuthenticator {
     verifier: Arc<dyn ClientCertVerifier>,
+    /// By which verdicts are known; authorities that are read anew get another.
+    number: u64,
 }
 
 impl CertificateAuthenticator {
@@ -34,17 +39,23 @@ impl CertificateAuthenticator {
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-        Ok(Self { verifier: builder.build().map_err(|e| bad(&e))? })
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { verifier: builder.build().map_err(|e| bad(&e))?, number })
     }
 
-    /// The user that a chain stands for.
-    pub(crate) fn authenticate(&self, chain: &[CertificateDer<'_>], now: i64) -> Result<UserInfo, Unauthenticated> {
+    /// The user that what a client showed stands for.
+    pub(crate) fn authenticate(&self, shown: &Shown, now: i64) -> Result<UserInfo, Unauthenticated> {
+        shown.judged(self.number, now, |chain| self.find(chain, now))
+    }
+
+    fn find(&self, chain: &[CertificateDer<'_>], now: i64) -> Result<Found, Unauthenticated> {
         let bad = |text: String| Unauthenticated::Certificate(text);
         let Some((leaf, intermediates)) = chain.split_first() else { return Err(bad("there is none".into())) };
         let seconds = u64::try_from(now).unwrap_or_default();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(seconds));
         self.verifier.verify_client_cert(leaf, intermediates, now).map_err(|e| bad(e.to_string()))?;
-        let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(leaf).map_err(|e| bad(e.to_string()))?;
+        let (_, parsed) = X509Certificate::from_der(leaf).map_err(|e| bad(e.to_string()))?;
         let subject = parsed.subject();
         let name = subject.iter_common_name().next().and_then(|a| a.as_str().ok()).unwrap_or_default();
         if name.is_empty() {
@@ -53,8 +64,20 @@ impl CertificateAuthenticator {
         let groups = subject.iter_organization().filter_map(|a| a.as_str().ok()).map(str::to_owned).collect();
         let mut user = authenticated(UserInfo { name: name.to_owned(), groups, ..UserInfo::default() });
         user.extra.insert("authentication.kubernetes.io/credential-id".to_owned(), vec![credential_id(leaf)]);
-        Ok(user)
+        let valid = validity(chain).map_err(|e| bad(e.to_string()))?;
+        Ok(Found { user, valid })
     }
+}
+
+/// When all certificates of a chain are valid, also those that it might do without.
+fn validity(chain: &[CertificateDer<'_>]) -> Result<RangeInclusive<i64>, x509_parser::nom::Err<X509Error>> {
+    let (mut from, mut until) = (i64::MIN, i64::MAX);
+    for certificate in chain {
+        let (_, parsed) = X509Certificate::from_der(certificate)?;
+        from = from.max(parsed.validity().not_before.timestamp());
+        until = until.min(parsed.validity().not_after.timestamp());
+    }
+    Ok(from..=until)
 }
 
 /// What names a certificate in audits and in requests for certificates.
@@ -133,13 +156,14 @@ mod tests {
         let pki = kedge_certs::Pki::open(dir.path(), now).unwrap();
         let ours = pki.client("admin", "system:admin", Some("system:masters"), now).unwrap();
         let authenticator = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
-        let chain: Vec<_> =
-            CertificateDer::pem_slice_iter(ours.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let chain = CertificateDer::pem_slice_iter(ours.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+        let chain = Shown::new(chain);
         let user = authenticator.authenticate(&chain, 1_800_000_000).unwrap();
         assert_eq!((user.name.as_str(), user.in_group("system:masters")), ("system:admin", true));
         let id = &user.extra["authentication.kubernetes.io/credential-id"];
         let digest = id[0].strip_prefix("X509SHA256=").unwrap();
         assert!(digest.len() == 64 && digest.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')), "{digest}");
+        assert_eq!(authenticator.authenticate(&chain, 1_800_000_001).unwrap(), user, "as it was found before");
         assert!(authenticator.authenticate(&chain, 1_900_000_000).is_err(), "it has run out");
         let stranger = CertificateAuthenticator::new(&pki.server_ca.certificate).unwrap();
         assert!(stranger.authenticate(&chain, 1_800_000_000).is_err());
