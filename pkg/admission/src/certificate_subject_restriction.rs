@@ -11,7 +11,7 @@ use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Registry};
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::pem::parse_x509_pem;
-use x509_parser::prelude::FromDer as _;
+use x509_parser::prelude::{AttributeTypeAndValue, FromDer as _};
 
 use crate::signers::GROUP;
 use crate::{Plugin, creates, forbidden};
@@ -30,7 +30,9 @@ fn organizations(request: &str) -> Result<Vec<String>, String> {
     }
     let (_, request) = X509CertificationRequest::from_der(&pem.contents).map_err(|err| err.to_string())?;
     let subject = &request.certification_request_info.subject;
-    Ok(subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_owned).collect())
+    // One that cannot be read here may be read by who uses the certificate.
+    let readable = |o: &AttributeTypeAndValue<'_>| o.as_str().map(str::to_owned).map_err(|err| err.to_string());
+    subject.iter_organization().map(readable).collect()
 }
 
 #[async_trait]
@@ -61,10 +63,11 @@ mod tests {
     use super::*;
     use crate::signers::testing::said;
     use crate::testing;
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use rcgen::string::BmpString;
+    use rcgen::{CertificateParams, DnType, DnValue, KeyPair};
     use serde_json::{Value, json};
 
-    fn request(signer: &str, organization: &str) -> Value {
+    fn request(signer: &str, organization: impl Into<DnValue>) -> Value {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::OrganizationName, organization);
         let csr = params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap();
@@ -79,6 +82,10 @@ mod tests {
             use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed";
         assert_eq!(asked(request(SIGNER, "system:masters")).await, Err(refused.to_owned()));
         assert_eq!(asked(request(SIGNER, "system:nodes")).await, Ok(()));
+        // What was in another alphabet was once not looked at, though servers in Go read it.
+        let hidden = BmpString::try_from("system:masters").unwrap();
+        let said = asked(request(SIGNER, DnValue::BmpString(hidden))).await.unwrap_err();
+        assert!(said.contains("failed to parse CSR: "), "{said}");
         assert_eq!(asked(request("example.com/own", "system:masters")).await, Ok(()));
         let said = asked(json!({"spec": {"signerName": SIGNER, "request": "YQ=="}})).await.unwrap_err();
         assert!(said.contains("failed to parse CSR: PEM block type must be CERTIFICATE REQUEST"), "{said}");
