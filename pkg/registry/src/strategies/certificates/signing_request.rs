@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use x509_parser::pem::Pem;
 
 use super::super::validation::{At, Report};
+use super::{proof, signer_name};
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
@@ -102,9 +103,7 @@ impl Strategy for SigningRequest {
         let spec = At::field(request, "spec");
         let body = spec.child("request");
         let pem = super::super::core::config_map::decoded(body.text());
-        if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE REQUEST-----") {
-            errors.push(body.invalid("PEM block type must be CERTIFICATE REQUEST"));
-        }
+        errors.extend(proof::fault(&pem).map(|why| body.invalid(why)));
         let usages = spec.child("usages");
         if usages.len() == 0 {
             errors.push(usages.required(""));
@@ -120,10 +119,8 @@ impl Strategy for SigningRequest {
         let signer = spec.child("signerName");
         if signer.text() == "kubernetes.io/legacy-unknown" {
             errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
-        } else if errors.need_text(&signer) && !signer.text().contains('/') {
-            errors.push(
-                signer.invalid("must be a fully qualified domain and path of the form 'example.com/signer-name'"),
-            );
+        } else {
+            signer_name::validate(&signer, &mut errors);
         }
         let seconds = spec.child("expirationSeconds");
         if seconds.int().is_some_and(|seconds| seconds < MIN_SECONDS) {
