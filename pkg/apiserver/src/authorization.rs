@@ -13,8 +13,8 @@ impl ApiServer {
     /// # Errors
     /// 403.
     pub(crate) fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
-        let name = info.authorized_name();
-        self.decide(&info.authorization(user, &name), user)
+        let (name, fields) = (info.authorized_name(), info.authorized_fields());
+        self.decide(&Request { fields: fields.as_ref(), ..info.authorization(user, &name) }, user)
     }
 
     /// Who may change what is there may not therefore make what is not.

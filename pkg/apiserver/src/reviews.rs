@@ -105,6 +105,7 @@ fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<
     if !errors.is_empty() {
         return Err(Status::invalid(&GroupKind::new("authorization.k8s.io", ""), "", &errors));
     }
+    let fields = reviewed_fields(review);
     let request = match review.at(&["spec", "resourceAttributes"]).filter(|v| !v.is_null()) {
         Some(r) => kedge_auth::Request {
             user: Some(user),
@@ -115,6 +116,7 @@ fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<
             subresource: r.text(&["subresource"]),
             namespace: r.text(&["namespace"]),
             name: r.text(&["name"]),
+            fields: fields.as_ref(),
             path: "",
             is_resource: true,
         },
@@ -142,6 +144,20 @@ fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<
         status.set("evaluationError", ignored.join("; "));
     }
     Ok(status)
+}
+
+/// The field selector of the question, as far as it can be understood; what is left out restricts less.
+fn reviewed_fields(review: &Value) -> Option<fields::Selector> {
+    let at = review.at(&["spec", "resourceAttributes", "fieldSelector"])?;
+    let mut selector = fields::Selector::parse(at.text(&["rawSelector"])).unwrap_or_default();
+    for requirement in at.list(&["requirements"]) {
+        let (operator, [value]) = (requirement.text(&["operator"]), requirement.list(&["values"])) else { continue };
+        let (field, value) = (requirement.text(&["key"]).to_owned(), value.as_str().unwrap_or_default().to_owned());
+        if matches!(operator, "In" | "NotIn") {
+            selector.requirements.push(fields::Requirement { field, value, equal: operator == "In" });
+        }
+    }
+    Some(selector)
 }
 
 /// Selectors of the question that cannot be understood, in words.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kedge_meta::UserInfo;
+use kedge_meta::{UserInfo, fields};
 
 use crate::MASTERS;
 
@@ -18,6 +18,8 @@ pub struct Request<'a> {
     pub subresource: &'a str,
     pub namespace: &'a str,
     pub name: &'a str,
+    /// Which objects a list, a watch or a deletion of a collection is restricted to, if it is and that can be read.
+    pub fields: Option<&'a fields::Selector>,
     /// For requests that are not about a resource.
     pub path: &'a str,
     pub is_resource: bool,

@@ -3,6 +3,7 @@
 use std::num::IntErrorKind;
 
 use http::Method;
+use kedge_meta::fields::Selector;
 use kedge_meta::{Status, UserInfo};
 
 /// A path has at most this many bytes.
@@ -145,10 +146,17 @@ impl RequestInfo {
         if !self.name.is_empty() || !matches!(self.verb.as_str(), "list" | "watch") {
             return self.name.clone();
         }
-        let selector = kedge_meta::fields::Selector::parse(self.param("fieldSelector")).unwrap_or_default();
+        let selector = Selector::parse(self.param("fieldSelector")).unwrap_or_default();
         let name = selector.requires("metadata.name").unwrap_or_default();
         let is_segment = !matches!(name, "." | "..") && !name.contains(['/', '%']);
         if is_segment { name.to_owned() } else { String::new() }
+    }
+
+    /// The field selector that authorizers are asked about, where one counts and can be read.
+    pub(crate) fn authorized_fields(&self) -> Option<Selector> {
+        let text = self.param("fieldSelector");
+        let counts = matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") && !text.is_empty();
+        counts.then(|| Selector::parse(text).ok()).flatten()
     }
 
     /// What authorizers are asked about the request of a user; `name` is [`Self::authorized_name`].
@@ -162,6 +170,7 @@ impl RequestInfo {
             subresource: &self.subresource,
             namespace: &self.namespace,
             name,
+            fields: None,
             path: &self.path,
             is_resource: self.is_resource,
         }

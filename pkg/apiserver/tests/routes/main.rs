@@ -12,6 +12,7 @@ mod forms;
 mod heads;
 mod kinds;
 mod limits;
+mod nodes;
 mod ownership;
 mod pages;
 mod proxy;
