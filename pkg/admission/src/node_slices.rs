@@ -25,7 +25,9 @@ pub(crate) fn check(node: &str, name: &str, registry: &Registry, attributes: &At
     // The agent gives it this name.
     let own = format!("{SERVICE}-{node}");
     if attributes.namespace != NAMESPACE || name != own {
-        return forbid(format!("node {node:?} can only write the endpoint slice {own:?} in the namespace {NAMESPACE:?}"));
+        return forbid(format!(
+            "node {node:?} can only write the endpoint slice {own:?} in the namespace {NAMESPACE:?}"
+        ));
     }
     // Under this name there may be a slice of another service, whose name ends as the node's does.
     let of_service = |slice: &Value| slice.text(&["metadata", "labels", SERVICE_LABEL]) == SERVICE;

@@ -171,5 +171,8 @@ fn groups_are_those_that_the_server_in_front_names() {
     headers.insert("x-remote-user", HeaderValue::from_static("system:anonymous"));
     headers.insert("x-remote-group", HeaderValue::from_static("system:unauthenticated"));
     let user = kedge_auth::authenticated(claimed(&headers).unwrap());
-    assert_eq!((user.name.as_str(), user.groups.as_slice()), ("system:anonymous", &["system:unauthenticated".into()][..]));
+    assert_eq!(
+        (user.name.as_str(), user.groups.as_slice()),
+        ("system:anonymous", &["system:unauthenticated".into()][..])
+    );
 }

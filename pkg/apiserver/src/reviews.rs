@@ -298,6 +298,9 @@ mod tests {
         let failing = async || Err(Status::internal("no store"));
         assert_eq!(judged_with_news(|| gone.clone(), failing).await.unwrap_err().code, 500);
         let none = async || unreachable!("nothing that comes makes it valid");
-        assert_eq!(judged_with_news(|| Err::<(), _>(TokenError::Expired), none).await.unwrap(), Err(TokenError::Expired));
+        assert_eq!(
+            judged_with_news(|| Err::<(), _>(TokenError::Expired), none).await.unwrap(),
+            Err(TokenError::Expired)
+        );
     }
 }

@@ -48,7 +48,10 @@ async fn a_node_reads_the_pods_that_are_bound_to_it() {
     refused(&cluster, &at("/none"), UNRELATED).await;
     refused(&cluster, &at("?fieldSelector=metadata.name%3Dq"), UNRELATED).await;
     assert_eq!(get(&cluster, "/api/v1/pods?fieldSelector=spec.nodeName%3Dn1").await, (200, "p".into()));
-    assert_eq!(get(&cluster, &at("?fieldSelector=spec.nodeName%3D%3Dn1,status.phase!%3DFailed")).await, (200, "p".into()));
+    assert_eq!(
+        get(&cluster, &at("?fieldSelector=spec.nodeName%3D%3Dn1,status.phase!%3DFailed")).await,
+        (200, "p".into())
+    );
     assert_eq!(get(&cluster, &at("?fieldSelector=metadata.name%3Dp")).await, (200, "p".into()));
     assert_eq!(get(&cluster, &at("/p")).await.0, 200);
 }
@@ -97,9 +100,7 @@ async fn a_review_knows_what_is_selected() {
         assert_eq!(code, StatusCode::CREATED, "{answer}");
         answer["status"].clone()
     };
-    let requiring = |operator: &str, node: &str| {
-        json!({"requirements": [{"key": "spec.nodeName", "operator": operator, "values": [node]}]})
-    };
+    let requiring = |operator: &str, node: &str| json!({"requirements": [{"key": "spec.nodeName", "operator": operator, "values": [node]}]});
     assert_eq!(review(requiring("In", "n1")).await, json!({"allowed": true}));
     assert_eq!(review(json!({"rawSelector": "spec.nodeName=n1"})).await, json!({"allowed": true}));
     for selector in [requiring("NotIn", "n1"), requiring("In", "n2"), json!({"rawSelector": "spec.nodeName=n2"})] {

@@ -61,7 +61,9 @@ mod tests {
         assert_eq!(said(&whole.pem().unwrap()), "");
         assert_eq!(said(&format!("what it is for\n{}", whole.pem().unwrap())), "");
         let no_pem = "PEM block type must be CERTIFICATE REQUEST";
-        for text in ["", "x", "-----BEGIN CERTIFICATE REQUEST-----", &whole.pem().unwrap().replace(LABEL, "CERTIFICATE")] {
+        for text in
+            ["", "x", "-----BEGIN CERTIFICATE REQUEST-----", &whole.pem().unwrap().replace(LABEL, "CERTIFICATE")]
+        {
             assert_eq!(said(text), no_pem, "{text}");
         }
         let der = whole.der().as_ref();

@@ -187,12 +187,11 @@ fn changes(new: &Value, old: &Value, errors: &mut ErrorList) {
                       bound claims";
         errors.push(Error::forbidden(&path, format!("{detail}\n{}", diff::diff(&was, &now))));
     }
+    // What is not said is less than all, the capacity of a claim without a volume too.
     let amount =
         |object: &Value, path: &[&str]| object.at(path).and_then(|value| quantity(&At { value, path: Path::new("") }));
-    if let (Some(wanted), Some(had)) = (amount(new, &SIZE), amount(old, &SIZE))
-        && wanted < had
-        && amount(old, &["status", "capacity", "storage"]).is_none_or(|capacity| wanted <= capacity)
-    {
+    let (wanted, had) = (amount(new, &SIZE), amount(old, &SIZE));
+    if wanted < had && wanted <= amount(old, &["status", "capacity", "storage"]) {
         let path = path.child("resources").child("requests").child("storage");
         errors.push(Error::forbidden(&path, "field can not be less than status.capacity"));
     }
