@@ -268,7 +268,7 @@ fn a_rule_about_one_version_is_about_all() {
     cluster.apply(&configuration("Mutating", "m", &[hook.hook("m", &json!({"rules": rules})), exact]));
     cluster.apply(
         "apiVersion: autoscaling/v1\nkind: HorizontalPodAutoscaler\nmetadata: {name: h}\n\
-         spec: {maxReplicas: 3, targetCPUUtilizationPercentage: 50, scaleTargetRef: {kind: Deployment, name: d}}\n",
+         spec: {maxReplicas: 3, targetCPUUtilizationPercentage: 50, scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: d}}\n",
     );
     let shown = cluster.json(&["horizontalpodautoscalers.v1.autoscaling", "h"]);
     assert_eq!(shown["spec"]["targetCPUUtilizationPercentage"], 70);

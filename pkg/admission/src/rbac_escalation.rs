@@ -41,7 +41,6 @@ impl RbacEscalation {
         matches!(self.rbac.authorize(&request), Decision::Allow(_))
     }
 
-    /// Whether the user's own rules allow everything that `wanted` allows.
     /// The parts of the rules wanted that the user does not have.
     fn lacking(&self, attributes: &Attributes<'_>, wanted: &[PolicyRule]) -> Vec<PolicyRule> {
         uncovered(&self.rbac.rules_for(attributes.user, attributes.namespace), wanted)

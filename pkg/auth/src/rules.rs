@@ -1,5 +1,7 @@
 //! Rules compared with rules: what one set allows and another does not.
 
+use std::collections::HashMap;
+
 use crate::rbac::PolicyRule;
 
 /// The parts of `wanted`, each of one verb and one resource or path, that `owned` does not allow; in their order.
@@ -16,20 +18,20 @@ pub fn quoted(texts: &[String]) -> String {
 
 /// Single rules in words, a line each: verbs of one resource together, sorted.
 pub fn described(rules: &[PolicyRule]) -> String {
-    let mut compact: Vec<PolicyRule> = Vec::new();
+    let mut together: HashMap<_, PolicyRule> = HashMap::new();
+    let mut apart: Vec<&PolicyRule> = Vec::new();
     for rule in rules {
-        let mut alike = compact.iter_mut().filter(|other| {
-            rule.resource_names.is_empty()
-                && rule.non_resource_urls.is_empty()
-                && (&other.api_groups, &other.resources) == (&rule.api_groups, &rule.resources)
-                && other.resource_names.is_empty()
-        });
-        match alike.next() {
+        if !rule.non_resource_urls.is_empty() {
+            apart.push(rule);
+            continue;
+        }
+        let key = (&rule.api_groups, &rule.resources, &rule.resource_names);
+        match together.get_mut(&key) {
             Some(other) => other.verbs.extend(rule.verbs.iter().cloned()),
-            None => compact.push(rule.clone()),
+            None => drop(together.insert(key, rule.clone())),
         }
     }
-    let mut lines: Vec<String> = compact.iter().map(line).collect();
+    let mut lines: Vec<String> = together.values().chain(apart).map(line).collect();
     lines.sort();
     lines.dedup();
     lines.join("\n")
@@ -137,11 +139,11 @@ mod tests {
 
     #[test]
     fn what_lacks_is_described_as_upstream_does() {
-        let mut named = rule(&["get"], "", &["secrets"]);
+        let mut named = rule(&["get", "list"], "", &["secrets"]);
         named.resource_names = own(&["one"]);
         let wanted = [rule(&["get", "list"], "", &["secrets"]), rule(&["list"], "", &["pods"]), named];
         let text = "{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"list\"]}\n\
-                    {APIGroups:[\"\"], Resources:[\"secrets\"], ResourceNames:[\"one\"], Verbs:[\"get\"]}\n\
+                    {APIGroups:[\"\"], Resources:[\"secrets\"], ResourceNames:[\"one\"], Verbs:[\"get\" \"list\"]}\n\
                     {APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\" \"list\"]}";
         assert_eq!(described(&uncovered(&[], &wanted)), text);
     }

@@ -126,5 +126,8 @@ fn options(admitted: &Admitted, bytes: &Bytes) -> Result<verbs::DeleteOptions, S
     if !info.param("orphanDependents").is_empty() {
         options.orphan_dependents = Some(info.flag("orphanDependents"));
     }
+    let given = |name: &str| Some(info.param(name)).filter(|text| !text.is_empty()).map(str::to_owned);
+    let meant = verbs::Preconditions { uid: given("uid"), resource_version: given("resourceVersion") };
+    options.preconditions = (meant.uid.is_some() || meant.resource_version.is_some()).then_some(meant);
     Ok(options)
 }

@@ -92,10 +92,14 @@ fn selector(at: &At<'_>, of_labels: bool, errors: &mut ErrorList) {
     }
 }
 
+/// What the server would set, and takes off whatever is sent to it.
+const OF_THE_SERVER: [&str; 6] =
+    ["managedFields", "creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"];
+
 /// A review is no object: it has no name and no labels.
 fn metadata(kind: &str, review: &Value, errors: &mut ErrorList) {
     let Some(metadata) = review.get("metadata").and_then(Value::as_object) else { return };
-    let may_be = |field: &str| field == "managedFields" || (kind == LOCAL && field == "namespace");
+    let may_be = |field: &str| OF_THE_SERVER.contains(&field) || (kind == LOCAL && field == "namespace");
     let says = |value: &Value| !value.is_null() && value.as_str() != Some("");
     if metadata.iter().all(|(field, value)| may_be(field) || !says(value)) {
         return;
@@ -152,6 +156,7 @@ mod tests {
                 json!({"metadata": {"name": "x", "creationTimestamp": null}, "spec": {"resourceAttributes": asked}}),
                 "metadata: Invalid value: {\"name\":\"x\"}: must be empty",
             ),
+            (OWN, json!({"metadata": {"uid": "u", "selfLink": "/"}, "spec": {"resourceAttributes": asked}}), ""),
             (
                 OWN,
                 json!({"spec": {"resourceAttributes": {"fieldSelector": {}}}}),

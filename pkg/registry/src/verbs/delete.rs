@@ -250,11 +250,9 @@ fn mark(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) -> b
 
 /// Adds or removes the finalizers by which the garbage collector knows what to do with dependents.
 fn set_propagation(request: &Request<'_>, object: &mut Value, options: &DeleteOptions) {
-    if !request.served.strategy.has_dependents() {
-        return;
-    }
     let had = |name: &str, object: &Value| object.list(&["metadata", "finalizers"]).iter().any(|f| f == name);
     let (orphan, foreground) = match (options.propagation_policy.as_deref(), options.orphan_dependents) {
+        _ if !request.served.strategy.has_dependents() => (false, false),
         (Some("Orphan"), _) | (None, Some(true)) => (true, false),
         (Some("Foreground"), _) => (false, true),
         (Some(_), _) | (None, Some(false)) => (false, false),

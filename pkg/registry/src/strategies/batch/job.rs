@@ -31,7 +31,6 @@ impl Strategy for Job {
         }
     }
 
-    /// As upstream's `batch/v1`: the pods of a job that is deleted without a word stay.
     fn warning_of_deletion(&self) -> Option<&'static str> {
         Some(
             "child pods are preserved by default when jobs are deleted; set propagationPolicy=Background to remove them or set \
@@ -39,6 +38,7 @@ impl Strategy for Job {
         )
     }
 
+    /// As upstream's `batch/v1`: the pods of a job that is deleted without a word stay.
     fn orphans_by_default(&self) -> bool {
         true
     }

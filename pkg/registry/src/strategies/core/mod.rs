@@ -9,7 +9,7 @@ pub(crate) mod node;
 pub(crate) mod persistent_volume;
 pub(crate) mod persistent_volume_claim;
 pub(crate) mod pod;
-mod pod_annotations;
+pub(super) mod pod_annotations;
 mod pod_resize;
 mod pod_scheduling;
 mod pod_status;

@@ -48,35 +48,78 @@ impl Strategy for PersistentVolume {
 
     fn validate(&self, _ctx: &Context<'_>, volume: &Value) -> ErrorList {
         let mut errors = ErrorList::new();
-        spec(&At::field(volume, "spec"), volume.name(), &mut errors);
+        spec(&At::field(volume, "spec"), volume.name(), true, &mut errors);
         errors
     }
 
-    fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        let mut errors = self.validate(ctx, new);
-        let sources = |volume: &Value| -> Value {
-            let fields = volume["spec"].as_object().cloned().unwrap_or_default();
-            Value::Object(fields.into_iter().filter(|(key, _)| !COMMON.contains(&key.as_str())).collect())
-        };
-        let (now, was) = (sources(new), sources(old));
-        if now != was {
-            let path = kedge_meta::field::Path::new("spec").child("persistentvolumesource");
-            let detail = format!("spec.persistentvolumesource is immutable after creation\n{}", diff::diff(&was, &now));
-            errors.push(Error::forbidden(&path, detail));
-        }
-        let field = |volume, name: &str| At::field(volume, "spec").child(name);
-        // Upstream names this as if it were no part of the spec.
-        let mode = At { path: kedge_meta::field::Path::new("volumeMode"), ..field(new, "volumeMode") };
-        errors.immutable(&mode, &field(old, "volumeMode"));
-        let class = field(new, "volumeAttributesClassName");
-        if field(old, "volumeAttributesClassName").is_set() && !class.is_set() {
-            errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
-        }
+    fn validate_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
+        let mut errors = ErrorList::new();
+        changes(new, old, &mut errors);
         errors
     }
 }
 
-fn spec(at: &At<'_>, name: &str, errors: &mut ErrorList) {
+fn changes(new: &Value, old: &Value, errors: &mut ErrorList) {
+    // Values that no label can have were taken once, and hold up no change of what has them.
+    let mut was = ErrorList::new();
+    scheduling::sound_node_selector(&affinity(old).child("required"), &mut was);
+    spec(&At::field(new, "spec"), new.name(), was.is_empty(), errors);
+    if affinity(old).is_set() && of_today(affinity(new).value) != of_today(affinity(old).value) {
+        let path = kedge_meta::field::Path::new("nodeAffinity");
+        let why = "field is immutable, except for updating from beta label to GA";
+        errors.push(Error::invalid(&path, affinity(new).value, why));
+    }
+    let sources = |volume: &Value| -> Value {
+        let fields = volume["spec"].as_object().cloned().unwrap_or_default();
+        Value::Object(fields.into_iter().filter(|(key, _)| !COMMON.contains(&key.as_str())).collect())
+    };
+    let (now, was) = (sources(new), sources(old));
+    if now != was {
+        let path = kedge_meta::field::Path::new("spec").child("persistentvolumesource");
+        let detail = format!("spec.persistentvolumesource is immutable after creation\n{}", diff::diff(&was, &now));
+        errors.push(Error::forbidden(&path, detail));
+    }
+    let field = |volume, name: &str| At::field(volume, "spec").child(name);
+    // Upstream names this as if it were no part of the spec.
+    let mode = At { path: kedge_meta::field::Path::new("volumeMode"), ..field(new, "volumeMode") };
+    errors.immutable(&mode, &field(old, "volumeMode"));
+    let class = field(new, "volumeAttributesClassName");
+    if field(old, "volumeAttributesClassName").is_set() && !class.is_set() {
+        errors.push(class.forbidden("update from non-nil value to nil is forbidden"));
+    }
+}
+
+fn affinity(volume: &Value) -> At<'_> {
+    At::field(volume, "spec").child("nodeAffinity")
+}
+
+/// Labels of nodes that were renamed when they had proved themselves.
+const RENAMED: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+];
+
+/// An affinity with the names that labels have now.
+fn of_today(affinity: &Value) -> Value {
+    let mut affinity = affinity.clone();
+    let terms = affinity.pointer_mut("/required/nodeSelectorTerms").and_then(Value::as_array_mut);
+    for term in terms.into_iter().flatten() {
+        let requirements = term.get_mut("matchExpressions").and_then(Value::as_array_mut);
+        for requirement in requirements.into_iter().flatten() {
+            let renamed = RENAMED.iter().find(|(old, _)| *old == requirement.text(&["key"]));
+            if let Some((_, new)) = renamed {
+                requirement.set("key", *new);
+            }
+        }
+    }
+    affinity
+}
+
+/// `sound`: whether values that nodes are selected by have to be such as labels have.
+fn spec(at: &At<'_>, name: &str, sound: bool, errors: &mut ErrorList) {
     let modes = at.child("accessModes");
     if modes.len() == 0 {
         errors.push(modes.required(""));
@@ -103,7 +146,9 @@ fn spec(at: &At<'_>, name: &str, errors: &mut ErrorList) {
         errors.one_of(&policy, &["Delete", "Recycle", "Retain"]);
     }
     let required = at.child("nodeAffinity").child("required");
-    if required.is_set() {
+    if required.is_set() && !sound {
+        scheduling::node_selector(&required, errors);
+    } else if required.is_set() {
         scheduling::sound_node_selector(&required, errors);
     } else if at.child("nodeAffinity").is_set() {
         errors.push(required.required("must specify required node constraints"));
@@ -146,7 +191,7 @@ mod tests {
         let volume = json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "0"},
             "hostPath": {"path": "/x"}, "nfs": {"server": "s", "path": "/"}}});
         let mut errors = ErrorList::new();
-        spec(&At::field(&volume, "spec"), "v", &mut errors);
+        spec(&At::field(&volume, "spec"), "v", true, &mut errors);
         let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             texts,
@@ -157,6 +202,26 @@ mod tests {
         );
     }
 
+    /// The place of a volume could be changed, and one with values that were taken once could not be changed at all.
+    #[test]
+    fn a_volume_stays_where_it_is_and_can_be_changed_otherwise() {
+        let of = |key: &str, value: &str| {
+            let terms = json!([{"matchExpressions": [{"key": key, "operator": "In", "values": [value]}]}]);
+            json!({"spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1"}, "hostPath": {"path": "/x"},
+                "nodeAffinity": {"required": {"nodeSelectorTerms": terms}}}})
+        };
+        let judged = |new: &Value, old: &Value| -> Vec<String> {
+            let mut errors = ErrorList::new();
+            changes(new, old, &mut errors);
+            errors.iter().map(ToString::to_string).collect()
+        };
+        assert!(judged(&of("a", "b c"), &of("a", "b c")).is_empty());
+        assert!(judged(&of("kubernetes.io/os", "linux"), &of("beta.kubernetes.io/os", "linux")).is_empty());
+        let moved = judged(&of("a", "2"), &of("a", "1"));
+        assert!(moved[0].ends_with("field is immutable, except for updating from beta label to GA"), "{moved:?}");
+        assert_eq!(judged(&of("a", "b c"), &of("a", "1")).len(), 2);
+    }
+
     fn said(fields: Value) -> Vec<String> {
         let csi = json!({"driver": "d", "volumeHandle": "h"});
         let mut object = json!({"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1"}, "csi": csi});
@@ -164,7 +229,7 @@ mod tests {
             object.set_or_remove(name, Some(value.clone()).filter(|value| !value.is_null()));
         }
         let (volume, mut errors) = (json!({ "spec": object }), ErrorList::new());
-        spec(&At::field(&volume, "spec"), "v", &mut errors);
+        spec(&At::field(&volume, "spec"), "v", true, &mut errors);
         errors.iter().map(ToString::to_string).collect()
     }
 

@@ -95,7 +95,7 @@ pub(super) fn validate_pod(pod: &Value) -> ErrorList {
     {
         errors.push(at.invalid("must set spec.nodeName if mirror pod annotation is set"));
     }
-    pod_annotations::seccomp(pod, &mut errors);
+    pod_annotations::profiles(&mirror, spec.value, &mut errors);
     pod_spec(&spec, Owner::Pod(pod.name()), &mut errors);
     if spec.child("serviceAccountName").text().is_empty() {
         for volume in spec.child("volumes").items() {

@@ -9,6 +9,8 @@ use crate::value::ValueExt as _;
 
 const SECCOMP_POD: &str = "seccomp.security.alpha.kubernetes.io/pod";
 const SECCOMP_CONTAINER: &str = "container.seccomp.security.alpha.kubernetes.io/";
+/// Bytes of the name of a profile on the node.
+const MAX_LOCAL: usize = 4_095;
 const APP_ARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 
 /// Gives containers the AppArmor profile that an annotation names, and warns of it.
@@ -50,16 +52,26 @@ fn profile(annotation: &str) -> Option<Value> {
         "runtime/default" => Some(json!({"type": "RuntimeDefault"})),
         "unconfined" => Some(json!({"type": "Unconfined"})),
         other => {
-            let local = other.strip_prefix("localhost/").filter(|local| !local.trim().is_empty())?;
+            let sound = |local: &&str| !local.is_empty() && local.trim() == *local && local.len() <= MAX_LOCAL;
+            let local = other.strip_prefix("localhost/").filter(sound)?;
             Some(json!({"type": "Localhost", "localhostProfile": local}))
         }
     }
 }
 
-/// Annotations that name a seccomp profile have to name one that there can be.
-pub(super) fn seccomp(pod: &Value, errors: &mut ErrorList) {
-    let annotations = At::field(pod, "metadata").child("annotations");
+/// Annotations that name a profile have to name one that there can be, of a container that there is.
+pub(crate) fn profiles(annotations: &At<'_>, spec: &Value, errors: &mut ErrorList) {
     for (key, at) in annotations.entries() {
+        if let Some(name) = key.strip_prefix(APP_ARMOR) {
+            let lists = ["initContainers", "containers", "ephemeralContainers"];
+            if !lists.iter().any(|list| spec.list(&[*list]).iter().any(|one| one.text(&["name"]) == name)) {
+                errors.push(Error::invalid(&at.path, name, "container not found"));
+            }
+            let text = at.text();
+            if !matches!(text, "" | "runtime/default" | "unconfined") && !text.starts_with("localhost/") {
+                errors.push(at.invalid(format!("invalid AppArmor profile name: {text:?}")));
+            }
+        }
         if key != SECCOMP_POD && !key.starts_with(SECCOMP_CONTAINER) {
             continue;
         }
@@ -87,16 +99,20 @@ mod tests {
     #[test]
     fn profiles_are_read_and_judged() {
         assert_eq!(profile("localhost/x"), Some(json!({"type": "Localhost", "localhostProfile": "x"})));
-        assert_eq!((profile("localhost/"), profile("x")), (None, None));
-        let pod = json!({"metadata": {"annotations": {SECCOMP_POD: "x", "other": "y",
+        assert_eq!((profile("localhost/"), profile("x"), profile("localhost/ x")), (None, None, None));
+        let pod = json!({"metadata": {"annotations": {SECCOMP_POD: "x", "other": "y", "container.apparmor.security.beta.kubernetes.io/none": "z",
             "container.seccomp.security.alpha.kubernetes.io/a": "localhost/../b",
             "container.seccomp.security.alpha.kubernetes.io/c": "docker/default"}}});
         let mut errors = ErrorList::new();
-        seccomp(&pod, &mut errors);
+        profiles(&At::field(&pod, "metadata").child("annotations"), &pod["spec"], &mut errors);
         let said: Vec<String> = errors.iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
             [
+                "metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: \"none\": \
+                 container not found",
+                "metadata.annotations[container.apparmor.security.beta.kubernetes.io/none]: Invalid value: \"z\": invalid \
+                 AppArmor profile name: \"z\"",
                 "metadata.annotations.container.seccomp.security.alpha.kubernetes.io/a: Invalid value: \"../b\": must not \
                  contain '..'",
                 "metadata.annotations.seccomp.security.alpha.kubernetes.io/pod: Invalid value: \"x\": must be a valid \

@@ -10,8 +10,8 @@ use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt as _;
 
 const MAX_PRECEDENCE: i64 = 10_000;
-/// The one schema that may be asked first.
 const DISTINGUISHED: [&str; 2] = ["ByNamespace", "ByUser"];
+/// The one schema that may be asked first.
 const EXEMPT: &str = "exempt";
 const CATCH_ALL: &str = "catch-all";
 const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list", "patch", "proxy", "update", "watch"];

@@ -103,14 +103,9 @@ fn constraints_and_configurations_are_for_requests_that_there_are() {
 }
 
 #[test]
-fn a_claim_stays_what_it_was() {
-    let of = |class: &str| json!({"spec": {"spec": {"devices": {"requests": [{"name": "r", "exactly": {"deviceClassName": class}}]}}}});
+fn what_a_template_says_of_a_claims_metadata_is_judged() {
     let errors = of_template(&At::field(&json!({"spec": {"metadata": {"labels": {"a b": "c"}, "name": "x"}}}), "spec"));
     let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
     assert!(texts[0].starts_with("spec.metadata.labels: Invalid value: \"a b\": name part"), "{texts:?}");
     assert_eq!(texts[1], "spec.metadata.name: Forbidden: cannot be set");
-    let (new, old) = (of("a"), of("b"));
-    let mut errors = ErrorList::new();
-    errors.immutable(&At::field(&new, "spec"), &At::field(&old, "spec"));
-    assert!(errors[0].to_string().ends_with(": field is immutable"));
 }

@@ -136,7 +136,8 @@ pub(crate) fn interface_address(text: &str) -> Option<String> {
         return Some("must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)".into());
     };
     // An IPv4 one may have been written as IPv6.
-    let length = if ip.is_ipv4() && length > 32 { length - 96 } else { length };
+    let mapped = ip.is_ipv4() && text.contains(':');
+    let length = if mapped { i64::from(length) - 96 } else { i64::from(length) };
     let canonical = format!("{ip}/{length}");
     (canonical != text).then(|| format!("must be in canonical form ({canonical:?})"))
 }

@@ -3,6 +3,7 @@
 use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::labels::Selector;
 
+use super::super::core::pod_annotations::profiles;
 use super::pod_spec::{Owner, pod_spec};
 use super::{At, selector};
 
@@ -16,6 +17,7 @@ pub(crate) fn pod_template(at: &At<'_>, errors: &mut ErrorList) {
     selector::labels(&within("labels"), errors);
     let annotations = within("annotations");
     errors.extend(crate::metadata::validate_annotations(annotations.value.as_object(), &annotations.path));
+    profiles(&annotations, at.child("spec").value, errors);
     pod_spec(&at.child("spec"), Owner::Template, errors);
     let ephemeral = at.child("spec").child("ephemeralContainers");
     if ephemeral.len() > 0 {
