@@ -208,7 +208,7 @@ async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Statu
     let audiences: Vec<String> =
         review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let judged = || server.authenticator.tokens().authenticate(token, &audiences, server.now());
-    let news = async || server.registry.fresh().await.map_err(store_failure);
+    let news = async { server.registry.fresh().await.map_err(store_failure) };
     Ok(match judged_with_news(judged, news).await? {
         // Those of the audiences asked for that the token is for; the others must not take it.
         Ok(found) => {
@@ -222,11 +222,11 @@ async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Statu
 /// looks once more when the news are there.
 async fn judged_with_news<T>(
     judged: impl Fn() -> Result<T, TokenError>,
-    news: impl AsyncFnOnce() -> Result<(), Status>,
+    news: impl Future<Output = Result<(), Status>>,
 ) -> Result<Result<T, TokenError>, Status> {
     match judged() {
         Err(TokenError::Unbound(_)) => {
-            news().await?;
+            news.await?;
             Ok(judged())
         }
         found => Ok(found),
@@ -288,16 +288,16 @@ mod tests {
     async fn a_token_of_what_another_server_made_is_known_with_the_news() {
         let there = Cell::new(false);
         let judged = || if there.get() { Ok("jane") } else { Err(TokenError::Unbound("pod")) };
-        let arriving = async || {
+        let arriving = async {
             there.set(true);
             Ok(())
         };
         assert_eq!(judged_with_news(judged, arriving).await.unwrap(), Ok("jane"));
         let gone: Result<(), _> = Err(TokenError::Unbound("pod"));
-        assert_eq!(judged_with_news(|| gone.clone(), async || Ok(())).await.unwrap(), gone, "gone is gone");
-        let failing = async || Err(Status::internal("no store"));
+        assert_eq!(judged_with_news(|| gone.clone(), async { Ok(()) }).await.unwrap(), gone, "gone is gone");
+        let failing = async { Err(Status::internal("no store")) };
         assert_eq!(judged_with_news(|| gone.clone(), failing).await.unwrap_err().code, 500);
-        let none = async || unreachable!("nothing that comes makes it valid");
+        let none = async { unreachable!("nothing that comes makes it valid") };
         assert_eq!(
             judged_with_news(|| Err::<(), _>(TokenError::Expired), none).await.unwrap(),
             Err(TokenError::Expired)
