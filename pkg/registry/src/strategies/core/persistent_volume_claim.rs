@@ -2,6 +2,7 @@
 
 use kedge_meta::field::{Error, ErrorList, Path};
 use kedge_meta::names;
+use kedge_meta::quantity::Quantity;
 use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 
@@ -187,9 +188,11 @@ fn changes(new: &Value, old: &Value, errors: &mut ErrorList) {
                       bound claims";
         errors.push(Error::forbidden(&path, format!("{detail}\n{}", diff::diff(&was, &now))));
     }
-    // What is not said is less than all, the capacity of a claim without a volume too.
-    let amount =
-        |object: &Value, path: &[&str]| object.at(path).and_then(|value| quantity(&At { value, path: Path::new("") }));
+    // What is not said is nothing, the capacity of a claim without a volume too.
+    let amount = |object: &Value, path: &[&str]| {
+        let said = object.at(path).and_then(|value| quantity(&At { value, path: Path::new("") }));
+        said.unwrap_or(Quantity::ZERO)
+    };
     let (wanted, had) = (amount(new, &SIZE), amount(old, &SIZE));
     if wanted < had && wanted <= amount(old, &["status", "capacity", "storage"]) {
         let path = path.child("resources").child("requests").child("storage");
