@@ -5,6 +5,7 @@
 mod admission;
 mod catalogue;
 mod conversion;
+mod deletions;
 mod dry_run;
 mod eviction;
 mod followers;
