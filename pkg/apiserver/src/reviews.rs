@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::admit;
 use crate::admitted::Admitted;
 use crate::body::Body;
-use crate::input::decode::posted;
+use crate::input::decode::{check_namespace, posted};
 use crate::input::negotiate::{self, Accepted, Offer};
 use crate::input::options::{WriteOptions, field_manager};
 use crate::objects::group_resource;
@@ -44,6 +44,11 @@ pub(crate) async fn handle(
     let body = posted(admitted.request.headers(), &bytes, info, (&info.group, &info.version, &resource.kind))?;
     let dry_run = WriteOptions::of(info)?.dry_run;
     let mut review = body.object;
+    if resource.namespaced {
+        check_namespace(&mut review, &info.namespace)?;
+    } else if let Some(metadata) = review.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.remove("namespace");
+    }
     let manager = field_manager(info, admitted.request.headers());
     kedge_registry::verbs::answered(&resource.own_kind(), "", &mut review, &manager, server.clock.now());
     let mut review = admit::create(server, &admitted, resource, review, dry_run).await?;

@@ -18,6 +18,7 @@ mod ownership;
 mod pages;
 mod proxy;
 mod proxy_backend;
+mod reviews;
 mod selectors;
 mod support;
 mod tokens;
