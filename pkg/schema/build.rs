@@ -76,8 +76,26 @@ fn own_words(text: &str, types: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Where cargo has put the source of the crate.
+/// Where cargo has put the source of the crate. It tells only when all crates of the workspace are there; where some have not been
+/// downloaded, since they are not needed for what is built, it is looked for.
 fn source() -> Result<PathBuf> {
+    told().or_else(|told| found().map_err(|found| format!("{told}; {found}").into()))
+}
+
+/// In cargo's own folder.
+fn found() -> Result<PathBuf> {
+    let lock = std::fs::read_to_string("../../Cargo.lock")?;
+    let mut lines = lock.lines().skip_while(|line| *line != "name = \"k8s-openapi\"");
+    let version = lines.find_map(|line| line.strip_prefix("version = ")).ok_or("k8s-openapi is not locked")?;
+    let name = format!("k8s-openapi-{}", version.trim_matches('"'));
+    let home = std::env::var("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|_| std::env::var("HOME").map(|home| Path::new(&home).join(".cargo")))?;
+    let registries = std::fs::read_dir(home.join("registry/src"))?;
+    let folders = registries.flatten().map(|registry| registry.path().join(&name));
+    folders.into_iter().find(|folder| folder.is_dir()).ok_or_else(|| format!("no {name} in {}", home.display()).into())
+}
+
+fn told() -> Result<PathBuf> {
     let output = Command::new(std::env::var("CARGO")?)
         .args(["metadata", "--offline", "--locked", "--format-version", "1"])
         // What other platforms need has not been downloaded.

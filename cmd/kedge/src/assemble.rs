@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use kedge_agent::{Agent, AgentConfig, KubeletArgs, host};
 use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
-use kedge_cli::ServerFlags;
+use kedge_cli::{ApiServerArgs, ServerFlags};
 use kedge_meta::UserInfo;
-use kedge_server::{AdmissionPlugins, Server, ServerConfig, SnapshotSettings};
+use kedge_server::{AdmissionPlugins, InFlight, Server, ServerConfig, SnapshotSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -55,7 +55,8 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
 
 fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyhow::Result<ServerConfig> {
     let (datastore, datastore_tls) = crate::store::datastore(&flags.datastore)?;
-    let (enable, disable) = flags.admission_plugins();
+    let settings = flags.api_server();
+    let (enable, disable) = settings.admission_plugins();
     Ok(ServerConfig {
         data_dir: flags.data_dir(),
         bind_address: flags.bind_address,
@@ -74,13 +75,14 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         controllers: !flags.disable_controller_manager,
         dns: flags.enabled("dns"),
         metrics: flags.enabled("metrics-server"),
-        storage_migration: flags.storage_migration(),
+        storage_migration: settings.storage_migration(),
         datastore,
         datastore_tls,
         token: flags.token.read().map_err(anyhow::Error::msg)?,
         secrets_encryption: flags.secrets_encryption,
-        encryption_config: flags.encryption_config(),
+        encryption_config: settings.encryption_config(),
         admission: AdmissionPlugins { enable, disable },
+        in_flight: in_flight(settings),
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
             retention: flags.etcd_snapshot_retention as usize,
@@ -88,6 +90,16 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         },
         etcd_listen: flags.etcd_listen.clone(),
     })
+}
+
+fn in_flight(settings: ApiServerArgs<'_>) -> InFlight {
+    let (reading, writing) = settings.in_flight();
+    let usual = InFlight::default();
+    InFlight {
+        read_only: reading.unwrap_or(usual.read_only),
+        mutating: writing.unwrap_or(usual.mutating),
+        fairness: settings.fairness(),
+    }
 }
 
 fn agent_config(

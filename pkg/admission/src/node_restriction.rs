@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::{Authorizer as _, Decision, RbacAuthorizer};
+use kedge_auth::{Decision, RbacAuthorizer};
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
@@ -66,7 +66,7 @@ impl NodeRestriction {
             is_resource: true,
             ..kedge_auth::Request::default()
         };
-        if matches!(self.rbac.authorize(&request), Decision::Allow(_)) {
+        if matches!(self.rbac.decide(&request), Decision::Allow(_)) {
             return Ok(());
         }
         let user = &attributes.user.name;

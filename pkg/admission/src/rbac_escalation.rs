@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::{Authorizer as _, Decision, MASTERS, PolicyRule, RbacAuthorizer, Request, uncovered};
+use kedge_auth::{Decision, MASTERS, PolicyRule, RbacAuthorizer, Request, uncovered};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::store_failure;
@@ -38,7 +38,7 @@ impl RbacEscalation {
             is_resource: true,
             ..Request::default()
         };
-        matches!(self.rbac.authorize(&request), Decision::Allow(_))
+        matches!(self.rbac.decide(&request), Decision::Allow(_))
     }
 
     /// The parts of the rules wanted that the user does not have.

@@ -1,6 +1,6 @@
 //! Who may approve and sign for a signer of certificates.
 
-use kedge_auth::{Authorizer as _, Decision, RbacAuthorizer, Request};
+use kedge_auth::{Decision, RbacAuthorizer, Request};
 use kedge_meta::Status;
 use kedge_registry::Attributes;
 use kedge_registry::value::ValueExt as _;
@@ -22,7 +22,7 @@ fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str, signer: &
             is_resource: true,
             ..Request::default()
         };
-        matches!(rbac.authorize(&request), Decision::Allow(_))
+        matches!(rbac.decide(&request), Decision::Allow(_))
     };
     let domain = signer.split('/').next().unwrap_or_default();
     asked(signer) || asked(&format!("{domain}/*"))

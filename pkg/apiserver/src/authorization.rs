@@ -12,22 +12,22 @@ impl ApiServer {
     ///
     /// # Errors
     /// 403.
-    pub(crate) fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
+    pub(crate) async fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
         let (name, fields) = (info.authorized_name(), info.authorized_fields());
-        self.decide(&Request { fields: fields.as_ref(), ..info.authorization(user, &name) }, user)
+        self.decide(&Request { fields: fields.as_ref(), ..info.authorization(user, &name) }, user).await
     }
 
     /// Who may change what is there may not therefore make what is not.
     ///
     /// # Errors
     /// 403.
-    pub(crate) fn may_create(&self, admitted: &Admitted) -> Result<(), Status> {
+    pub(crate) async fn may_create(&self, admitted: &Admitted) -> Result<(), Status> {
         let info = &admitted.info;
-        self.decide(&Request { verb: "create", ..info.authorization(&admitted.user, &info.name) }, &admitted.user)
+        self.decide(&Request { verb: "create", ..info.authorization(&admitted.user, &info.name) }, &admitted.user).await
     }
 
-    fn decide(&self, request: &Request<'_>, user: &UserInfo) -> Result<(), Status> {
-        match self.authorizer.authorize(request) {
+    async fn decide(&self, request: &Request<'_>, user: &UserInfo) -> Result<(), Status> {
+        match self.authorizer.authorize(request).await {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(request, user, &reason)),
         }

@@ -145,9 +145,15 @@ struct Expires {
 
 impl Expiring {
     pub(crate) fn over(body: Body, within: Duration, tasks: &TaskGroup, clock: &SharedClock) -> Body {
+        let late = clock.sleep(within);
+        Self::when(body, late, tasks)
+    }
+
+    /// The same, when something has come about.
+    pub(crate) fn when(body: Body, late: impl Future<Output = ()> + Send + 'static, tasks: &TaskGroup) -> Body {
         let shared = Arc::new(Mutex::new(Expires { body: Some(body), waiting: None }));
         let (ends, ended) = oneshot::channel();
-        let (expiring, late) = (shared.clone(), clock.sleep(within));
+        let expiring = shared.clone();
         tasks.spawn_until_shutdown("deadline of an answer", async move {
             tokio::select! {
                 () = late => {

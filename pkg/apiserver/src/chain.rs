@@ -3,20 +3,21 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
 use kedge_meta::{Status, UserInfo};
-use kedge_registry::Notes;
-use tokio::sync::OwnedSemaphorePermit;
+use kedge_registry::{Catalogue, Notes};
+use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::admitted::{AUDIT_ID, Admitted};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
-use crate::fairness::Schema;
+use crate::fairness::{Refused, Schema};
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
+use crate::limits::Slot;
 use crate::output::respond::{self, Proxied};
 use crate::presentation::Presentation;
 use crate::server::{ApiServer, Peer};
@@ -74,12 +75,16 @@ impl ApiServer {
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if let Some(asked) = health::asked(&info.path) {
             let user = self.who_probes(request.headers(), peer).await;
-            let shown = user.map(|user| impersonation::impersonate(&*self.authorizer, request.headers(), &info, user));
-            let user = shown.transpose()?;
+            let user = match user {
+                Some(user) => {
+                    Some(impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?)
+                }
+                None => None,
+            };
             flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
             // Whether the server is well is for everybody, single checks are for those who may.
             if asked.1.is_some() {
-                self.authorize(&info, &user.ok_or_else(Status::unauthorized)?)?;
+                self.authorize(&info, &user.ok_or_else(Status::unauthorized)?).await?;
             }
             return Ok(health::handle(self, &info, asked).await);
         }
@@ -91,18 +96,25 @@ impl ApiServer {
         };
         // Who asks.
         let user = self.authenticate(request.headers(), peer).await?;
-        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user)?;
+        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?;
         // To which flow of requests it belongs.
         let schema = flow.get_or_init(|| self.fairness.classify(&user, &info));
-        // A slot for the work, which only those get whom somebody knows; it is held until the answer is ready, or, if it
-        // streams, has ended.
-        let slot = match &peer.trusted {
-            Some(_) => self.limits.enter_internal(&info).await?,
-            None => self.limits.enter(&info)?,
+        // Its turn, which only those have whom somebody knows; the seat is kept until the answer is ready, or has been sent.
+        let came = self.clock.monotonic();
+        let within = deadline(&info)?;
+        let slot = match (&peer.trusted, schema) {
+            (Some(_), _) => self.limits.enter_internal(&info).await?,
+            (None, Some(schema)) if self.shares => match self.turn(schema, &info, &user, &catalogue, within).await {
+                Ok(slot) => slot?,
+                Err(_) => return Ok(busy(schema.retry_after(self.now()))),
+            },
+            (None, _) if info.is_long_running() => self.limits.long_running()?,
+            (None, _) => self.limits.enter(&info)?,
         };
+        let within = within.saturating_sub(self.clock.monotonic().saturating_sub(came));
         // Whether that is allowed.
-        self.authorize(&info, &user)?;
-        let flow = schema.as_ref().map(|schema| (schema.name.as_str(), schema.level.name.as_str()));
+        self.authorize(&info, &user).await?;
+        let flow = schema.as_ref().map(|schema| (&*schema.name, schema.level.name.as_str()));
         debug!(verb = info.verb, path = info.path, user = user.name, ?flow, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.
         let counting = if info.is_resource { self.requests.begin(request.method(), &info, &catalogue) } else { None };
@@ -114,17 +126,39 @@ impl ApiServer {
         let request = request.map(|body| RequestBody::new(body, room));
         let (notes, audit_id) = (notes.clone(), audit_id.clone());
         let admitted = Admitted { info, user, request, catalogue, client, notes, audit_id };
-        let answered = self.work(admitted, slot).await;
+        let answered = self.work(admitted, slot, within).await;
         match counting {
             Some(counting) => counting.answered(answered),
             None => answered,
         }
     }
 
+    /// Waits for the turn of a request: what takes longer than a quarter of its time is refused.
+    async fn turn(
+        &self,
+        schema: &Schema,
+        info: &RequestInfo,
+        user: &UserInfo,
+        catalogue: &Catalogue,
+        within: Duration,
+    ) -> Result<Result<Slot, Status>, Refused> {
+        let seat = self.fairness.seat(schema, (user, info), catalogue, within / 4).await?;
+        Ok(match schema.is_exempt() {
+            // A watch takes its turn while it begins.
+            _ if info.is_long_running() => self.limits.long_running().map(|slot| slot.with(seat)),
+            true => self.limits.enter_exempt(info, seat).await,
+            false => Ok(self.limits.seated(info, seat)),
+        })
+    }
+
     /// The work, within its time.
-    async fn work(self: &Arc<Self>, admitted: Admitted, slot: OwnedSemaphorePermit) -> Result<Response<Body>, Status> {
+    async fn work(
+        self: &Arc<Self>,
+        admitted: Admitted,
+        slot: Slot,
+        within: Duration,
+    ) -> Result<Response<Body>, Status> {
         let long_running = admitted.info.is_long_running();
-        let within = if long_running { DEADLINE } else { deadline(&admitted.info)? };
         let work = Box::pin(async {
             if let Some(remote) = aggregation::remote(&admitted) {
                 aggregation::handle(self, admitted, &remote).await
@@ -135,7 +169,7 @@ impl ApiServer {
             }
         });
         if long_running {
-            return Ok(work.await?.map(|body| Held::until_sent(body, slot)));
+            return Ok(work.await?.map(|body| Held::until_sent(body, slot.running())));
         }
         let late = |_| Status::timeout("request did not complete within the allotted timeout", 0);
         let response = kedge_base::time::timeout(within, work).await.map_err(late)??;
@@ -146,8 +180,22 @@ impl ApiServer {
         // What somebody else sends comes as slowly as they like; what is sent from here waits for its reader alone.
         Ok(match response.extensions().get::<Proxied>() {
             Some(_) => response.map(|body| Expiring::over(Held::until_sent(body, slot), DEADLINE, tasks, clock)),
-            None => response.map(|body| Expiring::over(body, READING, tasks, clock)),
+            None => response.map(|body| self.while_read(body, slot)),
         })
+    }
+
+    /// A long answer keeps the seat of its request for as long as a request may take; then it needs a place among those that are read slowly.
+    fn while_read(self: &Arc<Self>, body: Body, slot: Slot) -> Body {
+        let slot = Arc::new(Mutex::new(slot));
+        let (server, held) = (self.clone(), slot.clone());
+        let late = async move {
+            server.clock.sleep(DEADLINE).await;
+            if let Some(place) = server.limits.slow() {
+                held.lock().exchange(place);
+                server.clock.sleep(READING - DEADLINE).await;
+            }
+        };
+        Expiring::when(Held::until_sent(body, slot), late, &self.tasks)
     }
 
     /// Who asks for the server's health, if that is somebody.
@@ -203,6 +251,14 @@ fn claimed(headers: &HeaderMap) -> Option<UserInfo> {
         }
     }
     Some(user)
+}
+
+/// What is said to one whose turn does not come, in upstream's words.
+fn busy(after: i64) -> Response<Body> {
+    let text = "Too many requests, please try again later.\n".to_owned();
+    let mut response = respond::page(StatusCode::TOO_MANY_REQUESTS, text);
+    response.headers_mut().insert(header::RETRY_AFTER, after.into());
+    response
 }
 
 /// Who asks for the server's health without a name.

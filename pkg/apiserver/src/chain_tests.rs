@@ -13,9 +13,11 @@ use kedge_base::{Ledger, Shutdown, TOO_MANY, TaskGroup, VirtualClock, WINDOW, sy
 use kedge_certs::Pki;
 use kedge_registry::{ClusterConfig, NoAdmission, Registry};
 use kedge_storage::Storage;
+use serde_json::json;
 
 use super::*;
 use crate::body::{BodyError, full};
+use crate::limits::InFlight;
 use crate::readiness::Readiness;
 use crate::server::{Config, OwnPaths};
 
@@ -86,6 +88,7 @@ async fn setup() -> Setup {
         clock: system_clock(),
         tasks: TaskGroup::new("answers", Shutdown::new()),
         readiness: Readiness::over(ledger.clone()),
+        in_flight: InFlight::default(),
         advertised: String::new(),
         flags: Vec::new(),
         own: Some(Arc::new(Panicking)),
@@ -162,6 +165,68 @@ async fn who_is_not_known_takes_no_slot() {
     let unknown = Request::builder().uri("/api/v1/namespaces").header("authorization", "Bearer nonsense");
     let response = server.handle(unknown.body(full(Bytes::new())).unwrap(), &Peer::default()).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "not 429: it waits for nothing");
+}
+
+async fn post(server: &Arc<ApiServer>, path: &str, object: serde_json::Value) -> serde_json::Value {
+    let request = Request::builder().method(Method::POST).uri(path).header("content-type", "application/json");
+    let response = server.handle(request.body(full(object.to_string())).unwrap(), &admin()).await;
+    let code = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert!(code.is_success(), "{body:?}");
+    serde_json::from_slice(&body).unwrap()
+}
+
+/// What a level has no seat for is refused in upstream's words, before it is known whether it is allowed, and nobody else is.
+#[tokio::test]
+async fn who_finds_no_seat_is_told_when_to_come_again() {
+    let Setup { server, .. } = setup().await;
+    post(&server, "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = post(&server, accounts, json!({"metadata": {"name": "a"}})).await;
+    let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
+    let limited = json!({"nominalConcurrencyShares": 1, "limitResponse": {"type": "Reject"}});
+    for (name, spec) in [("one", limited.clone()), ("two", limited)] {
+        let level = json!({"metadata": {"name": name}, "spec": {"type": "Limited", "limited": spec}});
+        post(&server, &format!("{flows}/prioritylevelconfigurations"), level).await;
+        let everything = json!({
+            "verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"], "clusterScope": true,
+        });
+        let subject = json!({"kind": "ServiceAccount", "serviceAccount": {"namespace": "default", "name": "a"}});
+        let rule = json!({"subjects": [subject], "resourceRules": [everything]});
+        let spec = json!({"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 500, "rules": [rule]});
+        post(&server, &format!("{flows}/flowschemas"), json!({"metadata": {"name": name}, "spec": spec})).await;
+    }
+    let bound = kedge_auth::BoundObject { name: "a".into(), uid: account["metadata"]["uid"].as_str().unwrap().into() };
+    let bindings = kedge_auth::Bindings { namespace: "default".into(), serviceaccount: bound, ..Default::default() };
+    let token = server.authenticator.tokens().issue(bindings, Vec::new(), server.now(), 600).unwrap();
+    let ask = async || {
+        let request = Request::builder().uri("/api/v1/pods").header("authorization", format!("Bearer {token}"));
+        let response = server.handle(request.body(full(Bytes::new())).unwrap(), &Peer::default()).await;
+        let (head, body) = response.into_parts();
+        (head, String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    };
+    assert_eq!(ask().await.0.status, StatusCode::FORBIDDEN);
+    let user = UserInfo::new("system:serviceaccount:default:a", &[]);
+    let info = RequestInfo::parse(&Method::GET, &"/api/v1/pods".parse().unwrap()).unwrap();
+    let schema = server.fairness.classify(&user, &info).unwrap();
+    assert_eq!(&*schema.name, "one", "of the same precedence, the name decides");
+    let catalogue = server.registry.catalogue();
+    let seat = || server.fairness.seat(&schema, (&user, &info), &catalogue, Duration::from_secs(1));
+    let mut held = Vec::new();
+    while let Ok(seat) = seat().await {
+        held.push(seat);
+    }
+    assert!(!held.is_empty());
+    let (head, body) = ask().await;
+    assert_eq!(
+        (head.status, body.as_str()),
+        (StatusCode::TOO_MANY_REQUESTS, "Too many requests, please try again later.\n")
+    );
+    assert_eq!(head.headers["retry-after"], "1");
+    assert!(head.headers.contains_key("x-kubernetes-pf-prioritylevel-uid"));
+    assert_eq!(get(&server, "/api/v1/pods", &admin()).await.0, StatusCode::OK);
+    drop(held);
+    assert_eq!(ask().await.0.status, StatusCode::FORBIDDEN);
 }
 
 /// Whether somebody who was found out by another server is authenticated, that server says, or the one rule for all.

@@ -54,6 +54,9 @@ fn page(server: &ApiServer, admitted: &Admitted, segments: &[&str]) -> Option<Re
         ["metrics"] if *admitted.request.method() == Method::DELETE => Err(Status::method_not_allowed()),
         ["metrics"] => Ok(metrics::handle(server, kinds)),
         ["metrics", "slis"] => Ok(metrics::indicators(server)),
+        ["debug", ..] => {
+            return server.fairness.page(&admitted.info).map(|page| Ok(respond::page(StatusCode::OK, page)));
+        }
         ["apis"] | ["apis", ""] if wants_aggregated(headers) => Ok(aggregated(headers, kinds, false)),
         ["apis"] | ["apis", ""] => plain(headers, discovery::api_group_list(kinds)),
         ["openapi", "v2"] if wants_v2_protobuf(headers) => Ok(v2_protobuf()),

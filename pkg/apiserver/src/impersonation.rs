@@ -35,7 +35,7 @@ const MAX_PARTS: usize = 256;
 ///
 /// # Errors
 /// 400 for an identity without a user, 403 for one that may not be taken on.
-pub(crate) fn impersonate(
+pub(crate) async fn impersonate(
     authorizer: &dyn Authorizer,
     headers: &HeaderMap,
     info: &RequestInfo,
@@ -60,7 +60,7 @@ pub(crate) fn impersonate(
     }
     let mut refusal = None;
     for mode in Mode::of(&wanted, &user, bare) {
-        match mode.check(authorizer, &wanted, &user, info) {
+        match mode.check(authorizer, &wanted, &user, info).await {
             Ok(user) => return Ok(user),
             // The narrowest way that could have been is the one to be told about.
             Err(status) => refusal = refusal.or(Some(status)),
@@ -124,7 +124,7 @@ impl Mode {
         }
     }
 
-    fn check(
+    async fn check(
         self,
         authorizer: &dyn Authorizer,
         wanted: &UserInfo,
@@ -140,10 +140,10 @@ impl Mode {
         let mut verb = "impersonate".to_owned();
         if self != Self::Legacy {
             let (name, on) = (info.authorized_name(), format!("impersonate-on:{}:{}", self.name(), info.verb));
-            authorize(authorizer, &Request { verb: &on, ..info.authorization(user, &name) })?;
+            authorize(authorizer, &Request { verb: &on, ..info.authorization(user, &name) }).await?;
             verb = format!("impersonate:{}", self.name());
         }
-        Check { mode: self, authorizer, user, verb }.identity(wanted)
+        Check { mode: self, authorizer, user, verb }.identity(wanted).await
     }
 }
 
@@ -160,14 +160,14 @@ impl Check<'_> {
         self.mode != Mode::Legacy
     }
 
-    fn identity(&self, wanted: &UserInfo) -> Result<UserInfo, Status> {
+    async fn identity(&self, wanted: &UserInfo) -> Result<UserInfo, Status> {
         let mut taken = wanted.clone();
-        self.name(wanted, &mut taken)?;
+        self.name(wanted, &mut taken).await?;
         if !wanted.uid.is_empty() {
-            self.ask(Request { group: IDENTITY_GROUP, resource: "uids", name: &wanted.uid, ..self.question() })?;
+            self.ask(Request { group: IDENTITY_GROUP, resource: "uids", name: &wanted.uid, ..self.question() }).await?;
         }
-        self.groups(&wanted.groups)?;
-        self.extra(&wanted.extra)?;
+        self.groups(&wanted.groups).await?;
+        self.extra(&wanted.extra).await?;
         let has = |group: &str| taken.groups.iter().any(|g| g == group);
         let implied = if taken.name == ANONYMOUS { UNAUTHENTICATED } else { AUTHENTICATED };
         if !has(implied) && !has(UNAUTHENTICATED) {
@@ -176,24 +176,24 @@ impl Check<'_> {
         Ok(taken)
     }
 
-    fn name(&self, wanted: &UserInfo, taken: &mut UserInfo) -> Result<(), Status> {
+    async fn name(&self, wanted: &UserInfo, taken: &mut UserInfo) -> Result<(), Status> {
         let node = node_name(&wanted.name).filter(|_| self.constrained());
         if let Some(name) = node {
             taken.groups = vec![NODES.to_owned()];
             let name = if self.mode == Mode::AssociatedNode { "*" } else { name };
-            return self.ask(Request { resource: "nodes", name, ..self.users() });
+            return self.ask(Request { resource: "nodes", name, ..self.users() }).await;
         }
         if let Some((namespace, name)) = account_name(&wanted.name) {
             if wanted.groups.is_empty() {
                 let own = format!("system:serviceaccounts:{namespace}");
                 taken.groups = vec!["system:serviceaccounts".to_owned(), own];
             }
-            return self.ask(Request { resource: "serviceaccounts", namespace, name, ..self.users() });
+            return self.ask(Request { resource: "serviceaccounts", namespace, name, ..self.users() }).await;
         }
-        self.ask(Request { resource: "users", name: &wanted.name, ..self.users() })
+        self.ask(Request { resource: "users", name: &wanted.name, ..self.users() }).await
     }
 
-    fn groups(&self, groups: &[String]) -> Result<(), Status> {
+    async fn groups(&self, groups: &[String]) -> Result<(), Status> {
         let question = Request { resource: "groups", ..self.users() };
         if self.constrained() {
             if groups.iter().any(String::is_empty) {
@@ -203,14 +203,17 @@ impl Check<'_> {
                 let question = Request { name: MASTERS, ..question };
                 return Err(forbidden(&question, self.user, "impersonating the system:masters group is not allowed"));
             }
-            if groups.len() >= MANY && self.ask(Request { name: "*", ..question.clone() }).is_ok() {
+            if groups.len() >= MANY && self.ask(Request { name: "*", ..question.clone() }).await.is_ok() {
                 return Ok(());
             }
         }
-        groups.iter().try_for_each(|group| self.ask(Request { name: group, ..question.clone() }))
+        for group in groups {
+            self.ask(Request { name: group, ..question.clone() }).await?;
+        }
+        Ok(())
     }
 
-    fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Status> {
+    async fn extra(&self, extra: &BTreeMap<String, Vec<String>>) -> Result<(), Status> {
         if extra.is_empty() {
             return Ok(());
         }
@@ -220,14 +223,16 @@ impl Check<'_> {
                 return Err(forbidden(&question, self.user, &why));
             }
             let many = extra.len() >= MANY || extra.values().map(Vec::len).sum::<usize>() >= MANY;
-            if many && self.ask(Request { subresource: "*", name: "*", ..question.clone() }).is_ok() {
+            if many && self.ask(Request { subresource: "*", name: "*", ..question.clone() }).await.is_ok() {
                 return Ok(());
             }
         }
-        extra
-            .iter()
-            .flat_map(|(key, values)| values.iter().map(move |value| (key, value)))
-            .try_for_each(|(key, value)| self.ask(Request { subresource: key, name: value, ..question.clone() }))
+        for (key, values) in extra {
+            for value in values {
+                self.ask(Request { subresource: key, name: value, ..question.clone() }).await?;
+            }
+        }
+        Ok(())
     }
 
     fn question(&self) -> Request<'_> {
@@ -239,13 +244,13 @@ impl Check<'_> {
         Request { group: if self.constrained() { IDENTITY_GROUP } else { "" }, ..self.question() }
     }
 
-    fn ask(&self, request: Request<'_>) -> Result<(), Status> {
-        authorize(self.authorizer, &Request { user: Some(self.user), ..request })
+    async fn ask(&self, request: Request<'_>) -> Result<(), Status> {
+        authorize(self.authorizer, &Request { user: Some(self.user), ..request }).await
     }
 }
 
-fn authorize(authorizer: &dyn Authorizer, request: &Request<'_>) -> Result<(), Status> {
-    match authorizer.authorize(request) {
+async fn authorize(authorizer: &dyn Authorizer, request: &Request<'_>) -> Result<(), Status> {
+    match authorizer.authorize(request).await {
         Decision::Allow(_) => Ok(()),
         Decision::Deny(reason) | Decision::NoOpinion(reason) => {
             let nobody = UserInfo::default();

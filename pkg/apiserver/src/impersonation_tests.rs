@@ -2,22 +2,21 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
+use futures::FutureExt as _;
+use kedge_auth::Deciding;
 
 /// Allows what is in a list of `verb resource name`, where `resource` names the group and subresource as RBAC does.
 struct Rules(&'static [&'static str]);
 
 impl Authorizer for Rules {
-    fn authorize(&self, request: &Request<'_>) -> Decision {
+    fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
         let sub = if request.subresource.is_empty() { String::new() } else { format!("/{}", request.subresource) };
         let group = if request.group.is_empty() { String::new() } else { format!(".{}", request.group) };
         let place = if request.namespace.is_empty() { String::new() } else { format!("{}/", request.namespace) };
         let asked = format!("{} {}{sub}{group} {place}{}", request.verb, request.resource, request.name);
         let all = self.0.contains(&"*");
-        if all || self.0.contains(&asked.as_str()) {
-            Decision::Allow(String::new())
-        } else {
-            Decision::NoOpinion(asked)
-        }
+        let allowed = all || self.0.contains(&asked.as_str());
+        (if allowed { Decision::Allow(String::new()) } else { Decision::NoOpinion(asked) }).into()
     }
 }
 
@@ -35,7 +34,7 @@ fn taken_as(
         map.append(*name, value.parse().unwrap());
     }
     let info = RequestInfo::parse(&http::Method::GET, &"/api/v1/namespaces/a/pods".parse().unwrap()).unwrap();
-    impersonate(&Rules(rules), &map, &info, user)
+    impersonate(&Rules(rules), &map, &info, user).now_or_never().unwrap()
 }
 
 fn groups(user: Result<UserInfo, Status>) -> Vec<String> {

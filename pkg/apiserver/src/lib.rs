@@ -16,9 +16,10 @@
 //! 6. `admit`, `objects`, `listing`, `documents`, `health`, `metrics`, `zpages`: what handlers share
 //! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
-//! 9. `backends`, `drain`, `failures`, `fairness`, `indicators`, `limits`, `meters`, `readiness`: what the server is made of
-//! 10. `input`: what a request says
-//! 11. `body`: bytes
+//! 9. `limits`: how much at a time
+//! 10. `backends`, `drain`, `failures`, `fairness`, `indicators`, `meters`, `readiness`: what the server is made of
+//! 11. `input`: what a request says
+//! 12. `body`: bytes
 //!
 //! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
 //! versions copy stored bytes and build no trees.
@@ -61,5 +62,6 @@ mod zpages;
 pub use backends::KubeletAccess;
 pub use body::{Body, BodyError, BoxError};
 pub use input::request_info::RequestInfo;
+pub use limits::InFlight;
 pub use readiness::Readiness;
 pub use server::{ApiServer, Config, OwnPaths, Peer};

@@ -18,6 +18,7 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
     server.requests.show(&mut out);
     server.admission.show(&mut out);
     server.registry.conversions.show(&mut out);
+    server.fairness.show(&mut out);
     apiserver(&mut out, server, catalogue);
     own(&mut out);
     exposed(out)

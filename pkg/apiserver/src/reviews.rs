@@ -60,9 +60,9 @@ pub(crate) async fn handle(
             return Err(Status::bad_request("no namespace on request"));
         }
         "selfsubjectrulesreviews" => rules_review(server, user, &review),
-        "selfsubjectaccessreviews" => access_review(server, user, &review)?,
+        "selfsubjectaccessreviews" => access_review(server, user, &review).await?,
         "localsubjectaccessreviews" | "subjectaccessreviews" => {
-            access_review(server, &reviewed_user(&review), &review)?
+            access_review(server, &reviewed_user(&review), &review).await?
         }
         _ => return Err(Status::unknown_path()),
     };
@@ -104,7 +104,7 @@ fn reviewed_user(review: &Value) -> UserInfo {
     }
 }
 
-fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<Value, Status> {
+async fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<Value, Status> {
     let kind = review.text(&["kind"]);
     let errors = access_reviews::validate(kind, review);
     if !errors.is_empty() {
@@ -132,7 +132,7 @@ fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Result<
             ..Default::default()
         },
     };
-    let (allowed, denied, reason) = match server.authorizer.authorize(&request) {
+    let (allowed, denied, reason) = match server.authorizer.authorize(&request).await {
         Decision::Allow(reason) => (true, false, reason),
         Decision::Deny(reason) => (false, true, reason),
         Decision::NoOpinion(reason) => (false, false, reason),

@@ -17,7 +17,7 @@ use crate::body::Body;
 use crate::failures::Failures;
 use crate::fairness::Fairness;
 use crate::indicators::Indicators;
-use crate::limits::Limits;
+use crate::limits::{InFlight, Limits};
 use crate::meters::Requests;
 use crate::readiness::Readiness;
 
@@ -50,6 +50,7 @@ pub struct Config {
     /// For what outlives its request.
     pub tasks: TaskGroup,
     pub readiness: Readiness,
+    pub in_flight: InFlight,
     /// Such as `10.0.0.5:6443`: what `/api` tells clients.
     pub advertised: String,
     /// What the server was started with, by the names of its flags; no secrets.
@@ -74,6 +75,8 @@ pub struct ApiServer {
     pub(crate) shutdown: Shutdown,
     pub(crate) readiness: Readiness,
     pub(crate) limits: Limits,
+    /// Whether priority and fairness says whose turn it is.
+    pub(crate) shares: bool,
     pub(crate) fairness: Fairness,
     pub(crate) failures: Failures,
     pub(crate) indicators: Indicators,
@@ -86,7 +89,8 @@ pub struct ApiServer {
 impl ApiServer {
     /// From its parts.
     pub fn new(config: Config) -> Arc<Self> {
-        let fairness = Fairness::new(&config.registry);
+        let InFlight { read_only, mutating, .. } = config.in_flight;
+        let fairness = Fairness::new(&config.registry, read_only + mutating, &config.clock);
         Arc::new(Self {
             registry: config.registry,
             admission: config.admission,
@@ -104,7 +108,8 @@ impl ApiServer {
             shutdown: config.tasks.shutdown().clone(),
             tasks: config.tasks,
             readiness: config.readiness,
-            limits: Limits::new(),
+            limits: Limits::new(config.in_flight),
+            shares: config.in_flight.fairness,
             advertised: config.advertised,
             flags: config.flags,
             own: config.own,

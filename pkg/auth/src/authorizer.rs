@@ -1,5 +1,9 @@
 //! The question, the answers, and asking several authorizers in turn.
+//!
+//! Most authorizers know the answer at once, and nothing is put on the heap for them; one that asks others gives a [`Deciding::Later`].
 
+use std::future::IntoFuture;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use kedge_meta::{UserInfo, fields};
@@ -36,16 +40,63 @@ pub enum Decision {
     NoOpinion(String),
 }
 
-/// Decides on requests. It must not wait for anything.
+/// A decision that is there, or will be.
+pub enum Deciding<'a> {
+    Now(Decision),
+    /// Somebody else must be asked first.
+    Later(Pin<Box<dyn Future<Output = Decision> + Send + 'a>>),
+}
+
+impl<'a> Deciding<'a> {
+    /// Of a future.
+    pub fn later(decided: impl Future<Output = Decision> + Send + 'a) -> Self {
+        Self::Later(Box::pin(decided))
+    }
+
+    /// The decision, if it is there.
+    pub fn now(self) -> Option<Decision> {
+        match self {
+            Self::Now(decision) => Some(decision),
+            Self::Later(_) => None,
+        }
+    }
+}
+
+impl From<Decision> for Deciding<'_> {
+    fn from(decision: Decision) -> Self {
+        Self::Now(decision)
+    }
+}
+
+impl<'a> IntoFuture for Deciding<'a> {
+    type Output = Decision;
+    type IntoFuture = Pin<Box<dyn Future<Output = Decision> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        match self {
+            Self::Now(decision) => Box::pin(std::future::ready(decision)),
+            Self::Later(decided) => decided,
+        }
+    }
+}
+
+/// Decides on requests.
 pub trait Authorizer: Send + Sync {
-    /// The decision.
-    fn authorize(&self, request: &Request<'_>) -> Decision;
+    /// The decision. What is known at once must be said at once: expressions of policies ask, too, and they are evaluated anew for
+    /// each answer that comes later.
+    fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a>;
 }
 
 /// Asks one after the other until one decides. Members of `system:masters` are not asked about.
 pub struct Union {
     authorizers: Vec<Arc<dyn Authorizer>>,
 }
+
+/// What those have said that had no opinion.
+#[derive(Default)]
+struct Reasons(Vec<String>);
+
+// === impl Union ===
 
 impl Union {
     /// In this order.
@@ -55,18 +106,84 @@ impl Union {
 }
 
 impl Authorizer for Union {
-    fn authorize(&self, request: &Request<'_>) -> Decision {
+    fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
         if request.user.is_some_and(|u| u.in_group(MASTERS)) {
-            return Decision::Allow(String::new());
+            return Decision::Allow(String::new()).into();
         }
-        let mut reasons = Vec::new();
-        for authorizer in &self.authorizers {
+        let mut reasons = Reasons::default();
+        let mut others = self.authorizers.iter();
+        while let Some(authorizer) = others.next() {
             match authorizer.authorize(request) {
-                Decision::NoOpinion(reason) if reason.is_empty() => {}
-                Decision::NoOpinion(reason) => reasons.push(reason),
-                decided => return decided,
+                Deciding::Now(decision) => {
+                    if let Some(decided) = reasons.take(decision) {
+                        return decided.into();
+                    }
+                }
+                Deciding::Later(decision) => {
+                    return Deciding::later(async move {
+                        if let Some(decided) = reasons.take(decision.await) {
+                            return decided;
+                        }
+                        for authorizer in others {
+                            if let Some(decided) = reasons.take(authorizer.authorize(request).await) {
+                                return decided;
+                            }
+                        }
+                        reasons.nobody()
+                    });
+                }
             }
         }
-        Decision::NoOpinion(reasons.join("\n"))
+        reasons.nobody().into()
+    }
+}
+
+impl Reasons {
+    /// The decision, if it is one.
+    fn take(&mut self, decision: Decision) -> Option<Decision> {
+        match decision {
+            Decision::NoOpinion(reason) => {
+                self.0.extend(Some(reason).filter(|reason| !reason.is_empty()));
+                None
+            }
+            decided => Some(decided),
+        }
+    }
+
+    fn nobody(self) -> Decision {
+        Decision::NoOpinion(self.0.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Says the same of everything, at once or later.
+    struct Says(Decision, bool);
+
+    impl Authorizer for Says {
+        fn authorize<'a>(&'a self, _: &'a Request<'a>) -> Deciding<'a> {
+            if self.1 { Deciding::later(async { self.0.clone() }) } else { self.0.clone().into() }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_who_decides_is_heard_whether_it_takes_time_or_not() {
+        let no = |reason: &str| Decision::NoOpinion(reason.into());
+        let union = |says: Vec<Says>| {
+            Union::new(says.into_iter().map(|one| Arc::new(one) as Arc<dyn Authorizer>).collect::<Vec<_>>())
+        };
+        let request = Request::default();
+        for later in [false, true] {
+            let says = |decision: Decision| Says(decision, later);
+            let all = union(vec![says(no("a")), says(no("")), says(Decision::Deny("b".into())), says(no("c"))]);
+            assert_eq!(all.authorize(&request).await, Decision::Deny("b".into()));
+            let none = union(vec![says(no("a")), Says(no("c"), false)]);
+            assert_eq!(none.authorize(&request).await, no("a\nc"));
+            let masters = UserInfo::new("admin", &[MASTERS]);
+            let request = Request { user: Some(&masters), ..Request::default() };
+            assert_eq!(none.authorize(&request).now(), Some(Decision::Allow(String::new())), "nobody is asked");
+        }
     }
 }

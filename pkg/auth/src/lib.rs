@@ -15,7 +15,7 @@ mod tokens;
 mod x509;
 
 pub use authenticator::{Authenticator, Credentials, Unauthenticated, authenticated};
-pub use authorizer::{Authorizer, Decision, Request, Union};
+pub use authorizer::{Authorizer, Deciding, Decision, Request, Union};
 pub use front_proxy::FrontProxy;
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};

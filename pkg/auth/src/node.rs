@@ -8,7 +8,7 @@ use kedge_storage::{Matcher, ResourceStore};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::authorizer::{Authorizer, Decision, Request};
+use crate::authorizer::{Authorizer, Deciding, Decision, Request};
 
 const NODES: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
@@ -185,7 +185,13 @@ fn node_name(user: &UserInfo) -> Option<&str> {
 }
 
 impl Authorizer for NodeAuthorizer {
-    fn authorize(&self, request: &Request<'_>) -> Decision {
+    fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
+        self.decide(request).into()
+    }
+}
+
+impl NodeAuthorizer {
+    fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(node) = request.user.and_then(node_name) else { return Decision::NoOpinion(String::new()) };
         if !request.is_resource {
             return Decision::NoOpinion(String::new());

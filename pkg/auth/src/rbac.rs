@@ -11,7 +11,7 @@ use kedge_storage::{Matcher, ResourceStore};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::authorizer::{Authorizer, Decision, Request};
+use crate::authorizer::{Authorizer, Deciding, Decision, Request};
 use crate::newest::Newest;
 
 /// `rbac/v1.PolicyRule`.
@@ -233,7 +233,14 @@ impl PolicyRule {
 }
 
 impl Authorizer for RbacAuthorizer {
-    fn authorize(&self, request: &Request<'_>) -> Decision {
+    fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
+        self.decide(request).into()
+    }
+}
+
+impl RbacAuthorizer {
+    /// The decision, which never takes time.
+    pub fn decide(&self, request: &Request<'_>) -> Decision {
         let Some(user) = request.user else { return Decision::NoOpinion(String::new()) };
         let compiled = self.current();
         let local = compiled.namespaced.get(request.namespace).map(Vec::as_slice).unwrap_or_default();

@@ -159,7 +159,7 @@ fn bucket(bound: f64) -> String {
     match bound {
         // Those are whole powers of ten, or five of a small one.
         _ if bound >= 1e6 => format!("1e+{:02}", bound.log10().round()),
-        _ if bound < 1e-4 => {
+        _ if bound > 0.0 && bound < 1e-4 => {
             let power = bound.log10().floor();
             format!("{}e-{:02}", (bound / 10f64.powf(power)).round(), -power)
         }
@@ -174,8 +174,8 @@ mod tests {
     #[test]
     fn bounds_are_written_as_go_does() {
         assert_eq!(
-            [0.0000005, 0.001, 0.1, 1.0, 16.384, 1e9].map(bucket),
-            ["5e-07", "0.001", "0.1", "1", "16.384", "1e+09"]
+            [0.0, 0.0000005, 0.001, 0.1, 1.0, 16.384, 1e9].map(bucket),
+            ["0", "5e-07", "0.001", "0.1", "1", "16.384", "1e+09"]
         );
     }
 

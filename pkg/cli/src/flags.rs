@@ -5,15 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::api_args::ApiServerArgs;
 use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
 use crate::values::{FileMode, PodCidr, PortRange, ServiceCidrs};
-
-/// Settings of the API server that name admission plugins.
-const ENABLE: &str = "enable-admission-plugins=";
-const DISABLE: &str = "disable-admission-plugins=";
-/// The setting that names versions of the API, and the one that is not served by default and can be.
-const RUNTIME: &str = "runtime-config=";
-const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
 /// A Kubernetes distribution in one small binary.
 #[derive(Debug, Parser)]
@@ -126,7 +120,7 @@ pub struct ServerFlags {
     /// Where snapshots are kept [default: server/db/snapshots in the data directory]
     #[arg(long, value_name = "DIR", help_heading = "Store")]
     pub etcd_snapshot_dir: Option<PathBuf>,
-    /// Setting of the API server, KEY=VALUE: encryption-provider-config, enable-admission-plugins, disable-admission-plugins, runtime-config.
+    /// Setting of the API server, such as enable-admission-plugins=NAME or max-requests-inflight=COUNT; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
 
@@ -197,17 +191,7 @@ impl ServerFlags {
         if self.cluster_reset != self.cluster_reset_restore_path.is_some() {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
-        for setting in &self.kube_apiserver_arg {
-            if let Some(versions) = setting.strip_prefix(RUNTIME) {
-                versions.split(',').try_for_each(|one| version_setting(one).map(drop))?;
-            }
-            let known = ["encryption-provider-config=", ENABLE, DISABLE, RUNTIME];
-            if !known.iter().any(|key| setting.strip_prefix(key).is_some_and(|value| !value.is_empty())) {
-                return Err(format!(
-                    "--kube-apiserver-arg {setting:?} is not supported; encryption-provider-config=FILE and enable- and disable-admission-plugins=NAME[,NAME] and runtime-config=VERSION[=true|false] are"
-                ));
-            }
-        }
+        self.api_server().check()?;
         let label = |text: &String| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
         if let Some(bad) = self.node_label.iter().find(|l| !label(l)) {
             return Err(format!("--node-label {bad:?} is not of the form KEY=VALUE"));
@@ -231,26 +215,9 @@ impl ServerFlags {
         self.cluster_dns.or(tenth).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
-    /// The user's own encryption configuration.
-    pub fn encryption_config(&self) -> Option<PathBuf> {
-        let file = |setting: &String| setting.strip_prefix("encryption-provider-config=").map(PathBuf::from);
-        self.kube_apiserver_arg.iter().rev().find_map(file)
-    }
-
-    /// The admission plugins to turn on, and those to turn off.
-    pub fn admission_plugins(&self) -> (Vec<String>, Vec<String>) {
-        let named = |key: &str| {
-            let values = self.kube_apiserver_arg.iter().filter_map(|setting| setting.strip_prefix(key));
-            values.flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).collect()
-        };
-        (named(ENABLE), named(DISABLE))
-    }
-
-    /// Whether migrations of storage versions are served and carried out, which they are not by default.
-    pub fn storage_migration(&self) -> bool {
-        let values = self.kube_apiserver_arg.iter().filter_map(|setting| setting.strip_prefix(RUNTIME));
-        let mut settings = values.flat_map(|versions| versions.split(',')).filter_map(|one| version_setting(one).ok());
-        settings.next_back().unwrap_or(false)
+    /// Settings of the API server.
+    pub fn api_server(&self) -> ApiServerArgs<'_> {
+        ApiServerArgs(&self.kube_apiserver_arg)
     }
 
     /// Whether a packaged part is to run.
@@ -270,17 +237,6 @@ impl ServerFlags {
             false => self.data_dir().join("kedge.yaml"),
         })
     }
-}
-
-/// One part of `runtime-config`: whether the version that can be switched on is on.
-fn version_setting(text: &str) -> Result<bool, String> {
-    let (version, value) = text.trim().split_once('=').unwrap_or((text.trim(), "true"));
-    if version != STORAGE_MIGRATION {
-        return Err(format!(
-            "--kube-apiserver-arg {RUNTIME}{text}: {version:?} cannot be switched; {STORAGE_MIGRATION} can"
-        ));
-    }
-    value.parse().map_err(|_| format!("--kube-apiserver-arg {RUNTIME}{text}: {value:?} is neither true nor false"))
 }
 
 fn is_root() -> bool {
@@ -343,7 +299,7 @@ mod tests {
             "enable-admission-plugins=Priority",
         ])
         .unwrap();
-        let (enable, disable) = flags.admission_plugins();
+        let (enable, disable) = flags.api_server().admission_plugins();
         assert_eq!((enable, disable), (vec!["Priority".into()], vec!["PodSecurity".into(), "LimitRanger".into()]));
     }
 
@@ -351,7 +307,7 @@ mod tests {
     fn migrations_are_switched_on_as_upstreams() {
         let on = |settings: &[&str]| {
             let args: Vec<&str> = settings.iter().flat_map(|setting| ["--kube-apiserver-arg", *setting]).collect();
-            server(&args).unwrap().storage_migration()
+            server(&args).unwrap().api_server().storage_migration()
         };
         assert!(!on(&[]));
         assert!(on(&["runtime-config=storagemigration.k8s.io/v1beta1=true"]));
@@ -383,8 +339,8 @@ mod tests {
                 vec!["--kube-apiserver-arg", "runtime-config=storagemigration.k8s.io/v1beta1=on"],
                 "neither true nor false",
             ),
-            (vec!["--kube-apiserver-arg", "v=3"], "encryption-provider-config=FILE"),
-            (vec!["--kube-apiserver-arg", "enable-admission-plugins="], "disable-admission-plugins=NAME"),
+            (vec!["--kube-apiserver-arg", "v=3"], "encryption-provider-config"),
+            (vec!["--kube-apiserver-arg", "enable-admission-plugins="], "enable-admission-plugins=NAME"),
         ] {
             let err = server(&args).unwrap_err();
             assert!(err.contains(named), "{args:?}: {err}");

@@ -3,12 +3,14 @@
 //! Invariants: a key of the configuration file is the name of a flag and means the same; the command line wins; what is
 //! unknown or out of range is an error that names it and the right form. Nothing is started here.
 
+mod api_args;
 mod config_file;
 mod flags;
 mod place;
 mod store_flags;
 mod values;
 
+pub use api_args::ApiServerArgs;
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
 pub use place::PlaceError;

@@ -156,6 +156,14 @@ impl Catalogue {
         own.map(|served| (&*served.info.group, &*served.info.plural, served.store.count()))
     }
 
+    /// How many objects of a resource there are, and the bytes that they take here; none for what is not stored here.
+    pub fn held(&self, group: &str, version: &str, plural: &str) -> Option<(usize, usize)> {
+        match self.get(group, version, plural)? {
+            Entry::Stored(served) => Some(served.store.held()),
+            Entry::Answered(_) => None,
+        }
+    }
+
     pub(crate) fn group(&self, name: &str) -> Option<&Arc<Group>> {
         self.by_name.get(name).map(|at| &self.groups[*at])
     }

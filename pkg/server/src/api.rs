@@ -116,6 +116,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         clock: clock.clone(),
         tasks: tasks.child("answers"),
         readiness,
+        in_flight: config.in_flight,
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
         flags: config.shown(),
     }))

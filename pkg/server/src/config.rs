@@ -8,6 +8,7 @@ use kedge_meta::Cidr;
 use kedge_registry::ClusterConfig;
 
 pub use kedge_admission::Selection as AdmissionPlugins;
+pub use kedge_apiserver::InFlight;
 
 /// The settings of a server; the defaults are those of the command line.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct ServerConfig {
     pub encryption_config: Option<PathBuf>,
     /// Admission plugins beside those that are on by default, and without some of them.
     pub admission: AdmissionPlugins,
+    /// How many requests are served at a time.
+    pub in_flight: InFlight,
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,
@@ -79,7 +82,10 @@ impl ServerConfig {
             ("disable-controller-manager", (!self.controllers).to_string()),
             ("disable-scheduler", (!self.scheduler).to_string()),
             ("enable-admission-plugins", self.admission.enable.join(",")),
+            ("enable-priority-and-fairness", self.in_flight.fairness.to_string()),
             ("https-listen-port", self.https_port.to_string()),
+            ("max-mutating-requests-inflight", self.in_flight.mutating.to_string()),
+            ("max-requests-inflight", self.in_flight.read_only.to_string()),
             ("node-name", self.node_name.clone()),
             ("runtime-config", format!("storagemigration.k8s.io/v1beta1={}", self.storage_migration)),
             ("secrets-encryption", self.secrets_encryption.to_string()),

@@ -23,7 +23,7 @@ mod snapshots;
 mod start;
 mod token;
 
-pub use config::{AdmissionPlugins, ServerConfig, SnapshotSettings};
+pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
 pub use kedge_datastore::{Endpoint, Tls};

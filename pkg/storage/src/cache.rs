@@ -106,7 +106,7 @@ pub(crate) struct State {
     index: HashMap<String, BTreeSet<Arc<str>>>,
     pub(crate) ring: Ring,
     /// Bytes of keys and objects.
-    bytes: usize,
+    pub(crate) bytes: usize,
     /// The newest revision that this resource has an event of.
     pub(crate) newest: u64,
     /// The revision of the state that the cache was last filled with.

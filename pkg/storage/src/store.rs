@@ -262,6 +262,12 @@ impl ResourceStore {
         self.cache.state.read().objects.len()
     }
 
+    /// How many objects there are, and the bytes that they take.
+    pub fn held(&self) -> (usize, usize) {
+        let state = self.cache.state.read();
+        (state.objects.len(), state.bytes)
+    }
+
     /// The cached state of all keys that begin with `scope`.
     ///
     /// # Errors

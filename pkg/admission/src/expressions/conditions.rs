@@ -53,31 +53,40 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::testing;
-    use kedge_auth::{Authorizer, Decision, Request};
+    use futures::FutureExt as _;
+    use kedge_auth::{Authorizer, Deciding, Decision, Request};
     use kedge_registry::{Attributes, Operation};
     use serde_json::json;
 
-    /// Allows what is asked in the name of somebody's verb.
-    struct Allows(&'static str);
+    /// Allows what is asked in the name of somebody's verb; if it must ask somebody, later.
+    struct Allows(&'static str, bool);
 
     impl Authorizer for Allows {
-        fn authorize(&self, request: &Request<'_>) -> Decision {
+        fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
             let user = request.user.map_or("", |user| &user.name);
             let asked = format!("{user} {} {}/{}", request.verb, request.namespace, request.resource);
-            if asked == self.0 { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
+            let decision =
+                if asked == self.0 { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) };
+            if self.1 { Deciding::later(std::future::ready(decision)) } else { decision.into() }
         }
     }
 
     fn hold(conditions: &[&str], allows: &'static str) -> Result<bool, String> {
+        let held = held(conditions, Allows(allows, false));
+        assert_eq!(held, self::held(conditions, Allows(allows, true)), "answers that take time are the same");
+        held
+    }
+
+    fn held(conditions: &[&str], allows: Allows) -> Result<bool, String> {
         let conditions: Vec<Value> = conditions.iter().map(|text| json!({"name": "c", "expression": text})).collect();
         let conditions = Conditions::read(&json!({ "matchConditions": conditions }), Expression::condition);
         let user = testing::user();
         let mut attributes = Attributes::new(Operation::Create, testing::resource("", "pods"), &user);
         attributes.namespace = "a";
         let (object, request) = (json!({"metadata": {"name": "p"}}), json!({"operation": "CREATE"}));
-        let judge = super::super::Judge { authorizer: &Allows(allows), user: attributes.user };
+        let judge = super::super::Judge::new(&allows, attributes.user);
         let given = Given { request: &request, object: &object, judge: Some((&judge, &attributes)), ..Given::NOTHING };
-        conditions.hold(&given, &[])
+        judge.judged(|| conditions.hold(&given, &[])).now_or_never().unwrap()
     }
 
     #[test]

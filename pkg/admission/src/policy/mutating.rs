@@ -232,10 +232,16 @@ impl MutatingPolicies {
         let mut object = target.shown(&attributes.object).await?;
         let request = crate::webhook::asked(attributes, target)?;
         let hold = {
-            let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
-            let judge = Some((&judge, &*attributes));
-            let given = Given { object: &object, old: &old, request: &request, params, namespace, judge };
-            policy.conditions.hold(&given, &policy.variables)
+            let judge = Judge::new(&*self.authorizer, attributes.user);
+            let given = Given {
+                object: &object,
+                old: &old,
+                request: &request,
+                params,
+                namespace,
+                judge: Some((&judge, &*attributes)),
+            };
+            judge.judged(|| policy.conditions.hold(&given, &policy.variables)).await
         };
         match hold {
             Ok(true) => {}
@@ -256,10 +262,16 @@ impl MutatingPolicies {
         for mutation in &policy.rules.steps {
             let began = clock.monotonic();
             let changed = {
-                let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
-                let judge = Some((&judge, &*attributes));
-                let given = Given { object: &object, old: &old, request: &request, params, namespace, judge };
-                policy.changed(mutation, &given, target)
+                let judge = Judge::new(&*self.authorizer, attributes.user);
+                let given = Given {
+                    object: &object,
+                    old: &old,
+                    request: &request,
+                    params,
+                    namespace,
+                    judge: Some((&judge, &*attributes)),
+                };
+                judge.judged(|| policy.changed(mutation, &given, target)).await
             };
             let took = clock.monotonic().saturating_sub(began);
             let failed = changed.as_ref().err().map(|failed| match failed {

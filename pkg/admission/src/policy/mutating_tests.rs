@@ -1,7 +1,7 @@
 //! Policies one after the other, and again.
 #![allow(clippy::unwrap_used)]
 
-use kedge_auth::{Decision, Request};
+use kedge_auth::{Deciding, Decision, Request};
 use serde_json::json;
 
 use super::*;
@@ -10,8 +10,8 @@ use crate::testing;
 struct Nobody;
 
 impl Authorizer for Nobody {
-    fn authorize(&self, _: &Request<'_>) -> Decision {
-        Decision::NoOpinion(String::new())
+    fn authorize<'a>(&'a self, _: &'a Request<'a>) -> Deciding<'a> {
+        Decision::NoOpinion(String::new()).into()
     }
 }
 

@@ -26,7 +26,7 @@ impl ParameterRights {
         Self { authorizer: authorizer.clone() }
     }
 
-    fn may(&self, user: &UserInfo, verb: &str, what: &What, (namespace, name): (&str, &str)) -> bool {
+    async fn may(&self, user: &UserInfo, verb: &str, what: &What, (namespace, name): (&str, &str)) -> bool {
         let request = Request {
             user: Some(user),
             verb,
@@ -38,13 +38,13 @@ impl ParameterRights {
             is_resource: true,
             ..Request::default()
         };
-        matches!(self.authorizer.authorize(&request), Decision::Allow(_))
+        matches!(self.authorizer.authorize(&request).await, Decision::Allow(_))
     }
 
-    fn policy(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), String> {
+    async fn policy(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), String> {
         let (new, old) = (param_kind(&attributes.object), attributes.old.and_then(param_kind));
         let Some(kind) = new.filter(|new| Some(new) != old.as_ref()) else { return Ok(()) };
-        if self.may(attributes.user, "get", &What::of(&kind, registry).0, ("*", "*")) {
+        if self.may(attributes.user, "get", &What::of(&kind, registry).0, ("*", "*")).await {
             return Ok(());
         }
         let user = shown(attributes.user);
@@ -54,7 +54,7 @@ impl ParameterRights {
         ))
     }
 
-    fn binding(&self, registry: &Registry, attributes: &Attributes<'_>, policies: &str) -> Result<(), String> {
+    async fn binding(&self, registry: &Registry, attributes: &Attributes<'_>, policies: &str) -> Result<(), String> {
         let Some(reference) = attributes.object.at(&["spec", "paramRef"]).filter(|it| it.is_object()) else {
             return Ok(());
         };
@@ -64,7 +64,7 @@ impl ParameterRights {
         let (what, resolved) = kind.as_ref().map_or((What::all(), true), |kind| What::of(kind, registry));
         let of = (reference.text(&["namespace"]), reference.text(&["name"]));
         let verb = if of.1.is_empty() { "list" } else { "get" };
-        if self.may(attributes.user, verb, &what, of) {
+        if self.may(attributes.user, verb, &what, of).await {
             return Ok(());
         }
         let user = shown(attributes.user);
@@ -127,12 +127,12 @@ impl Plugin for ParameterRights {
     async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         let (checked, field) = match &*attributes.resource.plural {
             "validatingadmissionpolicybindings" => {
-                (self.binding(registry, attributes, "validatingadmissionpolicies"), "paramRef")
+                (self.binding(registry, attributes, "validatingadmissionpolicies").await, "paramRef")
             }
             "mutatingadmissionpolicybindings" => {
-                (self.binding(registry, attributes, "mutatingadmissionpolicies"), "paramRef")
+                (self.binding(registry, attributes, "mutatingadmissionpolicies").await, "paramRef")
             }
-            _ => (self.policy(registry, attributes), "paramKind"),
+            _ => (self.policy(registry, attributes).await, "paramKind"),
         };
         checked.map_err(|why| {
             let kind = GroupKind::new(GROUP, &attributes.resource.kind);
@@ -147,15 +147,16 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::testing;
+    use kedge_auth::Deciding;
     use serde_json::json;
 
     /// Lets read the maps of one namespace.
     struct Maps;
 
     impl Authorizer for Maps {
-        fn authorize(&self, request: &Request<'_>) -> Decision {
+        fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
             let own = (request.verb, request.resource, request.namespace) == ("get", "configmaps", "own");
-            if own { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }
+            (if own { Decision::Allow(String::new()) } else { Decision::NoOpinion(String::new()) }).into()
         }
     }
 

@@ -135,11 +135,11 @@ impl ValidatingPolicies {
             let Some(seen) = &seen else { continue };
             let namespace = namespace_of(attributes, registry)?;
             for params in &found {
-                let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
+                let judge = Judge::new(&*self.authorizer, attributes.user);
                 let Seen { object, old, request } = seen;
-                let judge = Some((&judge, attributes));
-                let given = Given { object, old, request, params, namespace: &namespace, judge };
-                let findings = policy.evaluate(&given, &*registry.clock);
+                let told = Some((&judge, attributes));
+                let given = Given { object, old, request, params, namespace: &namespace, judge: told };
+                let findings = judge.judged(|| policy.evaluate(&given, &*registry.clock)).await;
                 self.count(policy, binding, &findings);
                 gathered.take(attributes, (policy, binding), findings, &mut annotations);
             }

@@ -1,7 +1,7 @@
 //! Requests and policies that are stored.
 #![allow(clippy::unwrap_used)]
 
-use kedge_auth::{Decision, Request};
+use kedge_auth::{Deciding, Decision, Request};
 use kedge_registry::Operation;
 use serde_json::json;
 
@@ -11,8 +11,8 @@ use crate::testing;
 struct Nobody;
 
 impl Authorizer for Nobody {
-    fn authorize(&self, _: &Request<'_>) -> Decision {
-        Decision::NoOpinion(String::new())
+    fn authorize<'a>(&'a self, _: &'a Request<'a>) -> Deciding<'a> {
+        Decision::NoOpinion(String::new()).into()
     }
 }
 

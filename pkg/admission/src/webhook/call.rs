@@ -106,10 +106,15 @@ impl Asking {
         let request = asked(attributes, target)?;
         let object = target.shown(&attributes.object).await?;
         let old = target.shown(attributes.old.unwrap_or(&Value::Null)).await?;
-        let judge = Judge { authorizer: &*self.authorizer, user: attributes.user };
-        let judge = Some((&judge, attributes));
-        let given = Given { request: &request, object: &object, old: &old, judge, ..Given::NOTHING };
-        match hook.conditions.hold(&given, &[]) {
+        let judge = Judge::new(&*self.authorizer, attributes.user);
+        let given = Given {
+            request: &request,
+            object: &object,
+            old: &old,
+            judge: Some((&judge, attributes)),
+            ..Given::NOTHING
+        };
+        match judge.judged(|| hook.conditions.hold(&given, &[])).await {
             Ok(hold) => Ok(hold),
             Err(_) if hook.fails_open => Ok(false),
             Err(why) => {

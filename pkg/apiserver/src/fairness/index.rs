@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kedge_meta::UserInfo;
 
-use super::rules::{FlowSchema, PolicyRule, PriorityLevel, Whom};
+use super::rules::{FlowSchema, PolicyRule, Whom};
 use super::{Level, Schema};
 use crate::input::request_info::RequestInfo;
 
@@ -30,23 +30,19 @@ pub(super) struct Index {
 }
 
 impl Index {
-    pub fn new(mut schemas: Vec<FlowSchema>, levels: Vec<PriorityLevel>) -> Self {
-        let levels: HashMap<String, Arc<Level>> = levels
-            .into_iter()
-            .map(|PriorityLevel { metadata }| {
-                let uid = metadata.uid();
-                (metadata.name.clone(), Arc::new(Level { name: metadata.name, uid }))
-            })
-            .collect();
+    pub fn new(mut schemas: Vec<FlowSchema>, levels: &[Arc<Level>]) -> Self {
+        let levels: HashMap<&str, &Arc<Level>> = levels.iter().map(|level| (level.name.as_str(), level)).collect();
         schemas.sort_by(|a, b| {
             (a.spec.matching_precedence, &a.metadata.name).cmp(&(b.spec.matching_precedence, &b.metadata.name))
         });
         let mut index = Self::default();
         for FlowSchema { metadata, spec } in schemas {
-            let Some(level) = levels.get(&spec.priority_level_configuration.name).cloned() else { continue };
+            let Some(level) = levels.get(&*spec.priority_level_configuration.name) else { continue };
             let uid = metadata.uid();
-            let schema = Arc::new(Schema { name: metadata.name, uid, level });
-            if schema.name == CATCH_ALL {
+            let distinguisher = spec.distinguisher_method.map(|method| method.by);
+            let schema = Schema { name: metadata.name.into(), uid, distinguisher, level: Arc::clone(level) };
+            let schema = Arc::new(schema);
+            if &*schema.name == CATCH_ALL {
                 index.catch_all = Some(schema.clone());
             }
             for rule in spec.rules.unwrap_or_default() {
@@ -70,6 +66,11 @@ impl Index {
             }
         }
         self.rules.push((schema.clone(), rule));
+    }
+
+    /// The names of the schemas that something is about.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|(schema, _)| schema).chain(&self.catch_all).map(|schema| &*schema.name)
     }
 
     /// The schema that a request matches.

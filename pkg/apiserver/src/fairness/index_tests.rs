@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use super::*;
 
 fn index(schemas: Value, levels: &[&str]) -> Index {
-    let levels = levels.iter().map(|name| json!({"metadata": {"name": name, "uid": format!("{name}-uid")}}));
-    let levels = levels.map(|level| serde_json::from_value(level).unwrap()).collect();
-    Index::new(serde_json::from_value(schemas).unwrap(), levels)
+    let levels: Vec<_> = levels.iter().map(|name| super::super::tests::level(name)).collect();
+    Index::new(serde_json::from_value(schemas).unwrap(), &levels)
 }
 
 fn schema(name: &str, precedence: i32, subjects: Value, resources: Value, paths: Value) -> Value {
@@ -29,7 +28,7 @@ fn pages(urls: &[&str]) -> Value {
 
 fn of(index: &Index, user: &UserInfo, method: Method, uri: &str) -> Option<String> {
     let info = RequestInfo::parse(&method, &uri.parse().unwrap()).unwrap();
-    index.find(user, &info).map(|schema| schema.name.clone())
+    index.find(user, &info).map(|schema| schema.name.to_string())
 }
 
 #[test]

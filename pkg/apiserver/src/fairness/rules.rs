@@ -4,6 +4,8 @@ use kedge_meta::nullable;
 use serde::Deserialize;
 
 use super::Meta;
+use super::queues::Response;
+use super::shares::Share;
 use crate::input::request_info::RequestInfo;
 
 const ALL: &str = "*";
@@ -13,6 +15,66 @@ const ALL: &str = "*";
 #[serde(default)]
 pub(super) struct PriorityLevel {
     pub metadata: Meta,
+    spec: LevelSpec,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LevelSpec {
+    limited: Option<Limits>,
+    exempt: Option<Limits>,
+}
+
+/// `flowcontrol/v1.LimitedPriorityLevelConfiguration`, and what of it the exempt one has, too.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Limits {
+    nominal_concurrency_shares: Option<u32>,
+    lendable_percent: Option<u32>,
+    borrowing_limit_percent: Option<u32>,
+    limit_response: LimitResponse,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct LimitResponse {
+    queuing: Option<Queuing>,
+}
+
+/// `flowcontrol/v1.QueuingConfiguration`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Queuing {
+    queues: usize,
+    hand_size: usize,
+    queue_length_limit: usize,
+}
+
+/// Upstream's default.
+const SHARES: u32 = 30;
+
+impl PriorityLevel {
+    /// How it answers, and its share; none for what is neither limited nor exempt, which validation lets nobody store.
+    pub fn understood(&self) -> Option<(Response, Share)> {
+        let share = |limits: &Limits, shares: u32| Share {
+            shares: limits.nominal_concurrency_shares.unwrap_or(shares),
+            lends: limits.lendable_percent.unwrap_or_default(),
+            borrows: limits.borrowing_limit_percent,
+        };
+        match (&self.spec.limited, &self.spec.exempt) {
+            (Some(limits), None) => {
+                let response =
+                    limits.limit_response.queuing.as_ref().map_or(Response::Reject, |queuing| Response::Queue {
+                        queues: queuing.queues.max(1),
+                        hand: queuing.hand_size.max(1),
+                        length: queuing.queue_length_limit,
+                    });
+                Some((response, share(limits, SHARES)))
+            }
+            (None, Some(limits)) => Some((Response::Exempt, share(limits, 0))),
+            _ => None,
+        }
+    }
 }
 
 /// `flowcontrol/v1.FlowSchema`.
@@ -28,7 +90,21 @@ pub(super) struct FlowSchema {
 pub(super) struct Spec {
     pub priority_level_configuration: Named,
     pub matching_precedence: i32,
+    pub distinguisher_method: Option<DistinguisherMethod>,
     pub rules: Option<Vec<PolicyRule>>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct DistinguisherMethod {
+    #[serde(rename = "type")]
+    pub by: Distinguisher,
+}
+
+/// What tells flows of a schema from each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub(super) enum Distinguisher {
+    ByUser,
+    ByNamespace,
 }
 
 #[derive(Debug, Default, Deserialize)]

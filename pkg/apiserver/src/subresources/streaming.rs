@@ -36,7 +36,7 @@ pub(crate) async fn handle(
     let info = &admitted.info;
     let logs = info.subresource == "log";
     if !logs {
-        may_create(server, &admitted)?;
+        may_create(server, &admitted).await?;
     }
     let options = if logs { log_options::kubelet_query(info)? } else { String::new() };
     let object = stored(served, &served.key(&info.namespace, &info.name), &info.name)?;
@@ -69,12 +69,12 @@ pub(crate) async fn handle(
 
 /// Browsers can open a WebSocket by GET alone, which is authorized as `get`; what runs in a container takes `create`
 /// however it is asked for.
-fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
+async fn may_create(server: &ApiServer, admitted: &Admitted) -> Result<(), Status> {
     if admitted.info.verb == "create" {
         return Ok(());
     }
     let info = RequestInfo { verb: "create".into(), ..admitted.info.clone() };
-    server.authorize(&info, &admitted.user)
+    server.authorize(&info, &admitted.user).await
 }
 
 /// Logs, also in the messages of a WebSocket.

@@ -19,6 +19,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let configuration = Configuration::read(&admitted.request, &admitted.info).await?;
     let request = registry_request(server, &admitted, served)?;
     let request = verbs::Request { writer: verbs::Writer::Settled, ..request };
+    let may_create = server.may_create(&admitted).await;
     let transform = |old: Option<&Value>| {
         let Configuration { value, manager, force, .. } = &configuration;
         let object = verbs::apply(&request, old, value, manager, *force)?;
@@ -26,7 +27,7 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
         if old.is_none() {
             check_new(&object, served)?;
             verbs::check_name(&object, &admitted.info.name)?;
-            server.may_create(&admitted)?;
+            may_create.clone()?;
         }
         Ok(object)
     };

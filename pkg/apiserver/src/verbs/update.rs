@@ -23,9 +23,10 @@ pub(crate) async fn handle(server: &ApiServer, admitted: Admitted, served: &Serv
     let create = served.strategy.allow_create_on_update();
     let options = verbs::UpdateOptions { create, meant_by_uid: true, decoded: true, view: None };
     let wanted = body.object;
+    let may_create = if create { server.may_create(&admitted).await } else { Ok(()) };
     let transform = |old: Option<&Value>| {
         if old.is_none() {
-            server.may_create(&admitted)?;
+            may_create.clone()?;
         }
         Ok(wanted.clone())
     };

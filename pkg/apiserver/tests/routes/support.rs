@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kedge_admission::{Chain, ServiceEndpoints};
-use kedge_apiserver::{ApiServer, Body, Config, KubeletAccess, Peer, Readiness};
+use kedge_apiserver::{ApiServer, Body, Config, InFlight, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
     Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner,
     Union,
@@ -97,6 +97,7 @@ impl Cluster {
             clock,
             tasks: TaskGroup::new("answers", Shutdown::new()),
             readiness: Readiness::default(),
+            in_flight: InFlight::default(),
             advertised: "127.0.0.1:6443".into(),
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,

@@ -1,0 +1,159 @@
+//! `--kube-apiserver-arg`: settings that upstream's API server has as flags.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A setting that is understood.
+struct Known {
+    name: &'static str,
+    /// What its value looks like.
+    form: &'static str,
+    check: fn(&str) -> Result<(), String>,
+}
+
+/// The version of the API that is not served by default and can be.
+const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
+
+const KNOWN: [Known; 7] = [
+    Known { name: "disable-admission-plugins", form: "NAME[,NAME]", check: given },
+    Known { name: "enable-admission-plugins", form: "NAME[,NAME]", check: given },
+    Known { name: "enable-priority-and-fairness", form: "true|false", check: parses::<bool> },
+    Known { name: "encryption-provider-config", form: "FILE", check: given },
+    Known { name: "max-mutating-requests-inflight", form: "COUNT", check: count },
+    Known { name: "max-requests-inflight", form: "COUNT", check: count },
+    Known { name: "runtime-config", form: "VERSION[=true|false]", check: versions },
+];
+
+/// The settings that are given, in their order.
+#[derive(Debug, Clone, Copy)]
+pub struct ApiServerArgs<'a>(pub &'a [String]);
+
+impl<'a> ApiServerArgs<'a> {
+    /// Checks all of them.
+    ///
+    /// # Errors
+    /// Which is wrong, and what would be right.
+    pub fn check(self) -> Result<(), String> {
+        for setting in self.0 {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let Some(known) = KNOWN.iter().find(|known| known.name == name.trim_start_matches('-')) else {
+                let all: Vec<&str> = KNOWN.iter().map(|known| known.name).collect();
+                return Err(format!(
+                    "--kube-apiserver-arg {setting:?} is not supported; these settings are: {}",
+                    all.join(", ")
+                ));
+            };
+            (known.check)(value)
+                .map_err(|why| format!("--kube-apiserver-arg {setting:?}: {why}; give {name}={}", known.form))?;
+        }
+        Ok(())
+    }
+
+    /// The values of a setting, those that are given last at the end.
+    fn values(self, name: &'static str) -> impl DoubleEndedIterator<Item = &'a str> {
+        self.0.iter().filter_map(move |setting| {
+            let (given, value) = setting.split_once('=')?;
+            (given.trim_start_matches('-') == name).then_some(value)
+        })
+    }
+
+    /// The last value of a setting, where it has one.
+    fn last<T: FromStr>(self, name: &'static str) -> Option<T> {
+        self.values(name).next_back()?.parse().ok()
+    }
+
+    /// The user's own encryption configuration.
+    pub fn encryption_config(self) -> Option<PathBuf> {
+        self.values("encryption-provider-config").next_back().map(PathBuf::from)
+    }
+
+    /// The admission plugins to turn on, and those to turn off.
+    pub fn admission_plugins(self) -> (Vec<String>, Vec<String>) {
+        let named =
+            |name| self.values(name).flat_map(|names| names.split(',')).map(|name| name.trim().to_owned()).collect();
+        (named("enable-admission-plugins"), named("disable-admission-plugins"))
+    }
+
+    /// How many requests are served at a time, of those that read and of those that write.
+    pub fn in_flight(self) -> (Option<usize>, Option<usize>) {
+        (self.last("max-requests-inflight"), self.last("max-mutating-requests-inflight"))
+    }
+
+    /// Whether priority and fairness is on.
+    pub fn fairness(self) -> bool {
+        self.last("enable-priority-and-fairness").unwrap_or(true)
+    }
+
+    /// Whether migrations of storage versions are served and carried out, which they are not by default.
+    pub fn storage_migration(self) -> bool {
+        let settings = self.values("runtime-config").flat_map(|versions| versions.split(','));
+        settings.filter_map(|one| version(one).ok()).next_back().unwrap_or(false)
+    }
+}
+
+fn given(value: &str) -> Result<(), String> {
+    if value.is_empty() { Err("it has no value".into()) } else { Ok(()) }
+}
+
+fn parses<T: FromStr<Err: Display>>(value: &str) -> Result<(), String> {
+    value.parse::<T>().map(drop).map_err(|why| why.to_string())
+}
+
+/// Without any slot nothing could be served, and more than these nobody has memory for.
+fn count(value: &str) -> Result<(), String> {
+    match value.parse::<usize>() {
+        Ok(1..=100_000) => Ok(()),
+        Ok(_) => Err("it lies not between 1 and 100000".into()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+fn versions(value: &str) -> Result<(), String> {
+    value.split(',').try_for_each(|one| version(one).map(drop))
+}
+
+/// One part of `runtime-config`: whether the version that can be switched on is on.
+fn version(text: &str) -> Result<bool, String> {
+    let (version, value) = text.trim().split_once('=').unwrap_or((text.trim(), "true"));
+    if version != STORAGE_MIGRATION {
+        return Err(format!("{version:?} cannot be switched; {STORAGE_MIGRATION} can"));
+    }
+    value.parse().map_err(|_| format!("{value:?} is neither true nor false"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn checked(setting: &str) -> Result<(), String> {
+        ApiServerArgs(&[setting.to_owned()]).check()
+    }
+
+    #[test]
+    fn the_last_of_a_setting_counts() {
+        let args = ["max-requests-inflight=7", "--max-requests-inflight=9", "enable-priority-and-fairness=false"];
+        let args = args.map(str::to_owned);
+        let args = ApiServerArgs(&args);
+        args.check().unwrap();
+        assert_eq!(args.in_flight(), (Some(9), None));
+        assert!(!args.fairness() && ApiServerArgs(&[]).fairness());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_would_be_right() {
+        for (setting, wanted) in [
+            ("v=3", "encryption-provider-config"),
+            ("max-requests-inflight=0", "between 1 and 100000; give max-requests-inflight=COUNT"),
+            ("max-requests-inflight=many", "invalid digit"),
+            ("max-requests-inflight", "give max-requests-inflight=COUNT"),
+            ("enable-priority-and-fairness=1", "give enable-priority-and-fairness=true|false"),
+            ("encryption-provider-config=", "it has no value"),
+            ("runtime-config=api/all=true", STORAGE_MIGRATION),
+        ] {
+            let why = checked(setting).unwrap_err();
+            assert!(why.contains(wanted), "{setting}: {why}");
+        }
+    }
+}
