@@ -6,6 +6,7 @@
 
 mod admission;
 mod aggregation;
+mod audit;
 mod bad_input;
 mod clients_answers;
 mod clients_identity;

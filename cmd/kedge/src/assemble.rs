@@ -8,7 +8,7 @@ use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
 use kedge_cli::{ApiServerArgs, ServerFlags};
 use kedge_meta::UserInfo;
-use kedge_server::{AdmissionPlugins, InFlight, Server, ServerConfig, SnapshotSettings};
+use kedge_server::{AdmissionPlugins, AuditConfig, Batching, InFlight, Server, ServerConfig, SnapshotSettings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -83,6 +83,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         encryption_config: settings.encryption_config(),
         admission: AdmissionPlugins { enable, disable },
         in_flight: in_flight(settings),
+        audit: audit(settings),
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
             retention: flags.etcd_snapshot_retention as usize,
@@ -99,6 +100,29 @@ fn in_flight(settings: ApiServerArgs<'_>) -> InFlight {
         read_only: reading.unwrap_or(usual.read_only),
         mutating: writing.unwrap_or(usual.mutating),
         fairness: settings.fairness(),
+    }
+}
+
+fn audit(settings: ApiServerArgs<'_>) -> AuditConfig {
+    let given = settings.audit();
+    let usual = Batching::default();
+    let throttle = usual.throttle.map(|(qps, burst)| (given.qps.unwrap_or(qps), given.burst.unwrap_or(burst)));
+    AuditConfig {
+        policy: given.policy,
+        log: given.log,
+        size: given.size.unwrap_or_default(),
+        backups: given.backups.unwrap_or_default(),
+        days: given.days.unwrap_or_default(),
+        compress: given.compress,
+        legacy: given.legacy,
+        webhook: given.webhook,
+        batching: Batching {
+            buffer: given.buffer.unwrap_or(usual.buffer),
+            size: given.batch.unwrap_or(usual.size),
+            wait: given.wait.unwrap_or(usual.wait),
+            throttle,
+            backoff: given.backoff.unwrap_or(usual.backoff),
+        },
     }
 }
 

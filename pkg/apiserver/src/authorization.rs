@@ -2,6 +2,7 @@
 
 use kedge_auth::{Decision, Request};
 use kedge_meta::{GroupResource, Status, UserInfo};
+use kedge_registry::Notes;
 
 use crate::admitted::Admitted;
 use crate::input::request_info::RequestInfo;
@@ -15,6 +16,29 @@ impl ApiServer {
     pub(crate) async fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
         let (name, fields) = (info.authorized_name(), info.authorized_fields());
         self.decide(&Request { fields: fields.as_ref(), ..info.authorization(user, &name) }, user).await
+    }
+
+    /// The same, and notes for the audit what was decided.
+    ///
+    /// # Errors
+    /// 403.
+    pub(crate) async fn authorize_noted(
+        &self,
+        info: &RequestInfo,
+        user: &UserInfo,
+        notes: &Notes,
+    ) -> Result<(), Status> {
+        let (name, fields) = (info.authorized_name(), info.authorized_fields());
+        let request = Request { fields: fields.as_ref(), ..info.authorization(user, &name) };
+        let (decision, reason) = match self.authorizer.authorize(&request).await {
+            Decision::Allow(reason) => ("allow", reason),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => ("forbid", reason),
+        };
+        if self.audit.is_some() {
+            notes.annotate("authorization.k8s.io/decision", decision);
+            notes.annotate("authorization.k8s.io/reason", reason.as_str());
+        }
+        if decision == "allow" { Ok(()) } else { Err(forbidden(&request, user, &reason)) }
     }
 
     /// Who may change what is there may not therefore make what is not.

@@ -52,11 +52,28 @@ pub(crate) struct RequestBody {
     room: Option<Room>,
     /// The room that it has, until the request has ended: what was made of the body lives as long.
     taken: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Where it is kept when it has been read, if anybody wants it.
+    kept: Option<Kept>,
+}
+
+/// A body that has been read, for one who wants to look at it later. Cheap to clone.
+#[derive(Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<Option<Bytes>>>);
+
+impl Kept {
+    pub(crate) fn take(&self) -> Option<Bytes> {
+        self.0.lock().take()
+    }
 }
 
 impl RequestBody {
     pub(crate) fn new(body: Body, room: Option<&Room>) -> Self {
-        Self { body: Mutex::new(Some(body)), room: room.cloned(), taken: Mutex::default() }
+        Self { body: Mutex::new(Some(body)), room: room.cloned(), taken: Mutex::default(), kept: None }
+    }
+
+    /// The same, which is kept when it has been read.
+    pub(crate) fn kept(self, kept: Option<Kept>) -> Self {
+        Self { kept, ..self }
     }
 
     /// The body; empty when it has been taken.
@@ -69,6 +86,14 @@ impl RequestBody {
     /// # Errors
     /// 413 when it is too large, 400 when the client went away in the middle, 408 when it pauses in a large one.
     pub(crate) async fn read(&self) -> Result<Bytes, Status> {
+        let read = self.read_all().await?;
+        if let Some(kept) = &self.kept {
+            *kept.0.lock() = Some(read.clone());
+        }
+        Ok(read)
+    }
+
+    async fn read_all(&self) -> Result<Bytes, Status> {
         let mut body = self.take();
         let mut out = BytesMut::new();
         loop {

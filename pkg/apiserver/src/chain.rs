@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::admitted::{AUDIT_ID, Admitted};
+use crate::auditing::{self, Head, Record};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::fairness::{Refused, Schema};
 use crate::input::negotiate;
@@ -35,6 +36,12 @@ const PANICKED: &str = "This request caused apiserver to panic. Look in the logs
 /// To which flow a request was found to belong; unset before that is known.
 type Flow = OnceLock<Option<Arc<Schema>>>;
 
+/// What becomes known of a request on its way, also of one that fails.
+struct Told {
+    flow: Flow,
+    record: OnceLock<Record>,
+}
+
 impl ApiServer {
     /// Serves one request.
     pub async fn handle(self: &Arc<Self>, request: Request<Body>, peer: &Peer) -> Response<Body> {
@@ -45,16 +52,26 @@ impl ApiServer {
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
         let notes = Notes::default();
-        let flow = Flow::default();
-        let served = Box::pin(self.serve(request, peer, &notes, &audit_id, &flow));
-        let mut response = match ledger.catch("apiserver", "request", Weight::Single, served).await {
-            Ok(Ok(response)) => response.map(|body| Guarded::over(body, ledger)),
-            Ok(Err(status)) => respond::failure(&status, presentation.errors()),
-            Err(_) => respond::failure(&Status::internal(PANICKED), presentation.errors()),
+        let told = Told { flow: Flow::default(), record: OnceLock::new() };
+        let served = Box::pin(self.serve(request, peer, &notes, &audit_id, &told));
+        let served = ledger.catch("apiserver", "request", Weight::Single, served).await;
+        let panicked = served.is_err();
+        let (mut response, failure) = match served.unwrap_or_else(|_| Err(Status::internal(PANICKED))) {
+            Ok(response) => (response.map(|body| Guarded::over(body, ledger)), None),
+            Err(status) => (respond::failure(&status, presentation.errors()), Some(status)),
         };
+        if let Some(record) = told.record.into_inner() {
+            match &failure {
+                Some(status) if panicked => record.panicked(status).await,
+                failure => {
+                    let passed_on = response.extensions().get::<Proxied>().is_some();
+                    response = record.answered(response, (failure.as_ref(), passed_on), &self.tasks).await;
+                }
+            }
+        }
         // Also of what failed: that may be why.
         respond::warn(&mut response, &notes.warnings());
-        if let Some(schema) = flow.get().and_then(Option::as_ref) {
+        if let Some(schema) = told.flow.get().and_then(Option::as_ref) {
             schema.tell(response.headers_mut());
         }
         response.headers_mut().insert(AUDIT_ID, audit_id);
@@ -68,9 +85,10 @@ impl ApiServer {
         peer: &Peer,
         notes: &Notes,
         audit_id: &HeaderValue,
-        flow: &Flow,
+        told: &Told,
     ) -> Result<Response<Body>, Status> {
         // What is asked for.
+        let received = self.clock.now();
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if let Some(asked) = health::asked(&info.path) {
@@ -81,7 +99,7 @@ impl ApiServer {
                 }
                 None => None,
             };
-            flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
+            told.flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
             // Whether the server is well is for everybody, single checks are for those who may.
             if asked.1.is_some() {
                 self.authorize(&info, &user.ok_or_else(Status::unauthorized)?).await?;
@@ -94,11 +112,31 @@ impl ApiServer {
             Some("apis" | "openapi") => self.registry.settled(None).await,
             _ => self.registry.catalogue(),
         };
-        // Who asks.
-        let user = self.authenticate(request.headers(), peer).await?;
+        // Who asks, and whether that is to be recorded.
+        let user = self.authenticate(request.headers(), peer).await;
+        let client = peer.address.map(|address| address.ip());
+        let record = self.audit.as_ref().and_then(|audit| {
+            let (uri, headers) = (request.uri(), request.headers());
+            let head = Head { uri, headers, info: &info, client, audit_id, received };
+            audit.begin(&head, user.as_ref().ok(), notes, &self.clock)
+        });
+        if let (Some(record), Err(_)) = (&record, &user) {
+            record.unknown(auditing::attempted(request.headers(), !peer.certificates.is_empty())).await;
+        }
+        let user = user?;
+        if let Some(record) = &record {
+            told.record.get_or_init(|| record.clone());
+            record.received().await;
+        }
+        let asks = record.is_some().then(|| user.clone());
         let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?;
+        if let (Some(record), Some(asks)) = (&record, &asks)
+            && *asks != user
+        {
+            record.impersonates(&user);
+        }
         // To which flow of requests it belongs.
-        let schema = flow.get_or_init(|| self.fairness.classify(&user, &info));
+        let schema = told.flow.get_or_init(|| self.fairness.classify(&user, &info));
         // Its turn, which only those have whom somebody knows; the seat is kept until the answer is ready, or has been sent.
         let came = self.clock.monotonic();
         let within = deadline(&info)?;
@@ -113,7 +151,7 @@ impl ApiServer {
         };
         let within = within.saturating_sub(self.clock.monotonic().saturating_sub(came));
         // Whether that is allowed.
-        self.authorize(&info, &user).await?;
+        self.authorize_noted(&info, &user, notes).await?;
         let flow = schema.as_ref().map(|schema| (&*schema.name, schema.level.name.as_str()));
         debug!(verb = info.verb, path = info.path, user = user.name, ?flow, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.
@@ -122,8 +160,8 @@ impl ApiServer {
             self.requests.deprecated(&info);
         }
         let room = peer.trusted.is_none().then_some(&self.limits.bodies);
-        let client = peer.address.map(|address| address.ip());
-        let request = request.map(|body| RequestBody::new(body, room));
+        let kept = record.as_ref().map(Record::kept);
+        let request = request.map(|body| RequestBody::new(body, room).kept(kept));
         let (notes, audit_id) = (notes.clone(), audit_id.clone());
         let admitted = Admitted { info, user, request, catalogue, client, notes, audit_id };
         let answered = self.work(admitted, slot, within).await;

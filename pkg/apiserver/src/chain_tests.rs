@@ -89,6 +89,7 @@ async fn setup() -> Setup {
         tasks: TaskGroup::new("answers", Shutdown::new()),
         readiness: Readiness::over(ledger.clone()),
         in_flight: InFlight::default(),
+        audit: None,
         advertised: String::new(),
         flags: Vec::new(),
         own: Some(Arc::new(Panicking)),

@@ -17,7 +17,7 @@
 //! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
 //! 9. `limits`: how much at a time
-//! 10. `backends`, `drain`, `failures`, `fairness`, `indicators`, `meters`, `readiness`: what the server is made of
+//! 10. `auditing`, `backends`, `drain`, `failures`, `fairness`, `indicators`, `meters`, `readiness`: what the server is made of
 //! 11. `input`: what a request says
 //! 12. `body`: bytes
 //!
@@ -27,6 +27,7 @@
 mod admit;
 mod admitted;
 mod aggregation;
+mod auditing;
 mod authorization;
 mod backends;
 mod body;
@@ -59,6 +60,7 @@ mod subresources;
 mod verbs;
 mod zpages;
 
+pub use auditing::Auditing;
 pub use backends::KubeletAccess;
 pub use body::{Body, BodyError, BoxError};
 pub use input::request_info::RequestInfo;

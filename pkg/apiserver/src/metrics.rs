@@ -19,6 +19,9 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
     server.admission.show(&mut out);
     server.registry.conversions.show(&mut out);
     server.fairness.show(&mut out);
+    if let Some(audit) = &server.audit {
+        audit.show(&mut out);
+    }
     apiserver(&mut out, server, catalogue);
     own(&mut out);
     exposed(out)

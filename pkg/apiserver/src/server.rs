@@ -12,6 +12,7 @@ use kedge_registry::{Admission, Registry};
 use kedge_webhook::Caller;
 use tokio::sync::watch;
 
+use crate::auditing::Auditing;
 use crate::backends::{KubeletAccess, Usages};
 use crate::body::Body;
 use crate::failures::Failures;
@@ -51,6 +52,8 @@ pub struct Config {
     pub tasks: TaskGroup,
     pub readiness: Readiness,
     pub in_flight: InFlight,
+    /// What is recorded of requests; none for nothing.
+    pub audit: Option<Arc<Auditing>>,
     /// Such as `10.0.0.5:6443`: what `/api` tells clients.
     pub advertised: String,
     /// What the server was started with, by the names of its flags; no secrets.
@@ -78,6 +81,7 @@ pub struct ApiServer {
     /// Whether priority and fairness says whose turn it is.
     pub(crate) shares: bool,
     pub(crate) fairness: Fairness,
+    pub(crate) audit: Option<Arc<Auditing>>,
     pub(crate) failures: Failures,
     pub(crate) indicators: Indicators,
     pub(crate) requests: Requests,
@@ -101,6 +105,7 @@ impl ApiServer {
             others: config.others,
             usages: Usages::new(config.clock.clone()),
             fairness,
+            audit: config.audit,
             failures: Failures::default(),
             indicators: Indicators::default(),
             requests: Requests::new(config.clock.clone()),

@@ -3,6 +3,9 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
+
+use kedge_base::time::go_duration;
 
 /// A setting that is understood.
 struct Known {
@@ -15,7 +18,23 @@ struct Known {
 /// The version of the API that is not served by default and can be.
 const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
-const KNOWN: [Known; 7] = [
+const KNOWN: [Known; 23] = [
+    Known { name: "audit-log-compress", form: "true|false", check: parses::<bool> },
+    Known { name: "audit-log-format", form: "json|legacy", check: one_of::<LogFormat> },
+    Known { name: "audit-log-maxage", form: "DAYS", check: parses::<u32> },
+    Known { name: "audit-log-maxbackup", form: "COUNT", check: parses::<u32> },
+    Known { name: "audit-log-maxsize", form: "MEGABYTES", check: parses::<u32> },
+    Known { name: "audit-log-mode", form: "blocking|batch", check: one_of::<LogMode> },
+    Known { name: "audit-log-path", form: "FILE", check: given },
+    Known { name: "audit-policy-file", form: "FILE", check: given },
+    Known { name: "audit-webhook-batch-buffer-size", form: "COUNT", check: count },
+    Known { name: "audit-webhook-batch-max-size", form: "COUNT", check: count },
+    Known { name: "audit-webhook-batch-max-wait", form: "DURATION", check: duration },
+    Known { name: "audit-webhook-batch-throttle-burst", form: "COUNT", check: count },
+    Known { name: "audit-webhook-batch-throttle-qps", form: "COUNT", check: count },
+    Known { name: "audit-webhook-config-file", form: "FILE", check: given },
+    Known { name: "audit-webhook-initial-backoff", form: "DURATION", check: duration },
+    Known { name: "audit-webhook-mode", form: "batch", check: one_of::<WebhookMode> },
     Known { name: "disable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-priority-and-fairness", form: "true|false", check: parses::<bool> },
@@ -75,6 +94,35 @@ impl<'a> ApiServerArgs<'a> {
         (named("enable-admission-plugins"), named("disable-admission-plugins"))
     }
 
+    /// The file of a setting.
+    fn file(self, name: &'static str) -> Option<PathBuf> {
+        self.values(name).next_back().map(PathBuf::from)
+    }
+
+    /// Settings of the audit.
+    pub fn audit(self) -> AuditArgs {
+        AuditArgs {
+            policy: self.file("audit-policy-file"),
+            log: self.values("audit-log-path").next_back().map(str::to_owned),
+            size: self.last("audit-log-maxsize"),
+            backups: self.last("audit-log-maxbackup"),
+            days: self.last("audit-log-maxage"),
+            compress: self.last("audit-log-compress").unwrap_or_default(),
+            legacy: self.values("audit-log-format").next_back() == Some("legacy"),
+            webhook: self.file("audit-webhook-config-file"),
+            buffer: self.last("audit-webhook-batch-buffer-size"),
+            batch: self.last("audit-webhook-batch-max-size"),
+            wait: self.duration("audit-webhook-batch-max-wait"),
+            qps: self.last("audit-webhook-batch-throttle-qps"),
+            burst: self.last("audit-webhook-batch-throttle-burst"),
+            backoff: self.duration("audit-webhook-initial-backoff"),
+        }
+    }
+
+    fn duration(self, name: &'static str) -> Option<Duration> {
+        self.values(name).next_back().and_then(go_duration)
+    }
+
     /// How many requests are served at a time, of those that read and of those that write.
     pub fn in_flight(self) -> (Option<usize>, Option<usize>) {
         (self.last("max-requests-inflight"), self.last("max-mutating-requests-inflight"))
@@ -90,6 +138,55 @@ impl<'a> ApiServerArgs<'a> {
         let settings = self.values("runtime-config").flat_map(|versions| versions.split(','));
         settings.filter_map(|one| version(one).ok()).next_back().unwrap_or(false)
     }
+}
+
+/// What is said of the audit; what is not, is as usual.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuditArgs {
+    pub policy: Option<PathBuf>,
+    pub log: Option<String>,
+    pub size: Option<u64>,
+    pub backups: Option<usize>,
+    pub days: Option<u64>,
+    pub compress: bool,
+    pub legacy: bool,
+    pub webhook: Option<PathBuf>,
+    pub buffer: Option<usize>,
+    pub batch: Option<usize>,
+    pub wait: Option<Duration>,
+    pub qps: Option<f64>,
+    pub burst: Option<u32>,
+    pub backoff: Option<Duration>,
+}
+
+/// Values of which there are only some.
+trait Choice {
+    const ALL: &'static [&'static str];
+}
+
+struct LogFormat;
+struct LogMode;
+struct WebhookMode;
+
+impl Choice for LogFormat {
+    const ALL: &'static [&'static str] = &["json", "legacy"];
+}
+
+/// Events wait for room in front of the file in both; that a request fails for its event is not supported.
+impl Choice for LogMode {
+    const ALL: &'static [&'static str] = &["blocking", "batch"];
+}
+
+impl Choice for WebhookMode {
+    const ALL: &'static [&'static str] = &["batch"];
+}
+
+fn one_of<C: Choice>(value: &str) -> Result<(), String> {
+    if C::ALL.contains(&value) { Ok(()) } else { Err(format!("{value:?} is not supported")) }
+}
+
+fn duration(value: &str) -> Result<(), String> {
+    go_duration(value).map(drop).ok_or_else(|| format!("{value:?} is no duration such as 30s"))
 }
 
 fn given(value: &str) -> Result<(), String> {
@@ -150,6 +247,8 @@ mod tests {
             ("max-requests-inflight", "give max-requests-inflight=COUNT"),
             ("enable-priority-and-fairness=1", "give enable-priority-and-fairness=true|false"),
             ("encryption-provider-config=", "it has no value"),
+            ("audit-log-mode=blocking-strict", "give audit-log-mode=blocking|batch"),
+            ("audit-webhook-batch-max-wait=soon", "no duration"),
             ("runtime-config=api/all=true", STORAGE_MIGRATION),
         ] {
             let why = checked(setting).unwrap_err();

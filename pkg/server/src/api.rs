@@ -18,6 +18,7 @@ use kedge_storage::{ResourceStore, Storage};
 use kedge_webhook::{Caller, Identity, Settings};
 use parking_lot::RwLock;
 
+use crate::auditing::auditing;
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::start::now;
@@ -117,6 +118,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         tasks: tasks.child("answers"),
         readiness,
         in_flight: config.in_flight,
+        audit: auditing(&config.audit, tasks, clock)?,
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
         flags: config.shown(),
     }))

@@ -10,6 +10,8 @@ use kedge_registry::ClusterConfig;
 pub use kedge_admission::Selection as AdmissionPlugins;
 pub use kedge_apiserver::InFlight;
 
+use crate::auditing::AuditConfig;
+
 /// The settings of a server; the defaults are those of the command line.
 #[derive(Debug, Clone)]
 pub struct ServerConfig {
@@ -50,6 +52,7 @@ pub struct ServerConfig {
     pub admission: AdmissionPlugins,
     /// How many requests are served at a time.
     pub in_flight: InFlight,
+    pub audit: AuditConfig,
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,
@@ -73,6 +76,7 @@ impl ServerConfig {
         let (first, last) = self.node_ports;
         let shown = [
             ("advertise-address", self.advertise_address.to_string()),
+            ("audit-log-path", self.audit.log.clone().unwrap_or_default()),
             ("bind-address", self.bind_address.to_string()),
             ("cluster-cidr", self.cluster_cidr.clone()),
             ("cluster-dns", self.cluster_dns.to_string()),

@@ -28,6 +28,8 @@ pub enum Error {
     Identity(String),
     #[error("--kube-apiserver-arg: {0}")]
     Admission(#[from] kedge_admission::UnknownPlugin),
+    #[error("--kube-apiserver-arg {0}")]
+    Audit(String),
     #[error("encryption of secrets: {0}")]
     Encryption(String),
     #[error("--etcd-snapshot-schedule-cron {0:?}: {1}")]

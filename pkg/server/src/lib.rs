@@ -4,6 +4,7 @@
 //! the reverse order, the store last, so that no acknowledged write is lost.
 
 mod api;
+mod auditing;
 mod bootstrap;
 mod claims;
 pub mod commands;
@@ -23,6 +24,7 @@ mod snapshots;
 mod start;
 mod token;
 
+pub use auditing::{AuditConfig, Batching};
 pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;

@@ -46,6 +46,23 @@ impl Api {
         Ok(answer.into_body())
     }
 
+    /// Sends a request in the name of somebody, and hands over the answer, whatever it is.
+    pub async fn ask_as(
+        &self,
+        method: Method,
+        uri: &str,
+        body: &Value,
+        (user, groups): (&str, &[&str]),
+    ) -> anyhow::Result<http::Response<Body>> {
+        let bytes = if body.is_null() { Bytes::new() } else { serde_json::to_vec(body)?.into() };
+        let mut request = http::Request::builder().method(method).uri(uri).header("impersonate-user", user);
+        for group in groups {
+            request = request.header("impersonate-group", *group);
+        }
+        let request = request.header(http::header::CONTENT_TYPE, "application/json").body(bytes)?;
+        Ok(self.0.send_as_it_is(request).await?)
+    }
+
     /// GETs something in a form, reads it as it comes and drops it; how many bytes it had.
     pub async fn read_as(&self, uri: &str, accept: &str) -> anyhow::Result<u64> {
         let request = http::Request::get(uri).header(http::header::ACCEPT, accept).body(Bytes::new())?;

@@ -2,6 +2,7 @@
 //!
 //! Each scenario has a server of its own, so that none inherits what another left.
 
+mod overload;
 mod scenarios;
 
 use std::path::PathBuf;
@@ -52,6 +53,7 @@ impl Options {
             settle: Duration::from_secs(flags.value("--settle")?.unwrap_or(300)),
             cgroup: flags.value("--cgroup")?,
             load: Load {
+                kubeconfig: PathBuf::new(),
                 events: flags.value("--events")?.unwrap_or(50_000),
                 pods: flags.value("--pods")?.unwrap_or(15_000),
                 node,
@@ -119,7 +121,8 @@ async fn phases(options: &Options, server: &Server, scenario: &Scenario) -> anyh
     table.row("before", server.usage()?);
     let clients = api::connect(&server.kubeconfig(), CLIENTS)?;
     // Each step is told when it ends, so that the peak of each can be seen.
-    (scenario.run)(&clients, &options.load, &mut table).await?;
+    let load = Load { kubeconfig: server.kubeconfig(), ..options.load.clone() };
+    (scenario.run)(&clients, &load, &mut table).await?;
     table.row("directly after", server.usage()?);
     account(&clients[0], "directly after").await?;
     // Connections that are kept would keep their buffers.

@@ -98,6 +98,7 @@ impl Cluster {
             tasks: TaskGroup::new("answers", Shutdown::new()),
             readiness: Readiness::default(),
             in_flight: InFlight::default(),
+            audit: None,
             advertised: "127.0.0.1:6443".into(),
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,

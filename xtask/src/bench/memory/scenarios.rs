@@ -1,5 +1,6 @@
 //! The loads.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::Table;
+use super::overload::overload;
 use crate::bench::api::{Api, each};
 
 /// What the few real pods run.
@@ -23,7 +25,7 @@ const BATCHES: usize = 4;
 const CYCLES: usize = 410;
 const LARGE: usize = 700_000;
 const COLLECTION: usize = 8_000;
-const LISTED: usize = 10_000;
+pub(super) const LISTED: usize = 10_000;
 const LISTS: usize = 10;
 const LISTERS: usize = 4;
 const WATCHES: usize = 1_000;
@@ -31,7 +33,10 @@ const WATCHES: usize = 1_000;
 const CHANGES: usize = 100;
 
 /// How much of what can be chosen.
+#[derive(Clone)]
 pub struct Load {
+    /// For further connections, once the server runs.
+    pub kubeconfig: PathBuf,
     pub events: usize,
     pub pods: usize,
     /// Whether there is a node that runs real pods.
@@ -67,6 +72,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "lists",
         what: "10,000 pods listed ten times by four clients at once",
         run: |c, _, t| Box::pin(lists(c, t)),
+    },
+    Scenario {
+        name: "overload",
+        what: "32 full lists of 10,000 pods, 200 writers, 500 slow readers and 50 nodes for a minute",
+        run: |c, l, t| Box::pin(overload(c, l, t)),
     },
     Scenario { name: "watches", what: "1,000 watches opened and dropped", run: |c, _, t| Box::pin(watches(c, t)) },
 ];
@@ -184,7 +194,8 @@ async fn collection(clients: &[Api], table: &mut Table) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn lists(clients: &[Api], table: &mut Table) -> anyhow::Result<()> {
+/// Pods that no node has a place for.
+pub(super) async fn make_pods(clients: &[Api]) -> anyhow::Result<()> {
     clients[0].create_namespace("pods").await?;
     each(clients, LISTED, |api, i| async move {
         let container = json!({"name": "c", "image": "none", "env": [{"name": "A", "value": "a".repeat(1_000)}]});
@@ -193,7 +204,11 @@ async fn lists(clients: &[Api], table: &mut Table) -> anyhow::Result<()> {
         api.create("/api/v1/namespaces/pods/pods", &pod).await?;
         Ok(())
     })
-    .await?;
+    .await
+}
+
+async fn lists(clients: &[Api], table: &mut Table) -> anyhow::Result<()> {
+    make_pods(clients).await?;
     table.step(&format!("{LISTED} pods created"))?;
     each(&clients[..LISTERS], LISTERS * LISTS, |api, _| async move {
         let length = api.send(Method::GET, "/api/v1/namespaces/pods/pods", &Value::Null).await?;
