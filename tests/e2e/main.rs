@@ -20,6 +20,7 @@ mod etcd_cluster;
 mod flow_control;
 mod host_ports;
 mod hung_volumes;
+mod issuers;
 mod kubectl;
 mod letter;
 mod memory;

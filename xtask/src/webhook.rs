@@ -142,7 +142,7 @@ fn serve(
     stream.set_nodelay(true)?;
     let mut stream = BufReader::new(StreamOwned::new(ServerConnection::new(tls)?, stream));
     while let Some((path, body)) = request(&mut stream) {
-        let review: Value = serde_json::from_slice(&body)?;
+        let review = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body)? };
         // What is no review is taken as a whole.
         let request = review.get("request").unwrap_or(&review);
         asked.lock().unwrap_or_else(PoisonError::into_inner).push((path.clone(), request.clone()));

@@ -6,9 +6,12 @@ use anyhow::Context as _;
 use kedge_agent::{Agent, AgentConfig, KubeletArgs, host};
 use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
-use kedge_cli::{ApiServerArgs, ServerFlags};
+use kedge_cli::{ApiServerArgs, AuthenticationArgs, ServerFlags};
 use kedge_meta::UserInfo;
-use kedge_server::{AdmissionPlugins, AuditConfig, Batching, InFlight, Server, ServerConfig, SnapshotSettings};
+use kedge_server::{
+    AdmissionPlugins, AuditConfig, AuthenticationConfig, Batching, InFlight, OidcConfig, Server, ServerConfig,
+    SnapshotSettings,
+};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -84,6 +87,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         admission: AdmissionPlugins { enable, disable },
         in_flight: in_flight(settings),
         audit: audit(settings),
+        authentication: authentication(settings),
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
             retention: flags.etcd_snapshot_retention as usize,
@@ -101,6 +105,22 @@ fn in_flight(settings: ApiServerArgs<'_>) -> InFlight {
         mutating: writing.unwrap_or(usual.mutating),
         fairness: settings.fairness(),
     }
+}
+
+fn authentication(settings: ApiServerArgs<'_>) -> AuthenticationConfig {
+    let AuthenticationArgs { file, oidc, tokens, anonymous } = settings.authentication();
+    let oidc = oidc.map(|given| OidcConfig {
+        issuer: given.issuer,
+        client: given.client,
+        username_claim: given.username_claim,
+        username_prefix: given.username_prefix,
+        groups_claim: given.groups_claim,
+        groups_prefix: given.groups_prefix,
+        required: given.required,
+        algorithms: given.algorithms,
+        authority: given.authority,
+    });
+    AuthenticationConfig { file, oidc, tokens, anonymous }
 }
 
 fn audit(settings: ApiServerArgs<'_>) -> AuditConfig {

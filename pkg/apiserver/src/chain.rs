@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use kedge_auth::jwt::AnonymousConfig;
 use kedge_auth::{Credentials, Unauthenticated};
 use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
@@ -113,7 +114,7 @@ impl ApiServer {
             _ => self.registry.catalogue(),
         };
         // Who asks, and whether that is to be recorded.
-        let user = self.authenticate(request.headers(), peer).await;
+        let user = self.authenticate(request.headers(), &info.path, peer).await;
         let client = peer.address.map(|address| address.ip());
         let record = self.audit.as_ref().and_then(|audit| {
             let (uri, headers) = (request.uri(), request.headers());
@@ -240,10 +241,17 @@ impl ApiServer {
     async fn who_probes(&self, headers: &HeaderMap, peer: &Peer) -> Option<UserInfo> {
         let shown =
             peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
-        if shown { self.authenticate(headers, peer).await.ok() } else { None }
+        if shown { self.authenticate(headers, "", peer).await.ok() } else { None }
     }
 
-    async fn authenticate(&self, headers: &HeaderMap, peer: &Peer) -> Result<UserInfo, Status> {
+    /// Whether somebody may ask for a path who is nobody.
+    fn may_be_nobody(&self, path: &str) -> bool {
+        let AnonymousConfig { enabled, conditions } = &self.anonymous;
+        *enabled && (conditions.is_empty() || conditions.iter().any(|condition| condition.path == path))
+    }
+
+    /// Who asks for a path.
+    async fn authenticate(&self, headers: &HeaderMap, path: &str, peer: &Peer) -> Result<UserInfo, Status> {
         if let Some(trusted) = &peer.trusted {
             return Ok((**trusted).clone());
         }
@@ -255,13 +263,14 @@ impl ApiServer {
             bearer: bearer.map(|(_, token)| token.trim()),
             claimed: claimed.as_ref(),
         };
-        let mut found = self.authenticator.authenticate(&credentials, self.now());
+        let mut found = self.authenticator.authenticate(&credentials, self.now()).await;
         if matches!(found, Err(Unauthenticated::Unbound(_))) {
             self.registry.fresh().await.map_err(kedge_registry::verbs::store_failure)?;
-            found = self.authenticator.authenticate(&credentials, self.now());
+            found = self.authenticator.authenticate(&credentials, self.now()).await;
         }
         match found {
             Ok(Some(user)) => Ok(user),
+            Ok(None) if self.may_be_nobody(path) => Ok(anonymous()),
             Ok(None) => Err(Status::unauthorized()),
             Err(err) => {
                 let unsaid = self.failures.count(peer.address.map(|address| address.ip()), self.now());

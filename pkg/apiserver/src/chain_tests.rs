@@ -90,6 +90,7 @@ async fn setup() -> Setup {
         readiness: Readiness::over(ledger.clone()),
         in_flight: InFlight::default(),
         audit: None,
+        anonymous: Default::default(),
         advertised: String::new(),
         flags: Vec::new(),
         own: Some(Arc::new(Panicking)),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use kedge_auth::{Decision, TokenError};
+use kedge_auth::{Decision, Refused, TokenError};
 use kedge_base::time;
 use kedge_meta::{GroupKind, GroupResource, Status, UserInfo, fields, labels};
 use kedge_registry::value::ValueExt as _;
@@ -212,37 +212,29 @@ async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Statu
     }
     let audiences: Vec<String> =
         review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let judged = || server.authenticator.tokens().authenticate(token, &audiences, server.now());
+    let judged = || server.authenticator.token(token, &audiences, server.now());
     let news = async { server.registry.fresh().await.map_err(store_failure) };
     Ok(match judged_with_news(judged, news).await? {
         // Those of the audiences asked for that the token is for; the others must not take it.
         Ok(found) => {
             json!({ "authenticated": true, "user": user_json(&found.user), "audiences": found.audiences })
         }
-        Err(err) => json!({ "user": {}, "error": review_error(&err) }),
+        Err(refused) => json!({ "user": {}, "error": refused.to_string() }),
     })
 }
 
 /// What is found of a token. What it is bound to may have come about at another server a moment ago, so that who does not find it
 /// looks once more when the news are there.
-async fn judged_with_news<T>(
-    judged: impl Fn() -> Result<T, TokenError>,
+async fn judged_with_news<T, F: Future<Output = Result<T, Refused>>>(
+    judged: impl Fn() -> F,
     news: impl Future<Output = Result<(), Status>>,
-) -> Result<Result<T, TokenError>, Status> {
-    match judged() {
-        Err(TokenError::Unbound(_)) => {
+) -> Result<Result<T, Refused>, Status> {
+    match judged().await {
+        Err(Refused { own: TokenError::Unbound(_), .. }) => {
             news.await?;
-            Ok(judged())
+            Ok(judged().await)
         }
         found => Ok(found),
-    }
-}
-
-/// Why a token is refused, as upstream's authenticators say together: those that do not know the token say nothing of their own.
-fn review_error(err: &TokenError) -> String {
-    match err {
-        TokenError::Malformed => "invalid bearer token".to_owned(),
-        other => format!("[invalid bearer token, {other}]"),
     }
 }
 
@@ -292,20 +284,28 @@ mod tests {
     #[tokio::test]
     async fn a_token_of_what_another_server_made_is_known_with_the_news() {
         let there = Cell::new(false);
-        let judged = || if there.get() { Ok("jane") } else { Err(TokenError::Unbound("pod")) };
+        let refused = |own| Refused { own, others: Vec::new() };
+        let judged = || {
+            let there = there.get();
+            async move { if there { Ok("jane") } else { Err(refused(TokenError::Unbound("pod"))) } }
+        };
         let arriving = async {
             there.set(true);
             Ok(())
         };
         assert_eq!(judged_with_news(judged, arriving).await.unwrap(), Ok("jane"));
-        let gone: Result<(), _> = Err(TokenError::Unbound("pod"));
-        assert_eq!(judged_with_news(|| gone.clone(), async { Ok(()) }).await.unwrap(), gone, "gone is gone");
+        let gone: Result<(), _> = Err(refused(TokenError::Unbound("pod")));
+        assert_eq!(
+            judged_with_news(|| std::future::ready(gone.clone()), async { Ok(()) }).await.unwrap(),
+            gone,
+            "gone is gone"
+        );
         let failing = async { Err(Status::internal("no store")) };
-        assert_eq!(judged_with_news(|| gone.clone(), failing).await.unwrap_err().code, 500);
+        assert_eq!(judged_with_news(|| std::future::ready(gone.clone()), failing).await.unwrap_err().code, 500);
         let none = async { unreachable!("nothing that comes makes it valid") };
         assert_eq!(
-            judged_with_news(|| Err::<(), _>(TokenError::Expired), none).await.unwrap(),
-            Err(TokenError::Expired)
+            judged_with_news(|| std::future::ready(Err::<(), _>(refused(TokenError::Expired))), none).await.unwrap(),
+            Err(refused(TokenError::Expired))
         );
     }
 }

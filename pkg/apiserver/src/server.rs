@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
+use kedge_auth::jwt::AnonymousConfig;
 use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer, Shown};
 use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_meta::{Status, UserInfo};
@@ -40,6 +41,8 @@ pub struct Config {
     pub registry: Arc<Registry>,
     pub admission: Arc<dyn Admission>,
     pub authenticator: Authenticator,
+    /// Whether somebody may ask who is nobody, and for what.
+    pub anonymous: AnonymousConfig,
     pub authorizer: Arc<dyn Authorizer>,
     /// For the review of a user's rules.
     pub rbac: Arc<RbacAuthorizer>,
@@ -67,6 +70,7 @@ pub struct ApiServer {
     pub(crate) registry: Arc<Registry>,
     pub(crate) admission: Arc<dyn Admission>,
     pub(crate) authenticator: Authenticator,
+    pub(crate) anonymous: AnonymousConfig,
     pub(crate) authorizer: Arc<dyn Authorizer>,
     pub(crate) rbac: Arc<RbacAuthorizer>,
     pub(crate) kubelets: Option<KubeletAccess>,
@@ -99,6 +103,7 @@ impl ApiServer {
             registry: config.registry,
             admission: config.admission,
             authenticator: config.authenticator,
+            anonymous: config.anonymous,
             authorizer: config.authorizer,
             rbac: config.rbac,
             kubelets: config.kubelets,

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use kedge_meta::UserInfo;
 
 use crate::front_proxy::FrontProxy;
 use crate::shown::Shown;
-use crate::tokens::{TokenError, TokenSigner};
+use crate::tokens::{Authenticated, TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
 
 const ANONYMOUS: &str = "system:anonymous";
@@ -47,17 +48,37 @@ pub fn authenticated(mut user: UserInfo) -> UserInfo {
     user
 }
 
+/// Knows tokens that are not those of service accounts.
+#[async_trait]
+pub trait TokenAuthenticator: Send + Sync {
+    /// The user that a token stands for; none when it is no token that this one knows. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    /// Why a token that it knows is not valid.
+    async fn authenticate(&self, token: &str, now: i64) -> Result<Option<UserInfo>, String>;
+}
+
 /// Tries the methods that fit the credentials.
 pub struct Authenticator {
     certificates: CertificateAuthenticator,
     tokens: Arc<TokenSigner>,
     front: Option<FrontProxy>,
+    others: Vec<Arc<dyn TokenAuthenticator>>,
 }
+
+/// Why a token is refused: what the one who issues service account tokens says, and what others say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    pub own: TokenError,
+    pub others: Vec<String>,
+}
+
+// === impl Authenticator ===
 
 impl Authenticator {
     /// From its methods.
     pub fn new(certificates: CertificateAuthenticator, tokens: Arc<TokenSigner>) -> Self {
-        Self { certificates, tokens, front: None }
+        Self { certificates, tokens, front: None, others: Vec::new() }
     }
 
     /// The same, and who may say who asks.
@@ -66,11 +87,21 @@ impl Authenticator {
         Self { front: Some(front), ..self }
     }
 
+    /// The same, and who else knows tokens, in the order in which they are asked.
+    #[must_use]
+    pub fn with_tokens(self, others: Vec<Arc<dyn TokenAuthenticator>>) -> Self {
+        Self { others, ..self }
+    }
+
     /// The user; none when there are no credentials at all. `now` is in seconds since 1970.
     ///
     /// # Errors
     /// When credentials are there, and none of them is valid.
-    pub fn authenticate(&self, credentials: &Credentials<'_>, now: i64) -> Result<Option<UserInfo>, Unauthenticated> {
+    pub async fn authenticate(
+        &self,
+        credentials: &Credentials<'_>,
+        now: i64,
+    ) -> Result<Option<UserInfo>, Unauthenticated> {
         if let (Some(front), Some(claimed)) = (&self.front, credentials.claimed)
             && front.is_shown(credentials.certificates, now)
         {
@@ -82,18 +113,59 @@ impl Authenticator {
             return Ok(Some(user));
         }
         if let Some(token) = credentials.bearer {
-            return match self.tokens.authenticate(token, &[], now) {
+            return match self.token(token, &[], now).await {
                 Ok(found) => Ok(Some(found.user)),
-                Err(err @ TokenError::Unbound(_)) => Err(Unauthenticated::Unbound(err.to_string())),
-                Err(err) => Err(Unauthenticated::Token(err.to_string())),
+                Err(Refused { own: err @ TokenError::Unbound(_), .. }) => {
+                    Err(Unauthenticated::Unbound(err.to_string()))
+                }
+                Err(refused) => Err(Unauthenticated::Token(refused.to_string())),
             };
         }
         by_certificate.transpose()
     }
 
+    /// The user that a token stands for, for one of these audiences; none of them are ours. Others than the issuer of service account
+    /// tokens are asked about what is none of its tokens, and know of no audiences but ours.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Authenticated, Refused> {
+        let own = match self.tokens.authenticate(token, audiences, now) {
+            Ok(found) => return Ok(found),
+            Err(err) => err,
+        };
+        let (mut others, ours) = (Vec::new(), self.tokens.default_audiences());
+        let meant: Vec<String> = ours.iter().filter(|one| audiences.contains(one)).cloned().collect();
+        let foreign = matches!(own, TokenError::Malformed | TokenError::Signature);
+        if !foreign || !(audiences.is_empty() || !meant.is_empty()) {
+            return Err(Refused { own, others });
+        }
+        for other in &self.others {
+            match other.authenticate(token, now).await {
+                Ok(Some(user)) => {
+                    let audiences = if audiences.is_empty() { ours.to_vec() } else { meant };
+                    return Ok(Authenticated { user: authenticated(user), audiences });
+                }
+                Ok(None) => {}
+                Err(why) => others.push(why),
+            }
+        }
+        Err(Refused { own, others })
+    }
+
     /// The signer of service account tokens.
     pub fn tokens(&self) -> &Arc<TokenSigner> {
         &self.tokens
+    }
+}
+
+impl std::fmt::Display for Refused {
+    /// As upstream's authenticators say together: those that do not know the token say nothing of their own.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        const NOBODYS: &str = "invalid bearer token";
+        let own = Some(&self.own).filter(|own| **own != TokenError::Malformed).map(ToString::to_string);
+        let known: Vec<String> = own.into_iter().chain(self.others.iter().cloned()).collect();
+        if known.is_empty() { f.write_str(NOBODYS) } else { write!(f, "[{NOBODYS}, {}]", known.join(", ")) }
     }
 }
 

@@ -6,21 +6,24 @@
 mod authenticator;
 mod authorizer;
 mod front_proxy;
+pub mod jwt;
 mod newest;
 mod node;
 mod rbac;
 mod rules;
 mod shown;
+mod static_tokens;
 mod tokens;
 mod x509;
 
-pub use authenticator::{Authenticator, Credentials, Unauthenticated, authenticated};
+pub use authenticator::{Authenticator, Credentials, Refused, TokenAuthenticator, Unauthenticated, authenticated};
 pub use authorizer::{Authorizer, Deciding, Decision, Request, Union};
 pub use front_proxy::FrontProxy;
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
 pub use rules::{described, quoted, uncovered};
 pub use shown::Shown;
+pub use static_tokens::StaticTokens;
 pub use tokens::{Authenticated, Bindings, BoundObject, BoundStores, Claims, TokenError, TokenSigner};
 pub use x509::{AnyClientCertificate, CertificateAuthenticator};
 

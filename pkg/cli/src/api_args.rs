@@ -18,7 +18,8 @@ struct Known {
 /// The version of the API that is not served by default and can be.
 const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
-const KNOWN: [Known; 23] = [
+const KNOWN: [Known; 35] = [
+    Known { name: "anonymous-auth", form: "true|false", check: parses::<bool> },
     Known { name: "audit-log-compress", form: "true|false", check: parses::<bool> },
     Known { name: "audit-log-format", form: "json|legacy", check: one_of::<LogFormat> },
     Known { name: "audit-log-maxage", form: "DAYS", check: parses::<u32> },
@@ -35,13 +36,24 @@ const KNOWN: [Known; 23] = [
     Known { name: "audit-webhook-config-file", form: "FILE", check: given },
     Known { name: "audit-webhook-initial-backoff", form: "DURATION", check: duration },
     Known { name: "audit-webhook-mode", form: "batch", check: one_of::<WebhookMode> },
+    Known { name: "authentication-config", form: "FILE", check: given },
     Known { name: "disable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-priority-and-fairness", form: "true|false", check: parses::<bool> },
     Known { name: "encryption-provider-config", form: "FILE", check: given },
     Known { name: "max-mutating-requests-inflight", form: "COUNT", check: count },
     Known { name: "max-requests-inflight", form: "COUNT", check: count },
+    Known { name: "oidc-ca-file", form: "FILE", check: given },
+    Known { name: "oidc-client-id", form: "ID", check: given },
+    Known { name: "oidc-groups-claim", form: "CLAIM", check: given },
+    Known { name: "oidc-groups-prefix", form: "PREFIX", check: anything },
+    Known { name: "oidc-issuer-url", form: "https://ISSUER", check: https },
+    Known { name: "oidc-required-claim", form: "CLAIM=VALUE", check: claims },
+    Known { name: "oidc-signing-algs", form: "ALGORITHM[,ALGORITHM]", check: given },
+    Known { name: "oidc-username-claim", form: "CLAIM", check: given },
+    Known { name: "oidc-username-prefix", form: "PREFIX", check: anything },
     Known { name: "runtime-config", form: "VERSION[=true|false]", check: versions },
+    Known { name: "token-auth-file", form: "FILE", check: given },
 ];
 
 /// The settings that are given, in their order.
@@ -66,7 +78,47 @@ impl<'a> ApiServerArgs<'a> {
             (known.check)(value)
                 .map_err(|why| format!("--kube-apiserver-arg {setting:?}: {why}; give {name}={}", known.form))?;
         }
+        self.check_issuers()
+    }
+
+    /// Checks what concerns several of them.
+    fn check_issuers(self) -> Result<(), String> {
+        let is_given = |name| self.values(name).next().is_some();
+        let [issuer, client, file] = ["oidc-issuer-url", "oidc-client-id", "authentication-config"].map(is_given);
+        if issuer != client {
+            return Err("--kube-apiserver-arg oidc-issuer-url and oidc-client-id are given together".into());
+        }
+        if file && issuer {
+            return Err("--kube-apiserver-arg authentication-config and oidc-issuer-url exclude each other".into());
+        }
+        if file && is_given("anonymous-auth") {
+            return Err("--kube-apiserver-arg anonymous-auth is part of authentication-config, which is given".into());
+        }
         Ok(())
+    }
+
+    /// Settings of authentication.
+    pub fn authentication(self) -> AuthenticationArgs {
+        let text = |name| self.values(name).next_back().unwrap_or_default().to_owned();
+        let list = |name| self.values(name).flat_map(|all| all.split(',')).map(|one| one.trim().to_owned()).collect();
+        let required = self.values("oidc-required-claim").flat_map(|all| all.split(',')).filter_map(claim);
+        let oidc = self.values("oidc-issuer-url").next_back().map(|issuer| OidcArgs {
+            issuer: issuer.to_owned(),
+            client: text("oidc-client-id"),
+            username_claim: text("oidc-username-claim"),
+            username_prefix: text("oidc-username-prefix"),
+            groups_claim: text("oidc-groups-claim"),
+            groups_prefix: text("oidc-groups-prefix"),
+            required: required.collect(),
+            algorithms: list("oidc-signing-algs"),
+            authority: self.file("oidc-ca-file"),
+        });
+        AuthenticationArgs {
+            file: self.file("authentication-config"),
+            oidc,
+            tokens: self.file("token-auth-file"),
+            anonymous: self.last("anonymous-auth").unwrap_or(false),
+        }
     }
 
     /// The values of a setting, those that are given last at the end.
@@ -159,6 +211,46 @@ pub struct AuditArgs {
     pub backoff: Option<Duration>,
 }
 
+/// Who is believed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct AuthenticationArgs {
+    pub file: Option<PathBuf>,
+    pub oidc: Option<OidcArgs>,
+    pub tokens: Option<PathBuf>,
+    pub anonymous: bool,
+}
+
+/// An issuer of tokens.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct OidcArgs {
+    pub issuer: String,
+    pub client: String,
+    pub username_claim: String,
+    pub username_prefix: String,
+    pub groups_claim: String,
+    pub groups_prefix: String,
+    pub required: Vec<(String, String)>,
+    pub algorithms: Vec<String>,
+    pub authority: Option<PathBuf>,
+}
+
+fn anything(_: &str) -> Result<(), String> {
+    Ok(())
+}
+
+fn https(value: &str) -> Result<(), String> {
+    if value.starts_with("https://") { Ok(()) } else { Err("the scheme must be https".into()) }
+}
+
+fn claim(text: &str) -> Option<(String, String)> {
+    text.split_once('=').map(|(claim, value)| (claim.trim().to_owned(), value.trim().to_owned()))
+}
+
+fn claims(value: &str) -> Result<(), String> {
+    let all = value.split(',').all(|one| claim(one).is_some_and(|(claim, _)| !claim.is_empty()));
+    if all { Ok(()) } else { Err("it is no claim with a value".into()) }
+}
+
 /// Values of which there are only some.
 trait Choice {
     const ALL: &'static [&'static str];
@@ -249,6 +341,9 @@ mod tests {
             ("encryption-provider-config=", "it has no value"),
             ("audit-log-mode=blocking-strict", "give audit-log-mode=blocking|batch"),
             ("audit-webhook-batch-max-wait=soon", "no duration"),
+            ("oidc-issuer-url=http://a", "must be https"),
+            ("oidc-issuer-url=https://a", "oidc-client-id are given together"),
+            ("oidc-required-claim=a", "give oidc-required-claim=CLAIM=VALUE"),
             ("runtime-config=api/all=true", STORAGE_MIGRATION),
         ] {
             let why = checked(setting).unwrap_err();

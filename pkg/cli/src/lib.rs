@@ -10,7 +10,7 @@ mod place;
 mod store_flags;
 mod values;
 
-pub use api_args::{ApiServerArgs, AuditArgs};
+pub use api_args::{ApiServerArgs, AuditArgs, AuthenticationArgs, OidcArgs};
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
 pub use place::PlaceError;

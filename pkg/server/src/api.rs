@@ -21,6 +21,7 @@ use parking_lot::RwLock;
 use crate::auditing::auditing;
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::issuers::believed;
 use crate::start::now;
 
 fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
@@ -104,12 +105,15 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
+    let believed = believed(&config.authentication, &issuer, clock)?;
+    let authenticator = Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front);
     let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     Ok(ApiServer::new(Config {
         admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &config.admission)?),
         registry: registry.clone(),
         own: Some(own),
-        authenticator: Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front),
+        authenticator: authenticator.with_tokens(believed.tokens),
+        anonymous: believed.anonymous,
         authorizer,
         rbac,
         kubelets: Some(kubelets),

@@ -58,7 +58,7 @@ pub(crate) fn auditing(
         return Ok(None);
     }
     let bad = |what: &str, path: &dyn std::fmt::Display, why: &dyn std::fmt::Display| {
-        Error::Audit(format!("{what} {path}: {why}"))
+        Error::Setting(format!("{what} {path}: {why}"))
     };
     let text = std::fs::read_to_string(policy).map_err(|why| bad("audit-policy-file", &policy.display(), &why))?;
     let read = Policy::read(&text).map_err(|why| bad("audit-policy-file", &policy.display(), &why))?;

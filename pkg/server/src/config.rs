@@ -11,6 +11,7 @@ pub use kedge_admission::Selection as AdmissionPlugins;
 pub use kedge_apiserver::InFlight;
 
 use crate::auditing::AuditConfig;
+use crate::issuers::AuthenticationConfig;
 
 /// The settings of a server; the defaults are those of the command line.
 #[derive(Debug, Clone)]
@@ -53,6 +54,7 @@ pub struct ServerConfig {
     /// How many requests are served at a time.
     pub in_flight: InFlight,
     pub audit: AuditConfig,
+    pub authentication: AuthenticationConfig,
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,
@@ -76,6 +78,7 @@ impl ServerConfig {
         let (first, last) = self.node_ports;
         let shown = [
             ("advertise-address", self.advertise_address.to_string()),
+            ("anonymous-auth", self.authentication.anonymous.to_string()),
             ("audit-log-path", self.audit.log.clone().unwrap_or_default()),
             ("bind-address", self.bind_address.to_string()),
             ("cluster-cidr", self.cluster_cidr.clone()),

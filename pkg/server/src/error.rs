@@ -29,7 +29,7 @@ pub enum Error {
     #[error("--kube-apiserver-arg: {0}")]
     Admission(#[from] kedge_admission::UnknownPlugin),
     #[error("--kube-apiserver-arg {0}")]
-    Audit(String),
+    Setting(String),
     #[error("encryption of secrets: {0}")]
     Encryption(String),
     #[error("--etcd-snapshot-schedule-cron {0:?}: {1}")]

@@ -99,6 +99,7 @@ impl Cluster {
             readiness: Readiness::default(),
             in_flight: InFlight::default(),
             audit: None,
+            anonymous: Default::default(),
             advertised: "127.0.0.1:6443".into(),
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,

@@ -1,0 +1,263 @@
+//! Tokens of others: JSON Web Tokens of issuers that a configuration names, as OpenID Connect has them.
+//!
+//! Invariants: a token counts only with a signature by a key of its issuer, an audience that is ours, and within its time; what an issuer says
+//! about itself is believed only over TLS, and only of itself. Nothing runs while no token of an issuer comes; many that come at once make it
+//! asked once.
+
+mod claims;
+mod config;
+mod keys;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use kedge_base::SharedClock;
+use kedge_meta::UserInfo;
+use parking_lot::RwLock;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use tracing::warn;
+
+use crate::authenticator::TokenAuthenticator;
+use claims::Reader;
+pub use config::{
+    AnonymousConfig, AuthenticationConfiguration, ClaimRule, Condition, Extra, Issuer, JwtAuthenticator, Mappings,
+    Plain, Prefixed, UserRule,
+};
+pub use keys::ALGORITHMS;
+use keys::KeySet;
+
+/// Longer tokens are none.
+const MAX_TOKEN: usize = 64 << 10;
+/// An issuer is not asked more often, whether it answers or not.
+const PAUSE: Duration = Duration::from_secs(10);
+/// What is not valid yet may be so within this many seconds, as upstream.
+const LEEWAY: f64 = 300.0;
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+/// Gets what issuers publish.
+#[async_trait]
+pub trait Fetch: Send + Sync {
+    /// The body of a successful answer to a GET, trusting the authorities in PEM, or those that the host trusts if that is empty. It is bounded in
+    /// size and time.
+    ///
+    /// # Errors
+    /// Why there is none.
+    async fn get(&self, url: &str, authority: &str) -> Result<Bytes, String>;
+}
+
+/// Believes the tokens of one issuer.
+pub struct Jwt {
+    issuer: Issuer,
+    algorithms: Vec<String>,
+    reader: Reader,
+    fetch: Arc<dyn Fetch>,
+    clock: SharedClock,
+    /// The keys, and when they were asked for.
+    keys: RwLock<Option<Arc<KeySet>>>,
+    asking: tokio::sync::Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    last: Option<Duration>,
+    /// Where the keys are, once that is known.
+    keys_url: Option<String>,
+    failure: String,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    issuer: String,
+    #[serde(default)]
+    jwks_uri: String,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    #[serde(default)]
+    kid: String,
+}
+
+impl Jwt {
+    /// Of one issuer, whose tokens are signed by one of `algorithms`; none of them are all.
+    ///
+    /// # Errors
+    /// When the configuration cannot be used.
+    pub fn new(
+        config: &JwtAuthenticator,
+        algorithms: &[String],
+        fetch: Arc<dyn Fetch>,
+        clock: &SharedClock,
+    ) -> Result<Self, String> {
+        if let Some(unknown) = algorithms.iter().find(|algorithm| !ALGORITHMS.contains(&algorithm.as_str())) {
+            return Err(format!("oidc: unsupported signing alg: {unknown:?}"));
+        }
+        let all = || ALGORITHMS.map(str::to_owned).to_vec();
+        Ok(Self {
+            issuer: config.issuer.clone(),
+            algorithms: if algorithms.is_empty() { all() } else { algorithms.to_vec() },
+            reader: Reader::new(config)?,
+            fetch,
+            clock: clock.clone(),
+            keys: RwLock::default(),
+            asking: tokio::sync::Mutex::default(),
+        })
+    }
+
+    async fn read(&self, token: &str, now: i64) -> Result<Option<UserInfo>, String> {
+        let Some(parts) = Parts::of(token).filter(|parts| parts.issuer() == self.issuer.url) else { return Ok(None) };
+        self.verify(&parts).await.map_err(|why| format!("verify token: {why}"))?;
+        self.check(&parts.claims, now).map_err(|why| format!("verify token: {why}"))?;
+        self.reader.user(&parts.claims).map(Some)
+    }
+
+    async fn verify(&self, parts: &Parts<'_>) -> Result<(), String> {
+        let Header { alg, kid } = &parts.header;
+        if !self.algorithms.contains(alg) {
+            let all = self.algorithms.join(" ");
+            return Err(format!("oidc: id token signed with unsupported algorithm, expected [{all}] got {alg:?}"));
+        }
+        let verified = |keys: &KeySet| keys.verify((alg, kid), parts.signed.as_bytes(), &parts.signature);
+        let known = self.keys.read().clone();
+        if known.as_ref().is_some_and(|keys| verified(keys)) {
+            return Ok(());
+        }
+        // The issuer may have new ones.
+        let keys = self.newer(known.as_ref()).await?;
+        if verified(&keys) {
+            Ok(())
+        } else {
+            Err("failed to verify signature: failed to verify id token signature".to_owned())
+        }
+    }
+
+    /// Keys that are not those that are known, if there are any by now.
+    async fn newer(&self, known: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, String> {
+        let mut asked = self.asking.lock().await;
+        // Somebody else has asked meanwhile.
+        if let Some(keys) = &*self.keys.read()
+            && known.is_none_or(|known| !Arc::ptr_eq(known, keys))
+        {
+            return Ok(keys.clone());
+        }
+        let now = self.clock.monotonic();
+        if asked.last.is_some_and(|last| now < last + PAUSE) {
+            return match known {
+                Some(known) => Ok(known.clone()),
+                None => Err(asked.failure.clone()),
+            };
+        }
+        asked.last = Some(now);
+        match self.ask(&mut asked.keys_url).await {
+            Ok(keys) => {
+                let keys = Arc::new(keys);
+                *self.keys.write() = Some(keys.clone());
+                Ok(keys)
+            }
+            Err(why) => {
+                warn!(issuer = self.issuer.url, error = why, "cannot get the keys of an issuer of tokens");
+                asked.failure = format!("oidc: authenticator not initialized: {why}");
+                // Where the keys are may have changed, too.
+                asked.keys_url = None;
+                Err(asked.failure.clone())
+            }
+        }
+    }
+
+    async fn ask(&self, keys_url: &mut Option<String>) -> Result<KeySet, String> {
+        let authority = &self.issuer.certificate_authority;
+        let url = match keys_url {
+            Some(url) => url,
+            None => {
+                let own = format!("{}{DISCOVERY}", self.issuer.url.trim_end_matches('/'));
+                let at = if self.issuer.discovery_url.is_empty() { &own } else { &self.issuer.discovery_url };
+                let document = self.fetch.get(at, authority).await?;
+                let document: Document = serde_json::from_slice(&document).map_err(|why| format!("{at}: {why}"))?;
+                if document.issuer != self.issuer.url {
+                    let (wanted, got) = (&self.issuer.url, document.issuer);
+                    return Err(format!(
+                        "oidc: issuer did not match the issuer returned by provider, expected {wanted:?} got {got:?}"
+                    ));
+                }
+                if !document.jwks_uri.starts_with("https://") {
+                    return Err(format!("{at}: the place of the keys {:?} is not https", document.jwks_uri));
+                }
+                keys_url.insert(document.jwks_uri)
+            }
+        };
+        let keys = self.fetch.get(url, authority).await?;
+        KeySet::read(&keys).map_err(|why| format!("{url}: {why}"))
+    }
+
+    fn check(&self, claims: &Map<String, Value>, now: i64) -> Result<(), String> {
+        let audiences = match claims.get("aud") {
+            Some(Value::String(one)) => vec![one.as_str()],
+            Some(Value::Array(all)) => all.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        if !self.issuer.audiences.iter().any(|ours| audiences.contains(&ours.as_str())) {
+            return Err(format!("oidc: expected audience in {:?} got {audiences:?}", self.issuer.audiences));
+        }
+        let time = |claim: &str| claims.get(claim).and_then(Value::as_f64);
+        let now = now as f64;
+        match time("exp") {
+            Some(expires) if expires >= now => {}
+            _ => return Err("oidc: token is expired".to_owned()),
+        }
+        if time("nbf").is_some_and(|from| now + LEEWAY < from) {
+            return Err("oidc: current time is before the nbf (not before) time".to_owned());
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl TokenAuthenticator for Jwt {
+    async fn authenticate(&self, token: &str, now: i64) -> Result<Option<UserInfo>, String> {
+        self.read(token, now).await.map_err(|why| format!("oidc: {why}"))
+    }
+}
+
+/// A token, taken apart and not yet believed.
+struct Parts<'a> {
+    header: Header,
+    claims: Map<String, Value>,
+    signed: &'a str,
+    signature: Vec<u8>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(token: &'a str) -> Option<Self> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let (signed, signature) = token.rsplit_once('.')?;
+        let (header, claims) = signed.split_once('.')?;
+        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
+        Some(Self {
+            header: serde_json::from_slice(&decode(header)?).ok()?,
+            claims: serde_json::from_slice(&decode(claims)?).ok()?,
+            signed,
+            signature: decode(signature)?,
+        })
+    }
+
+    /// As the token says.
+    fn issuer(&self) -> &str {
+        match self.claims.get("iss").and_then(Value::as_str).unwrap_or_default() {
+            // The name that it once had.
+            "accounts.google.com" => "https://accounts.google.com",
+            issuer => issuer,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
