@@ -137,7 +137,8 @@ impl Authenticator {
         let (mut others, ours) = (Vec::new(), self.tokens.default_audiences());
         let meant: Vec<String> = ours.iter().filter(|one| audiences.contains(one)).cloned().collect();
         let foreign = matches!(own, TokenError::Malformed | TokenError::Signature);
-        if !foreign || !(audiences.is_empty() || !meant.is_empty()) {
+        let not_for_us = !audiences.is_empty() && meant.is_empty();
+        if !foreign || not_for_us {
             return Err(Refused { own, others });
         }
         for other in &self.others {
