@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use serde_json::Value;
 
+use crate::support::http::Http;
 use crate::support::{TestCluster, eventually};
 
 fn pod(name: &str, namespace: &str) -> String {
@@ -96,4 +97,59 @@ fn plugins_are_turned_off_by_name() {
     cluster.ok(&["label", "namespace", "a", "pod-security.kubernetes.io/enforce=bogus"]);
     let said = TestCluster::refused(&["--kube-apiserver-arg", "enable-admission-plugins=Nothing"]);
     assert!(said.contains("enable-admission-plugins plugin \"Nothing\" is unknown"), "{said}");
+}
+
+/// What guides for hardening ask for: pods are restricted where nobody says otherwise, and some plugins more are on.
+#[test]
+fn plugins_are_told_by_a_file_and_turned_on_by_a_setting() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("admission.yaml");
+    let plugins = "
+apiVersion: apiserver.config.k8s.io/v1
+kind: AdmissionConfiguration
+plugins:
+- name: PodSecurity
+  configuration:
+    apiVersion: pod-security.admission.config.k8s.io/v1
+    kind: PodSecurityConfiguration
+    defaults: {enforce: restricted, enforce-version: latest}
+    exemptions: {namespaces: [kube-system]}
+- name: EventRateLimit
+  path: events.yaml
+";
+    std::fs::write(&file, plugins).unwrap();
+    let events = "
+apiVersion: eventratelimit.admission.k8s.io/v1alpha1
+kind: Configuration
+limits: [{type: Namespace, qps: 1, burst: 2}]
+";
+    std::fs::write(dir.path().join("events.yaml"), events).unwrap();
+    let cluster = TestCluster::control_plane_with(&[
+        &format!("--kube-apiserver-arg=admission-control-config-file={}", file.display()),
+        "--kube-apiserver-arg=enable-admission-plugins=EventRateLimit,AlwaysPullImages,DenyServiceExternalIPs",
+        "--disable-scheduler",
+    ]);
+    cluster.wait_for_account();
+    let said = cluster.fails(&["run", "p", "--image=i"]);
+    assert!(said.contains("violates PodSecurity \"restricted:latest\""), "{said}");
+    eventually("the account of the exempt namespace", || {
+        let out = cluster.kubectl(&["run", "p", "-n", "kube-system", "--image=i:1", "--image-pull-policy=Never"]);
+        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    });
+    let pod = cluster.json(&["pod", "p", "-n", "kube-system"]);
+    assert_eq!(pod["spec"]["containers"][0]["imagePullPolicy"], "Always");
+    let service = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"},
+        "spec": {"ports": [{"port": 80}], "externalIPs": ["192.0.2.1"]}}"#;
+    let said = cluster.fails(&["create", "-f", cluster.file("s.json", service).to_str().unwrap()]);
+    assert!(said.contains("Use of external IPs is denied by admission control"), "{said}");
+    // kubectl would come again and again.
+    let http = Http::of(&cluster);
+    let post = || {
+        let event = r#"{"metadata": {"generateName": "e"}, "involvedObject": {"namespace": "default"}}"#;
+        let arguments = ["-X", "POST", "-H", "Content-Type: application/json", "-d", event];
+        http.ask("--http2", "/api/v1/namespaces/default/events", &arguments)
+    };
+    let refused = (0..100).map(|_| post()).find(|answer| answer.code == 429);
+    let said = refused.expect("a hundred events are too many").body;
+    assert!(said.contains("limit reached on type Namespace for key default"), "{said}");
 }

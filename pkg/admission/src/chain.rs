@@ -8,20 +8,33 @@ use kedge_base::exposition::Exposition;
 use kedge_meta::Status;
 use kedge_registry::{Admission, Attributes, Registry};
 use kedge_webhook::Caller;
+use serde_json::Value;
 
 use crate::Plugin;
+use crate::always::{AlwaysAdmit, AlwaysDeny};
+use crate::always_pull_images::AlwaysPullImages;
 use crate::certificate_approval::CertificateApproval;
 use crate::certificate_signing::CertificateSigning;
 use crate::certificate_subject_restriction::CertificateSubjectRestriction;
 use crate::claim_resize::PersistentVolumeClaimResize;
+use crate::configuration::AdmissionConfiguration;
 use crate::default_ingress_class::DefaultIngressClass;
 use crate::default_storage_class::DefaultStorageClass;
 use crate::default_toleration_seconds::DefaultTolerationSeconds;
+use crate::deny_service_external_ips::DenyServiceExternalIps;
+use crate::event_rate_limit::EventRateLimit;
+use crate::extended_resource_toleration::ExtendedResourceToleration;
+use crate::hard_anti_affinity::LimitPodHardAntiAffinityTopology;
 use crate::limit_ranger::LimitRanger;
-use crate::names::ELSEWHERE;
+use crate::names::{ELSEWHERE, OFF};
+use crate::namespace_exists::NamespaceExists;
 use crate::namespace_lifecycle::NamespaceLifecycle;
 use crate::node_restriction::NodeRestriction;
+use crate::owner_references::OwnerReferencesPermissionEnforcement;
+use crate::pod_node_selector::PodNodeSelector;
+use crate::pod_resize::PodResizeValidator;
 use crate::pod_security::PodSecurity;
+use crate::pod_toleration_restriction::PodTolerationRestriction;
 use crate::pod_topology_labels::PodTopologyLabels;
 use crate::policy;
 use crate::priority::Priority;
@@ -47,11 +60,12 @@ struct Meters {
     policies: Arc<policy::Meters>,
 }
 
-/// Which plugins are on beside those that are by default, and which are off.
+/// Which plugins are on beside those that are by default, which are off, and what is said to them.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     pub enable: Vec<String>,
     pub disable: Vec<String>,
+    pub configuration: AdmissionConfiguration,
 }
 
 /// What a selection of plugins may not say.
@@ -61,6 +75,12 @@ pub enum UnknownPlugin {
     Unknown { option: &'static str, name: String },
     #[error("enable-admission-plugins plugin {0:?} is not part of Kedge")]
     Missing(String),
+    #[error("admission plugin {0:?}: {1}")]
+    Configuration(&'static str, String),
+    #[error(
+        "{0} is in enable-admission-plugins and needs a configuration; name a file of it with admission-control-config-file"
+    )]
+    Unconfigured(&'static str),
     #[error("{0:?} in enable-admission-plugins and disable-admission-plugins overlapped")]
     Both(String),
 }
@@ -71,27 +91,40 @@ fn all(
     rbac: &Arc<RbacAuthorizer>,
     outside: (&Arc<Caller>, &Arc<dyn Authorizer>),
     meters: &Meters,
-) -> Vec<Box<dyn Plugin>> {
+    selection: &Selection,
+) -> Result<Vec<Box<dyn Plugin>>, UnknownPlugin> {
+    let told = Told(selection);
     let (mutating, validating) = webhook::plugins(registry, outside, &meters.webhooks);
     let (mutating_policies, validating_policies) = policy::plugins(registry, outside.1, &meters.policies);
-    vec![
+    let all: Vec<Box<dyn Plugin>> = vec![
+        Box::new(AlwaysAdmit),
         Box::new(NamespaceLifecycle),
+        Box::new(NamespaceExists),
+        Box::new(LimitPodHardAntiAffinityTopology),
         Box::new(LimitRanger),
         Box::new(ServiceAccount),
         Box::new(NodeRestriction::new(rbac.clone())),
         Box::new(TaintNodesByCondition),
-        Box::new(PodSecurity),
+        Box::new(AlwaysPullImages),
+        Box::new(told.read("PodSecurity", PodSecurity::configured)?),
+        Box::new(told.read("PodNodeSelector", PodNodeSelector::configured)?),
         Box::new(Priority),
         Box::new(DefaultTolerationSeconds),
+        Box::new(told.read("PodTolerationRestriction", |config| Ok(PodTolerationRestriction::configured(config)))?),
+        Box::new(told.read("EventRateLimit", EventRateLimit::configured)?),
+        Box::new(ExtendedResourceToleration),
         Box::new(DefaultStorageClass),
         Box::new(StorageObjectInUseProtection),
+        Box::new(OwnerReferencesPermissionEnforcement(outside.1.clone())),
         Box::new(PersistentVolumeClaimResize),
         Box::new(RuntimeClass),
         Box::new(CertificateApproval(rbac.clone())),
         Box::new(CertificateSigning(rbac.clone())),
         Box::new(CertificateSubjectRestriction),
         Box::new(DefaultIngressClass),
+        Box::new(DenyServiceExternalIps),
         Box::new(PodTopologyLabels),
+        Box::new(PodResizeValidator),
         Box::new(RbacEscalation::new(rbac.clone())),
         Box::new(policy::ParameterRights::new(outside.1)),
         Box::new(mutating_policies),
@@ -99,13 +132,38 @@ fn all(
         Box::new(validating_policies),
         Box::new(validating),
         Box::new(ResourceQuota::default()),
-    ]
+        Box::new(AlwaysDeny),
+    ];
+    selection.check(&all)?;
+    if selection.enable.iter().any(|name| name == "EventRateLimit")
+        && selection.configuration.of("EventRateLimit").is_none()
+    {
+        return Err(UnknownPlugin::Unconfigured("EventRateLimit"));
+    }
+    Ok(all.into_iter().filter(|plugin| selection.has(plugin.name())).collect())
+}
+
+/// What plugins are told.
+struct Told<'a>(&'a Selection);
+
+impl Told<'_> {
+    /// A plugin as it is configured, or as it is when nothing is said.
+    fn read<P: Default>(
+        &self,
+        name: &'static str,
+        configured: impl Fn(&Value) -> Result<P, String>,
+    ) -> Result<P, UnknownPlugin> {
+        let config = self.0.configuration.of(name);
+        let read = config.map_or(Ok(P::default()), configured);
+        read.map_err(|why| UnknownPlugin::Configuration(name, why))
+    }
 }
 
 impl Selection {
-    /// Whether a plugin is on. All that are here are on by default; what is no plugin of upstream's cannot be turned off.
+    /// Whether a plugin is on; what is no plugin of upstream's cannot be turned off.
     fn has(&self, name: &str) -> bool {
-        !self.disable.iter().any(|off| off == name)
+        let named = |list: &[String]| list.iter().any(|one| one == name);
+        if OFF.contains(&name) { named(&self.enable) } else { !named(&self.disable) }
     }
 
     fn check(&self, plugins: &[Box<dyn Plugin>]) -> Result<(), UnknownPlugin> {
@@ -134,9 +192,8 @@ impl Chain {
         rbac: Arc<RbacAuthorizer>,
         authorizer: &Arc<dyn Authorizer>,
         caller: &Arc<Caller>,
-    ) -> Self {
-        let meters = Meters::default();
-        Self { plugins: all(&registry, &rbac, (caller, authorizer), &meters), registry, meters }
+    ) -> Result<Self, UnknownPlugin> {
+        Self::with(registry, rbac, authorizer, caller, &Selection::default())
     }
 
     /// The plugins that are selected.
@@ -150,10 +207,8 @@ impl Chain {
         caller: &Arc<Caller>,
         selection: &Selection,
     ) -> Result<Self, UnknownPlugin> {
-        let mut chain = Self::new(registry, rbac, authorizer, caller);
-        selection.check(&chain.plugins)?;
-        chain.plugins.retain(|plugin| selection.has(plugin.name()));
-        Ok(chain)
+        let meters = Meters::default();
+        Ok(Self { plugins: all(&registry, &rbac, (caller, authorizer), &meters, selection)?, registry, meters })
     }
 
     async fn pass(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {

@@ -96,7 +96,7 @@ async fn plugins_are_selected_by_upstreams_names() {
             rbac.clone(),
             &authorizer,
             &caller,
-            &Selection { enable: own(enable), disable: own(disable) },
+            &Selection { enable: own(enable), disable: own(disable), ..Selection::default() },
         )
         .map(|chain| chain.plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
     };
@@ -105,11 +105,18 @@ async fn plugins_are_selected_by_upstreams_names() {
     assert!(position("NamespaceLifecycle") < position("ServiceAccount"));
     assert!(position("Priority") < position("DefaultTolerationSeconds"));
     assert_eq!(with(&["Priority"], &["ServiceAccount"]).unwrap().len(), all.len() - 1);
-    assert_eq!(with(&[], &["AlwaysPullImages"]).unwrap(), all, "what is not here may be off");
+    assert_eq!(with(&[], &["ImagePolicyWebhook", "AlwaysPullImages"]).unwrap(), all, "what is not on may be off");
+    let more = with(&["AlwaysPullImages", "DenyServiceExternalIPs"], &[]).unwrap();
+    assert!(more.len() == all.len() + 2 && !all.contains(&"AlwaysPullImages"), "{more:?}");
     for (enable, disable, said) in [
         (&["Nothing"][..], &[][..], "enable-admission-plugins plugin \"Nothing\" is unknown"),
         (&[], &["RbacEscalation"], "disable-admission-plugins plugin \"RbacEscalation\" is unknown"),
-        (&["AlwaysPullImages"], &[], "enable-admission-plugins plugin \"AlwaysPullImages\" is not part of Kedge"),
+        (&["ImagePolicyWebhook"], &[], "enable-admission-plugins plugin \"ImagePolicyWebhook\" is not part of Kedge"),
+        (
+            &["EventRateLimit"],
+            &[],
+            "EventRateLimit is in enable-admission-plugins and needs a configuration; name a file of it with admission-control-config-file",
+        ),
         (
             &["Priority"],
             &["Priority"],

@@ -4,23 +4,35 @@
 //! with, and costs the others nothing but that question; it reads the cluster from the registry's caches. Only plugins that
 //! write (quotas) or ask others (webhooks) wait.
 
+mod always;
+mod always_pull_images;
 mod certificate_approval;
 mod certificate_signing;
 mod certificate_subject_restriction;
 mod chain;
 mod claim_resize;
 mod classes;
+mod configuration;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
+mod deny_service_external_ips;
+mod event_rate_limit;
 mod expressions;
+mod extended_resource_toleration;
+mod hard_anti_affinity;
 mod limit_ranger;
 mod matching;
 mod names;
+mod namespace_exists;
 mod namespace_lifecycle;
 mod node_restriction;
 mod node_slices;
+mod owner_references;
+mod pod_node_selector;
+mod pod_resize;
 mod pod_security;
+mod pod_toleration_restriction;
 mod pod_topology_labels;
 mod policy;
 mod priority;
@@ -37,6 +49,7 @@ mod tolerations;
 mod webhook;
 
 pub use chain::{Chain, Selection, UnknownPlugin};
+pub use configuration::AdmissionConfiguration;
 pub use webhook::ServiceEndpoints;
 
 use std::sync::Arc;

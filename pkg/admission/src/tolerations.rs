@@ -17,7 +17,7 @@ pub(crate) fn merge(first: &[Value], second: &[Value]) -> Vec<Value> {
     merged
 }
 
-fn covers(wide: &Value, narrow: &Value) -> bool {
+pub(crate) fn covers(wide: &Value, narrow: &Value) -> bool {
     if wide == narrow {
         return true;
     }

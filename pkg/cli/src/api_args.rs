@@ -18,7 +18,8 @@ struct Known {
 /// The version of the API that is not served by default and can be.
 const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
-const KNOWN: [Known; 35] = [
+const KNOWN: [Known; 36] = [
+    Known { name: "admission-control-config-file", form: "FILE", check: given },
     Known { name: "anonymous-auth", form: "true|false", check: parses::<bool> },
     Known { name: "audit-log-compress", form: "true|false", check: parses::<bool> },
     Known { name: "audit-log-format", form: "json|legacy", check: one_of::<LogFormat> },
@@ -137,6 +138,11 @@ impl<'a> ApiServerArgs<'a> {
     /// The user's own encryption configuration.
     pub fn encryption_config(self) -> Option<PathBuf> {
         self.values("encryption-provider-config").next_back().map(PathBuf::from)
+    }
+
+    /// What is said to admission plugins.
+    pub fn admission_config(self) -> Option<PathBuf> {
+        self.file("admission-control-config-file")
     }
 
     /// The admission plugins to turn on, and those to turn off.

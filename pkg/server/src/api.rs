@@ -1,9 +1,10 @@
 //! The API server of this process, and its certificate.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
-use kedge_admission::{Chain, ServiceEndpoints};
+use kedge_admission::{AdmissionConfiguration, Chain, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
     Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, RbacAuthorizer,
@@ -109,7 +110,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let authenticator = Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front);
     let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     Ok(ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &config.admission)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &admission(config)?)?),
         registry: registry.clone(),
         own: Some(own),
         authenticator: authenticator.with_tokens(believed.tokens),
@@ -126,6 +127,20 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
         flags: config.shown(),
     }))
+}
+
+/// Which admission plugins are on, and what is said to them.
+fn admission(config: &ServerConfig) -> Result<Selection, Error> {
+    let mut selection = config.admission.clone();
+    let Some(path) = &config.admission_config else { return Ok(selection) };
+    let read = |path: &Path| -> Result<serde_json::Value, String> {
+        let text = std::fs::read_to_string(path).map_err(|why| format!("{}: {why}", path.display()))?;
+        serde_yaml::from_str(&text).map_err(|why| format!("{}: {why}", path.display()))
+    };
+    let configuration = read(path).and_then(|file| AdmissionConfiguration::new(&file, path, read));
+    selection.configuration = configuration
+        .map_err(|why| Error::Setting(format!("admission-control-config-file {}: {why}", path.display())))?;
+    Ok(selection)
 }
 
 /// The serving certificate with all names and addresses of this server.

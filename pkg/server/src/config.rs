@@ -51,6 +51,8 @@ pub struct ServerConfig {
     pub encryption_config: Option<PathBuf>,
     /// Admission plugins beside those that are on by default, and without some of them.
     pub admission: AdmissionPlugins,
+    /// An `AdmissionConfiguration`.
+    pub admission_config: Option<PathBuf>,
     /// How many requests are served at a time.
     pub in_flight: InFlight,
     pub audit: AuditConfig,

@@ -29,7 +29,146 @@ const MAX_TIME: Duration = Duration::from_secs(1);
 /// Subresources of pods that do not change what runs.
 const IGNORED: [&str; 8] = ["exec", "attach", "binding", "eviction", "log", "portforward", "proxy", "status"];
 
-pub(crate) struct PodSecurity;
+/// With what counts for namespaces that say nothing, and whom and what it leaves alone.
+pub(crate) struct PodSecurity {
+    defaults: Policy,
+    exempt: Exemptions,
+}
+
+#[derive(Debug, Default)]
+struct Exemptions {
+    users: Vec<String>,
+    runtime_classes: Vec<String>,
+    namespaces: Vec<String>,
+}
+
+impl Default for PodSecurity {
+    fn default() -> Self {
+        Self { defaults: Policy::OPEN, exempt: Exemptions::default() }
+    }
+}
+
+const GROUP: &str = "pod-security.admission.config.k8s.io/";
+
+impl PodSecurity {
+    /// From a `PodSecurityConfiguration`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn configured(config: &Value) -> Result<Self, String> {
+        let (version, kind) = (config.text(&["apiVersion"]), config.text(&["kind"]));
+        let known = version.strip_prefix(GROUP).is_some_and(|it| matches!(it, "v1" | "v1beta1" | "v1alpha1"));
+        if kind != "PodSecurityConfiguration" || !known {
+            return Err(format!("no kind {kind:?} is registered for version {version:?}"));
+        }
+        let names = |field: &str| {
+            let all = config.list(&["exemptions", field]).iter();
+            all.filter_map(Value::as_str).map(str::to_owned).collect()
+        };
+        let exempt = Exemptions {
+            users: names("usernames"),
+            runtime_classes: names("runtimeClasses"),
+            namespaces: names("namespaces"),
+        };
+        Ok(Self { defaults: Policy::configured(config.map(&["defaults"]))?, exempt })
+    }
+
+    /// What a request is exempt by, if it is.
+    fn exempt(&self, attributes: &Attributes<'_>, pod: &Value) -> Option<&'static str> {
+        let class = pod.text(&["spec", "runtimeClassName"]);
+        let has = |list: &[String], name: &str| list.iter().any(|one| one == name);
+        match () {
+            () if has(&self.exempt.namespaces, attributes.namespace) => Some("namespace"),
+            () if has(&self.exempt.users, &attributes.user.name) => Some("user"),
+            () if !class.is_empty() && has(&self.exempt.runtime_classes, class) => Some("runtimeClass"),
+            () => None,
+        }
+    }
+
+    fn labels(&self, object: &Value) -> (Policy, kedge_meta::field::ErrorList) {
+        Policy::of(object.map(&["metadata", "labels"]), self.defaults)
+    }
+
+    /// A pod, or the pods of a workload, which are only warned about.
+    fn check_pod(
+        &self,
+        registry: &Registry,
+        attributes: &Attributes<'_>,
+        pod: &Value,
+        enforced: bool,
+    ) -> Result<(), Status> {
+        let Some(namespace) = attributes.namespace_object(registry)? else {
+            let what = format!("failed to lookup namespace {:?}", attributes.namespace);
+            return if enforced { Err(Status::internal(what)) } else { Ok(()) };
+        };
+        if let Some(by) = self.exempt(attributes, pod) {
+            attributes.annotate("pod-security.kubernetes.io/exempt", by.to_owned());
+            return Ok(());
+        }
+        let (policy, errors) = self.labels(namespace);
+        if policy.is_open() && errors.is_empty() {
+            return Ok(());
+        }
+        let annotate =
+            |key: &str, text: String| attributes.annotate(&format!("pod-security.kubernetes.io/{key}"), text);
+        if !errors.is_empty() {
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            annotate("error", format!("Failed to parse policy: {}", crate::aggregate(&texts).unwrap_or_default()));
+        }
+        let pod = seen(pod);
+        let said = |standard: Standard, how: &str| {
+            let violations = evaluate(standard, pod);
+            let text = format!("{how} PodSecurity \"{standard}\": {}", detailed(&violations));
+            (!violations.is_empty()).then_some(text)
+        };
+        let mut refused = None;
+        if enforced {
+            annotate("enforce-policy", policy.enforce.to_string());
+            refused = said(policy.enforce, "violates");
+        }
+        if let Some(text) = said(policy.audit, "would violate") {
+            annotate("audit-violations", text);
+        }
+        if let Some(why) = refused {
+            return Err(forbidden(attributes, &why));
+        }
+        if let Some(text) = said(policy.warn, "would violate") {
+            attributes.warn(text);
+        }
+        Ok(())
+    }
+
+    /// The labels must be sound; who tightens them is told of the pods that would no longer be let in.
+    fn check_namespace(&self, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
+        let (new, errors) = self.labels(&attributes.object);
+        let texts = |errors: &kedge_meta::field::ErrorList| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let old = attributes.old.map(|old| self.labels(old));
+        let known = old.as_ref().is_some_and(|(_, was)| texts(was) == texts(&errors));
+        let name = attributes.object.name();
+        if !errors.is_empty() && !known {
+            return Err(Status::invalid(&GroupKind::new("", "Namespace"), name, &errors));
+        }
+        let Some((old, _)) = old else { return Ok(()) };
+        let relaxed = new.enforce.minor == old.enforce.minor && new.enforce.level <= old.enforce.level;
+        if new.enforce == old.enforce || new.enforce.level == Level::Privileged || relaxed {
+            return Ok(());
+        }
+        if self.exempt.namespaces.iter().any(|exempt| exempt == name) {
+            attributes.warn(format!(
+                "namespace {name:?} is exempt from Pod Security, and the policy (enforce={}) will be ignored",
+                new.enforce
+            ));
+            return Ok(());
+        }
+        let pods = list(registry, ("", "pods"), name)?;
+        let clock = &registry.clock;
+        let until = clock.monotonic() + MAX_TIME;
+        existing(&pods, name, new.enforce, || clock.monotonic() > until)
+            .into_iter()
+            .for_each(|text| attributes.warn(text));
+        Ok(())
+    }
+}
 
 /// What a request is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -70,22 +209,18 @@ impl Plugin for PodSecurity {
 
     async fn validate(&self, registry: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
         match subject(attributes) {
-            Some(Subject::Namespace) => check_namespace(registry, attributes),
+            Some(Subject::Namespace) => self.check_namespace(registry, attributes),
             Some(Subject::Pod) => {
                 let changed = attributes.old.is_none_or(|old| is_significant(&attributes.object, old));
-                if changed { check_pod(registry, attributes, &attributes.object, true) } else { Ok(()) }
+                if changed { self.check_pod(registry, attributes, &attributes.object, true) } else { Ok(()) }
             }
             Some(Subject::Workload(path)) => match attributes.object.at(path).filter(|template| !template.is_null()) {
-                Some(template) => check_pod(registry, attributes, template, false),
+                Some(template) => self.check_pod(registry, attributes, template, false),
                 None => Ok(()),
             },
             None => Ok(()),
         }
     }
-}
-
-fn labels(object: &Value) -> (Policy, kedge_meta::field::ErrorList) {
-    Policy::of(object.map(&["metadata", "labels"]))
 }
 
 fn seen(pod: &Value) -> Pod<'_> {
@@ -104,66 +239,6 @@ fn is_significant(new: &Value, old: &Value) -> bool {
     differs("containers")
         || differs("initContainers")
         || listed(new, "ephemeralContainers").iter().any(|container| !was.contains(container))
-}
-
-/// A pod, or the pods of a workload, which are only warned about.
-fn check_pod(registry: &Registry, attributes: &Attributes<'_>, pod: &Value, enforced: bool) -> Result<(), Status> {
-    let Some(namespace) = attributes.namespace_object(registry)? else {
-        let what = format!("failed to lookup namespace {:?}", attributes.namespace);
-        return if enforced { Err(Status::internal(what)) } else { Ok(()) };
-    };
-    let (policy, errors) = labels(namespace);
-    if policy.is_open() && errors.is_empty() {
-        return Ok(());
-    }
-    let annotate = |key: &str, text: String| attributes.annotate(&format!("pod-security.kubernetes.io/{key}"), text);
-    if !errors.is_empty() {
-        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        annotate("error", format!("Failed to parse policy: {}", crate::aggregate(&texts).unwrap_or_default()));
-    }
-    let pod = seen(pod);
-    let said = |standard: Standard, how: &str| {
-        let violations = evaluate(standard, pod);
-        let text = format!("{how} PodSecurity \"{standard}\": {}", detailed(&violations));
-        (!violations.is_empty()).then_some(text)
-    };
-    let mut refused = None;
-    if enforced {
-        annotate("enforce-policy", policy.enforce.to_string());
-        refused = said(policy.enforce, "violates");
-    }
-    if let Some(text) = said(policy.audit, "would violate") {
-        annotate("audit-violations", text);
-    }
-    if let Some(why) = refused {
-        return Err(forbidden(attributes, &why));
-    }
-    if let Some(text) = said(policy.warn, "would violate") {
-        attributes.warn(text);
-    }
-    Ok(())
-}
-
-/// The labels must be sound; who tightens them is told of the pods that would no longer be let in.
-fn check_namespace(registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
-    let (new, errors) = labels(&attributes.object);
-    let texts = |errors: &kedge_meta::field::ErrorList| errors.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let old = attributes.old.map(labels);
-    let known = old.as_ref().is_some_and(|(_, was)| texts(was) == texts(&errors));
-    let name = attributes.object.name();
-    if !errors.is_empty() && !known {
-        return Err(Status::invalid(&GroupKind::new("", "Namespace"), name, &errors));
-    }
-    let Some((old, _)) = old else { return Ok(()) };
-    let relaxed = new.enforce.minor == old.enforce.minor && new.enforce.level <= old.enforce.level;
-    if new.enforce == old.enforce || new.enforce.level == Level::Privileged || relaxed {
-        return Ok(());
-    }
-    let pods = list(registry, ("", "pods"), name)?;
-    let clock = &registry.clock;
-    let until = clock.monotonic() + MAX_TIME;
-    existing(&pods, name, new.enforce, || clock.monotonic() > until).into_iter().for_each(|text| attributes.warn(text));
-    Ok(())
 }
 
 /// Warnings about pods that are there. Of each controller one comes first: the others most likely are like it.

@@ -26,6 +26,8 @@ pub(super) struct Standard {
     pub minor: Minor,
 }
 
+const NONE: Standard = Standard { level: Level::Privileged, minor: LATEST };
+
 impl fmt::Display for Standard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let level = match self.level {
@@ -48,9 +50,8 @@ pub(super) struct Policy {
 impl Policy {
     /// What the labels of a namespace say, and what is wrong with them. What cannot be read is refused strictly, and noted and warned
     /// about not at all.
-    pub(super) fn of(labels: Option<&Map<String, Value>>) -> (Self, ErrorList) {
-        let open = Standard { level: Level::Privileged, minor: LATEST };
-        let mut policy = Self { enforce: open, audit: open, warn: open };
+    pub(super) fn of(labels: Option<&Map<String, Value>>, defaults: Self) -> (Self, ErrorList) {
+        let mut policy = defaults;
         let mut errors = ErrorList::new();
         let mut reader = Labels { labels, errors: &mut errors };
         let enforced = reader.read("enforce", &mut policy.enforce, Level::Restricted);
@@ -65,6 +66,40 @@ impl Policy {
             }
         }
         (policy, errors)
+    }
+
+    /// What counts where nobody says anything: nothing is asked of pods.
+    pub(super) const OPEN: Self = Self { enforce: NONE, audit: NONE, warn: NONE };
+
+    /// What a configuration has for namespaces that say nothing.
+    ///
+    /// # Errors
+    /// What is wrong with it, by path.
+    pub(super) fn configured(defaults: Option<&Map<String, Value>>) -> Result<Self, String> {
+        let mut policy = Self::OPEN;
+        let mut wrong = Vec::new();
+        let text =
+            |field: &str| defaults.and_then(|it| it.get(field)).and_then(Value::as_str).filter(|it| !it.is_empty());
+        for (mode, standard) in
+            [("enforce", &mut policy.enforce), ("audit", &mut policy.audit), ("warn", &mut policy.warn)]
+        {
+            match text(mode).map(|text| (text, parse_level(text))) {
+                Some((_, Some(level))) => standard.level = level,
+                Some((text, None)) => wrong.push(format!(
+                    "defaults.{mode}: Invalid value: {text:?}: must be one of privileged, baseline, restricted"
+                )),
+                None => {}
+            }
+            let versioned = format!("{mode}-version");
+            match text(&versioned).map(|text| (text, parse_version(text))) {
+                Some((_, Some(minor))) => standard.minor = minor,
+                Some((text, None)) => {
+                    wrong.push(format!("defaults.{versioned}: Invalid value: {text:?}: must be \"latest\" or \"v1.x\""))
+                }
+                None => {}
+            }
+        }
+        if wrong.is_empty() { Ok(policy) } else { Err(wrong.join(", ")) }
     }
 
     /// Whether nothing is asked of pods.
@@ -142,14 +177,14 @@ mod tests {
 
     fn of(labels: Value) -> (String, Vec<String>) {
         let labels = labels.as_object().unwrap().iter().map(|(k, v)| (format!("{PREFIX}{k}"), v.clone())).collect();
-        let (policy, errors) = Policy::of(Some(&labels));
+        let (policy, errors) = Policy::of(Some(&labels), Policy::OPEN);
         let shown = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
         (shown, errors.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn labels_say_what_is_asked() {
-        assert!(Policy::of(None).0.is_open());
+        assert!(Policy::of(None, Policy::OPEN).0.is_open());
         for (labels, shown) in [
             (json!({}), "privileged:latest privileged:latest privileged:latest"),
             (json!({"enforce": "baseline"}), "baseline:latest privileged:latest baseline:latest"),

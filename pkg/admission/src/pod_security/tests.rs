@@ -27,8 +27,8 @@ async fn said(
     let operation = if old.is_some() { Operation::Update } else { Operation::Create };
     let mut attributes = Attributes::new(operation, testing::resource(group, plural), &user);
     (attributes.namespace, attributes.object, attributes.old, attributes.subresource) = ("a", object, old, subresource);
-    if PodSecurity.validates(&attributes) {
-        PodSecurity.validate(&registry, &attributes).await.map_err(|status| status.message)?;
+    if PodSecurity::default().validates(&attributes) {
+        PodSecurity::default().validate(&registry, &attributes).await.map_err(|status| status.message)?;
     }
     Ok(attributes.notes.warnings())
 }
@@ -117,4 +117,29 @@ fn one_pod_of_each_controller_comes_first() {
         "a1 (and 1 other pod): host namespaces",
     ];
     assert_eq!(warnings, wanted);
+}
+
+#[test]
+fn a_configuration_says_what_counts_where_nobody_says_anything() {
+    let config = json!({
+        "apiVersion": "pod-security.admission.config.k8s.io/v1", "kind": "PodSecurityConfiguration",
+        "defaults": {"enforce": "restricted", "enforce-version": "v1.30", "warn": "baseline"},
+        "exemptions": {"usernames": ["u"], "runtimeClasses": ["kata"], "namespaces": ["kube-system"]},
+    });
+    let plugin = PodSecurity::configured(&config).unwrap();
+    let (policy, _) =
+        plugin.labels(&json!({"metadata": {"labels": {"pod-security.kubernetes.io/warn": "privileged"}}}));
+    let shown = format!("{} {} {}", policy.enforce, policy.audit, policy.warn);
+    assert_eq!(shown, "restricted:v1.30 privileged:latest privileged:latest");
+    let user = testing::user();
+    let mut attributes = Attributes::new(Operation::Create, testing::resource("", "pods"), &user);
+    assert_eq!(plugin.exempt(&attributes, &json!({})), None);
+    assert_eq!(plugin.exempt(&attributes, &json!({"spec": {"runtimeClassName": "kata"}})), Some("runtimeClass"));
+    attributes.namespace = "kube-system";
+    assert_eq!(plugin.exempt(&attributes, &json!({})), Some("namespace"));
+    let mut wrong = config.clone();
+    wrong["defaults"]["enforce"] = "strict".into();
+    let why = PodSecurity::configured(&wrong).err().unwrap();
+    assert!(why.contains("defaults.enforce: Invalid value: \"strict\""), "{why}");
+    assert!(PodSecurity::configured(&json!({"kind": "Pod"})).is_err());
 }

@@ -87,7 +87,7 @@ impl Cluster {
         }));
         let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
         let server = ApiServer::new(Config {
-            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone(), &authorizer, &webhooks))),
+            admission: Arc::new(wrap(Chain::new(registry.clone(), rbac.clone(), &authorizer, &webhooks).unwrap())),
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
             authorizer,
