@@ -6,13 +6,13 @@ use kedge_schema::ResourceInfo;
 use serde_json::{Value, json};
 use x509_parser::pem::Pem;
 
+use super::super::core::config_map::decoded;
 use super::super::validation::{At, Report};
-use super::{proof, signer_name};
+use super::{conditions, proof, signer_name};
 use crate::strategy::{Context, Strategy};
 use crate::value::ValueExt;
 
 const MIN_SECONDS: i64 = 600;
-const DECISIONS: [&str; 2] = ["Approved", "Denied"];
 const USAGES: &[&str] = &[
     "any",
     "cert sign",
@@ -70,81 +70,95 @@ impl Strategy for SigningRequest {
 
     fn prepare_for_update(&self, ctx: &Context<'_>, new: &mut Value, old: &Value) {
         new.set_or_remove("spec", old.get("spec").cloned());
-        let was = old.list(&["status", "conditions"]);
+        let now = kedge_base::time::rfc3339(ctx.now);
         match ctx.subresource {
-            // Who approves does not sign, and who signs does not approve.
             "approval" => {
-                let conditions = new.at(&["status", "conditions"]).cloned();
+                conditions::date(new, old.list(&["status", "conditions"]), &now);
+                let said = new.at(&["status", "conditions"]).cloned();
                 new.set_or_remove("status", old.get("status").cloned());
                 let status = new.entry("status");
-                match conditions {
-                    Some(conditions) => status.insert("conditions".into(), conditions),
+                match said {
+                    Some(said) => status.insert("conditions".into(), said),
                     None => status.remove("conditions"),
                 };
             }
             "status" => {
-                let decided = |condition: &&Value| DECISIONS.contains(&condition.text(&["type"]));
-                let kept = was.iter().filter(decided).cloned();
-                let others = new.list(&["status", "conditions"]).iter().filter(|c| !decided(c)).cloned();
-                let all: Vec<Value> = kept.chain(others).collect();
-                if !all.is_empty() {
-                    new.entry("status").insert("conditions".into(), all.into());
-                }
+                conditions::keep_decisions(new, old);
+                conditions::date(new, old.list(&["status", "conditions"]), &now);
             }
-            _ => {}
-        }
-        if !ctx.subresource.is_empty() {
-            date(new, was, &kedge_base::time::rfc3339(ctx.now));
+            _ => new.set_or_remove("status", old.get("status").cloned()),
         }
     }
 
     fn validate(&self, _ctx: &Context<'_>, request: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let spec = At::field(request, "spec");
-        let body = spec.child("request");
-        let pem = super::super::core::config_map::decoded(body.text());
-        errors.extend(proof::fault(&pem).map(|why| body.invalid(why)));
-        let usages = spec.child("usages");
-        if usages.len() == 0 {
-            errors.push(usages.required(""));
-        }
-        let mut seen: Vec<&str> = Vec::new();
-        for usage in usages.items() {
-            errors.one_of(&usage, USAGES);
-            if seen.contains(&usage.text()) {
-                errors.push(usage.duplicate());
-            }
-            seen.push(usage.text());
-        }
-        let signer = spec.child("signerName");
-        if signer.text() == "kubernetes.io/legacy-unknown" {
-            errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
-        } else {
-            signer_name::validate(&signer, &mut errors);
-        }
-        let seconds = spec.child("expirationSeconds");
-        if seconds.int().is_some_and(|seconds| seconds < MIN_SECONDS) {
-            errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
-        }
-        errors
+        whole(request, None)
     }
 
     fn validate_update(&self, ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        if ctx.subresource == "approval" { decisions(new, old) } else { ErrorList::new() }
+        let mut errors = whole(new, Some(old));
+        conditions::validate_change(new, old, ctx.subresource == "approval", &mut errors);
+        errors
     }
 
     fn validate_status_update(&self, _ctx: &Context<'_>, new: &Value, old: &Value) -> ErrorList {
-        let mut errors = ErrorList::new();
-        let field = |object| At::field(object, "status").child("certificate");
-        let (now, was) = (field(new), field(old));
-        if !was.text().is_empty() && now.value != was.value {
-            errors.push(Error::forbidden(&now.path, "may not be changed once set"));
-        }
-        let body = super::super::core::config_map::decoded(now.text());
-        if let Some(why) = certificate_fault(&body) {
-            errors.push(Error::invalid(&now.path, "<certificate data>", why));
+        let mut errors = whole(new, Some(old));
+        conditions::validate_change(new, old, false, &mut errors);
+        let (now, was) = (certificate(new), certificate(old));
+        if !was.text().is_empty() && now.text() != was.text() {
+            errors.push(now.forbidden("updates may not modify existing certificate content"));
         }
         errors
+    }
+}
+
+/// What is wrong with a request, but for what was wrong with it before. What was asked for was judged when it came, and
+/// does not change.
+fn whole(request: &Value, old: Option<&Value>) -> ErrorList {
+    let mut errors = ErrorList::new();
+    if old.is_none() {
+        asked(request, &mut errors);
+    }
+    conditions::validate(request, old, &mut errors);
+    let now = certificate(request);
+    let is_old = old.is_some_and(|old| {
+        let was = certificate(old);
+        was.text() == now.text() || certificate_fault(&decoded(was.text())).is_some()
+    });
+    if let Some(why) = certificate_fault(&decoded(now.text())).filter(|_| !is_old) {
+        errors.push(Error::invalid(&now.path, "<certificate data>", why));
+    }
+    errors
+}
+
+fn certificate(request: &Value) -> At<'_> {
+    At::field(request, "status").child("certificate")
+}
+
+fn asked(request: &Value, errors: &mut ErrorList) {
+    let spec = At::field(request, "spec");
+    let body = spec.child("request");
+    errors.extend(proof::fault(&decoded(body.text())).map(|why| body.invalid(why)));
+    let usages = spec.child("usages");
+    if usages.len() == 0 {
+        errors.push(usages.required(""));
+    }
+    let mut seen: Vec<&str> = Vec::new();
+    for usage in usages.items() {
+        errors.one_of(&usage, USAGES);
+        if seen.contains(&usage.text()) {
+            errors.push(usage.duplicate());
+        }
+        seen.push(usage.text());
+    }
+    let signer = spec.child("signerName");
+    if signer.text() == "kubernetes.io/legacy-unknown" {
+        errors.push(signer.invalid("the legacy signerName is not allowed via this API version"));
+    } else {
+        signer_name::validate(&signer, errors);
+    }
+    let seconds = spec.child("expirationSeconds");
+    if seconds.int().is_some_and(|seconds| seconds < MIN_SECONDS) {
+        errors.push(seconds.invalid("may not specify a duration less than 600 seconds (10 minutes)"));
     }
 }
 
@@ -166,51 +180,6 @@ fn certificate_fault(text: &[u8]) -> Option<String> {
     (blocks == 0).then(|| "must contain at least one CERTIFICATE PEM block".into())
 }
 
-/// Conditions that are new or have changed say when.
-fn date(request: &mut Value, was: &[Value], now: &str) {
-    let Some(Value::Array(conditions)) = request.pointer_mut("/status/conditions") else { return };
-    for condition in conditions {
-        let kind = condition.text(&["type"]).to_owned();
-        let before = was.iter().find(|old| old.text(&["type"]) == kind);
-        if condition.text(&["status"]).is_empty() {
-            condition.set("status", "True");
-        }
-        for (field, keep) in [
-            ("lastUpdateTime", before.is_some_and(|old| old == condition)),
-            ("lastTransitionTime", before.is_some_and(|old| old.text(&["status"]) == condition.text(&["status"]))),
-        ] {
-            if condition.text(&[field]).is_empty() {
-                let earlier = before.filter(|_| keep).map(|old| old.text(&[field])).filter(|time| !time.is_empty());
-                condition.set(field, earlier.unwrap_or(now));
-            }
-        }
-    }
-}
-
-/// A decision is made once.
-fn decisions(new: &Value, old: &Value) -> ErrorList {
-    let mut errors = ErrorList::new();
-    let conditions = At::field(new, "status").child("conditions");
-    let has = |kind: &str| conditions.items().any(|condition| condition.child("type").text() == kind);
-    if DECISIONS.iter().all(|kind| has(kind)) {
-        errors.push(conditions.invalid("Approved and Denied conditions are mutually exclusive"));
-    }
-    for was in old.list(&["status", "conditions"]) {
-        let kind = was.text(&["type"]);
-        if DECISIONS.contains(&kind) && !has(kind) {
-            errors.push(conditions.forbidden(format!("updates may not remove a condition of type {kind:?}")));
-        }
-    }
-    for condition in conditions.items() {
-        errors.need_text(&condition.child("type"));
-        let status = condition.child("status");
-        if DECISIONS.contains(&condition.child("type").text()) && status.text() != "True" {
-            errors.push(status.not_supported(&["True"]));
-        }
-    }
-    errors
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,17 +192,5 @@ mod tests {
         assert_eq!(said("no"), "must contain at least one CERTIFICATE PEM block");
         assert_eq!(said(&block("CERTIFICATE")), "x509: malformed certificate");
         assert_eq!(said(&block("PRIVATE KEY")), "only CERTIFICATE PEM blocks are allowed, found \"PRIVATE KEY\"");
-    }
-
-    #[test]
-    fn a_decision_is_dated_and_kept() {
-        let mut request = json!({"status": {"conditions": [{"type": "Approved", "reason": "ok"}]}});
-        date(&mut request, &[], "2026-01-01T00:00:00Z");
-        assert_eq!(request["status"]["conditions"][0]["lastUpdateTime"], "2026-01-01T00:00:00Z");
-        assert_eq!(request["status"]["conditions"][0]["status"], "True");
-        assert!(decisions(&request, &json!({})).is_empty());
-        assert_eq!(decisions(&json!({}), &request).len(), 1);
-        let both = json!({"status": {"conditions": [{"type": "Approved", "status": "True"}, {"type": "Denied", "status": "True"}]}});
-        assert_eq!(decisions(&both, &json!({})).len(), 1);
     }
 }
