@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::RbacAuthorizer;
+use kedge_auth::Authorizer;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
@@ -11,7 +11,7 @@ use kedge_registry::{Attributes, Operation, Registry};
 use crate::signers::{GROUP, must};
 use crate::{Plugin, is_sub};
 
-pub(crate) struct CertificateSigning(pub(crate) Arc<RbacAuthorizer>);
+pub(crate) struct CertificateSigning(pub(crate) Arc<dyn Authorizer>);
 
 #[async_trait]
 impl Plugin for CertificateSigning {
@@ -30,7 +30,7 @@ impl Plugin for CertificateSigning {
     }
 
     async fn validate(&self, _: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
-        must(&self.0, attributes, "sign")
+        must(&*self.0, attributes, "sign").await
     }
 }
 

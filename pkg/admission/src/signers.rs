@@ -1,6 +1,6 @@
 //! Who may approve and sign for a signer of certificates.
 
-use kedge_auth::{Decision, RbacAuthorizer, Request};
+use kedge_auth::{Authorizer, Decision, Request};
 use kedge_meta::Status;
 use kedge_registry::Attributes;
 use kedge_registry::value::ValueExt as _;
@@ -10,8 +10,9 @@ use crate::forbidden;
 pub(crate) const GROUP: &str = "certificates.k8s.io";
 
 /// Whether the user may do this for a signer: for it by name, or for all of its domain.
-fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
-    let asked = |name: &str| {
+async fn may(authorizer: &dyn Authorizer, attributes: &Attributes<'_>, verb: &str, signer: &str) -> bool {
+    let domain = signer.split('/').next().unwrap_or_default();
+    for name in [signer, &format!("{domain}/*")] {
         let request = Request {
             user: Some(attributes.user),
             verb,
@@ -22,19 +23,24 @@ fn may(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str, signer: &
             is_resource: true,
             ..Request::default()
         };
-        matches!(rbac.decide(&request), Decision::Allow(_))
-    };
-    let domain = signer.split('/').next().unwrap_or_default();
-    asked(signer) || asked(&format!("{domain}/*"))
+        if matches!(authorizer.authorize(&request).await, Decision::Allow(_)) {
+            return true;
+        }
+    }
+    false
 }
 
 /// Refuses what the user may not do for the signer of the request as it was: it cannot be changed here, but somebody may try.
 ///
 /// # Errors
 /// 403.
-pub(crate) fn must(rbac: &RbacAuthorizer, attributes: &Attributes<'_>, verb: &str) -> Result<(), Status> {
+pub(crate) async fn must(
+    authorizer: &dyn Authorizer,
+    attributes: &Attributes<'_>,
+    verb: &str,
+) -> Result<(), Status> {
     let signer = attributes.old.map(|old| old.text(&["spec", "signerName"])).unwrap_or_default();
-    if may(rbac, attributes, verb, signer) {
+    if may(authorizer, attributes, verb, signer).await {
         return Ok(());
     }
     Err(forbidden(attributes, &format!("user not permitted to {verb} requests with signerName {signer:?}")))
