@@ -34,8 +34,20 @@ impl Authority {
                 pem
             }
         };
-        let issuer = Issuer::from_ca_cert_pem(&certificate, key).map_err(parse(&cert_path))?;
+        Self::new(certificate, key).map_err(parse(&cert_path))
+    }
+
+    /// An authority of a certificate in PEM and its key.
+    pub(crate) fn new(certificate: String, key: KeyPair) -> Result<Self, rcgen::Error> {
+        let issuer = Issuer::from_ca_cert_pem(&certificate, key)?;
         Ok(Self { certificate, issuer })
+    }
+}
+
+/// The key is nobody's business.
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").field("certificate", &self.certificate).finish_non_exhaustive()
     }
 }
 

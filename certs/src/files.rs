@@ -5,6 +5,9 @@ use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::error::Error;
 
 fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
@@ -48,4 +51,18 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Er
     std::fs::rename(&temporary, path).map_err(io("replace", path))?;
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync", dir))
+}
+
+/// A block of PEM as Go writes it.
+pub(crate) fn pem(label: &str, der: &[u8]) -> String {
+    let mut text = format!("-----BEGIN {label}-----\n");
+    let encoded = STANDARD.encode(der);
+    let mut rest = encoded.as_str();
+    while !rest.is_empty() {
+        let (line, more) = rest.split_at(rest.len().min(64));
+        text += line;
+        text.push('\n');
+        rest = more;
+    }
+    text + &format!("-----END {label}-----\n")
 }

@@ -11,15 +11,20 @@ mod error;
 mod files;
 mod kubeconfig;
 mod leaf;
+mod request;
 pub mod shared;
+mod sign;
 
 pub use ca::Authority;
 pub use error::Error;
 pub use files::write_atomically;
 pub use kubeconfig::{Kubeconfig, Users};
 pub use leaf::{Leaf, LeafRequest, Usage, ensure_leaf};
+pub use request::{RequestError, SigningRequest, Subject};
+pub use sign::{SignError, Usages};
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Years that an authority is valid.
 const CA_DAYS: i64 = 3650;
@@ -34,9 +39,9 @@ pub const FRONT_PROXY: &str = "system:auth-proxy";
 /// The authorities of a cluster and the key that signs service account tokens.
 pub struct Pki {
     dir: PathBuf,
-    pub server_ca: Authority,
-    pub client_ca: Authority,
-    pub request_header_ca: Authority,
+    pub server_ca: Arc<Authority>,
+    pub client_ca: Arc<Authority>,
+    pub request_header_ca: Arc<Authority>,
     /// PKCS#8 PEM, P-256.
     pub service_account_key: String,
 }
@@ -49,7 +54,10 @@ impl Pki {
     pub fn open(dir: &Path, now: time::OffsetDateTime) -> Result<Self, Error> {
         files::create_private_dir(dir)?;
         let stamp = now.unix_timestamp();
-        let authority = |file: &str, name: &str| Authority::ensure(dir, file, &format!("kedge-{name}-ca@{stamp}"), now);
+        let authority = |file: &str, name: &str| {
+            let name = format!("kedge-{name}-ca@{stamp}");
+            Authority::ensure(dir, file, &name, now).map(Arc::new)
+        };
         Ok(Self {
             server_ca: authority("server-ca", "server")?,
             client_ca: authority("client-ca", "client")?,
@@ -117,6 +125,12 @@ impl Pki {
         };
         ensure_leaf(&self.dir, file, &self.client_ca, &request, now)
     }
+}
+
+/// When the first certificate of a text in PEM runs out, in seconds; none when it cannot be read.
+pub fn not_after(pem: &[u8]) -> Option<i64> {
+    let (_, block) = x509_parser::pem::parse_x509_pem(pem).ok()?;
+    Some(block.parse_x509().ok()?.validity().not_after.timestamp())
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod admission;
 mod aggregation;
 mod audit;
 mod bad_input;
+mod certificates;
 mod clients_answers;
 mod clients_identity;
 mod clients_patches;

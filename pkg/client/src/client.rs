@@ -226,7 +226,22 @@ impl Client {
         name: &str,
         object: &impl Serialize,
     ) -> Result<T, Error> {
-        decode(self.call(Method::PUT, &path(r, namespace, name, "status"), JSON, encode(object)?).await?)
+        self.update_subresource(r, namespace, name, "status", object).await
+    }
+
+    /// Replaces a subresource of an object; with a resourceVersion in it, only if that is current.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn update_subresource<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        object: &impl Serialize,
+    ) -> Result<T, Error> {
+        decode(self.call(Method::PUT, &path(r, namespace, name, subresource), JSON, encode(object)?).await?)
     }
 
     /// Patches an object or one of its subresources.

@@ -4,6 +4,7 @@
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
 mod authentication_trust;
+mod certificates;
 mod clusterrole_aggregation;
 mod context;
 mod cronjob;
@@ -34,6 +35,7 @@ use kedge_client::Client;
 use kedge_meta::resources;
 
 pub use authentication_trust::Trust;
+pub use certificates::Signing;
 use context::Context;
 pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
 use workload::index::OwnerIndex;
@@ -47,6 +49,8 @@ pub struct Config {
     pub root_ca: String,
     /// Published for extension API servers.
     pub trust: Trust,
+    /// Signs what was approved.
+    pub signing: Signing,
     /// Whether storage versions are migrated; else the server does not serve the kind that asks for it.
     pub storage_migration: bool,
 }
@@ -76,6 +80,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);
     authentication_trust::start(&ctx, config.trust);
+    certificates::start(&ctx, config.signing);
     policy_status::start(&ctx);
     if config.storage_migration {
         storage_migration::start(&ctx);

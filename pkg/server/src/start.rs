@@ -257,6 +257,10 @@ impl Server {
                 request_header_ca: self.pki.request_header_ca.certificate.clone(),
                 proxy_name: kedge_certs::FRONT_PROXY.to_owned(),
             },
+            signing: kedge_controllers::Signing {
+                clients: self.pki.client_ca.clone(),
+                servers: self.pki.server_ca.clone(),
+            },
         };
         let (controllers, timer) = (client.clone(), clock.clone());
         let start = move |tasks: &TaskGroup| kedge_controllers::start(&controllers, &timer, tasks, config.clone());

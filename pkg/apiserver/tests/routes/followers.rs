@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kedge_apiserver::{ApiServer, BodyError, Peer};
-use kedge_base::{Shutdown, TaskGroup};
+use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_client::{Body, BoxError, Client, Transport};
 use kedge_meta::{GroupResource, Text, UserInfo};
 use kedge_registry::convert::Renamed;
@@ -43,6 +43,11 @@ impl Transport for Within {
 }
 
 fn start_controllers(cluster: &Cluster) -> TaskGroup {
+    start_controllers_at(cluster, &kedge_base::system_clock())
+}
+
+/// All controllers, by a clock.
+pub fn start_controllers_at(cluster: &Cluster, clock: &SharedClock) -> TaskGroup {
     let user = UserInfo::new("system:kube-controller-manager", &[kedge_auth::MASTERS]);
     let peer = Peer { trusted: Some(Arc::new(user)), ..Peer::default() };
     let client = Client::new(Arc::new(Within { server: cluster.server.clone(), peer }));
@@ -56,8 +61,12 @@ fn start_controllers(cluster: &Cluster) -> TaskGroup {
             request_header_ca: "ca".into(),
             proxy_name: "proxy".into(),
         },
+        signing: kedge_controllers::Signing {
+            clients: cluster.pki.client_ca.clone(),
+            servers: cluster.pki.server_ca.clone(),
+        },
     };
-    kedge_controllers::start(&client, &kedge_base::system_clock(), &tasks, config);
+    kedge_controllers::start(&client, clock, &tasks, config);
     tasks
 }
 
@@ -95,7 +104,7 @@ fn widget(name: &str) -> Value {
 }
 
 /// Waits until what a path shows is as wanted.
-async fn until(cluster: &Cluster, path: &str, what: &str, wanted: impl Fn(StatusCode, &Value) -> bool) {
+pub async fn until(cluster: &Cluster, path: &str, what: &str, wanted: impl Fn(StatusCode, &Value) -> bool) {
     let mut last = (StatusCode::OK, Value::Null);
     let reached = tokio::time::timeout(Duration::from_secs(60), async {
         loop {

@@ -4,6 +4,7 @@
 
 mod admission;
 mod catalogue;
+mod certificates;
 mod conversion;
 mod deletions;
 mod dry_run;

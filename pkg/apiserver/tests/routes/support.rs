@@ -35,6 +35,7 @@ pub struct Cluster {
     pub registry: Arc<Registry>,
     pub admin: UserInfo,
     pub kv: Arc<Embedded>,
+    pub pki: kedge_certs::Pki,
     _dir: tempfile::TempDir,
 }
 
@@ -104,7 +105,8 @@ impl Cluster {
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,
         });
-        let cluster = Self { server, registry, kv, admin: UserInfo::new("admin", &[kedge_auth::MASTERS]), _dir: dir };
+        let admin = UserInfo::new("admin", &[kedge_auth::MASTERS]);
+        let cluster = Self { server, registry, kv, pki, admin, _dir: dir };
         cluster.ok("/api/v1/namespaces", json!({"metadata": {"name": NAMESPACE}})).await;
         let accounts = format!("/api/v1/namespaces/{NAMESPACE}/serviceaccounts");
         cluster.ok(&accounts, json!({"metadata": {"name": "default"}})).await;
