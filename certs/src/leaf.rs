@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use time::{Duration, OffsetDateTime};
@@ -38,31 +39,62 @@ pub struct Leaf {
     pub key: String,
 }
 
-/// Loads `<file>.crt` and `<file>.key` from `dir`, or issues them anew when they are missing, run out soon, are of
-/// another authority or say something else than `request`.
-///
-/// # Errors
-/// When a file cannot be read or written, or the request is nothing that a certificate can say.
-pub fn ensure_leaf(
-    dir: &Path,
-    file: &str,
-    authority: &Authority,
-    request: &LeafRequest,
-    now: OffsetDateTime,
-) -> Result<Leaf, Error> {
-    create_private_dir(dir)?;
-    let (cert_path, key_path) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
-    let stored = (read_if_there(&cert_path)?, read_if_there(&key_path)?);
-    if let (Some(certificate), Some(key)) = stored {
-        match unfit(&certificate, authority, request, now) {
-            None => return Ok(Leaf { certificate, key }),
-            Some(why) => info!(certificate = %cert_path.display(), why, "issuing anew"),
-        }
+impl Leaf {
+    /// When it is time for another, in seconds; at once, if nobody can tell.
+    pub fn renewed_at(&self) -> i64 {
+        let end = crate::not_after(self.certificate.as_bytes());
+        end.map_or(i64::MIN, |end| end - Duration::days(RENEW_DAYS).whole_seconds())
     }
-    let leaf = issue(authority, request, now)?;
-    write_atomically(&key_path, leaf.key.as_bytes(), 0o600)?;
-    write_atomically(&cert_path, leaf.certificate.as_bytes(), 0o644)?;
-    Ok(leaf)
+}
+
+/// A leaf that is kept in a directory, under `<file>.crt` and `<file>.key`.
+#[derive(Debug, Clone)]
+pub struct KeptLeaf {
+    pub(crate) dir: PathBuf,
+    pub(crate) file: String,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) request: LeafRequest,
+}
+
+impl KeptLeaf {
+    /// The name of its files.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    fn paths(&self) -> (PathBuf, PathBuf) {
+        (self.dir.join(format!("{}.crt", self.file)), self.dir.join(format!("{}.key", self.file)))
+    }
+
+    /// Loads it, or issues it anew when it is missing, runs out soon, is of another authority or says something else.
+    ///
+    /// # Errors
+    /// When a file cannot be read or written, or the request is nothing that a certificate can say.
+    pub fn ensure(&self, now: OffsetDateTime) -> Result<Leaf, Error> {
+        let (cert_path, key_path) = self.paths();
+        let stored = (read_if_there(&cert_path)?, read_if_there(&key_path)?);
+        if let (Some(certificate), Some(key)) = stored {
+            match unfit(&certificate, &key, &self.authority, &self.request, now) {
+                None => return Ok(Leaf { certificate, key }),
+                Some(why) => info!(certificate = %cert_path.display(), why, "issuing anew"),
+            }
+        }
+        self.issue(now)
+    }
+
+    /// Issues it anew.
+    ///
+    /// # Errors
+    /// As [`KeptLeaf::ensure`].
+    pub fn issue(&self, now: OffsetDateTime) -> Result<Leaf, Error> {
+        create_private_dir(&self.dir)?;
+        let leaf = issue(&self.authority, &self.request, now)?;
+        // Whoever is cut off in between finds a certificate of another key, which is issued anew.
+        let (cert_path, key_path) = self.paths();
+        write_atomically(&key_path, leaf.key.as_bytes(), 0o600)?;
+        write_atomically(&cert_path, leaf.certificate.as_bytes(), 0o644)?;
+        Ok(leaf)
+    }
 }
 
 fn issue(authority: &Authority, request: &LeafRequest, now: OffsetDateTime) -> Result<Leaf, Error> {
@@ -84,12 +116,23 @@ fn issue(authority: &Authority, request: &LeafRequest, now: OffsetDateTime) -> R
 }
 
 /// Why a stored certificate cannot be kept.
-fn unfit(pem: &str, authority: &Authority, request: &LeafRequest, now: OffsetDateTime) -> Option<&'static str> {
+fn unfit(
+    pem: &str,
+    key: &str,
+    authority: &Authority,
+    request: &LeafRequest,
+    now: OffsetDateTime,
+) -> Option<&'static str> {
     if !pem.ends_with(&authority.certificate) {
         return Some("it is of another authority");
     }
     let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return Some("it cannot be read") };
     let Ok(certificate) = block.parse_x509() else { return Some("it cannot be read") };
+    let Ok(key) = KeyPair::from_pem(key) else { return Some("its key cannot be read") };
+    if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+        return Some("it is of another key");
+    }
+    // One that is not valid yet stays: boards begin with a clock that is years behind.
     let left = certificate.validity().not_after.timestamp() - now.unix_timestamp();
     if left < Duration::days(RENEW_DAYS).whole_seconds() {
         return Some("it runs out soon");

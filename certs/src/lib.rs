@@ -1,27 +1,32 @@
 //! Layer 0: the cluster's certificates, keys and kubeconfig files.
 //!
 //! Three certificate authorities (serving, clients, request headers) and one key for service account tokens, all ECDSA
-//! P-256. Authorities and the token key never change by themselves; leaves are renewed when they run out or when their
+//! P-256. Authorities and the token key never change by themselves; leaves are renewed before they run out, and when their
 //! names no longer fit.
 //!
 //! Invariants: private keys are 0600 and are on disk before anything uses them; a file is replaced atomically.
 
 mod ca;
+mod credential;
 mod error;
 mod files;
+pub mod inventory;
 mod kubeconfig;
 mod leaf;
 mod request;
 pub mod shared;
 mod sign;
+mod usages;
 
 pub use ca::Authority;
+pub use credential::{Credential, UnusableLeaf};
 pub use error::Error;
 pub use files::write_atomically;
 pub use kubeconfig::{Kubeconfig, Users};
-pub use leaf::{Leaf, LeafRequest, Usage, ensure_leaf};
+pub use leaf::{KeptLeaf, Leaf, LeafRequest, Usage};
 pub use request::{RequestError, SigningRequest, Subject};
-pub use sign::{SignError, Usages};
+pub use sign::SignError;
+pub use usages::Usages;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,7 +36,7 @@ const CA_DAYS: i64 = 3650;
 /// Days that a leaf is valid.
 const LEAF_DAYS: i64 = 365;
 /// A leaf with fewer days left is renewed.
-const RENEW_DAYS: i64 = 120;
+pub const RENEW_DAYS: i64 = 120;
 
 /// The name by which extension API servers know the API server in front of them; its authority is `request_header_ca`.
 pub const FRONT_PROXY: &str = "system:auth-proxy";
@@ -67,12 +72,21 @@ impl Pki {
         })
     }
 
+    fn leaf(&self, file: &str, authority: &Arc<Authority>, request: LeafRequest) -> KeptLeaf {
+        KeptLeaf { dir: self.dir.clone(), file: file.to_owned(), authority: authority.clone(), request }
+    }
+
     /// A serving certificate under `file`.
+    pub fn serving_leaf(&self, file: &str, request: LeafRequest) -> KeptLeaf {
+        self.leaf(file, &self.server_ca, request)
+    }
+
+    /// The same, issued.
     ///
     /// # Errors
     /// As [`Pki::open`].
     pub fn serving(&self, file: &str, request: &LeafRequest, now: time::OffsetDateTime) -> Result<Leaf, Error> {
-        ensure_leaf(&self.dir, file, &self.server_ca, request, now)
+        self.serving_leaf(file, request.clone()).ensure(now)
     }
 
     /// The certificate of those who may read and write the store itself, under `etcd-client`: of an authority of its own,
@@ -80,33 +94,31 @@ impl Pki {
     ///
     /// # Errors
     /// As [`Pki::open`].
-    pub fn store_client(&self, now: time::OffsetDateTime) -> Result<Leaf, Error> {
+    pub fn store_client_leaf(&self, now: time::OffsetDateTime) -> Result<KeptLeaf, Error> {
         let name = format!("kedge-etcd-client-ca@{}", now.unix_timestamp());
-        let authority = Authority::ensure(&self.dir, "etcd-client-ca", &name, now)?;
-        let request = LeafRequest {
-            common_name: "kedge-etcd-client".to_owned(),
-            organization: None,
-            names: Vec::new(),
-            usage: Usage::Client,
-        };
-        ensure_leaf(&self.dir, "etcd-client", &authority, &request, now)
+        let authority = Arc::new(Authority::ensure(&self.dir, "etcd-client-ca", &name, now)?);
+        Ok(self.leaf("etcd-client", &authority, client_request("kedge-etcd-client", None)))
     }
 
     /// The certificate by which extension API servers know the API server in front of them, under `client-auth-proxy`.
+    pub fn front_proxy_leaf(&self) -> KeptLeaf {
+        self.leaf("client-auth-proxy", &self.request_header_ca, client_request(FRONT_PROXY, None))
+    }
+
+    /// The same, issued.
     ///
     /// # Errors
     /// As [`Pki::open`].
     pub fn front_proxy(&self, now: time::OffsetDateTime) -> Result<Leaf, Error> {
-        let request = LeafRequest {
-            common_name: FRONT_PROXY.to_owned(),
-            organization: None,
-            names: Vec::new(),
-            usage: Usage::Client,
-        };
-        ensure_leaf(&self.dir, "client-auth-proxy", &self.request_header_ca, &request, now)
+        self.front_proxy_leaf().ensure(now)
     }
 
     /// A client certificate under `file` for a user with groups; at most one group.
+    pub fn client_leaf(&self, file: &str, user: &str, group: Option<&str>) -> KeptLeaf {
+        self.leaf(file, &self.client_ca, client_request(user, group))
+    }
+
+    /// The same, issued.
     ///
     /// # Errors
     /// As [`Pki::open`].
@@ -117,13 +129,16 @@ impl Pki {
         group: Option<&str>,
         now: time::OffsetDateTime,
     ) -> Result<Leaf, Error> {
-        let request = LeafRequest {
-            common_name: user.to_owned(),
-            organization: group.map(str::to_owned),
-            names: Vec::new(),
-            usage: Usage::Client,
-        };
-        ensure_leaf(&self.dir, file, &self.client_ca, &request, now)
+        self.client_leaf(file, user, group).ensure(now)
+    }
+}
+
+fn client_request(user: &str, group: Option<&str>) -> LeafRequest {
+    LeafRequest {
+        common_name: user.to_owned(),
+        organization: group.map(str::to_owned),
+        names: Vec::new(),
+        usage: Usage::Client,
     }
 }
 
@@ -175,5 +190,21 @@ mod tests {
         let later = now + Duration::days(LEAF_DAYS - RENEW_DAYS + 1);
         let renewed = pki.serving("serving", &request(&["a", "10.0.0.1"]), later).unwrap();
         assert_ne!(renamed.certificate, renewed.certificate);
+        assert_eq!(renewed.renewed_at(), (later + Duration::days(LEAF_DAYS - RENEW_DAYS)).unix_timestamp());
+    }
+
+    /// A power cut between the two files once left what no server could start with.
+    #[test]
+    fn a_leaf_of_another_key_is_issued_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let pki = Pki::open(dir.path(), now).unwrap();
+        let (a, b) = (pki.client("a", "a", None, now).unwrap(), pki.client("b", "b", None, now).unwrap());
+        std::fs::write(dir.path().join("a.key"), &b.key).unwrap();
+        let repaired = pki.client("a", "a", None, now).unwrap();
+        assert!(repaired.key != a.key && repaired.key != b.key);
+        Credential::new(&repaired).unwrap();
+        let by_a_slow_clock = pki.client("a", "a", None, now - Duration::days(9_000)).unwrap();
+        assert_eq!(by_a_slow_clock.certificate, repaired.certificate);
     }
 }

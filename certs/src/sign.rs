@@ -14,6 +14,7 @@ use yasna::{DERWriter, DERWriterSeq, Tag, construct_der};
 
 use crate::ca::Authority;
 use crate::request::{SigningRequest, Subject};
+use crate::usages::Usages;
 
 /// Clocks differ a little; as upstream.
 const BACKDATE: Duration = Duration::minutes(5);
@@ -31,67 +32,6 @@ pub enum SignError {
     Authority,
     #[error("failed to sign certificate: {0}")]
     Failed(#[from] rcgen::Error),
-}
-
-/// What a certificate may be used for, by the names of the certificates API.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Usages {
-    /// Bits of the extension, the first being `digital signature`.
-    key: u16,
-    /// Places in [`EXTENDED`], in order and each once.
-    extended: Vec<usize>,
-}
-
-/// By name: the bit of the usage.
-const KEY: [(&str, u16); 10] = [
-    ("signing", 0),
-    ("digital signature", 0),
-    ("content commitment", 1),
-    ("key encipherment", 2),
-    ("data encipherment", 3),
-    ("key agreement", 4),
-    ("cert sign", 5),
-    ("crl sign", 6),
-    ("encipher only", 7),
-    ("decipher only", 8),
-];
-
-/// By names, in the order in which they are written.
-const EXTENDED: [(&[&str], &[u64]); 12] = [
-    (&["any"], &[2, 5, 29, 37, 0]),
-    (&["server auth"], &[1, 3, 6, 1, 5, 5, 7, 3, 1]),
-    (&["client auth"], &[1, 3, 6, 1, 5, 5, 7, 3, 2]),
-    (&["code signing"], &[1, 3, 6, 1, 5, 5, 7, 3, 3]),
-    (&["email protection", "s/mime"], &[1, 3, 6, 1, 5, 5, 7, 3, 4]),
-    (&["ipsec end system"], &[1, 3, 6, 1, 5, 5, 7, 3, 5]),
-    (&["ipsec tunnel"], &[1, 3, 6, 1, 5, 5, 7, 3, 6]),
-    (&["ipsec user"], &[1, 3, 6, 1, 5, 5, 7, 3, 7]),
-    (&["timestamping"], &[1, 3, 6, 1, 5, 5, 7, 3, 8]),
-    (&["ocsp signing"], &[1, 3, 6, 1, 5, 5, 7, 3, 9]),
-    (&["microsoft sgc"], &[1, 3, 6, 1, 4, 1, 311, 10, 3, 3]),
-    (&["netscape sgc"], &[2, 16, 840, 1, 113_730, 4, 1]),
-];
-
-impl Usages {
-    /// Those with these names.
-    ///
-    /// # Errors
-    /// When there is no usage of a name.
-    pub fn parse(names: &[String]) -> Result<Self, SignError> {
-        let (mut key, mut extended, mut unknown) = (0, Vec::new(), Vec::new());
-        for name in names {
-            if let Some((_, bit)) = KEY.iter().find(|(known, _)| known == name) {
-                key |= 1 << bit;
-            } else if let Some(at) = EXTENDED.iter().position(|(known, _)| known.contains(&name.as_str())) {
-                extended.push(at);
-            } else {
-                unknown.push(name.clone());
-            }
-        }
-        extended.sort_unstable();
-        extended.dedup();
-        if unknown.is_empty() { Ok(Self { key, extended }) } else { Err(SignError::Usages(unknown)) }
-    }
 }
 
 /// From when and until when a certificate is valid.
@@ -174,7 +114,8 @@ impl Authority {
         });
         let issuer = Issuer { name: own.subject().as_raw(), key_id, algorithm: algorithm(key)? };
         let validity = Validity::new(now, lifetime, own.validity().not_after.to_datetime())?;
-        let content = construct_der(|w| w.write_sequence(|w| to_be_signed(w, &issuer, request, usages, validity, serial)));
+        let content =
+            construct_der(|w| w.write_sequence(|w| to_be_signed(w, &issuer, request, usages, validity, serial)));
         let signature = key.sign(&content)?;
         let certificate = construct_der(|w| {
             w.write_sequence(|w| {
@@ -209,7 +150,7 @@ fn to_be_signed(
     let is_own_name = subject == issuer.name;
     w.next().write_tagged(Tag::context(3), |w| {
         w.write_sequence(|w| {
-            write_usages(w, usages);
+            usages.write(w);
             // No authority, and therefore nothing to say.
             write_extension(w, &[2, 5, 29, 19], true, |w| w.write_sequence(|_| {}));
             if let Some(id) = issuer.key_id.filter(|_| !is_own_name) {
@@ -265,25 +206,6 @@ fn write_text(w: DERWriter<'_>, text: &str) {
     }
 }
 
-fn write_usages(w: &mut DERWriterSeq<'_>, usages: &Usages) {
-    if usages.key != 0 {
-        write_extension(w, &[2, 5, 29, 15], true, |w| {
-            let bits = usages.key.reverse_bits().to_be_bytes();
-            let length = 16 - usages.key.leading_zeros() as usize;
-            w.write_bitvec_bytes(&bits[..length.div_ceil(8)], length);
-        });
-    }
-    if !usages.extended.is_empty() {
-        write_extension(w, &[2, 5, 29, 37], false, |w| {
-            w.write_sequence(|w| {
-                for at in &usages.extended {
-                    w.next().write_oid(&ObjectIdentifier::from_slice(EXTENDED[*at].1));
-                }
-            });
-        });
-    }
-}
-
 fn write_names(w: &mut DERWriterSeq<'_>, request: &SigningRequest, critical: bool) {
     let bytes = |ip: &IpAddr| match ip {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -309,7 +231,13 @@ fn write_names(w: &mut DERWriterSeq<'_>, request: &SigningRequest, critical: boo
     });
 }
 
-fn write_extension(w: &mut DERWriterSeq<'_>, oid: &[u64], critical: bool, content: impl FnOnce(DERWriter<'_>)) {
+/// An extension with its content.
+pub(crate) fn write_extension(
+    w: &mut DERWriterSeq<'_>,
+    oid: &[u64],
+    critical: bool,
+    content: impl FnOnce(DERWriter<'_>),
+) {
     w.next().write_sequence(|w| {
         w.next().write_oid(&ObjectIdentifier::from_slice(oid));
         if critical {

@@ -33,6 +33,7 @@ mod policies;
 mod policies_mutating;
 mod port_forward;
 mod proxy;
+mod renewal;
 mod resource_metrics;
 mod restart;
 mod rights;

@@ -160,7 +160,7 @@ fn agent_config(
         names: vec![node_name.clone(), "localhost".into(), "127.0.0.1".into(), node_ip.to_string()],
         usage: Usage::Server,
     };
-    let leaf = server.issue("serving-kubelet", &request)?;
+    let certificate = server.issue("serving-kubelet", request)?;
     Ok(AgentConfig {
         data_dir: flags.data_dir(),
         node_client: server.client_as(UserInfo::new(format!("system:node:{node_name}"), &["system:nodes"])),
@@ -178,8 +178,7 @@ fn agent_config(
         kubelet_args,
         runtime_endpoint: flags.container_runtime_endpoint.clone(),
         pause_image: flags.pause_image.clone(),
-        kubelet_certificate: leaf.certificate,
-        kubelet_key: leaf.key,
+        kubelet_certificate: certificate,
         client_ca: server.pki.client_ca.certificate.clone(),
         kubelet_address: SocketAddr::new(flags.bind_address, flags.kubelet_port),
         proxy: !flags.disable_kube_proxy,

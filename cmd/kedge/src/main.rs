@@ -1,6 +1,7 @@
 //! The one binary: argv to a subcommand. No logic here.
 
 mod assemble;
+mod certificate;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -74,6 +75,7 @@ fn run(kedge: Kedge) -> anyhow::Result<ExitCode> {
         }
         Command::EtcdSnapshot(flags) => runtime()?.block_on(store::snapshot(flags)),
         Command::SecretsEncrypt(flags) => runtime()?.block_on(store::encryption(flags)),
+        Command::Certificate(flags) => runtime()?.block_on(certificate::run(flags)),
         Command::Store(flags) => runtime()?.block_on(store::store(flags)),
         Command::Cni => Ok(plugin()),
         Command::CheckConfig => Ok(check_config()),

@@ -2,8 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kedge_base::SharedClock;
+use kedge_certs::Credential;
 use kedge_client::Client;
 use kedge_kubelet::KubeletArgs;
 
@@ -31,9 +33,8 @@ pub struct AgentConfig {
     pub runtime_endpoint: Option<String>,
     /// The image of pod sandboxes; else the built-in one.
     pub pause_image: Option<String>,
+    pub kubelet_certificate: Arc<Credential>,
     /// PEM.
-    pub kubelet_certificate: String,
-    pub kubelet_key: String,
     pub client_ca: String,
     pub kubelet_address: SocketAddr,
     pub proxy: bool,

@@ -106,8 +106,7 @@ fn kubelet(
         register_node: true,
         serving: Some(ServingConfig {
             address: config.kubelet_address,
-            certificate_pem: config.kubelet_certificate.clone(),
-            key_pem: config.kubelet_key.clone(),
+            certificate: config.kubelet_certificate.clone(),
             client_ca_pem: config.client_ca.clone(),
         }),
     })

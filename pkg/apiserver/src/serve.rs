@@ -15,10 +15,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kedge_auth::{AnyClientCertificate, Shown};
 use kedge_base::TaskGroup;
-use parking_lot::RwLock;
+use rustls::server::ResolvesServerCert;
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -45,18 +45,13 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// What who speaks without TLS gets.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 
-/// A TLS configuration that can be replaced while it is used.
-pub type SharedTls = Arc<RwLock<Arc<ServerConfig>>>;
-
 /// The TLS configuration for a serving certificate; clients may show a certificate, whoever issued it, and are told that those of
 /// `client_ca_pem` are known.
 ///
 /// # Errors
-/// When certificate or key cannot be used.
-pub fn tls_config(certificate_pem: &str, key_pem: &str, client_ca_pem: &str) -> Result<ServerConfig, BoxError> {
+/// When the authorities cannot be read.
+pub fn tls_config(certificate: Arc<dyn ResolvesServerCert>, client_ca_pem: &str) -> Result<ServerConfig, BoxError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate_pem.as_bytes()).collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
     let authorities = CertificateDer::pem_slice_iter(client_ca_pem.as_bytes()).collect::<Result<Vec<_>, _>>()?;
     let mut known = RootCertStore::empty();
     known.add_parsable_certificates(authorities);
@@ -64,13 +59,13 @@ pub fn tls_config(certificate_pem: &str, key_pem: &str, client_ca_pem: &str) -> 
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(Arc::new(AnyClientCertificate::new(provider, issuers)))
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 
 /// Serves connections until shutdown; then those that are open get a moment to end.
-pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: SharedTls, tasks: TaskGroup) {
+pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: Arc<ServerConfig>, tasks: TaskGroup) {
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let drain = Drain::new(tasks.clone());
     let shutdown = tasks.shutdown().clone();
@@ -89,7 +84,7 @@ pub async fn serve(server: Arc<ApiServer>, listener: Arc<TcpListener>, tls: Shar
                 continue;
             }
         };
-        let config = tls.read().clone();
+        let config = tls.clone();
         let server = server.clone();
         let (shutdown, drain) = (shutdown.clone(), drain.clone());
         tasks.spawn("connection", async move {

@@ -32,7 +32,7 @@ pub enum ConfigFileError {
 
 /// The commands beside the server that work on its data, so that they find it where the server has it. They heed the keys
 /// that are flags of theirs, too.
-const FOLLOWERS: [&str; 3] = ["etcd-snapshot", "secrets-encrypt", "store"];
+const FOLLOWERS: [&str; 4] = ["certificate", "etcd-snapshot", "secrets-encrypt", "store"];
 /// Whose flags the keys are.
 const SERVER: &str = "server";
 

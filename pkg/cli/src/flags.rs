@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::api_args::ApiServerArgs;
+use crate::certificate_flags::CertificateFlags;
 use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
 use crate::values::{FileMode, PodCidr, PortRange, ServiceCidrs};
 
@@ -26,6 +27,8 @@ pub enum Command {
     EtcdSnapshot(EtcdSnapshotFlags),
     /// Show and change the encryption of secrets at rest on a running server.
     SecretsEncrypt(SecretsEncryptFlags),
+    /// Show and renew the certificates of a server.
+    Certificate(CertificateFlags),
     /// Look into the embedded store, or move it.
     Store(StoreFlags),
     /// Say what this host lacks for running a node.

@@ -4,6 +4,7 @@
 //! unknown or out of range is an error that names it and the right form. Nothing is started here.
 
 mod api_args;
+mod certificate_flags;
 mod config_file;
 mod flags;
 mod place;
@@ -11,6 +12,7 @@ mod store_flags;
 mod values;
 
 pub use api_args::{ApiServerArgs, AuditArgs, AuthenticationArgs, OidcArgs};
+pub use certificate_flags::{CertificateCommand, CertificateFlags, ServiceFlags};
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};
 pub use place::PlaceError;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Uri};
+use rustls::ConfigBuilder;
+use rustls::client::{ResolvesClientCert, WantsClientCert};
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use serde::Deserialize;
@@ -138,29 +140,46 @@ impl ClusterAccess {
     /// # Errors
     /// When a certificate or key cannot be used.
     pub fn tls_config(&self) -> Result<rustls::ClientConfig, KubeconfigError> {
-        let invalid = |what: &'static str| move |e: String| KubeconfigError::Invalid { what, detail: e };
+        let builder = self.trusting()?;
+        if self.client_certificate.is_empty() {
+            return Ok(offering_http(builder.with_no_client_auth()));
+        }
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.client_certificate).collect();
+        let chain = chain.map_err(|e| invalid("client-certificate", &e))?;
+        let key = PrivateKeyDer::from_pem_slice(&self.client_key).map_err(|e| invalid("client-key", &e))?;
+        let config = builder.with_client_auth_cert(chain, key).map_err(|e| invalid("client-certificate", &e))?;
+        Ok(offering_http(config))
+    }
+
+    /// The same with an identity that may change, instead of certificate and key.
+    ///
+    /// # Errors
+    /// When the authority cannot be used.
+    pub fn tls_config_as(&self, who: Arc<dyn ResolvesClientCert>) -> Result<rustls::ClientConfig, KubeconfigError> {
+        Ok(offering_http(self.trusting()?.with_client_cert_resolver(who)))
+    }
+
+    fn trusting(&self) -> Result<ConfigBuilder<rustls::ClientConfig, WantsClientCert>, KubeconfigError> {
         let mut roots = rustls::RootCertStore::empty();
         for cert in CertificateDer::pem_slice_iter(&self.certificate_authority) {
-            let cert = cert.map_err(|e| invalid("certificate-authority")(e.to_string()))?;
-            roots.add(cert).map_err(|e| invalid("certificate-authority")(e.to_string()))?;
+            let cert = cert.map_err(|e| invalid("certificate-authority", &e))?;
+            roots.add(cert).map_err(|e| invalid("certificate-authority", &e))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|e| invalid("TLS versions")(e.to_string()))?
-            .with_root_certificates(roots);
-        let mut config = if self.client_certificate.is_empty() {
-            builder.with_no_client_auth()
-        } else {
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.client_certificate).collect();
-            let chain = chain.map_err(|e| invalid("client-certificate")(e.to_string()))?;
-            let key =
-                PrivateKeyDer::from_pem_slice(&self.client_key).map_err(|e| invalid("client-key")(e.to_string()))?;
-            builder.with_client_auth_cert(chain, key).map_err(|e| invalid("client-certificate")(e.to_string()))?
-        };
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+            .map_err(|e| invalid("TLS versions", &e))?;
+        Ok(builder.with_root_certificates(roots))
     }
+}
+
+fn invalid(what: &'static str, why: &dyn std::fmt::Display) -> KubeconfigError {
+    KubeconfigError::Invalid { what, detail: why.to_string() }
+}
+
+fn offering_http(mut config: rustls::ClientConfig) -> rustls::ClientConfig {
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
 }
 
 fn pick<'a, T>(list: &'a [Named<T>], name: &str) -> Option<&'a T> {

@@ -25,7 +25,7 @@ use kedge_etcdpb::etcdserverpb as pb;
 use kedge_kv::{Embedded, Error, Kv as _};
 use tokio::sync::Semaphore;
 
-pub use listen::{Listen, ListenError, TlsFiles};
+pub use listen::{Listen, ListenError, ServingTls};
 pub use server::serve;
 use watch::Hub;
 

@@ -5,10 +5,10 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Why the API cannot be served.
@@ -26,12 +26,12 @@ pub enum ListenError {
     Bind { address: String, source: std::io::Error },
 }
 
-/// PEM files of the server.
+/// How TLS is spoken.
 #[derive(Debug, Clone)]
-pub struct TlsFiles {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    /// Authorities whose client certificates are let in.
+pub struct ServingTls {
+    /// The serving certificate, which may be another for later connections.
+    pub certificate: Arc<dyn ResolvesServerCert>,
+    /// A PEM file of authorities whose client certificates are let in.
     pub client_ca: PathBuf,
 }
 
@@ -48,7 +48,7 @@ impl Listen {
     ///
     /// # Errors
     /// [`ListenError`], also when another process serves the socket.
-    pub async fn open(endpoint: &str, tls: Option<&TlsFiles>) -> Result<Self, ListenError> {
+    pub async fn open(endpoint: &str, tls: Option<&ServingTls>) -> Result<Self, ListenError> {
         if let Some(path) = endpoint.strip_prefix("unix://").filter(|path| path.starts_with('/')) {
             return Ok(Self(unix(Path::new(path)).await?));
         }
@@ -96,23 +96,21 @@ async fn unix(path: &Path) -> Result<Listener, ListenError> {
     Ok(Listener::Unix { listener, path: path.to_owned() })
 }
 
-fn server_config(files: &TlsFiles) -> Result<ServerConfig, ListenError> {
-    let refuse = |path: &Path, what: String| ListenError::Tls { path: path.to_owned(), what };
+fn server_config(tls: &ServingTls) -> Result<ServerConfig, ListenError> {
+    let refuse = |what: String| ListenError::Tls { path: tls.client_ca.clone(), what };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut roots = RootCertStore::empty();
-    for cert in certificates(&files.client_ca)? {
-        roots.add(cert).map_err(|e| refuse(&files.client_ca, e.to_string()))?;
+    for cert in certificates(&tls.client_ca)? {
+        roots.add(cert).map_err(|e| refuse(e.to_string()))?;
     }
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
         .build()
-        .map_err(|e| refuse(&files.client_ca, e.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|e| refuse(&files.key, e.to_string()))?;
+        .map_err(|e| refuse(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| refuse(&files.cert, e.to_string()))?
+        .map_err(|e| refuse(e.to_string()))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificates(&files.cert)?, key)
-        .map_err(|e| refuse(&files.cert, e.to_string()))?;
+        .with_cert_resolver(tls.certificate.clone());
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
 }

@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use kedge_base::SharedClock;
 use kedge_client::Client;
+use rustls::server::ResolvesServerCert;
 
 use crate::args::KubeletArgs;
 use crate::runtime::RuntimeProblem;
@@ -23,9 +25,8 @@ pub struct NodeTaint {
 pub struct ServingConfig {
     /// Usually `[::]:10250` or `0.0.0.0:10250`.
     pub address: SocketAddr,
-    /// The serving certificate with its chain, PEM.
-    pub certificate_pem: String,
-    pub key_pem: String,
+    /// The serving certificate with its chain, which may be another for later connections.
+    pub certificate: Arc<dyn ResolvesServerCert>,
     /// The authority of client certificates, PEM.
     pub client_ca_pem: String,
 }

@@ -12,18 +12,19 @@ use kedge_auth::{
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
-use kedge_certs::{LeafRequest, Pki, Usage};
+use kedge_certs::{Credential, LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;
 use kedge_registry::Registry;
 use kedge_storage::{ResourceStore, Storage};
-use kedge_webhook::{Caller, Identity, Settings};
-use parking_lot::RwLock;
+use kedge_webhook::{Caller, Settings};
+use rustls::ServerConfig as TlsConfig;
 
 use crate::auditing::auditing;
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::issuers::believed;
 use crate::start::now;
+use crate::renewal::Renewal;
 
 fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
     storage.resource(prefix).ok_or_else(|| Error::Authentication(format!("the store has no {prefix}")))
@@ -33,6 +34,7 @@ fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
 pub(crate) struct Parts<'a> {
     pub(crate) config: &'a ServerConfig,
     pub(crate) pki: &'a Pki,
+    pub(crate) renewal: &'a Renewal,
     pub(crate) storage: &'a Storage,
     pub(crate) registry: &'a Arc<Registry>,
     pub(crate) webhooks: &'a Arc<Caller>,
@@ -53,27 +55,25 @@ pub(crate) fn webhooks(registry: &Arc<Registry>, tasks: &TaskGroup, clock: &Shar
     }))
 }
 
-/// Who reaches servers that serve other group versions.
+/// Who reaches servers that serve other group versions, and says to them who it is.
 pub(crate) fn others(
-    pki: &Pki,
+    identity: &Arc<Credential>,
     registry: &Arc<Registry>,
     tasks: &TaskGroup,
     clock: &SharedClock,
-) -> Result<Arc<Caller>, Error> {
-    let identity = pki.front_proxy(now(clock))?;
+) -> Arc<Caller> {
     let caller = Caller::new(Settings {
         services: Arc::new(ServiceEndpoints(registry.clone())),
         dialer: Arc::new(DirectDialer),
         tasks: tasks.child("connections to other API servers"),
         clock: clock.clone(),
     });
-    let identity = Identity { certificate: identity.certificate, key: identity.key };
-    Ok(Arc::new(caller.with_identity(identity)))
+    Arc::new(caller.with_identity(identity.clone()))
 }
 
 /// The API server: who may come in, what they may do, and where it is kept.
 pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
-    let Parts { config, pki, storage, registry, webhooks, others, clock, tasks, readiness, own } = parts;
+    let Parts { config, pki, renewal, storage, registry, webhooks, others, clock, tasks, readiness, own } = parts;
     let rbac = Arc::new(RbacAuthorizer::new(
         store(storage, "roles")?,
         store(storage, "rolebindings")?,
@@ -93,15 +93,13 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
     let front = FrontProxy::new(&pki.request_header_ca.certificate, &[kedge_certs::FRONT_PROXY]);
     let front = front.map_err(|e| failed(&e))?;
-    let identity =
-        pki.client("client-kube-apiserver", "system:kube-apiserver", Some(kedge_auth::MASTERS), now(clock))?;
+    let masters = Some(kedge_auth::MASTERS);
+    let identity = renewal.credential(pki.client_leaf("client-kube-apiserver", "system:kube-apiserver", masters))?;
     let access = ClusterAccess {
         certificate_authority: pki.server_ca.certificate.clone().into_bytes(),
-        client_certificate: identity.certificate.into_bytes(),
-        client_key: identity.key.into_bytes(),
         ..ClusterAccess::default()
     };
-    let mut kubelet_tls = access.tls_config().map_err(|e| Error::Tls(e.to_string()))?;
+    let mut kubelet_tls = access.tls_config_as(identity).map_err(|e| Error::Tls(e.to_string()))?;
     // Upgrades need HTTP/1.1.
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
@@ -144,7 +142,7 @@ fn admission(config: &ServerConfig) -> Result<Selection, Error> {
 }
 
 /// The serving certificate with all names and addresses of this server.
-pub(crate) fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Result<serve::SharedTls, Error> {
+pub(crate) fn serving(config: &ServerConfig, pki: &Pki, renewal: &Renewal) -> Result<Arc<Credential>, Error> {
     let domain = &config.cluster_domain;
     let mut names: Vec<String> =
         ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"].map(str::to_owned).to_vec();
@@ -159,10 +157,13 @@ pub(crate) fn tls(config: &ServerConfig, pki: &Pki, clock: &SharedClock) -> Resu
     names.sort();
     names.dedup();
     let request = LeafRequest { common_name: "kube-apiserver".into(), organization: None, names, usage: Usage::Server };
-    let leaf = pki.serving("serving-kube-apiserver", &request, now(clock))?;
+    renewal.credential(pki.serving_leaf("serving-kube-apiserver", request))
+}
+
+/// How TLS is spoken on the port.
+pub(crate) fn tls(certificate: Arc<Credential>, pki: &Pki) -> Result<Arc<TlsConfig>, Error> {
     // Both those who ask and those who ask for others are told that they are known.
     let known = format!("{}{}", pki.client_ca.certificate, pki.request_header_ca.certificate);
-    let tls = serve::tls_config(&leaf.certificate, &leaf.key, &known);
-    let tls = tls.map_err(|e| Error::Tls(e.to_string()))?;
-    Ok(Arc::new(RwLock::new(Arc::new(tls))))
+    let tls = serve::tls_config(certificate, &known).map_err(|e| Error::Tls(e.to_string()))?;
+    Ok(Arc::new(tls))
 }

@@ -7,16 +7,17 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use kedge_base::{SharedClock, TaskGroup, blocking, random};
-use kedge_certs::Pki;
+use kedge_certs::{Credential, Pki};
 use kedge_datastore::{Snapshots, Store};
-use kedge_etcdapi::{Api, Listen, SnapshotStream, TlsFiles, serve};
+use kedge_etcdapi::{Api, Listen, ServingTls, SnapshotStream, serve};
 use kedge_kv::{Embedded, Error as KvError};
-use time::OffsetDateTime;
 use tokio::io::AsyncReadExt as _;
 use tracing::info;
 
 use crate::config::ServerConfig;
 use crate::error::Error;
+use crate::renewal::Renewal;
+use crate::start::now;
 
 /// Bytes of a snapshot that are sent at once; etcd's own measure.
 const CHUNK: usize = 32 << 10;
@@ -26,22 +27,17 @@ pub(crate) async fn start(
     config: &ServerConfig,
     endpoint: &str,
     store: &Store,
-    pki: &Pki,
+    (pki, renewal, serving): (&Pki, &Renewal, &Arc<Credential>),
     clock: &SharedClock,
-    now: OffsetDateTime,
     tasks: &TaskGroup,
 ) -> Result<(), Error> {
     let fail = |what: String| Error::EtcdListen(endpoint.to_owned(), what);
     let Some(engine) = store.embedded.clone() else {
         return Err(fail(format!("the store is {}, which clients reach themselves", config.datastore)));
     };
-    pki.store_client(now)?;
-    let dir = config.tls_dir();
-    let tls = TlsFiles {
-        cert: dir.join("serving-kube-apiserver.crt"),
-        key: dir.join("serving-kube-apiserver.key"),
-        client_ca: dir.join("etcd-client-ca.crt"),
-    };
+    // Clients read it from its files.
+    renewal.keep(pki.store_client_leaf(now(clock))?, |_| Ok(()))?;
+    let tls = ServingTls { certificate: serving.clone(), client_ca: config.tls_dir().join("etcd-client-ca.crt") };
     let listen = Listen::open(endpoint, Some(&tls)).await.map_err(|e| fail(e.to_string()))?;
     let snapshots =
         Arc::new(Files { engine: engine.clone(), directory: config.snapshot_dir(), store: config.layout().store() });

@@ -5,6 +5,7 @@
 //!                                    saves a snapshot; lines of progress, then {"saved": …} or {"error": …}
 //! GET  encryption                    how the encryption of secrets stands
 //! POST encryption   {"action": …}    enable, disable or rotate-keys
+//! POST certificates {"files": […]}   renews leaves, which are in use then
 //! ```
 //! Requests pass the whole chain of the API server, and only its administrators may make them: no role allows these paths.
 
@@ -19,16 +20,20 @@ use http::{Method, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full};
 use kedge_apiserver::{Body, BodyError, OwnPaths};
-use kedge_base::TaskGroup;
+use kedge_base::{SharedClock, TaskGroup, blocking};
+use kedge_certs::inventory;
 use kedge_meta::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use crate::commands::Rotated;
 use crate::encryption::{Action, EncryptionStatus, SecretsEncryption};
 use crate::error::Error;
+use crate::renewal::Renewal;
 use crate::snapshots::SnapshotService;
+use crate::start::now;
 
 /// What these paths begin with.
 pub(crate) const PREFIX: &str = "/kedge/v1/";
@@ -40,6 +45,7 @@ pub(crate) struct Administration {
     pub(crate) snapshots: Arc<SnapshotService>,
     pub(crate) encryption: Arc<SecretsEncryption>,
     pub(crate) tasks: TaskGroup,
+    pub(crate) certificates: Certificates,
     /// Whether the encryption is managed here, not by a file of the user's own.
     pub(crate) managed: bool,
 }
@@ -58,6 +64,30 @@ struct SaveRequest {
 #[serde(deny_unknown_fields)]
 struct EncryptionRequest {
     action: Action,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RotateRequest {
+    files: Vec<String>,
+}
+
+/// Those that this server uses, and where they are.
+pub(crate) struct Certificates {
+    pub(crate) dir: PathBuf,
+    pub(crate) renewal: Renewal,
+    pub(crate) clock: SharedClock,
+}
+
+impl Certificates {
+    /// Renews those with these names; those before them are kept beside their place.
+    async fn rotate(&self, files: &[String]) -> Result<Rotated, Error> {
+        let (dir, now) = (self.dir.clone(), now(&self.clock));
+        let backup = blocking::unbounded("copy certificates", move || inventory::back_up(&dir, now)).await;
+        let backup = backup.map_err(|err| Error::Tls(err.to_string()))??;
+        let files = self.renewal.rotate(files).await?;
+        Ok(Rotated { files, backup, in_use: true })
+    }
 }
 
 #[async_trait]
@@ -84,7 +114,11 @@ impl OwnPaths for Administration {
                 let EncryptionRequest { action } = parse(&body)?;
                 Ok(json_answer(&json!(self.change(action).await?)))
             }
-            (_, "snapshots" | "encryption") => Err(Status::method_not_allowed()),
+            (&Method::POST, "certificates") => {
+                let RotateRequest { files } = parse(&body)?;
+                Ok(json_answer(&json!(self.certificates.rotate(&files).await.map_err(Status::internal)?)))
+            }
+            (_, "snapshots" | "encryption" | "certificates") => Err(Status::method_not_allowed()),
             _ => Err(Status::unknown_path()),
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kedge_apiserver::{ApiServer, Readiness, serve};
 use kedge_base::{SharedClock, Shutdown, TaskGroup, system_clock};
-use kedge_certs::{Kubeconfig, Leaf, LeafRequest, Pki, Users};
+use kedge_certs::{Credential, LeafRequest, Pki};
 use kedge_client::{Candidate, Client};
 use kedge_controllers::Schedule;
 use kedge_datastore::{Endpoint, Store};
@@ -20,16 +20,16 @@ use tracing::{info, warn};
 
 use crate::bootstrap::{self, Bootstrap};
 use crate::claims::ClaimsRepair;
-use crate::commands::own_kubeconfig;
 use crate::config::ServerConfig;
 use crate::default_service_cidr::DefaultServiceCidr;
 use crate::encryption::SecretsEncryption;
 use crate::endpoints::Advertised;
 use crate::error::Error;
-use crate::own_paths::Administration;
+use crate::own_paths::{Administration, Certificates};
+use crate::renewal::Renewal;
 use crate::snapshots::SnapshotService;
-use crate::token::{Token, private_dir};
-use crate::{api, encryption, endpoints, etcd_api, hooks, identity, inprocess, snapshots};
+use crate::token::Token;
+use crate::{api, encryption, endpoints, etcd_api, hooks, identity, inprocess, kubeconfig, snapshots};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
@@ -40,6 +40,7 @@ const CHECK: Duration = Duration::from_secs(300);
 pub struct Server {
     pub config: ServerConfig,
     pub pki: Pki,
+    renewal: Renewal,
     api: Arc<ApiServer>,
     store: Store,
     tasks: TaskGroup,
@@ -63,7 +64,14 @@ impl Server {
     /// # Errors
     /// [`Error`], with what was started before stopped again.
     pub async fn start(config: ServerConfig, shutdown: &Shutdown) -> Result<Self, Error> {
-        let clock = system_clock();
+        Self::start_at(config, shutdown, system_clock()).await
+    }
+
+    /// The same by another clock.
+    ///
+    /// # Errors
+    /// As [`Server::start`].
+    pub async fn start_at(config: ServerConfig, shutdown: &Shutdown, clock: SharedClock) -> Result<Self, Error> {
         let schedule = snapshots::schedule(&config, clock.now())?;
         std::fs::create_dir_all(&config.data_dir)
             .map_err(|source| Error::DataDir { path: config.data_dir.clone(), source })?;
@@ -100,7 +108,7 @@ impl Server {
             warn!(dir = %config.layout().store().display(), "a cluster has its certificates here and nothing in its store: an empty one is begun; if there was more, restore a snapshot");
         }
         let secrets = Secrets::open(&config, &store, &token, &clock).await?;
-        let pki = secrets.pki;
+        let (pki, renewal) = (secrets.pki, Renewal::new(&clock));
         token.check_authority(&pki.server_ca.certificate)?;
         token.write(&config.token_file(), &pki.server_ca.certificate)?;
         let readiness = Readiness::default();
@@ -126,15 +134,18 @@ impl Server {
             snapshots: snapshots.clone(),
             encryption: encryption.clone(),
             tasks: tasks.clone(),
+            certificates: Certificates { dir: config.tls_dir(), renewal: renewal.clone(), clock: clock.clone() },
             managed: config.encryption_config.is_none(),
         };
         let registry = Registry::new(storage.clone(), clock.clone(), config.cluster());
         let registry = Arc::new(registry.with_optional(&config.optional_groups()));
         let webhooks = api::webhooks(&registry, &tasks, &clock);
-        let others = api::others(&pki, &registry, &tasks, &clock)?;
+        let proxy = renewal.credential(pki.front_proxy_leaf())?;
+        let others = api::others(&proxy, &registry, &tasks, &clock);
         let api = api::api_server(api::Parts {
             config: &config,
             pki: &pki,
+            renewal: &renewal,
             storage: &storage,
             registry: &registry,
             webhooks: &webhooks,
@@ -144,23 +155,24 @@ impl Server {
             readiness: readiness.clone(),
             own: Arc::new(own),
         })?;
-        let tls = api::tls(&config, &pki, &clock)?;
+        let serving = api::serving(&config, &pki, &renewal)?;
+        let tls = api::tls(serving.clone(), &pki)?;
         let extensions = Extensions::new(registry.clone(), webhooks, tasks.clone());
         extensions.begin().await.map_err(|status| Error::Definitions(status.message))?;
         hooks::done(&readiness, &hooks::DEFINITIONS);
         // With connections of its own: however many clients use up, availability is still seen.
-        let aggregation = Aggregation::new(&extensions, api::others(&pki, &registry, &tasks, &clock)?);
+        let aggregation = Aggregation::new(&extensions, api::others(&proxy, &registry, &tasks, &clock));
         aggregation.begin().await.map_err(|status| Error::Definitions(status.message))?;
         hooks::done(&readiness, &hooks::SERVICES);
-        let server = Self { config, pki, api, store, tasks, store_tasks };
+        let server = Self { config, pki, renewal, api, store, tasks, store_tasks };
         let (api, listener, group) = (server.api.clone(), Arc::new(listener), server.tasks.clone());
         server
             .tasks
             .spawn_lasting("https", move || serve::serve(api.clone(), listener.clone(), tls.clone(), group.clone()));
-        server.write_kubeconfig(&clock)?;
+        kubeconfig::keep(&server.config, &server.pki, &server.renewal)?;
         if let Some(endpoint) = &server.config.etcd_listen {
-            let Self { config, store, pki, tasks, .. } = &server;
-            etcd_api::start(config, endpoint, store, pki, &clock, now(&clock), tasks).await?;
+            let Self { config, store, pki, renewal, tasks, .. } = &server;
+            etcd_api::start(config, endpoint, store, (pki, renewal, &serving), &clock, tasks).await?;
         }
         extensions.follow();
         hooks::done(&readiness, &hooks::EXTENSIONS);
@@ -190,6 +202,11 @@ impl Server {
                 async move { snapshots.run(schedule, retention, shutdown).await }
             });
         }
+        let renewal = server.renewal.clone();
+        server.tasks.spawn_worker("renewal", move || {
+            let renewal = renewal.clone();
+            async move { renewal.run().await }
+        });
         kedge_controllers::priority_and_fairness::start(&client, &clock, &server.tasks, bootstrap::flow_control()?);
         server.start_controllers(&clock);
         hooks::done(&readiness, &hooks::CONDITIONS);
@@ -292,12 +309,12 @@ impl Server {
         self.client_as(UserInfo::new("system:apiserver", &[kedge_auth::MASTERS]))
     }
 
-    /// A serving certificate of the cluster, for a component of this host.
+    /// A serving certificate of the cluster, for a component of this host; it is renewed as long as the server runs.
     ///
     /// # Errors
     /// When it cannot be written or issued.
-    pub fn issue(&self, file: &str, request: &LeafRequest) -> Result<Leaf, Error> {
-        Ok(self.pki.serving(file, request, now(&system_clock()))?)
+    pub fn issue(&self, file: &str, request: LeafRequest) -> Result<Arc<Credential>, Error> {
+        self.renewal.credential(self.pki.serving_leaf(file, request))
     }
 
     /// Stops serving and closes the store.
@@ -309,27 +326,6 @@ impl Server {
         if !self.store_tasks.join(STOP).await {
             info!(left = self.store_tasks.len(), "some connections to the store did not end in time");
         }
-    }
-
-    fn write_kubeconfig(&self, clock: &SharedClock) -> Result<(), Error> {
-        let admin = self.pki.client("client-admin", "system:admin", Some(kedge_auth::MASTERS), now(clock))?;
-        let host = match self.config.bind_address {
-            ip if ip.is_unspecified() => "127.0.0.1".to_owned(),
-            ip if ip.is_ipv6() => format!("[{ip}]"),
-            ip => ip.to_string(),
-        };
-        let server = format!("https://{host}:{}", self.config.https_port);
-        let kubeconfig = Kubeconfig {
-            server: &server,
-            certificate_authority: &self.pki.server_ca.certificate,
-            user: Users::Certificate(&admin),
-        };
-        let own = own_kubeconfig(&self.config.data_dir);
-        private_dir(own.parent().unwrap_or(&own))?;
-        kubeconfig.write(&own, 0o600)?;
-        kubeconfig.write(&self.config.kubeconfig, self.config.kubeconfig_mode)?;
-        info!(path = %self.config.kubeconfig.display(), "kubeconfig written");
-        Ok(())
     }
 }
 

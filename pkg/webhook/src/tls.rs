@@ -3,21 +3,17 @@
 use std::io;
 use std::sync::Arc;
 
+use rustls::client::ResolvesClientCert;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{AlertDescription, ClientConfig as TlsConfig, Error, InvalidMessage};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use tokio_rustls::TlsConnector;
 
 use crate::error::Failure;
 use crate::trust::{AnyCertificate, Trust};
 
-/// Who this server says it is, to those who want to know: both PEM, the certificate with its authorities behind it.
-#[derive(Clone)]
-pub struct Identity {
-    pub certificate: String,
-    pub key: String,
-}
+/// Who this server says it is, to those who want to know; it may say something else for later connections.
+pub type Identity = Arc<dyn ResolvesClientCert>;
 
 /// Whom a server must be certified by.
 pub(crate) enum Trusted {
@@ -42,13 +38,7 @@ pub(crate) fn connector(trusted: Trusted, http2: bool, identity: Option<&Identit
         .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
         None => config.with_no_client_auth(),
-        Some(identity) => {
-            let unread = |err: rustls_pki_types::pem::Error| Error::General(err.to_string());
-            let chain = CertificateDer::pem_slice_iter(identity.certificate.as_bytes());
-            let chain = chain.collect::<Result<Vec<_>, _>>().map_err(unread)?;
-            let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes()).map_err(unread)?;
-            config.with_client_auth_cert(chain, key)?
-        }
+        Some(identity) => config.with_client_cert_resolver(identity.clone()),
     };
     config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     Ok(TlsConnector::from(Arc::new(config)))

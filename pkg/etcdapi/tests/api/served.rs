@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt as _;
 use hyper_util::rt::TokioIo;
 use kedge_base::{Shutdown, TaskGroup, system_clock};
-use kedge_etcdapi::{Api, Listen, SnapshotStream, Snapshots, TlsFiles, serve};
+use kedge_etcdapi::{Api, Listen, ServingTls, SnapshotStream, Snapshots, serve};
 use kedge_kv::{Embedded, Error, History, Kv as _};
 use tonic::transport::{Channel, Endpoint, Uri};
 
@@ -75,7 +75,7 @@ impl Served {
         Self::start(dir, &endpoint, None).await
     }
 
-    pub async fn start(dir: tempfile::TempDir, endpoint: &str, tls: Option<&TlsFiles>) -> Self {
+    pub async fn start(dir: tempfile::TempDir, endpoint: &str, tls: Option<&ServingTls>) -> Self {
         let listen = Listen::open(endpoint, tls).await.unwrap();
         let address = listen.address();
         let endpoint = address.map_or(endpoint.to_owned(), |address| format!("https://{address}"));

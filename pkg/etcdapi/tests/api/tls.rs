@@ -1,8 +1,9 @@
 //! TLS: who has a certificate of the right authority is let in, nobody else.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use kedge_etcdapi::TlsFiles;
+use kedge_etcdapi::ServingTls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 use crate::served::{Served, with_tools};
@@ -28,7 +29,10 @@ fn only_the_right_certificate_is_let_in() {
         authority(dir.path(), "other", &["stranger"]);
         let path = |name: &str| dir.path().join(name);
         let text = |name: &str| path(name).display().to_string();
-        let files = TlsFiles { cert: path("server.crt"), key: path("server.key"), client_ca: path("ca.crt") };
+        let read = |name: &str| std::fs::read_to_string(path(name)).unwrap();
+        let leaf = kedge_certs::Leaf { certificate: read("server.crt"), key: read("server.key") };
+        let certificate = Arc::new(kedge_certs::Credential::new(&leaf).unwrap());
+        let files = ServingTls { certificate, client_ca: path("ca.crt") };
         let (ca, cert, key) = (text("ca.crt"), text("client.crt"), text("client.key"));
         let (strange_cert, strange_key) = (text("stranger.crt"), text("stranger.key"));
         let s = Served::start(tempfile::tempdir().unwrap(), "https://127.0.0.1:0", Some(&files)).await;

@@ -2,11 +2,15 @@
 //!
 //! Where a server runs, it is asked; an embedded store that nobody has open is read directly.
 
+mod certificates;
 mod encryption;
 mod shared_identity;
 mod snapshots;
 mod store;
 
+pub use certificates::{
+    Rotated, certificate_json, certificate_lines, certificate_table, check_certificates, rotate_certificates,
+};
 pub use encryption::{change_encryption, encryption_status};
 pub use snapshots::{SnapshotCommand, describe, save_snapshot};
 pub use store::{MigrateCommand, inspect, migrate, restore};
@@ -47,6 +51,10 @@ pub enum CommandError {
     Server(#[from] crate::error::Error),
     #[error("the embedded store would not open: see what is said of {0} of its files above")]
     Damaged(usize),
+    #[error("{0} is not there: has a server run here? name its data directory with --data-dir")]
+    NoCertificates(PathBuf),
+    #[error("service {0} is not recognized")]
+    Service(String),
     #[error("there is no store at {0}")]
     NoStore(PathBuf),
     #[error("cannot read {path}: {source}")]

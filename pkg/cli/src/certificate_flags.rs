@@ -1,0 +1,40 @@
+//! Flags of `kedge certificate`.
+
+use clap::{Args, Subcommand};
+
+use crate::store_flags::DataDirFlag;
+
+/// `kedge certificate`.
+#[derive(Debug, Args)]
+pub struct CertificateFlags {
+    #[command(subcommand)]
+    pub command: CertificateCommand,
+    #[command(flatten)]
+    pub data_dir: DataDirFlag,
+}
+
+/// What to do with the certificates of a server.
+#[derive(Debug, Subcommand)]
+pub enum CertificateCommand {
+    /// Show them, and until when they are good.
+    Check {
+        #[command(flatten)]
+        services: ServiceFlags,
+        /// text, table or json.
+        #[arg(long, short = 'o', default_value = "text", value_parser = ["text", "table", "json"])]
+        output: String,
+    },
+    /// Renew them now: the server that runs uses the new ones at once, or the next one issues them.
+    Rotate {
+        #[command(flatten)]
+        services: ServiceFlags,
+    },
+}
+
+/// Whose certificates.
+#[derive(Debug, Args)]
+pub struct ServiceFlags {
+    /// Only those of admin, api-server, auth-proxy, etcd or kubelet; may be given several times [default: all]
+    #[arg(long, short = 's', value_delimiter = ',', value_name = "SERVICE")]
+    pub service: Vec<String>,
+}
