@@ -23,7 +23,6 @@ use crate::auditing::auditing;
 use crate::config::ServerConfig;
 use crate::error::Error;
 use crate::issuers::believed;
-use crate::start::now;
 use crate::renewal::Renewal;
 
 fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {

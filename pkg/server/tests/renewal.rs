@@ -43,7 +43,11 @@ fn config(dir: &Path, port: u16) -> ServerConfig {
         token: None,
         secrets_encryption: false,
         encryption_config: None,
-        admission: AdmissionPlugins { enable: Vec::new(), disable: Vec::new() },
+        admission: AdmissionPlugins::default(),
+        admission_config: None,
+        in_flight: Default::default(),
+        audit: Default::default(),
+        authentication: Default::default(),
         snapshots: SnapshotSettings { schedule: None, retention: 1, dir: None },
         etcd_listen: None,
     }
