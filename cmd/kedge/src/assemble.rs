@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use kedge_agent::{Agent, AgentConfig, KubeletArgs, host};
 use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
-use kedge_cli::{ApiServerArgs, AuthenticationArgs, ServerFlags};
+use kedge_cli::{ApiServerArgs, AuthenticationArgs, ServerFlags, TokenArgs};
 use kedge_meta::UserInfo;
 use kedge_server::{
     AdmissionPlugins, AuditConfig, AuthenticationConfig, Batching, InFlight, OidcConfig, Server, ServerConfig,
-    SnapshotSettings,
+    SnapshotSettings, TokenSettings,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -60,6 +60,8 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
     let (datastore, datastore_tls) = crate::store::datastore(&flags.datastore)?;
     let settings = flags.api_server();
     let (enable, disable) = settings.admission_plugins();
+    let TokenArgs { issuers, key_files, signing_key_file, audiences, extended, longest } =
+        flags.token_args().map_err(anyhow::Error::msg)?;
     Ok(ServerConfig {
         data_dir: flags.data_dir(),
         bind_address: flags.bind_address,
@@ -89,6 +91,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         in_flight: in_flight(settings),
         audit: audit(settings),
         authentication: authentication(settings),
+        tokens: TokenSettings { issuers, key_files, signing_key_file, audiences, extended, longest },
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
             retention: flags.etcd_snapshot_retention as usize,

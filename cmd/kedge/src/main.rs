@@ -3,6 +3,7 @@
 mod assemble;
 mod certificate;
 mod store;
+mod token;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -77,6 +78,7 @@ fn run(kedge: Kedge) -> anyhow::Result<ExitCode> {
         Command::SecretsEncrypt(flags) => runtime()?.block_on(store::encryption(flags)),
         Command::Certificate(flags) => runtime()?.block_on(certificate::run(flags)),
         Command::Store(flags) => runtime()?.block_on(store::store(flags)),
+        Command::Token(flags) => runtime()?.block_on(token::token(flags)),
         Command::Cni => Ok(plugin()),
         Command::CheckConfig => Ok(check_config()),
         Command::Cleanup { data_dir } => {

@@ -34,11 +34,7 @@ async fn may(authorizer: &dyn Authorizer, attributes: &Attributes<'_>, verb: &st
 ///
 /// # Errors
 /// 403.
-pub(crate) async fn must(
-    authorizer: &dyn Authorizer,
-    attributes: &Attributes<'_>,
-    verb: &str,
-) -> Result<(), Status> {
+pub(crate) async fn must(authorizer: &dyn Authorizer, attributes: &Attributes<'_>, verb: &str) -> Result<(), Status> {
     let signer = attributes.old.map(|old| old.text(&["spec", "signerName"])).unwrap_or_default();
     if may(authorizer, attributes, verb, signer).await {
         return Ok(());

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use kedge_auth::jwt::AnonymousConfig;
-use kedge_auth::{Credentials, Unauthenticated};
+use kedge_auth::{Credentials, Remarks, Unauthenticated};
 use kedge_base::time::go_duration;
 use kedge_base::{Weight, random};
 use kedge_meta::{Status, UserInfo};
@@ -93,7 +93,7 @@ impl ApiServer {
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
         if let Some(asked) = health::asked(&info.path) {
-            let user = self.who_probes(request.headers(), peer).await;
+            let user = self.who_probes(request.headers(), peer, notes).await;
             let user = match user {
                 Some(user) => {
                     Some(impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?)
@@ -114,7 +114,7 @@ impl ApiServer {
             _ => self.registry.catalogue(),
         };
         // Who asks, and whether that is to be recorded.
-        let user = self.authenticate(request.headers(), &info.path, peer).await;
+        let user = self.authenticate(request.headers(), &info.path, peer, notes).await;
         let client = peer.address.map(|address| address.ip());
         let record = self.audit.as_ref().and_then(|audit| {
             let (uri, headers) = (request.uri(), request.headers());
@@ -238,10 +238,10 @@ impl ApiServer {
     }
 
     /// Who asks for the server's health, if that is somebody.
-    async fn who_probes(&self, headers: &HeaderMap, peer: &Peer) -> Option<UserInfo> {
+    async fn who_probes(&self, headers: &HeaderMap, peer: &Peer, notes: &Notes) -> Option<UserInfo> {
         let shown =
             peer.trusted.is_some() || !peer.certificates.is_empty() || headers.contains_key(header::AUTHORIZATION);
-        if shown { self.authenticate(headers, "", peer).await.ok() } else { None }
+        if shown { self.authenticate(headers, "", peer, notes).await.ok() } else { None }
     }
 
     /// Whether somebody may ask for a path who is nobody.
@@ -251,23 +251,35 @@ impl ApiServer {
     }
 
     /// Who asks for a path.
-    async fn authenticate(&self, headers: &HeaderMap, path: &str, peer: &Peer) -> Result<UserInfo, Status> {
+    async fn authenticate(
+        &self,
+        headers: &HeaderMap,
+        path: &str,
+        peer: &Peer,
+        notes: &Notes,
+    ) -> Result<UserInfo, Status> {
         if let Some(trusted) = &peer.trusted {
             return Ok((**trusted).clone());
         }
         let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
         let bearer = bearer.and_then(|v| v.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let claimed = claimed(headers).filter(|_| !peer.certificates.is_empty());
+        let remarks = Remarks::default();
         let credentials = Credentials {
             certificates: &peer.certificates,
             bearer: bearer.map(|(_, token)| token.trim()),
             claimed: claimed.as_ref(),
+            remarks: &remarks,
         };
         let mut found = self.authenticator.authenticate(&credentials, self.now()).await;
         if matches!(found, Err(Unauthenticated::Unbound(_))) {
             self.registry.fresh().await.map_err(kedge_registry::verbs::store_failure)?;
             found = self.authenticator.authenticate(&credentials, self.now()).await;
         }
+        let said = remarks.take();
+        notes.warn_all(said.warnings);
+        said.annotations.into_iter().for_each(|(key, value)| notes.annotate(&key, value));
+        self.note_use(said.used).await;
         match found {
             Ok(Some(user)) => Ok(user),
             Ok(None) if self.may_be_nobody(path) => Ok(anonymous()),

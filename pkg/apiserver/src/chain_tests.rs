@@ -94,6 +94,8 @@ async fn setup() -> Setup {
         advertised: String::new(),
         flags: Vec::new(),
         own: Some(Arc::new(Panicking)),
+        used_tokens: None,
+        token_limits: kedge_registry::subresources::token::Limits::default(),
     });
     Setup { server, ledger, clock }
 }

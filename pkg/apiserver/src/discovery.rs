@@ -117,7 +117,7 @@ fn issuer(server: &ApiServer) -> Response<Body> {
         "jwks_uri": format!("https://{}/openid/v1/jwks", server.advertised),
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["ES256"],
+        "id_token_signing_alg_values_supported": server.authenticator.tokens().algorithms(),
     });
     let mut response = respond::document(StatusCode::OK, document.to_string());
     response.headers_mut().insert(header::CACHE_CONTROL, KEPT_AN_HOUR);

@@ -66,4 +66,4 @@ pub use body::{Body, BodyError, BoxError};
 pub use input::request_info::RequestInfo;
 pub use limits::InFlight;
 pub use readiness::Readiness;
-pub use server::{ApiServer, Config, OwnPaths, Peer};
+pub use server::{ApiServer, Config, OwnPaths, Peer, UsedTokens};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use kedge_auth::{Decision, Refused, TokenError};
+use kedge_auth::{Decision, Refused, Remarks, TokenError};
 use kedge_base::time;
 use kedge_meta::{GroupKind, GroupResource, Status, UserInfo, fields, labels};
 use kedge_registry::value::ValueExt as _;
@@ -212,9 +212,13 @@ async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Statu
     }
     let audiences: Vec<String> =
         review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
-    let judged = || server.authenticator.token(token, &audiences, server.now());
+    // Who reviews is not whom a warning is for.
+    let remarks = Remarks::default();
+    let judged = || server.authenticator.token(token, &audiences, server.now(), &remarks);
     let news = async { server.registry.fresh().await.map_err(store_failure) };
-    Ok(match judged_with_news(judged, news).await? {
+    let found = judged_with_news(judged, news).await?;
+    server.note_use(remarks.take().used).await;
+    Ok(match found {
         // Those of the audiences asked for that the token is for; the others must not take it.
         Ok(found) => {
             json!({ "authenticated": true, "user": user_json(&found.user), "audiences": found.audiences })
@@ -287,14 +291,14 @@ mod tests {
         let refused = |own| Refused { own, others: Vec::new() };
         let judged = || {
             let there = there.get();
-            async move { if there { Ok("jane") } else { Err(refused(TokenError::Unbound("pod"))) } }
+            async move { if there { Ok("jane") } else { Err(refused(TokenError::Unbound("pod".into()))) } }
         };
         let arriving = async {
             there.set(true);
             Ok(())
         };
         assert_eq!(judged_with_news(judged, arriving).await.unwrap(), Ok("jane"));
-        let gone: Result<(), _> = Err(refused(TokenError::Unbound("pod")));
+        let gone: Result<(), _> = Err(refused(TokenError::Unbound("pod".into())));
         assert_eq!(
             judged_with_news(|| std::future::ready(gone.clone()), async { Ok(()) }).await.unwrap(),
             gone,

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
 use kedge_auth::jwt::AnonymousConfig;
-use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer, Shown};
+use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer, Shown, TokenSigner, UsedSecret};
 use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_meta::{Status, UserInfo};
+use kedge_registry::subresources::token;
 use kedge_registry::{Admission, Registry};
 use kedge_webhook::Caller;
 use tokio::sync::watch;
@@ -34,6 +35,13 @@ pub trait OwnPaths: Send + Sync {
 
     /// Answers a request on a path with that prefix.
     async fn handle(&self, method: &Method, path: &str, body: Bytes) -> Result<Response<Body>, Status>;
+}
+
+/// Who notes on a secret when its token was last used.
+#[async_trait]
+pub trait UsedTokens: Send + Sync {
+    /// Notes the use, as well as it can; a request waits for that.
+    async fn note(&self, secret: UsedSecret);
 }
 
 /// What an API server is made of.
@@ -63,6 +71,10 @@ pub struct Config {
     pub flags: Vec<(String, String)>,
     /// The server's own administration.
     pub own: Option<Arc<dyn OwnPaths>>,
+    /// None where that is not noted.
+    pub used_tokens: Option<Arc<dyn UsedTokens>>,
+    /// For how long tokens of service accounts are given.
+    pub token_limits: token::Limits,
 }
 
 /// An API server. Share it behind an `Arc`.
@@ -92,6 +104,8 @@ pub struct ApiServer {
     pub(crate) advertised: String,
     pub(crate) flags: Vec<(String, String)>,
     pub(crate) own: Option<Arc<dyn OwnPaths>>,
+    pub(crate) used_tokens: Option<Arc<dyn UsedTokens>>,
+    pub(crate) token_limits: token::Limits,
 }
 
 impl ApiServer {
@@ -123,12 +137,26 @@ impl ApiServer {
             advertised: config.advertised,
             flags: config.flags,
             own: config.own,
+            used_tokens: config.used_tokens,
+            token_limits: config.token_limits,
         })
     }
 
     /// Tells when kinds have come or gone.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.registry.changes()
+    }
+
+    /// Who signs the tokens of service accounts.
+    pub fn token_signer(&self) -> &Arc<TokenSigner> {
+        self.authenticator.tokens()
+    }
+
+    /// Notes on a secret that its token was used.
+    pub(crate) async fn note_use(&self, secret: Option<UsedSecret>) {
+        if let (Some(secret), Some(used)) = (secret, &self.used_tokens) {
+            used.note(secret).await;
+        }
     }
 
     pub(crate) fn now(&self) -> i64 {

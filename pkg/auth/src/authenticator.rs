@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use kedge_meta::UserInfo;
 
+use crate::bearer::BearerTokens;
 use crate::front_proxy::FrontProxy;
+use crate::remarks::Remarks;
 use crate::shown::Shown;
 use crate::tokens::{Authenticated, TokenError, TokenSigner};
 use crate::x509::CertificateAuthenticator;
@@ -23,6 +25,8 @@ pub struct Credentials<'a> {
     pub bearer: Option<&'a str>,
     /// Who asks, as whoever shows the certificate says.
     pub claimed: Option<&'a UserInfo>,
+    /// Where what is to be said of them is gathered.
+    pub remarks: &'a Remarks,
 }
 
 /// Credentials that are wrong, or missing.
@@ -61,7 +65,7 @@ pub trait TokenAuthenticator: Send + Sync {
 /// Tries the methods that fit the credentials.
 pub struct Authenticator {
     certificates: CertificateAuthenticator,
-    tokens: Arc<TokenSigner>,
+    tokens: BearerTokens,
     front: Option<FrontProxy>,
     others: Vec<Arc<dyn TokenAuthenticator>>,
 }
@@ -78,7 +82,7 @@ pub struct Refused {
 impl Authenticator {
     /// From its methods.
     pub fn new(certificates: CertificateAuthenticator, tokens: Arc<TokenSigner>) -> Self {
-        Self { certificates, tokens, front: None, others: Vec::new() }
+        Self { certificates, tokens: BearerTokens::new(tokens), front: None, others: Vec::new() }
     }
 
     /// The same, and who may say who asks.
@@ -113,7 +117,7 @@ impl Authenticator {
             return Ok(Some(user));
         }
         if let Some(token) = credentials.bearer {
-            return match self.token(token, &[], now).await {
+            return match self.token(token, &[], now, credentials.remarks).await {
                 Ok(found) => Ok(Some(found.user)),
                 Err(Refused { own: err @ TokenError::Unbound(_), .. }) => {
                     Err(Unauthenticated::Unbound(err.to_string()))
@@ -129,14 +133,20 @@ impl Authenticator {
     ///
     /// # Errors
     /// Why it is refused.
-    pub async fn token(&self, token: &str, audiences: &[String], now: i64) -> Result<Authenticated, Refused> {
-        let own = match self.tokens.authenticate(token, audiences, now) {
+    pub async fn token(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        remarks: &Remarks,
+    ) -> Result<Authenticated, Refused> {
+        let own = match self.tokens.authenticate(token, audiences, now, remarks) {
             Ok(found) => return Ok(found),
             Err(err) => err,
         };
-        let (mut others, ours) = (Vec::new(), self.tokens.default_audiences());
+        let (mut others, ours) = (Vec::new(), self.tokens().default_audiences());
         let meant: Vec<String> = ours.iter().filter(|one| audiences.contains(one)).cloned().collect();
-        let foreign = matches!(own, TokenError::Malformed | TokenError::Signature);
+        let foreign = own == TokenError::Malformed;
         let not_for_us = !audiences.is_empty() && meant.is_empty();
         if !foreign || not_for_us {
             return Err(Refused { own, others });
@@ -156,6 +166,11 @@ impl Authenticator {
 
     /// The signer of service account tokens.
     pub fn tokens(&self) -> &Arc<TokenSigner> {
+        self.tokens.signer()
+    }
+
+    /// Who knows bearer tokens.
+    pub fn bearer(&self) -> &BearerTokens {
         &self.tokens
     }
 }

@@ -5,11 +5,17 @@
 
 mod authenticator;
 mod authorizer;
+mod bearer;
+mod bootstrap_tokens;
 mod front_proxy;
+mod jws;
 pub mod jwt;
+mod keys;
+mod legacy_tokens;
 mod newest;
 mod node;
 mod rbac;
+mod remarks;
 mod rules;
 mod shown;
 mod static_tokens;
@@ -18,9 +24,14 @@ mod x509;
 
 pub use authenticator::{Authenticator, Credentials, Refused, TokenAuthenticator, Unauthenticated, authenticated};
 pub use authorizer::{Authorizer, Deciding, Decision, Request, Union};
+pub use bearer::BearerTokens;
+pub use bootstrap_tokens::BootstrapTokens;
 pub use front_proxy::FrontProxy;
+pub use keys::{PublicKey, SigningKey};
+pub use legacy_tokens::{LEGACY_ISSUER, LegacyTokens};
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
+pub use remarks::{Remarks, Said, UsedSecret};
 pub use rules::{described, quoted, uncovered};
 pub use shown::Shown;
 pub use static_tokens::StaticTokens;

@@ -1,32 +1,32 @@
-//! Service account tokens: JSON Web Tokens signed with ES256, bound to objects that must still exist.
+//! Service account tokens: JSON Web Tokens, bound to objects that must still exist.
+
+use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use kedge_base::random;
 use kedge_meta::UserInfo;
 use kedge_storage::ResourceStore;
-use ring::digest;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, UnparsedPublicKey,
-};
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::jws::Jws;
+use crate::keys::{PublicKey, SigningKey};
 use crate::rules::quoted;
-
-/// Longer tokens are not ours.
-const MAX_TOKEN: usize = 16 << 10;
 
 /// Why a token is refused, or could not be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
     #[error("invalid bearer token")]
     Malformed,
-    #[error("invalid signature")]
+    #[error("go-jose/go-jose: error in cryptographic primitive")]
     Signature,
+    /// It names a key that is not known.
+    #[error("invalid signature, no keys found")]
+    NoKey,
+    /// It lacks a claim, or has one that does not fit the others.
+    #[error("{0}")]
+    Claim(&'static str),
     #[error("service account token has expired")]
     Expired,
     #[error("service account token is not valid yet")]
@@ -35,9 +35,12 @@ pub enum TokenError {
     Future,
     #[error("token audiences {has} is invalid for the target audiences {wanted}")]
     Audience { has: String, wanted: String },
-    /// What it is bound to is gone.
-    #[error("service account token has been invalidated")]
-    Unbound(&'static str),
+    /// What it is bound to is gone, or not yet in the caches here; in upstream's words.
+    #[error("{0}")]
+    Unbound(String),
+    /// Somebody has put an end to it.
+    #[error("{0}")]
+    Ended(String),
     #[error("the signing key cannot be used: {0}")]
     Key(String),
     #[error("the token cannot be encoded")]
@@ -75,29 +78,21 @@ pub struct Claims {
     pub exp: i64,
     pub iat: i64,
     pub nbf: i64,
+    #[serde(default)]
     pub jti: String,
     #[serde(rename = "kubernetes.io")]
     pub bindings: Bindings,
 }
 
-/// What precedes the point in the DER form (SubjectPublicKeyInfo) of a P-256 public key.
-const P256_PUBLIC_KEY: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-    0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
-/// The key's name as upstream forms it, from the hash of its DER form. A stock server looks for the key by this name, and
-/// refuses tokens that name another.
-fn key_id(point: &[u8]) -> String {
-    let der = [&P256_PUBLIC_KEY, point].concat();
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, &der))
-}
-
 /// Signs and checks tokens.
 pub struct TokenSigner {
-    key: EcdsaKeyPair,
-    key_id: String,
-    issuer: String,
+    key: SigningKey,
+    /// The name of its public part, and by which algorithm it signs.
+    header: Value,
+    /// Those that verify tokens.
+    keys: Vec<PublicKey>,
+    /// The first one is that of tokens that are issued here; tokens of all of them are taken.
+    issuers: Vec<String>,
     /// What tokens are for when nobody says: the API server.
     audiences: Vec<String>,
     accounts: ResourceStore,
@@ -120,18 +115,40 @@ pub struct Authenticated {
 }
 
 impl TokenSigner {
-    /// With a P-256 key (PKCS#8 PEM); the stores tell which bound objects still exist.
+    /// With a private key (PEM); the stores tell which bound objects still exist.
     ///
     /// # Errors
     /// When the key cannot be used.
     pub fn new(key_pem: &str, issuer: &str, accounts: ResourceStore, bound: BoundStores) -> Result<Self, TokenError> {
-        let der = PrivatePkcs8KeyDer::from_pem_slice(key_pem.as_bytes()).map_err(|e| TokenError::Key(e.to_string()))?;
-        let key =
-            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der.secret_pkcs8_der(), &SystemRandom::new())
-                .map_err(|e| TokenError::Key(e.to_string()))?;
-        let key_id = key_id(key.public_key().as_ref());
+        let key = SigningKey::from_pem(key_pem)?;
+        let public = key.public();
+        let header = json!({"alg": public.algorithm(), "kid": public.id()});
         let audiences = vec![issuer.to_owned(), "kedge".to_owned()];
-        Ok(Self { key, key_id, issuer: issuer.to_owned(), audiences, accounts, bound })
+        Ok(Self { key, header, keys: vec![public], issuers: vec![issuer.to_owned()], audiences, accounts, bound })
+    }
+
+    /// The same, for issuers of which the first one is that of tokens that are issued here.
+    #[must_use]
+    pub fn of_issuers(self, issuers: Vec<String>) -> Self {
+        let audiences = issuers.iter().cloned().chain(["kedge".to_owned()]).collect();
+        Self { issuers, audiences, ..self }
+    }
+
+    /// The same, for other audiences than its issuers.
+    #[must_use]
+    pub fn for_audiences(self, audiences: Vec<String>) -> Self {
+        Self { audiences, ..self }
+    }
+
+    /// The same, and further keys that verify.
+    #[must_use]
+    pub fn with_keys(mut self, keys: Vec<PublicKey>) -> Self {
+        for key in keys {
+            if !self.keys.contains(&key) {
+                self.keys.push(key);
+            }
+        }
+        self
     }
 
     /// What tokens are for when nobody says.
@@ -139,21 +156,36 @@ impl TokenSigner {
         &self.audiences
     }
 
-    /// The public key as a JSON Web Key Set.
+    /// The public keys as a JSON Web Key Set.
     pub fn key_set(&self) -> Value {
-        // An uncompressed point: one byte of form, then both coordinates.
-        let point = self.key.public_key().as_ref();
-        let (x, y) = point.get(1..).unwrap_or_default().split_at(32.min(point.len().saturating_sub(1)));
-        let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-        json!({"keys": [{
-            "use": "sig", "kty": "EC", "kid": self.key_id, "crv": "P-256", "alg": "ES256",
-            "x": encode(x), "y": encode(y),
-        }]})
+        json!({"keys": self.keys.iter().map(PublicKey::web_key).collect::<Vec<_>>()})
+    }
+
+    pub(crate) fn keys(&self) -> &[PublicKey] {
+        &self.keys
+    }
+
+    pub(crate) fn accounts(&self) -> &ResourceStore {
+        &self.accounts
+    }
+
+    pub(crate) fn secrets(&self) -> &ResourceStore {
+        &self.bound.secrets
+    }
+
+    /// By which algorithms the keys verify.
+    pub fn algorithms(&self) -> BTreeSet<&'static str> {
+        self.keys.iter().map(PublicKey::algorithm).collect()
+    }
+
+    /// All issuers whose tokens are believed.
+    pub fn issuers(&self) -> &[String] {
+        &self.issuers
     }
 
     /// The issuer, as in the discovery document.
     pub fn issuer(&self) -> &str {
-        &self.issuer
+        self.issuers.first().map(String::as_str).unwrap_or_default()
     }
 
     /// A token for a service account. `seconds` is how long it is valid from `now`.
@@ -168,7 +200,7 @@ impl TokenSigner {
         seconds: i64,
     ) -> Result<String, TokenError> {
         let claims = Claims {
-            iss: self.issuer.clone(),
+            iss: self.issuer().to_owned(),
             sub: format!("system:serviceaccount:{}:{}", bindings.namespace, bindings.serviceaccount.name),
             aud: if audiences.is_empty() { self.audiences.clone() } else { audiences },
             exp: now + seconds,
@@ -177,12 +209,19 @@ impl TokenSigner {
             jti: random::uuid(),
             bindings,
         };
-        let header = json!({"alg": "ES256", "kid": self.key_id});
+        self.sign(&claims)
+    }
+
+    /// Signs any claims.
+    ///
+    /// # Errors
+    /// When they cannot be signed.
+    pub fn sign(&self, claims: &impl Serialize) -> Result<String, TokenError> {
         let encode = |value: &[u8]| URL_SAFE_NO_PAD.encode(value);
-        let payload = serde_json::to_vec(&claims).map_err(|_| TokenError::Encode)?;
-        let signed = format!("{}.{}", encode(header.to_string().as_bytes()), encode(&payload));
-        let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).map_err(|_| TokenError::Encode)?;
-        Ok(format!("{signed}.{}", encode(signature.as_ref())))
+        let payload = serde_json::to_vec(claims).map_err(|_| TokenError::Encode)?;
+        let signed = format!("{}.{}", encode(self.header.to_string().as_bytes()), encode(&payload));
+        let signature = self.key.sign(signed.as_bytes())?;
+        Ok(format!("{signed}.{}", encode(&signature)))
     }
 
     /// The claims of a valid token for one of `audiences` (empty: for the API server).
@@ -190,23 +229,8 @@ impl TokenSigner {
     /// # Errors
     /// Why it is not valid.
     pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, TokenError> {
-        if token.len() > MAX_TOKEN {
-            return Err(TokenError::Malformed);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
-        let (header, payload) = signed.split_once('.').ok_or(TokenError::Malformed)?;
-        let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed);
-        let header: Value = serde_json::from_slice(&decode(header)?).map_err(|_| TokenError::Malformed)?;
-        if header.get("alg").and_then(Value::as_str) != Some("ES256") {
-            return Err(TokenError::Malformed);
-        }
-        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref())
-            .verify(signed.as_bytes(), &decode(signature)?)
-            .map_err(|_| TokenError::Signature)?;
-        let claims: Claims = serde_json::from_slice(&decode(payload)?).map_err(|_| TokenError::Malformed)?;
-        if claims.iss != self.issuer {
-            return Err(TokenError::Malformed);
-        }
+        let jws = Jws::parse(token).filter(|jws| jws.is_of(&self.issuers)).ok_or(TokenError::Malformed)?;
+        let claims: Claims = serde_json::from_slice(jws.verified(&self.keys)?).map_err(|_| TokenError::Malformed)?;
         if now - LEEWAY > claims.exp {
             return Err(TokenError::Expired);
         }
@@ -216,10 +240,7 @@ impl TokenSigner {
         if now + LEEWAY < claims.iat {
             return Err(TokenError::Future);
         }
-        let wanted = self.wanted(audiences);
-        if !claims.aud.iter().any(|a| wanted.contains(a)) {
-            return Err(TokenError::Audience { has: quoted(&claims.aud), wanted: quoted(wanted) });
-        }
+        self.common(&claims.aud, audiences)?;
         self.check_bindings(&claims.bindings, now)?;
         Ok(claims)
     }
@@ -229,21 +250,51 @@ impl TokenSigner {
         if asked.is_empty() { &self.audiences } else { asked }
     }
 
+    /// Those of the audiences of a token that a question is about.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub(crate) fn common(&self, has: &[String], asked: &[String]) -> Result<Vec<String>, TokenError> {
+        let wanted = self.wanted(asked);
+        let common: Vec<String> = has.iter().filter(|audience| wanted.contains(audience)).cloned().collect();
+        if common.is_empty() {
+            return Err(TokenError::Audience { has: quoted(has), wanted: quoted(wanted) });
+        }
+        Ok(common)
+    }
+
     fn check_bindings(&self, bindings: &Bindings, now: i64) -> Result<(), TokenError> {
-        let namespaced = |bound: &BoundObject| format!("{}/{}", bindings.namespace, bound.name);
+        let Bindings { namespace, serviceaccount, pod, secret, node, .. } = bindings;
+        let key = |bound: &BoundObject| format!("{namespace}/{}", bound.name);
+        let account = Life::of(&self.accounts, &key(serviceaccount));
+        let account = account.ok_or_else(|| TokenError::Unbound(no_account(&serviceaccount.name)))?;
+        if account.uid != serviceaccount.uid {
+            let (is, claimed) = (&account.uid, &serviceaccount.uid);
+            return Err(TokenError::Unbound(format!("service account UID ({is}) does not match claim ({claimed})")));
+        }
+        if account.is_over(now) {
+            let name = &serviceaccount.name;
+            return Err(TokenError::Unbound(format!("service account {namespace}/{name} has been deleted")));
+        }
         // A token for a pod also says on which node that is, and is not bound to it.
-        let node = bindings.node.as_ref().filter(|_| bindings.pod.is_none());
+        let node = node.as_ref().filter(|_| pod.is_none());
         let checks = [
-            (&self.accounts, "service account", Some(&bindings.serviceaccount)),
-            (&self.bound.pods, "pod", bindings.pod.as_ref()),
-            (&self.bound.secrets, "secret", bindings.secret.as_ref()),
-            (&self.bound.nodes, "node", node),
+            (&self.bound.secrets, "secret", secret.as_ref().map(|bound| (bound, key(bound)))),
+            (&self.bound.pods, "pod", pod.as_ref().map(|bound| (bound, key(bound)))),
+            (&self.bound.nodes, "node", node.map(|bound| (bound, bound.name.clone()))),
         ];
         for (store, what, bound) in checks {
-            let Some(bound) = bound else { continue };
-            let key = if what == "node" { bound.name.clone() } else { namespaced(bound) };
-            if !exists(store, &key, &bound.uid, now) {
-                return Err(TokenError::Unbound(what));
+            let Some((bound, key)) = bound else { continue };
+            let gone = || TokenError::Unbound("service account token has been invalidated".into());
+            let life = Life::of(store, &key).ok_or_else(gone)?;
+            if life.uid != bound.uid {
+                return Err(TokenError::Unbound(format!(
+                    "{what} UID ({}) does not match service account {what} ref claim ({})",
+                    life.uid, bound.uid
+                )));
+            }
+            if life.is_over(now) {
+                return Err(gone());
             }
         }
         Ok(())
@@ -255,9 +306,7 @@ impl TokenSigner {
     /// As [`TokenSigner::verify`].
     pub fn authenticate(&self, token: &str, audiences: &[String], now: i64) -> Result<Authenticated, TokenError> {
         let claims = self.verify(token, audiences, now)?;
-        let wanted = self.wanted(audiences);
-        let audiences = claims.aud.iter().filter(|audience| wanted.contains(audience)).cloned().collect();
-        Ok(Authenticated { user: user_of(&claims), audiences })
+        Ok(Authenticated { user: user_of(&claims), audiences: self.common(&claims.aud, audiences)? })
     }
 }
 
@@ -269,7 +318,9 @@ pub(crate) fn user_of(claims: &Claims) -> UserInfo {
     user.uid.clone_from(&bindings.serviceaccount.uid);
     let mut extra =
         |key: &str, value: String| user.extra.insert(format!("authentication.kubernetes.io/{key}"), vec![value]);
-    extra("credential-id", format!("JTI={}", claims.jti));
+    if !claims.jti.is_empty() {
+        extra("credential-id", format!("JTI={}", claims.jti));
+    }
     for (kind, bound) in [("pod", &bindings.pod), ("node", &bindings.node)] {
         if let Some(bound) = bound {
             extra(&format!("{kind}-name"), bound.name.clone());
@@ -286,41 +337,35 @@ struct Head {
     metadata: Life,
 }
 
-#[derive(Deserialize)]
+/// One life of an object.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Life {
+pub(crate) struct Life {
     #[serde(default)]
-    uid: String,
-    deletion_timestamp: Option<String>,
+    pub(crate) uid: String,
+    pub(crate) deletion_timestamp: Option<String>,
 }
 
-/// Whether that life of an object goes on. What was to be gone a while ago is so, whatever holds it up.
-fn exists(store: &ResourceStore, key: &str, uid: &str, now: i64) -> bool {
-    // What cannot be read vouches for nothing.
-    let object = store.get(key).ok().flatten();
-    let Some(head) = object.and_then(|o| serde_json::from_slice::<Head>(&o.stored()).ok()) else { return false };
-    let Life { uid: is, deletion_timestamp } = head.metadata;
-    let gone = deletion_timestamp.and_then(|at| kedge_base::time::parse(&at).ok());
-    is == uid && gone.is_none_or(|at| at.as_second() >= now - LEEWAY)
+// === impl Life ===
+
+impl Life {
+    /// That of an object; none when it is not there. What cannot be read vouches for nothing.
+    fn of(store: &ResourceStore, key: &str) -> Option<Self> {
+        let object = store.get(key).ok().flatten()?;
+        serde_json::from_slice::<Head>(&object.stored()).ok().map(|head| head.metadata)
+    }
+
+    /// Whether it was to be gone a while ago, whatever holds it up.
+    fn is_over(&self, now: i64) -> bool {
+        let gone = self.deletion_timestamp.as_ref().and_then(|at| kedge_base::time::parse(at).ok());
+        gone.is_some_and(|at| at.as_second() < now - LEEWAY)
+    }
+}
+
+/// What upstream says of an account that is not there.
+pub(crate) fn no_account(name: &str) -> String {
+    format!("serviceaccounts {name:?} not found")
 }
 
 /// Seconds that clocks may differ by.
 const LEEWAY: i64 = 60;
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    /// Point and name of a key as `openssl pkey -pubout -outform DER | sha256sum` and a stock server tell them.
-    #[test]
-    fn a_key_is_named_as_a_stock_server_names_it() {
-        let point = URL_SAFE_NO_PAD
-            .decode(
-                "BFjBzT6nr1b99ufEAdpzTDdqWSANFRVqbTe_VQQdt-HftgCs1GItVXOHhHAx\
-             Yg3M9cQmo9jgTkrH8gpxra8E9FE",
-            )
-            .unwrap();
-        assert_eq!(key_id(&point), "KrIT2hmf1STyzeyJw2GmBgK4El5tDpP6nuecz1kyvZA");
-    }
-}

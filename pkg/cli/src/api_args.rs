@@ -18,9 +18,10 @@ struct Known {
 /// The version of the API that is not served by default and can be.
 const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
-const KNOWN: [Known; 36] = [
+const KNOWN: [Known; 43] = [
     Known { name: "admission-control-config-file", form: "FILE", check: given },
     Known { name: "anonymous-auth", form: "true|false", check: parses::<bool> },
+    Known { name: "api-audiences", form: "AUDIENCE[,AUDIENCE]", check: given },
     Known { name: "audit-log-compress", form: "true|false", check: parses::<bool> },
     Known { name: "audit-log-format", form: "json|legacy", check: one_of::<LogFormat> },
     Known { name: "audit-log-maxage", form: "DAYS", check: parses::<u32> },
@@ -54,6 +55,12 @@ const KNOWN: [Known; 36] = [
     Known { name: "oidc-username-claim", form: "CLAIM", check: given },
     Known { name: "oidc-username-prefix", form: "PREFIX", check: anything },
     Known { name: "runtime-config", form: "VERSION[=true|false]", check: versions },
+    Known { name: "service-account-extend-token-expiration", form: "true|false", check: given },
+    Known { name: "service-account-issuer", form: "ISSUER", check: given },
+    Known { name: "service-account-key-file", form: "FILE", check: given },
+    Known { name: "service-account-lookup", form: "true", check: given },
+    Known { name: "service-account-max-token-expiration", form: "DURATION", check: given },
+    Known { name: "service-account-signing-key-file", form: "FILE", check: given },
     Known { name: "token-auth-file", form: "FILE", check: given },
 ];
 

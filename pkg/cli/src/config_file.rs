@@ -32,7 +32,7 @@ pub enum ConfigFileError {
 
 /// The commands beside the server that work on its data, so that they find it where the server has it. They heed the keys
 /// that are flags of theirs, too.
-const FOLLOWERS: [&str; 4] = ["certificate", "etcd-snapshot", "secrets-encrypt", "store"];
+const FOLLOWERS: [&str; 5] = ["certificate", "etcd-snapshot", "secrets-encrypt", "store", "token"];
 /// Whose flags the keys are.
 const SERVER: &str = "server";
 
@@ -236,6 +236,8 @@ mod tests {
         let Command::SecretsEncrypt(flags) = run(&["secrets-encrypt", "status"]) else { panic!("another command") };
         assert_eq!(flags.data_dir.path(), PathBuf::from("/d"));
         let Command::Store(flags) = run(&["store", "inspect"]) else { panic!("another command") };
+        assert_eq!(flags.data_dir.path(), PathBuf::from("/d"));
+        let Command::Token(flags) = run(&["token", "list"]) else { panic!("another command") };
         assert_eq!(flags.data_dir.path(), PathBuf::from("/d"));
         std::fs::write(&path, "data-dr: /d\n").unwrap();
         let all = ["kedge", "etcd-snapshot", "ls", "--config", path.to_str().unwrap()];

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api_args::ApiServerArgs;
 use crate::certificate_flags::CertificateFlags;
 use crate::store_flags::{DatastoreFlags, EtcdSnapshotFlags, SecretsEncryptFlags, StoreFlags, TokenFlags};
+use crate::token_command::TokenCommandFlags;
 use crate::values::{FileMode, PodCidr, PortRange, ServiceCidrs};
 
 /// A Kubernetes distribution in one small binary.
@@ -31,6 +32,8 @@ pub enum Command {
     Certificate(CertificateFlags),
     /// Look into the embedded store, or move it.
     Store(StoreFlags),
+    /// Make, list and delete bootstrap tokens on a running server, and rotate its own token.
+    Token(TokenCommandFlags),
     /// Say what this host lacks for running a node.
     CheckConfig,
     /// Remove what nodes leave in the kernel: packet filter tables, links and mounts. Pods must be stopped.
@@ -195,6 +198,7 @@ impl ServerFlags {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
         self.api_server().check()?;
+        self.token_args()?;
         let label = |text: &String| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
         if let Some(bad) = self.node_label.iter().find(|l| !label(l)) {
             return Err(format!("--node-label {bad:?} is not of the form KEY=VALUE"));

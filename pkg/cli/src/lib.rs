@@ -9,6 +9,8 @@ mod config_file;
 mod flags;
 mod place;
 mod store_flags;
+mod token_command;
+mod token_settings;
 mod values;
 
 pub use api_args::{ApiServerArgs, AuditArgs, AuthenticationArgs, OidcArgs};
@@ -20,4 +22,6 @@ pub use store_flags::{
     DataDirFlag, DatastoreFlags, EtcdSnapshotCommand, EtcdSnapshotFlags, SecretsEncryptCommand, SecretsEncryptFlags,
     ServerAccessFlags, StoreCommand, StoreFlags, TokenFlags,
 };
+pub use token_command::{TokenCommand, TokenCommandFlags};
+pub use token_settings::TokenArgs;
 pub use values::{FileMode, PodCidr, PortRange, ServiceCidrs};

@@ -4,6 +4,7 @@
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
 mod authentication_trust;
+mod bootstrap_tokens;
 mod certificates;
 mod clusterrole_aggregation;
 mod context;
@@ -13,6 +14,8 @@ mod deployment;
 mod disruption;
 mod garbage_collector;
 mod job;
+mod legacy_token_cleaner;
+pub mod legacy_token_tracking;
 mod namespace;
 mod node;
 mod objects;
@@ -24,11 +27,15 @@ mod root_ca;
 mod service;
 mod service_cidrs;
 mod serviceaccount;
+mod serviceaccount_tokens;
 mod statefulset;
 mod storage_migration;
 mod storage_protection;
 mod system_namespaces;
 mod workload;
+
+use std::fmt;
+use std::sync::Arc;
 
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
@@ -38,10 +45,11 @@ pub use authentication_trust::Trust;
 pub use certificates::Signing;
 use context::Context;
 pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
+pub use serviceaccount_tokens::{SignError, TokenSigner};
 use workload::index::OwnerIndex;
 
 /// What controllers need to know of the cluster.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// Where nodes get their pod ranges from.
     pub cluster_cidr: String,
@@ -53,6 +61,14 @@ pub struct Config {
     pub signing: Signing,
     /// Whether storage versions are migrated; else the server does not serve the kind that asks for it.
     pub storage_migration: bool,
+    /// Signs the tokens that are kept in secrets.
+    pub token_signer: Arc<dyn TokenSigner>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config").field("cluster_cidr", &self.cluster_cidr).finish_non_exhaustive()
+    }
 }
 
 /// Starts all controllers in `tasks`.
@@ -61,6 +77,9 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     namespace::start(&ctx);
     system_namespaces::start(&ctx);
     serviceaccount::start(&ctx);
+    let (accounts, secrets) = serviceaccount_tokens::start(&ctx, &config.root_ca, config.token_signer);
+    legacy_token_cleaner::start(&ctx, accounts, secrets);
+    bootstrap_tokens::start(&ctx);
     replicaset::start(&ctx);
     deployment::start(&ctx);
     let history = ctx.informer(&resources::CONTROLLER_REVISIONS);

@@ -1,29 +1,31 @@
 //! The API server of this process, and its certificate.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use kedge_admission::{AdmissionConfiguration, Chain, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, RbacAuthorizer,
-    TokenSigner, Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, PublicKey,
+    RbacAuthorizer, TokenError, TokenSigner, Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_certs::{Credential, LeafRequest, Pki, Usage};
 use kedge_client::ClusterAccess;
 use kedge_registry::Registry;
+use kedge_registry::subresources::token::Limits;
 use kedge_storage::{ResourceStore, Storage};
 use kedge_webhook::{Caller, Settings};
 use rustls::ServerConfig as TlsConfig;
 
 use crate::auditing::auditing;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, TokenSettings};
 use crate::error::Error;
 use crate::issuers::believed;
 use crate::renewal::Renewal;
+use crate::secret_tokens::NotedUses;
 
 fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
     storage.resource(prefix).ok_or_else(|| Error::Authentication(format!("the store has no {prefix}")))
@@ -80,15 +82,8 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         store(storage, "clusterrolebindings")?,
     ));
     let nodes = Arc::new(NodeAuthorizer::new(store(storage, "pods")?));
-    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
-    let accounts = store(storage, "serviceaccounts")?;
-    let bound = BoundStores {
-        pods: store(storage, "pods")?,
-        secrets: store(storage, "secrets")?,
-        nodes: store(storage, "minions")?,
-    };
     let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
-    let signer = TokenSigner::new(&pki.service_account_key, &issuer, accounts, bound).map_err(|e| failed(&e))?;
+    let signer = token_signer(config, pki, storage)?;
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;
     let front = FrontProxy::new(&pki.request_header_ca.certificate, &[kedge_certs::FRONT_PROXY]);
     let front = front.map_err(|e| failed(&e))?;
@@ -103,10 +98,11 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
-    let believed = believed(&config.authentication, &issuer, clock)?;
+    let believed = believed(&config.authentication, signer.issuers(), clock)?;
     let authenticator = Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front);
     let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
-    Ok(ApiServer::new(Config {
+    let used_tokens = NotedUses::new(clock.clone());
+    let server = ApiServer::new(Config {
         admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &admission(config)?)?),
         registry: registry.clone(),
         own: Some(own),
@@ -123,7 +119,44 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         audit: auditing(&config.audit, tasks, clock)?,
         advertised: SocketAddr::new(config.advertise_address, config.https_port).to_string(),
         flags: config.shown(),
-    }))
+        used_tokens: Some(used_tokens.clone()),
+        token_limits: Limits { extended: config.tokens.extended, longest: config.tokens.longest },
+    });
+    used_tokens.through(&server);
+    Ok(server)
+}
+
+/// Who signs the tokens of service accounts, and knows them again.
+fn token_signer(config: &ServerConfig, pki: &Pki, storage: &Storage) -> Result<TokenSigner, Error> {
+    let TokenSettings { issuers, key_files, signing_key_file, audiences, .. } = &config.tokens;
+    let bound = BoundStores {
+        pods: store(storage, "pods")?,
+        secrets: store(storage, "secrets")?,
+        nodes: store(storage, "minions")?,
+    };
+    let read = |path: &PathBuf| {
+        std::fs::read_to_string(path).map_err(|source| Error::File { action: "read", path: path.clone(), source })
+    };
+    let own = &pki.service_account_key;
+    let signing = signing_key_file.as_ref().map(read).transpose()?;
+    let issuer = format!("https://kubernetes.default.svc.{}", config.cluster_domain);
+    let signer = TokenSigner::new(signing.as_ref().unwrap_or(own), &issuer, store(storage, "serviceaccounts")?, bound);
+    let named = |path: Option<&PathBuf>, err: TokenError| {
+        let path = path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        Error::Authentication(format!("{path}{err}"))
+    };
+    let mut signer = signer.map_err(|err| named(signing_key_file.as_ref(), err))?;
+    if key_files.is_empty() {
+        // Tokens of before another key came to sign.
+        signer = signer.with_keys(PublicKey::all_of(own).map_err(|err| named(None, err))?);
+    }
+    for path in key_files {
+        signer = signer.with_keys(PublicKey::all_of(&read(path)?).map_err(|err| named(Some(path), err))?);
+    }
+    if !issuers.is_empty() {
+        signer = signer.of_issuers(issuers.clone());
+    }
+    Ok(if audiences.is_empty() { signer } else { signer.for_audiences(audiences.clone()) })
 }
 
 /// Which admission plugins are on, and what is said to them.

@@ -49,6 +49,7 @@ pub struct ServerConfig {
     pub secrets_encryption: bool,
     /// An `EncryptionConfiguration` of the user's own, instead of the one that is managed here.
     pub encryption_config: Option<PathBuf>,
+    pub tokens: TokenSettings,
     /// Admission plugins beside those that are on by default, and without some of them.
     pub admission: AdmissionPlugins,
     /// An `AdmissionConfiguration`.
@@ -60,6 +61,37 @@ pub struct ServerConfig {
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,
+}
+
+/// How tokens of service accounts are signed and taken.
+#[derive(Debug, Clone)]
+pub struct TokenSettings {
+    /// Empty for the cluster's own.
+    pub issuers: Vec<String>,
+    /// PEM files with the keys by which tokens are verified, beside the one that signs; empty for the cluster's own key.
+    pub key_files: Vec<PathBuf>,
+    /// None for the cluster's own key.
+    pub signing_key_file: Option<PathBuf>,
+    /// Whom tokens are for when nobody says; empty for the issuers.
+    pub audiences: Vec<String>,
+    /// Whether the usual tokens of pods are taken for a year.
+    pub extended: bool,
+    /// In seconds; who asks for more gets this.
+    pub longest: Option<i64>,
+}
+
+impl Default for TokenSettings {
+    /// As when nothing is said.
+    fn default() -> Self {
+        Self {
+            issuers: Vec::new(),
+            key_files: Vec::new(),
+            signing_key_file: None,
+            audiences: Vec::new(),
+            extended: true,
+            longest: None,
+        }
+    }
 }
 
 /// When and where snapshots are saved.

@@ -15,13 +15,14 @@ use kedge_base::{SharedClock, random};
 use kedge_certs::write_atomically;
 use kedge_kv::Kv;
 use kedge_storage::{Encryption, Source, Storage};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
 use crate::error::Error;
-use crate::identity;
+use crate::identity::{self, Identity};
 use crate::token::Token;
 
 /// What is encrypted.
@@ -220,8 +221,8 @@ async fn save(path: &Path, text: &str) -> Result<(), Error> {
 pub(crate) struct SecretsEncryption {
     storage: Arc<Storage>,
     path: PathBuf,
-    /// Where other servers find the configuration.
-    shared: Option<(Arc<dyn Kv>, Token)>,
+    /// Where other servers find the configuration, and the token that it is sealed with.
+    shared: Option<(Arc<dyn Kv>, RwLock<Token>)>,
     clock: SharedClock,
     /// Held while the encryption is changed and values are written anew.
     changing: Mutex<()>,
@@ -263,6 +264,7 @@ impl SecretsEncryption {
     ) -> Result<Self, Error> {
         let file = text.map(|text| parse(&path, text)).transpose()?;
         let used = Used { file, older: Vec::new() };
+        let shared = shared.map(|(kv, token)| (kv, RwLock::new(token)));
         Ok(Self { storage, path, shared, clock, changing: Mutex::new(()), used: Mutex::new(used) })
     }
 
@@ -286,20 +288,45 @@ impl SecretsEncryption {
     pub(crate) async fn reload(&self) -> Result<(), Error> {
         let Some((kv, token)) = &self.shared else { return Ok(()) };
         let mut used = self.used.lock().await;
-        let Some((identity, revision)) = identity::load(&**kv, token).await? else { return Ok(()) };
-        if let Some(text) = identity.encryption {
-            let file = parse(&self.path, &text)?;
-            if used.file.as_ref() != Some(&file) {
-                save(&self.path, &text).await?;
-                info!(
-                    keys = file.keys.len(),
-                    encrypted = file.enabled,
-                    "another server changed the encryption of secrets"
-                );
-                used.replace(file);
+        let token = token.read().clone();
+        let Some((identity, revision)) = identity::load(&**kv, &token).await? else { return Ok(()) };
+        self.take_over(&mut used, &identity).await?;
+        self.apply(&used, Some(revision))
+    }
+
+    async fn take_over(&self, used: &mut Used, identity: &Identity) -> Result<(), Error> {
+        let Some(text) = &identity.encryption else { return Ok(()) };
+        let file = parse(&self.path, text)?;
+        if used.file.as_ref() != Some(&file) {
+            save(&self.path, text).await?;
+            info!(keys = file.keys.len(), encrypted = file.enabled, "another server changed the encryption of secrets");
+            used.replace(file);
+        }
+        Ok(())
+    }
+
+    /// Seals what servers share with another token. `managed` says whether the encryption is what they share.
+    pub(crate) async fn rotate_token(&self, new: &Token, managed: bool) -> Result<(), Error> {
+        let Some((kv, token)) = &self.shared else { return Ok(()) };
+        // Changes that are seen meanwhile are looked at with the token that is used then.
+        let mut used = self.used.lock().await;
+        for _ in 0..ATTEMPTS {
+            let old = token.read().clone();
+            let loaded = match identity::load(&**kv, &old).await {
+                // An earlier attempt whose answer was lost: it is sealed once more.
+                Err(Error::WrongToken) => identity::load(&**kv, new).await,
+                loaded => loaded,
+            };
+            let Some((identity, revision)) = loaded? else { break };
+            if managed {
+                self.take_over(&mut used, &identity).await?;
+            }
+            if let Some(revision) = identity::store(&**kv, new, &identity, revision).await? {
+                *token.write() = new.clone();
+                return if managed { self.apply(&used, Some(revision)) } else { Ok(()) };
             }
         }
-        self.apply(&used, Some(revision))
+        Err(Error::Identity("it is changed by other servers at the same time; try again".into()))
     }
 
     /// Follows the changes of other servers. They make a new key known before they use it, so the configuration that is
@@ -400,7 +427,10 @@ impl SecretsEncryption {
         let mut used = self.used.lock().await;
         let text = file.render();
         let revision = match &self.shared {
-            Some((kv, token)) => share(&**kv, token, base, file).await?,
+            Some((kv, token)) => {
+                let token = token.read().clone();
+                share(&**kv, &token, base, file).await?
+            }
             None => None,
         };
         save(&self.path, &text).await?;
@@ -550,6 +580,27 @@ mod tests {
         assert_eq!(keys.iter().map(|(name, _)| name).collect::<Vec<_>>(), rotated.keys.iter().collect::<Vec<_>>());
         one.reload().await.unwrap();
         assert!(one.storage.resource("secrets").unwrap().current("a/b").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_shared_is_sealed_with_the_new_token_and_no_longer_with_the_old() {
+        let dirs = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (kv, _) = with_a_secret(dirs.0.path()).await;
+        let (old, new) = (Token::parse("a-token").unwrap(), Token::parse("another").unwrap());
+        identity::store(&*kv, &old, &identity::Identity::default(), 0).await.unwrap();
+        let one = server(&kv, &old, dirs.0.path()).await;
+        let two = server(&kv, &old, dirs.1.path()).await;
+        // What another server has made of it meanwhile is not lost.
+        two.change(Action::Enable).await.unwrap();
+        one.rotate_token(&new, true).await.unwrap();
+        assert!(matches!(identity::load(&*kv, &old).await, Err(Error::WrongToken)));
+        let (shared, _) = identity::load(&*kv, &new).await.unwrap().unwrap();
+        assert_eq!(File::parse(&shared.encryption.unwrap()).unwrap().keys.len(), 1);
+        assert_eq!(one.change(Action::RotateKeys).await.unwrap().keys.len(), 2, "it goes on with the new one");
+        assert!(two.change(Action::RotateKeys).await.is_err(), "who does not know it cannot");
+        // Asked again, since the answer was lost.
+        two.rotate_token(&new, true).await.unwrap();
+        two.reload().await.unwrap();
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ pub(crate) const DEFINITIONS: [&str; 2] =
     ["poststarthook/start-apiextensions-informers", "poststarthook/crd-informer-synced"];
 /// Custom resource definitions that come are followed.
 pub(crate) const EXTENSIONS: [&str; 1] = ["poststarthook/start-apiextensions-controllers"];
+/// Since when uses of tokens in secrets are noted is kept.
+pub(crate) const TRACKING: [&str; 1] = ["poststarthook/start-legacy-token-tracking-controller"];
 /// Addresses and ports of services are claimed.
 pub(crate) const CLAIMS: [&str; 1] = ["poststarthook/start-service-ip-repair-controllers"];
 /// Default roles and bindings are there.
@@ -39,7 +41,7 @@ pub(crate) const AGGREGATION: [&str; 5] = [
 ];
 
 /// In upstream's order.
-const ALL: [&str; 22] = [
+const ALL: [&str; 23] = [
     CACHES[0],
     CONDITIONS[0],
     DEFINITIONS[0],
@@ -47,6 +49,7 @@ const ALL: [&str; 22] = [
     DEFINITIONS[1],
     MANIFESTS[0],
     CACHES[1],
+    TRACKING[0],
     CLAIMS[0],
     ROLES[0],
     MANIFESTS[1],
@@ -86,6 +89,7 @@ mod tests {
             CACHES.as_slice(),
             &DEFINITIONS,
             &EXTENSIONS,
+            &TRACKING,
             &CLAIMS,
             &ROLES,
             &MANIFESTS,

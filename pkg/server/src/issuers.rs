@@ -63,7 +63,7 @@ pub(crate) struct Believed {
 }
 
 /// Reads what is set.
-pub(crate) fn believed(config: &AuthenticationConfig, own: &str, clock: &SharedClock) -> Result<Believed, Error> {
+pub(crate) fn believed(config: &AuthenticationConfig, own: &[String], clock: &SharedClock) -> Result<Believed, Error> {
     let mut tokens: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
     let mut anonymous = AnonymousConfig { enabled: config.anonymous, conditions: Vec::new() };
     let bad = |what: &str, path: &Path, why: &dyn std::fmt::Display| {
@@ -76,6 +76,9 @@ pub(crate) fn believed(config: &AuthenticationConfig, own: &str, clock: &SharedC
     }
     let fetch: Arc<dyn Fetch> = Arc::new(Published);
     if let Some(oidc) = &config.oidc {
+        if own.contains(&oidc.issuer) {
+            return Err(Error::Setting(format!("oidc-issuer-url {}: it is the issuer of this cluster", oidc.issuer)));
+        }
         let jwt = oidc.authenticator()?;
         // As upstream, when nobody says.
         let usual = || vec!["RS256".to_owned()];
@@ -87,7 +90,7 @@ pub(crate) fn believed(config: &AuthenticationConfig, own: &str, clock: &SharedC
         let what = "authentication-config";
         let text = std::fs::read_to_string(path).map_err(|why| bad(what, path, &why))?;
         let value = serde_yaml::from_str(&text).map_err(|why| bad(what, path, &why))?;
-        let read = AuthenticationConfiguration::read(value, &[own.to_owned()]).map_err(|why| bad(what, path, &why))?;
+        let read = AuthenticationConfiguration::read(value, own).map_err(|why| bad(what, path, &why))?;
         for jwt in &read.jwt {
             let jwt = Jwt::new(jwt, &[], fetch.clone(), clock).map_err(|why| bad(what, path, &why))?;
             tokens.push(Arc::new(jwt));

@@ -23,12 +23,14 @@ mod own_paths;
 mod policy;
 mod renewal;
 mod roles;
+mod secret_tokens;
 mod snapshots;
 mod start;
 mod token;
+mod token_rotation;
 
 pub use auditing::{AuditConfig, Batching};
-pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings};
+pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings, TokenSettings};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
 pub use issuers::{AuthenticationConfig, OidcConfig};

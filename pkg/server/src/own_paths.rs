@@ -6,6 +6,8 @@
 //! GET  encryption                    how the encryption of secrets stands
 //! POST encryption   {"action": …}    enable, disable or rotate-keys
 //! POST certificates {"files": […]}   renews leaves, which are in use then
+//! PUT  token        {"token": …, "newToken": …}
+//!                                    puts another token in the place of the cluster's; both may be left out
 //! ```
 //! Requests pass the whole chain of the API server, and only its administrators may make them: no role allows these paths.
 
@@ -34,6 +36,7 @@ use crate::error::Error;
 use crate::renewal::Renewal;
 use crate::snapshots::SnapshotService;
 use crate::start::now;
+use crate::token_rotation::TokenRotation;
 
 /// What these paths begin with.
 pub(crate) const PREFIX: &str = "/kedge/v1/";
@@ -44,6 +47,7 @@ const LINES: usize = 16;
 pub(crate) struct Administration {
     pub(crate) snapshots: Arc<SnapshotService>,
     pub(crate) encryption: Arc<SecretsEncryption>,
+    pub(crate) token: Arc<TokenRotation>,
     pub(crate) tasks: TaskGroup,
     pub(crate) certificates: Certificates,
     /// Whether the encryption is managed here, not by a file of the user's own.
@@ -90,6 +94,13 @@ impl Certificates {
     }
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct TokenRequest {
+    token: Option<String>,
+    new_token: Option<String>,
+}
+
 #[async_trait]
 impl OwnPaths for Administration {
     fn prefix(&self) -> &str {
@@ -118,7 +129,11 @@ impl OwnPaths for Administration {
                 let RotateRequest { files } = parse(&body)?;
                 Ok(json_answer(&json!(self.certificates.rotate(&files).await.map_err(Status::internal)?)))
             }
-            (_, "snapshots" | "encryption" | "certificates") => Err(Status::method_not_allowed()),
+            (&Method::PUT, "token") => {
+                self.rotate(parse(&body)?).await?;
+                Ok(json_answer(&json!({})))
+            }
+            (_, "snapshots" | "encryption" | "certificates" | "token") => Err(Status::method_not_allowed()),
             _ => Err(Status::unknown_path()),
         }
     }
@@ -142,6 +157,26 @@ impl Administration {
             Ok(Err(err @ Error::Encryption(_))) => Err(Status::bad_request(err.to_string())),
             Ok(Err(err)) => Err(Status::internal(err)),
             Err(_) => Err(Status::internal("the change of the encryption ended without a result")),
+        }
+    }
+
+    /// In a task of its own, as above.
+    async fn rotate(&self, TokenRequest { token, new_token }: TokenRequest) -> Result<(), Status> {
+        let (answer, answered) = oneshot::channel();
+        let rotation = self.token.clone();
+        self.tasks.spawn("token", async move {
+            let rotated = rotation.rotate(token.as_deref(), new_token.as_deref()).await;
+            if let Err(err) = &rotated {
+                warn!(error = %err, "the cluster's token was not rotated");
+            }
+            // Nobody waits any more: it is rotated all the same.
+            let _ = answer.send(rotated);
+        });
+        match answered.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(err @ Error::Token(_))) => Err(Status::bad_request(err.to_string())),
+            Ok(Err(err)) => Err(Status::internal(err)),
+            Err(_) => Err(Status::internal("the rotation of the token ended without a result")),
         }
     }
 

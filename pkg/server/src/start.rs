@@ -27,9 +27,11 @@ use crate::endpoints::Advertised;
 use crate::error::Error;
 use crate::own_paths::{Administration, Certificates};
 use crate::renewal::Renewal;
+use crate::secret_tokens::SecretTokens;
 use crate::snapshots::SnapshotService;
 use crate::token::Token;
-use crate::{api, encryption, endpoints, etcd_api, hooks, identity, inprocess, kubeconfig, snapshots};
+use crate::token_rotation::TokenRotation;
+use crate::{api, encryption, endpoints, etcd_api, hooks, identity, inprocess, kubeconfig, snapshots, token_rotation};
 
 /// How long tasks may take to end at shutdown.
 const STOP: Duration = Duration::from_secs(5);
@@ -107,17 +109,18 @@ impl Server {
         if empty && config.datastore == Endpoint::Embedded && config.tls_dir().join("server-ca.crt").exists() {
             warn!(dir = %config.layout().store().display(), "a cluster has its certificates here and nothing in its store: an empty one is begun; if there was more, restore a snapshot");
         }
-        let secrets = Secrets::open(&config, &store, &token, &clock).await?;
+        let (secrets, token) = Secrets::open_with(&config, &store, token, &clock).await?;
         let (pki, renewal) = (secrets.pki, Renewal::new(&clock));
         token.check_authority(&pki.server_ca.certificate)?;
         token.write(&config.token_file(), &pki.server_ca.certificate)?;
+        token_rotation::has_come(&config.token_file())?;
         let readiness = Readiness::default();
         hooks::declare(&readiness);
         let configs = Registry::storage_configs();
         let encryption = Arc::new(secrets.encryption);
         let storage = Arc::new(Storage::open(store.kv.clone(), &configs, encryption, clock.clone()).await?);
         hooks::done(&readiness, &hooks::CACHES);
-        let shared = store.is_shared().then(|| (store.kv.clone(), token));
+        let shared = store.is_shared().then(|| (store.kv.clone(), token.clone()));
         let encryption = SecretsEncryption::new(
             storage.clone(),
             encryption::path_of(&config.data_dir),
@@ -130,12 +133,21 @@ impl Server {
             encryption.begin(revision).await?;
         }
         let snapshots = Arc::new(SnapshotService::new(store.clone(), config.snapshot_dir(), clock.clone()));
+        let managed = config.encryption_config.is_none();
+        let rotation = TokenRotation {
+            encryption: encryption.clone(),
+            managed,
+            file: config.token_file(),
+            authority: pki.server_ca.certificate.clone(),
+            current: tokio::sync::Mutex::new(token),
+        };
         let own = Administration {
             snapshots: snapshots.clone(),
             encryption: encryption.clone(),
+            token: Arc::new(rotation),
             tasks: tasks.clone(),
             certificates: Certificates { dir: config.tls_dir(), renewal: renewal.clone(), clock: clock.clone() },
-            managed: config.encryption_config.is_none(),
+            managed,
         };
         let registry = Registry::new(storage.clone(), clock.clone(), config.cluster());
         let registry = Arc::new(registry.with_optional(&config.optional_groups()));
@@ -207,6 +219,8 @@ impl Server {
             let renewal = renewal.clone();
             async move { renewal.run().await }
         });
+        kedge_controllers::legacy_token_tracking::start(&client, &clock, &server.tasks);
+        hooks::done(&readiness, &hooks::TRACKING);
         kedge_controllers::priority_and_fairness::start(&client, &clock, &server.tasks, bootstrap::flow_control()?);
         server.start_controllers(&clock);
         hooks::done(&readiness, &hooks::CONDITIONS);
@@ -269,6 +283,7 @@ impl Server {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
             storage_migration: self.config.storage_migration,
+            token_signer: Arc::new(SecretTokens(self.api.token_signer().clone())),
             trust: kedge_controllers::Trust {
                 client_ca: self.pki.client_ca.certificate.clone(),
                 request_header_ca: self.pki.request_header_ca.certificate.clone(),
@@ -349,6 +364,22 @@ struct Secrets {
 }
 
 impl Secrets {
+    /// With the token that there is, or with one that was to take its place when the last process ended.
+    async fn open_with(
+        config: &ServerConfig,
+        store: &Store,
+        token: Token,
+        clock: &SharedClock,
+    ) -> Result<(Self, Token), Error> {
+        match Self::open(config, store, &token, clock).await {
+            Err(Error::WrongToken) if config.token.is_none() => {
+                let coming = token_rotation::is_coming(&config.token_file())?.ok_or(Error::WrongToken)?;
+                Ok((Self::open(config, store, &coming, clock).await?, coming))
+            }
+            opened => Ok((opened?, token)),
+        }
+    }
+
     async fn open(config: &ServerConfig, store: &Store, token: &Token, clock: &SharedClock) -> Result<Self, Error> {
         let path = encryption::path_of(&config.data_dir);
         let wanted = config.secrets_encryption && config.encryption_config.is_none();

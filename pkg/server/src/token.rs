@@ -67,7 +67,12 @@ impl Token {
 
     /// The form that also names the cluster's authority.
     pub fn secure(&self, pem: &str) -> String {
-        format!("K10{}::server:{}", hash_of(pem), self.password)
+        Self::naming(pem, &format!("server:{}", self.password))
+    }
+
+    /// Any credentials in the form that also names the cluster's authority; as they are, where there is none.
+    pub(crate) fn naming(pem: &str, credentials: &str) -> String {
+        if pem.is_empty() { credentials.to_owned() } else { format!("K10{}::{credentials}", hash_of(pem)) }
     }
 
     /// The token of a data directory: the one given, else the one that is there, else a new one, which is there from then
@@ -79,11 +84,22 @@ impl Token {
         if let Some(known) = Self::known(path, given)? {
             return Ok(known);
         }
-        let secret: [u8; 16] = random::bytes();
-        let password: String = secret.iter().map(|b| format!("{b:02x}")).collect();
+        let made = Self::made();
         private_dir(path.parent().unwrap_or(path))?;
-        write_atomically(path, format!("{password}\n").as_bytes(), 0o600)?;
-        Ok(Self { password, ca_hash: None })
+        write_atomically(path, format!("{}\n", made.password).as_bytes(), 0o600)?;
+        Ok(made)
+    }
+
+    /// A new one.
+    pub(crate) fn made() -> Self {
+        let secret: [u8; 16] = random::bytes();
+        Self { password: secret.iter().map(|b| format!("{b:02x}")).collect(), ca_hash: None }
+    }
+
+    /// Whether both are the same; how long that takes tells nothing of where they differ.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        let hash = |token: &Self| ring::digest::digest(&ring::digest::SHA256, token.password.as_bytes());
+        hash(self).as_ref() == hash(other).as_ref()
     }
 
     /// The token given, else the one of a data directory, if there is one.

@@ -34,9 +34,11 @@ pub(crate) async fn create(server: &ApiServer, admitted: Admitted, served: &Serv
     }
     let mut review = admit::create(server, &admitted, &served.info, review, dry_run).await?;
     let (signer, now) = (server.authenticator.tokens(), server.clock.now());
-    let asked = token::Asked { registry: &server.registry, served, namespace: &info.namespace, name: &info.name };
+    let (registry, limits) = (&server.registry, &server.token_limits);
+    let asked = token::Asked { registry, served, namespace: &info.namespace, name: &info.name, limits };
     let grant = token::grant(&asked, &mut review, signer.default_audiences(), now)?;
     let (seconds, lasting) = (grant.seconds, grant.lasting);
+    admitted.notes.warn_all(grant.warning.clone());
     let audiences = review.list(&["spec", "audiences"]).iter().filter_map(Value::as_str).map(str::to_owned).collect();
     let token = signer.issue(bindings(grant, now.as_second()), audiences, now.as_second(), lasting);
     let token = token.map_err(Status::internal)?;

@@ -42,15 +42,23 @@ impl Transport for Within {
     }
 }
 
-fn start_controllers(cluster: &Cluster) -> TaskGroup {
-    start_controllers_at(cluster, &kedge_base::system_clock())
+struct Signer(Arc<kedge_auth::TokenSigner>);
+
+impl kedge_controllers::TokenSigner for Signer {
+    fn sign(&self, claims: &Value) -> Result<String, kedge_controllers::SignError> {
+        self.0.sign(claims).map_err(|err| kedge_controllers::SignError(err.to_string()))
+    }
 }
 
-/// All controllers, by a clock.
-pub fn start_controllers_at(cluster: &Cluster, clock: &SharedClock) -> TaskGroup {
+/// A client inside the process, as the controllers have it.
+pub fn client_of(cluster: &Cluster) -> Client {
     let user = UserInfo::new("system:kube-controller-manager", &[kedge_auth::MASTERS]);
     let peer = Peer { trusted: Some(Arc::new(user)), ..Peer::default() };
-    let client = Client::new(Arc::new(Within { server: cluster.server.clone(), peer }));
+    Client::new(Arc::new(Within { server: cluster.server.clone(), peer }))
+}
+
+pub fn start_controllers(cluster: &Cluster, clock: &SharedClock) -> TaskGroup {
+    let client = client_of(cluster);
     let tasks = TaskGroup::new("controllers", Shutdown::new());
     let config = kedge_controllers::Config {
         cluster_cidr: "10.42.0.0/16".into(),
@@ -65,6 +73,7 @@ pub fn start_controllers_at(cluster: &Cluster, clock: &SharedClock) -> TaskGroup
             clients: cluster.pki.client_ca.clone(),
             servers: cluster.pki.server_ca.clone(),
         },
+        token_signer: Arc::new(Signer(cluster.server.token_signer().clone())),
     };
     kedge_controllers::start(&client, clock, &tasks, config);
     tasks
@@ -136,7 +145,7 @@ async fn delete(cluster: &Cluster, path: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kind_that_comes_is_collected_counted_and_emptied() {
     let cluster = Cluster::new().await;
-    let tasks = start_controllers(&cluster);
+    let tasks = start_controllers(&cluster, &kedge_base::system_clock());
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/widgets.example.com": "2"}}});
     cluster.ok("/api/v1/namespaces/test/resourcequotas", quota).await;
     for round in 0..2 {

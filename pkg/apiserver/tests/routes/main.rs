@@ -13,6 +13,7 @@ mod followers;
 mod forms;
 mod heads;
 mod kinds;
+mod legacy_tokens;
 mod limits;
 mod nodes;
 mod ownership;

@@ -104,6 +104,8 @@ impl Cluster {
             advertised: "127.0.0.1:6443".into(),
             flags: vec![("data-dir".into(), "/d".into())],
             own: None,
+            used_tokens: None,
+            token_limits: kedge_registry::subresources::token::Limits::default(),
         });
         let admin = UserInfo::new("admin", &[kedge_auth::MASTERS]);
         let cluster = Self { server, registry, kv, pki, admin, _dir: dir };

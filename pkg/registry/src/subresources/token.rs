@@ -29,6 +29,22 @@ pub struct Asked<'a> {
     pub served: &'a Served,
     pub namespace: &'a str,
     pub name: &'a str,
+    pub limits: &'a Limits,
+}
+
+/// For how long tokens are given.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Whether the usual tokens of pods are taken for a year.
+    pub extended: bool,
+    /// In seconds; who asks for more gets this.
+    pub longest: Option<i64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { extended: true, longest: None }
+    }
 }
 
 /// One life of an object.
@@ -56,12 +72,24 @@ pub struct Grant {
     pub seconds: i64,
     /// How long the token is taken.
     pub lasting: i64,
+    /// What to tell who asked.
+    pub warning: Option<String>,
 }
 
 impl Grant {
     /// After how many seconds whoever still shows the token should have taken a new one, if it lasts longer than is said.
     pub fn warn_after(&self) -> Option<i64> {
         (self.lasting != self.seconds).then_some(self.seconds)
+    }
+
+    /// Holds the token to the limits. `usual` says whether it is for nobody but the API server.
+    fn limit(&mut self, limits: &Limits, usual: bool) {
+        if let Some(longest) = limits.longest.filter(|longest| self.seconds > *longest) {
+            let asked = std::mem::replace(&mut self.seconds, longest);
+            self.warning = Some(format!("requested expiration of {asked} seconds shortened to {longest} seconds"));
+        }
+        let extended = limits.extended && self.pod.is_some() && self.seconds == USUAL_SECONDS && usual;
+        self.lasting = if extended { EXTENDED_SECONDS } else { self.seconds };
     }
 }
 
@@ -88,11 +116,11 @@ pub fn grant(
         node: None,
         seconds,
         lasting: seconds,
+        warning: None,
     };
     bind(asked.registry, review, &account, &mut grant)?;
-    if grant.pod.is_some() && seconds == USUAL_SECONDS && is_for(review, audiences) {
-        grant.lasting = EXTENDED_SECONDS;
-    }
+    grant.limit(asked.limits, is_for(review, audiences));
+    review.entry("spec").insert("expirationSeconds".into(), grant.seconds.into());
     Ok(grant)
 }
 
@@ -209,6 +237,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_token_lasts_as_long_as_the_limits_say() {
+        let granted = |limits: &Limits, seconds: i64, usual: bool| {
+            let life = || Life { name: "a".into(), uid: "u".into() };
+            let mut grant = Grant {
+                namespace: "n".into(),
+                account: life(),
+                pod: Some(life()),
+                secret: None,
+                node: None,
+                seconds,
+                lasting: seconds,
+                warning: None,
+            };
+            grant.limit(limits, usual);
+            (grant.seconds, grant.lasting, grant.warning)
+        };
+        let usual = Limits::default();
+        assert_eq!(granted(&usual, USUAL_SECONDS, true), (USUAL_SECONDS, EXTENDED_SECONDS, None));
+        assert_eq!(granted(&usual, USUAL_SECONDS, false), (USUAL_SECONDS, USUAL_SECONDS, None));
+        let plain = Limits { extended: false, longest: Some(7200) };
+        assert_eq!(granted(&plain, USUAL_SECONDS, true), (USUAL_SECONDS, USUAL_SECONDS, None));
+        let warning = "requested expiration of 7201 seconds shortened to 7200 seconds".to_owned();
+        assert_eq!(granted(&plain, 7201, true), (7200, 7200, Some(warning)));
+    }
 
     #[test]
     fn a_request_is_for_the_account_of_the_path_and_for_a_sensible_time() {

@@ -7,6 +7,7 @@ mod encryption;
 mod shared_identity;
 mod snapshots;
 mod store;
+mod tokens;
 
 pub use certificates::{
     Rotated, certificate_json, certificate_lines, certificate_table, check_certificates, rotate_certificates,
@@ -14,6 +15,9 @@ pub use certificates::{
 pub use encryption::{change_encryption, encryption_status};
 pub use snapshots::{SnapshotCommand, describe, save_snapshot};
 pub use store::{MigrateCommand, inspect, migrate, restore};
+pub use tokens::{
+    BootstrapToken, NewToken, create_token, delete_token, describe_tokens, generate_token, list_tokens, rotate_token,
+};
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
@@ -59,6 +63,8 @@ pub enum CommandError {
     NoStore(PathBuf),
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Token(String),
     #[error("cannot print: {0}")]
     Print(#[from] std::io::Error),
 }
