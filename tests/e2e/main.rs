@@ -50,6 +50,7 @@ mod store;
 mod streams;
 mod support;
 mod terminal;
+mod tokens;
 mod unreadable;
 mod webhooks;
 mod webhooks_custom;
