@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use serde_json::{Value, json};
 use x509_parser::pem::parse_x509_pem;
 
-use crate::followers::{start_controllers_at, until};
+use crate::followers::{start_controllers, until};
 use crate::support::{Cluster, JSON, MERGE};
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
@@ -29,7 +29,7 @@ struct Signed {
 async fn cluster() -> Signed {
     let cluster = Cluster::new().await;
     let clock = VirtualClock::new(kedge_base::system_clock().now());
-    let _tasks = start_controllers_at(&cluster, &(Arc::new(clock.clone()) as kedge_base::SharedClock));
+    let _tasks = start_controllers(&cluster, &(Arc::new(clock.clone()) as kedge_base::SharedClock));
     Signed { cluster, clock, _tasks }
 }
 
