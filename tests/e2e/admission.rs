@@ -1,6 +1,10 @@
 //! Quotas, protection and selected plugins, through kubectl.
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Method;
 
 use serde_json::Value;
 
@@ -152,4 +156,60 @@ limits: [{type: Namespace, qps: 1, burst: 2}]
     let refused = (0..100).map(|_| post()).find(|answer| answer.code == 429);
     let said = refused.expect("a hundred events are too many").body;
     assert!(said.contains("limit reached on type Namespace for key default"), "{said}");
+}
+
+/// What is charged and what is stored are two writes, and the server may die between them: never one too many, and the books are right afterwards.
+#[test]
+fn a_quota_holds_when_the_server_is_killed_in_the_middle() {
+    const CLIENTS: usize = 64;
+    let mut cluster = TestCluster::control_plane();
+    cluster.ok(&["create", "namespace", "a"]);
+    cluster.wait_for("default", &["get", "serviceaccount", "default", "-n", "a", "-o", "jsonpath={.metadata.name}"]);
+    cluster.ok(&["create", "quota", "q", "--hard=pods=100", "-n", "a"]);
+    wait_for_used(&cluster, "a", "0");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let made = Arc::new(AtomicUsize::new(0));
+    // Each goes on until it is refused, or nobody answers.
+    let flood = |cluster: &TestCluster| {
+        let clients = (0..CLIENTS).map(|_| kedge_client::Client::from_kubeconfig(&cluster.kubeconfig()).unwrap());
+        let tasks: Vec<_> = clients
+            .map(|client| {
+                let made = made.clone();
+                runtime.spawn(async move {
+                    let pod =
+                        r#"{"metadata": {"generateName": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}"#;
+                    loop {
+                        let answer = client
+                            .send(Method::POST, "/api/v1/namespaces/a/pods", "application/json", pod.into())
+                            .await;
+                        match answer.map(|answer| answer.status().as_u16()) {
+                            Ok(201) => made.fetch_add(1, Ordering::SeqCst),
+                            Ok(409 | 429) => continue,
+                            other => return other.ok(),
+                        };
+                    }
+                })
+            })
+            .collect();
+        tasks
+    };
+    let tasks = flood(&cluster);
+    eventually("half of them", || match made.load(Ordering::SeqCst) {
+        made if made >= 30 => Ok(()),
+        made => Err(format!("{made} pods")),
+    });
+    cluster.kill();
+    tasks.into_iter().for_each(|task| drop(runtime.block_on(task)));
+    cluster.start();
+    let pods = || cluster.json(&["pods", "-n", "a"])["items"].as_array().unwrap().len();
+    assert!(pods() >= made.load(Ordering::SeqCst), "a pod that was acknowledged is gone");
+    // What was charged for pods that were not stored is given back, so that all the room can be used.
+    eventually("the quota is full", || {
+        let ends: Vec<_> = flood(&cluster).into_iter().map(|task| runtime.block_on(task).unwrap()).collect();
+        assert!(ends.iter().all(|end| *end == Some(403)), "{ends:?}");
+        let pods = pods();
+        assert!(pods <= 100, "{pods} pods under a quota of 100");
+        if pods == 100 { Ok(()) } else { Err(format!("{pods} pods")) }
+    });
+    wait_for_used(&cluster, "a", "100");
 }
