@@ -37,6 +37,12 @@ impl Authority {
         Self::new(certificate, key).map_err(parse(&cert_path))
     }
 
+    /// Since when it is valid, in seconds since 1970, if that can be read.
+    pub(crate) fn valid_from(&self) -> Option<i64> {
+        let (_, block) = x509_parser::pem::parse_x509_pem(self.certificate.as_bytes()).ok()?;
+        Some(block.parse_x509().ok()?.validity().not_before.timestamp())
+    }
+
     /// An authority of a certificate in PEM and its key.
     pub(crate) fn new(certificate: String, key: KeyPair) -> Result<Self, rcgen::Error> {
         let issuer = Issuer::from_ca_cert_pem(&certificate, key)?;

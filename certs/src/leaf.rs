@@ -132,7 +132,13 @@ fn unfit(
     if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
         return Some("it is of another key");
     }
-    // One that is not valid yet stays: boards begin with a clock that is years behind.
+    // One that is not valid yet stays, if its authority is not valid either: boards begin with a clock that is years behind. One of a valid
+    // authority was made while the clock was ahead.
+    let (from, now_at) = (certificate.validity().not_before.timestamp(), now.unix_timestamp());
+    let ahead = from > now_at + Duration::days(1).whole_seconds();
+    if ahead && authority.valid_from().is_some_and(|valid| valid <= now_at) {
+        return Some("it is not valid yet");
+    }
     let left = certificate.validity().not_after.timestamp() - now.unix_timestamp();
     if left < Duration::days(RENEW_DAYS).whole_seconds() {
         return Some("it runs out soon");

@@ -110,7 +110,7 @@ fn all(
         Box::new(told.read("PodNodeSelector", PodNodeSelector::configured)?),
         Box::new(Priority),
         Box::new(DefaultTolerationSeconds),
-        Box::new(told.read("PodTolerationRestriction", |config| Ok(PodTolerationRestriction::configured(config)))?),
+        Box::new(told.read("PodTolerationRestriction", PodTolerationRestriction::configured)?),
         Box::new(told.read("EventRateLimit", EventRateLimit::configured)?),
         Box::new(ExtendedResourceToleration),
         Box::new(DefaultStorageClass),

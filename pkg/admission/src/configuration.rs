@@ -24,9 +24,19 @@ impl AdmissionConfiguration {
         if kind != "AdmissionConfiguration" || !VERSIONS.contains(&version) {
             return Err(format!("no kind {kind:?} is registered for version {version:?}"));
         }
+        let fields = |value: &Value, known: &[&str]| {
+            let unknown = value.as_object().into_iter().flatten().map(|(field, _)| field);
+            unknown.into_iter().find(|field| !known.contains(&field.as_str())).cloned()
+        };
+        if let Some(field) = fields(file, &["apiVersion", "kind", "plugins"]) {
+            return Err(format!("unknown field {field:?}"));
+        }
         let mut all = BTreeMap::new();
         for (at, plugin) in file.list(&["plugins"]).iter().enumerate() {
             let name = plugin.text(&["name"]);
+            if let Some(field) = fields(plugin, &["name", "path", "configuration"]) {
+                return Err(format!("plugins[{at}]: unknown field {field:?}"));
+            }
             if !TAKE.contains(&name) {
                 return Err(format!(
                     "plugins[{at}]: {name:?} takes no configuration here; these do: {}",

@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use kedge_auth::{Decision, RbacAuthorizer};
+use kedge_certs::SigningRequest;
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
@@ -145,11 +148,28 @@ impl Plugin for NodeRestriction {
             ("storage.k8s.io", "csinodes", _) if name != node => {
                 Err(forbidden(attributes, "can only access CSINode with the same name as the requesting node"))
             }
+            ("certificates.k8s.io", "certificatesigningrequests", "") => check_signing_request(node, attributes),
             ("resource.k8s.io", "resourceslices", _) => check_slice(node, attributes),
             ("discovery.k8s.io", "endpointslices", _) => node_slices::check(node, name, registry, attributes),
             _ => Ok(()),
         }
     }
+}
+
+/// A node asks for certificates of nodes for itself alone: whoever approves them relies on that.
+fn check_signing_request(node: &str, attributes: &Attributes<'_>) -> Result<(), Status> {
+    let of_nodes = ["kubernetes.io/kubelet-serving", "kubernetes.io/kube-apiserver-client-kubelet"];
+    let object = &attributes.object;
+    if attributes.operation != Operation::Create || !of_nodes.contains(&object.text(&["spec", "signerName"])) {
+        return Ok(());
+    }
+    let pem = STANDARD.decode(object.text(&["spec", "request"])).unwrap_or_default();
+    let request =
+        SigningRequest::from_pem(&pem).map_err(|why| forbidden(attributes, &format!("unable to parse csr: {why}")))?;
+    if request.subject.common_name == format!("system:node:{node}") {
+        return Ok(());
+    }
+    Err(forbidden(attributes, &format!("can only create a node CSR with CN=system:node:{node}")))
 }
 
 /// A node that could label, taint or give away itself could draw pods to it.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Registry};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{Plugin, creates, forbidden, read};
@@ -19,6 +20,12 @@ const DEFAULT: &str = "clusterDefaultNodeSelector";
 pub(crate) struct PodNodeSelector(BTreeMap<String, Labels>);
 
 type Labels = BTreeMap<String, String>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Configuration {
+    pod_node_selector_plugin_config: BTreeMap<String, String>,
+}
 
 /// `key=value,…`.
 fn labels(text: &str) -> Result<Labels, String> {
@@ -35,9 +42,9 @@ impl PodNodeSelector {
     /// # Errors
     /// When a selector cannot be read.
     pub(crate) fn configured(config: &Value) -> Result<Self, String> {
-        let all = config.map(&["podNodeSelectorPluginConfig"]).into_iter().flatten();
-        let all = all.map(|(name, text)| Ok((name.clone(), labels(text.as_str().unwrap_or_default())?)));
-        Ok(Self(all.collect::<Result<_, String>>()?))
+        let read: Configuration = serde_json::from_value(config.clone()).map_err(|why| why.to_string())?;
+        let all = read.pod_node_selector_plugin_config.into_iter();
+        Ok(Self(all.map(|(name, text)| Ok((name, labels(&text)?))).collect::<Result<_, String>>()?))
     }
 
     /// What the namespace wants.

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::tolerations::{covers, merge};
@@ -20,10 +21,27 @@ pub(crate) struct PodTolerationRestriction {
     allowed: Vec<Value>,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Configuration {
+    #[serde(rename = "apiVersion", default)]
+    _api_version: String,
+    #[serde(rename = "kind", default)]
+    _kind: String,
+    #[serde(default)]
+    default: Vec<Value>,
+    #[serde(default)]
+    whitelist: Vec<Value>,
+}
+
 impl PodTolerationRestriction {
     /// From its configuration.
-    pub(crate) fn configured(config: &Value) -> Self {
-        Self { defaults: config.list(&["default"]).to_vec(), allowed: config.list(&["whitelist"]).to_vec() }
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn configured(config: &Value) -> Result<Self, String> {
+        let read: Configuration = serde_json::from_value(config.clone()).map_err(|why| why.to_string())?;
+        Ok(Self { defaults: read.default, allowed: read.whitelist })
     }
 }
 
@@ -110,7 +128,7 @@ mod tests {
         )
         .await;
         testing::put(&registry, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "plain"}})).await;
-        let plugin = PodTolerationRestriction::configured(&json!({"default": [toleration("cluster")]}));
+        let plugin = PodTolerationRestriction::configured(&json!({"default": [toleration("cluster")]})).unwrap();
         let user = testing::user();
         let given = async |namespace: &'static str, spec: Value| {
             let mut attributes = Attributes::new(Operation::Create, testing::resource("", "pods"), &user);

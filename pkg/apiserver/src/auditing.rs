@@ -21,6 +21,7 @@ use kedge_schema::decode::Limits;
 use kedge_schema::{SchemaRef, protobuf};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::body::{Body, BodyError, Kept, full, is_whole};
 use crate::input::negotiate::{self, BodyFormat};
@@ -30,12 +31,16 @@ use crate::input::request_info::RequestInfo;
 const LONGEST_AGENT: usize = 1_024;
 /// What is kept of an answer for its record; one that is longer is left out of it, and that is said.
 const LONGEST_ANSWER: usize = 8 << 20;
+/// So many long answers are read at a time.
+const READING: usize = 2;
 const CUT: &str = "audit.k8s.io/truncated";
 
 /// What is recorded, and where.
 pub struct Auditing {
-    pub policy: Policy,
-    pub sink: Sink,
+    policy: Policy,
+    sink: Sink,
+    /// Long answers that are read at a time.
+    reading: Semaphore,
 }
 
 /// The record of a request. Cheap to clone.
@@ -53,6 +58,30 @@ struct Inner {
     clock: SharedClock,
 }
 
+/// A record that ends, however its request does: also when its client goes away in the middle, and what was begun is dropped.
+pub(crate) struct Unfinished {
+    record: Option<Record>,
+    tasks: TaskGroup,
+}
+
+impl Unfinished {
+    pub(crate) fn new(record: &Record, tasks: &TaskGroup) -> Self {
+        Self { record: Some(record.clone()), tasks: tasks.clone() }
+    }
+
+    /// The record, which is ended by whoever takes it.
+    pub(crate) fn take(mut self) -> Option<Record> {
+        self.record.take()
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(record) = self.record.take() else { return };
+        self.tasks.spawn("audit", async move { record.closed_early().await });
+    }
+}
+
 /// What is known of a request from its head.
 pub(crate) struct Head<'a> {
     pub uri: &'a Uri,
@@ -64,6 +93,11 @@ pub(crate) struct Head<'a> {
 }
 
 impl Auditing {
+    /// By a policy, to a sink.
+    pub fn new(policy: Policy, sink: Sink) -> Self {
+        Self { policy, sink, reading: Semaphore::new(READING) }
+    }
+
     /// Begins a record, if the policy wants one. `user` is who was found to ask.
     pub(crate) fn begin(
         self: &Arc<Self>,
@@ -212,6 +246,19 @@ impl Record {
         let status = ResponseStatus { message: attempted, code, ..ResponseStatus::default() };
         self.0.event.lock().response_status = Some(status);
         self.record(Stage::ResponseStarted).await;
+    }
+
+    /// Nobody is there any more whom it could be answered.
+    async fn closed_early(&self) {
+        self.take_request();
+        self.note();
+        let (status, message) = ("Success".to_owned(), "Connection closed early".to_owned());
+        let code = StatusCode::OK.as_u16();
+        self.0.event.lock().response_status = Some(ResponseStatus { status, message, code, ..Default::default() });
+        if self.0.long_running {
+            self.record(Stage::ResponseStarted).await;
+        }
+        self.record(Stage::ResponseComplete).await;
     }
 
     /// It has ended in a panic.
@@ -409,7 +456,13 @@ impl Followed {
         let seen = self.seen.take().map(BytesMut::freeze);
         tasks.spawn("audit", async move {
             if let Some(seen) = seen {
-                record.take_answer(format, &seen, true);
+                // What is made of an answer is a multiple of it, and takes a while.
+                let _one_of_few = record.0.auditing.reading.acquire().await;
+                let reader = record.clone();
+                let read = move || reader.take_answer(format, &seen, true);
+                if let Err(panicked) = kedge_base::blocking::unbounded("audit", read).await {
+                    tracing::warn!(error = %panicked, "an answer cannot be recorded");
+                }
             }
             record.record(Stage::ResponseComplete).await;
         });

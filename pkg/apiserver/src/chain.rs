@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tracing::{debug, warn};
 
 use crate::admitted::{AUDIT_ID, Admitted};
-use crate::auditing::{self, Head, Record};
+use crate::auditing::{self, Head, Record, Unfinished};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::fairness::{Refused, Schema};
 use crate::input::negotiate;
@@ -42,7 +42,7 @@ type Flow = OnceLock<Option<Arc<Schema>>>;
 /// What becomes known of a request on its way, also of one that fails.
 struct Told {
     flow: Flow,
-    record: OnceLock<Record>,
+    record: OnceLock<Unfinished>,
 }
 
 impl ApiServer {
@@ -63,7 +63,8 @@ impl ApiServer {
             Ok(response) => (response.map(|body| Guarded::over(body, ledger)), None),
             Err(status) => (respond::failure(&status, presentation.errors()), Some(status)),
         };
-        if let Some(record) = told.record.into_inner() {
+        let Told { flow, record } = told;
+        if let Some(record) = record.into_inner().and_then(Unfinished::take) {
             match &failure {
                 Some(status) if panicked => record.panicked(status).await,
                 failure => {
@@ -74,7 +75,7 @@ impl ApiServer {
         }
         // Also of what failed: that may be why.
         respond::warn(&mut response, &notes.warnings());
-        if let Some(schema) = told.flow.get().and_then(Option::as_ref) {
+        if let Some(schema) = flow.get().and_then(Option::as_ref) {
             schema.tell(response.headers_mut());
         }
         response.headers_mut().insert(AUDIT_ID, audit_id);
@@ -94,8 +95,18 @@ impl ApiServer {
         let received = self.clock.now();
         let mut info = RequestInfo::parse(request.method(), request.uri()).ok_or_else(Status::no_page)?;
         info.applies = info.verb == "patch" && negotiate::content_type(request.headers()) == negotiate::APPLY;
+        let client = peer.address.map(|address| address.ip());
         if let Some(asked) = health::asked(&info.path) {
             let user = self.who_probes(request.headers(), peer, notes).await;
+            let record = {
+                let (uri, headers) = (request.uri(), request.headers());
+                let head = Head { uri, headers, info: &info, client, audit_id, received };
+                self.begin_record(&head, Some(user.as_ref().unwrap_or(&anonymous())), notes)
+            };
+            if let Some(record) = record {
+                told.record.get_or_init(|| Unfinished::new(&record, &self.tasks));
+                record.received().await;
+            }
             let user = match user {
                 Some(user) => {
                     Some(impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?)
@@ -117,18 +128,17 @@ impl ApiServer {
         };
         // Who asks, and whether that is to be recorded.
         let user = self.authenticate(request.headers(), &info.path, peer, notes).await;
-        let client = peer.address.map(|address| address.ip());
-        let record = self.audit.as_ref().and_then(|audit| {
+        let record = {
             let (uri, headers) = (request.uri(), request.headers());
             let head = Head { uri, headers, info: &info, client, audit_id, received };
-            audit.begin(&head, user.as_ref().ok(), notes, &self.clock)
-        });
+            self.begin_record(&head, user.as_ref().ok(), notes)
+        };
         if let (Some(record), Err(_)) = (&record, &user) {
             record.unknown(auditing::attempted(request.headers(), !peer.certificates.is_empty())).await;
         }
         let user = user?;
         if let Some(record) = &record {
-            told.record.get_or_init(|| record.clone());
+            told.record.get_or_init(|| Unfinished::new(record, &self.tasks));
             record.received().await;
         }
         let asks = record.is_some().then(|| user.clone());
@@ -139,15 +149,15 @@ impl ApiServer {
             record.impersonates(&user);
         }
         // To which flow of requests it belongs.
-        let schema = told.flow.get_or_init(|| self.fairness.classify(&user, &info));
+        let schema = told.flow.get_or_init(|| self.shares.then(|| self.fairness.classify(&user, &info)).flatten());
         // Its turn, which only those have whom somebody knows; the seat is kept until the answer is ready, or has been sent.
         let came = self.clock.monotonic();
         let within = deadline(&info)?;
         let slot = match (&peer.trusted, schema) {
             (Some(_), _) => self.limits.enter_internal(&info).await?,
-            (None, Some(schema)) if self.shares => match self.turn(schema, &info, &user, &catalogue, within).await {
+            (None, Some(schema)) => match self.turn(schema, &info, &user, &catalogue, within).await {
                 Ok(slot) => slot?,
-                Err(_) => return Ok(busy(schema.retry_after(self.now()))),
+                Err(_) => return Ok(busy(schema.retry_after(self.clock.monotonic()))),
             },
             (None, _) if info.is_long_running() => self.limits.long_running()?,
             (None, _) => self.limits.enter(&info)?,
@@ -172,6 +182,11 @@ impl ApiServer {
             Some(counting) => counting.answered(answered),
             None => answered,
         }
+    }
+
+    /// Begins the record of a request, if anybody wants one.
+    fn begin_record(&self, head: &Head<'_>, user: Option<&UserInfo>, notes: &Notes) -> Option<Record> {
+        self.audit.as_ref()?.begin(head, user, notes, &self.clock)
     }
 
     /// Waits for the turn of a request: what takes longer than a quarter of its time is refused.

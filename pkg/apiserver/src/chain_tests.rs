@@ -1,4 +1,4 @@
-//! Requests that panic, and what the server's health says of panics.
+//! Requests that panic or are given up, and what the server's health says of panics.
 #![allow(clippy::unwrap_used)]
 
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
+use kedge_audit::{LogFile, Policy, Sink};
 use kedge_auth::{Authenticator, BoundStores, CertificateAuthenticator, MASTERS, RbacAuthorizer, TokenSigner};
 use kedge_base::{Ledger, Shutdown, TOO_MANY, TaskGroup, VirtualClock, WINDOW, system_clock};
 use kedge_certs::Pki;
@@ -16,12 +17,13 @@ use kedge_storage::Storage;
 use serde_json::json;
 
 use super::*;
+use crate::auditing::Auditing;
 use crate::body::{BodyError, full};
 use crate::limits::InFlight;
 use crate::readiness::Readiness;
 use crate::server::{Config, OwnPaths};
 
-/// The way of a request that panics: before its answer, or within it.
+/// The way of a request that panics, before its answer or within it, or that is never answered.
 struct Panicking;
 
 #[async_trait]
@@ -32,6 +34,9 @@ impl OwnPaths for Panicking {
 
     async fn handle(&self, _: &Method, path: &str, _: Bytes) -> Result<Response<Body>, Status> {
         assert!(path != "/test/panic", "on purpose");
+        if path == "/test/hang" {
+            std::future::pending::<()>().await;
+        }
         Ok(Response::new(Broken.boxed_unsync()))
     }
 }
@@ -57,6 +62,10 @@ struct Setup {
 }
 
 async fn setup() -> Setup {
+    setup_audited(None).await
+}
+
+async fn setup_audited(audit: Option<Arc<Auditing>>) -> Setup {
     let clock = VirtualClock::new("2026-01-01T00:00:00Z".parse().unwrap());
     let ledger = Ledger::new(Arc::new(clock.clone()));
     let kv = Arc::new(kedge_kv::Embedded::memory(system_clock()).unwrap());
@@ -89,7 +98,7 @@ async fn setup() -> Setup {
         tasks: TaskGroup::new("answers", Shutdown::new()),
         readiness: Readiness::over(ledger.clone()),
         in_flight: InFlight::default(),
-        audit: None,
+        audit,
         anonymous: Default::default(),
         advertised: String::new(),
         flags: Vec::new(),
@@ -136,6 +145,38 @@ async fn an_answer_that_panics_while_it_is_sent_breaks_off() {
     let response = server.handle(request, &admin()).await;
     assert!(response.into_body().frame().await.unwrap().is_err());
     assert_eq!(ledger.panics_of("stream"), 1);
+}
+
+/// Once nothing was recorded of a request whose client went away before the answer, though it may have done what it asked for.
+#[tokio::test]
+async fn a_request_that_is_given_up_is_on_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("audit.log");
+    let policy = Policy::read("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]").unwrap();
+    let file = LogFile::new(path.to_str().unwrap(), 0, 0, 0, false);
+    let tasks = TaskGroup::new("audit", Shutdown::new());
+    let sink = Sink::default().with_file(file, false, &tasks, &system_clock()).unwrap();
+    let Setup { server, .. } = setup_audited(Some(Arc::new(Auditing::new(policy, sink)))).await;
+    let request = Request::builder().uri("/test/hang").body(full(Bytes::new())).unwrap();
+    let peer = admin();
+    {
+        let mut handling = std::pin::pin!(server.handle(request, &peer));
+        let polled = std::future::poll_fn(|cx| Poll::Ready(handling.as_mut().poll(cx))).await;
+        assert!(polled.is_pending());
+    }
+    let log = async {
+        loop {
+            let log = std::fs::read_to_string(&path).unwrap();
+            if log.contains("ResponseComplete") {
+                return log;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        }
+    };
+    let log = tokio::time::timeout(std::time::Duration::from_secs(10), log).await.unwrap();
+    let last: serde_json::Value = serde_json::from_str(log.lines().last().unwrap()).unwrap();
+    assert_eq!(last["requestURI"], "/test/hang");
+    assert_eq!(last["responseStatus"]["message"], "Connection closed early");
 }
 
 #[tokio::test]

@@ -67,6 +67,8 @@ pub(crate) struct Batch(Arc<Shared>);
 
 struct Shared {
     waiting: Mutex<Waiting>,
+    /// What is being sent; left here when the server ends in the middle of it.
+    sending: Mutex<Option<Bytes>>,
     comes: Notify,
     batching: Batching,
     counts: Arc<Counts>,
@@ -89,6 +91,7 @@ impl Batch {
     ) -> Self {
         let shared = Arc::new(Shared {
             waiting: Mutex::default(),
+            sending: Mutex::default(),
             comes: Notify::new(),
             batching,
             counts,
@@ -182,6 +185,12 @@ impl Shared {
         };
         let count = batch.len();
         drop(batch);
+        *self.sending.lock() = Some(list.clone());
+        self.post(receiver, list, (count, tries)).await;
+        *self.sending.lock() = None;
+    }
+
+    async fn post(&self, receiver: &dyn Receiver, list: Bytes, (count, tries): (usize, usize)) {
         let mut backoff = Backoff::new(self.batching.backoff, LONGEST, 15);
         for left in (0..tries).rev() {
             match receiver.post(list.clone()).await {
@@ -194,7 +203,11 @@ impl Shared {
 
     /// What is left is sent once.
     async fn last(&self, receiver: &dyn Receiver) {
+        let begun = self.sending.lock().take();
         let all = async {
+            if let Some(list) = begun {
+                self.post(receiver, list, (1, 1)).await;
+            }
             loop {
                 let batch = self.take();
                 if batch.is_empty() {

@@ -28,6 +28,17 @@ pub struct LogFile {
     backups: usize,
     age: Option<Duration>,
     compress: bool,
+    /// Whether something was set aside that has not been packed, or is to be removed.
+    untidy: bool,
+}
+
+/// What is done with files that were set aside, apart from the writing: it may take long.
+#[derive(Debug, Clone)]
+pub(crate) struct Tidying {
+    path: PathBuf,
+    backups: usize,
+    age: Option<Duration>,
+    compress: bool,
 }
 
 impl LogFile {
@@ -42,7 +53,14 @@ impl LogFile {
             backups,
             age: (age > 0).then(|| DAY.saturating_mul(u32::try_from(age).unwrap_or(u32::MAX))),
             compress,
+            untidy: true,
         }
+    }
+
+    /// What is to be done with files that were set aside, if anything is.
+    pub(crate) fn tidying(&mut self) -> Option<Tidying> {
+        let path = self.path.clone().filter(|_| std::mem::take(&mut self.untidy))?;
+        Some(Tidying { path, backups: self.backups, age: self.age, compress: self.compress })
     }
 
     /// Opens it, so that what is wrong with its place is known at once.
@@ -116,10 +134,8 @@ impl LogFile {
             aside = path.with_file_name(format!("{stem}-{}{ending}", stamp.strftime(STAMP)));
         }
         fs::rename(path, &aside)?;
-        if self.compress {
-            compress(&aside)?;
-        }
-        self.remove_old(path, now)
+        self.untidy = true;
+        Ok(())
     }
 
     fn parts(path: &Path) -> (String, String) {
@@ -127,10 +143,28 @@ impl LogFile {
         let ending = path.extension().map(|ending| format!(".{}", ending.to_string_lossy())).unwrap_or_default();
         (stem, ending)
     }
+}
 
-    /// Removes those that are too many or too old.
-    fn remove_old(&self, path: &Path, now: Timestamp) -> io::Result<()> {
-        let (stem, ending) = Self::parts(path);
+impl Tidying {
+    /// Packs those that are not, and removes those that are too many or too old.
+    ///
+    /// # Errors
+    /// When a file cannot be read, written or removed.
+    pub(crate) fn run(&self, now: Timestamp) -> io::Result<()> {
+        if self.compress {
+            for (_, file) in self.aside()? {
+                if file.extension().is_none_or(|ending| ending != "gz") {
+                    compress(&file)?;
+                }
+            }
+        }
+        self.remove_old(&self.aside()?, now)
+    }
+
+    /// What was set aside, the oldest first.
+    fn aside(&self) -> io::Result<Vec<(Timestamp, PathBuf)>> {
+        let path = self.path.as_path();
+        let (stem, ending) = LogFile::parts(path);
         let mut aside = Vec::new();
         for entry in
             fs::read_dir(path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new(".")))?
@@ -144,6 +178,10 @@ impl LogFile {
             }
         }
         aside.sort();
+        Ok(aside)
+    }
+
+    fn remove_old(&self, aside: &[(Timestamp, PathBuf)], now: Timestamp) -> io::Result<()> {
         let many = if self.backups == 0 { 0 } else { aside.len().saturating_sub(self.backups) };
         for (place, (at, file)) in aside.iter().enumerate() {
             let old = self.age.is_some_and(|age| now.duration_since(*at).unsigned_abs() > age && now > *at);
@@ -167,7 +205,8 @@ fn set_aside_at(stamp: &str) -> Option<Timestamp> {
 
 fn compress(path: &Path) -> io::Result<()> {
     let packed = path.with_file_name(format!("{}.gz", name(path)));
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&packed)?;
+    // One that is there was not finished.
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&packed)?;
     let mut encoder = GzEncoder::new(file, Compression::default());
     io::copy(&mut File::open(path)?, &mut encoder)?;
     encoder.finish()?.sync_all()?;
@@ -200,6 +239,9 @@ mod tests {
         let mut log = LogFile::new(path.to_str().unwrap(), 1, 2, 0, false);
         for n in 0..9u8 {
             log.append(&[line(b'a' + n)], at(i64::from(n))).unwrap();
+            if let Some(tidying) = log.tidying() {
+                tidying.run(at(i64::from(n))).unwrap();
+            }
         }
         let above = path.parent().unwrap();
         assert_eq!(
@@ -227,6 +269,11 @@ mod tests {
         let day = |n: i64| Timestamp::from_second(n * 86_400).unwrap();
         for n in 1..=4u8 {
             log.append(&[line(b'a'), line(b'b'), line(b'c')], day(i64::from(n))).unwrap();
+            // As after a start in the middle of packing.
+            fs::write(dir.path().join("audit-1970-01-05T00-00-00.000.gz"), "half").unwrap();
+            if let Some(tidying) = log.tidying() {
+                tidying.run(day(i64::from(n))).unwrap();
+            }
         }
         let names = names(dir.path());
         let (old, packed): (Vec<_>, Vec<_>) = (

@@ -6,14 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kedge_base::{SharedClock, TaskGroup, blocking};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::warn;
 
 use crate::batch::{Batch, Batching, Receiver};
+use crate::file::Tidying;
 use crate::{Event, Level, LogFile};
 
 /// Lines that wait for the disk; whoever has another waits, too.
 const WAITING: usize = 1_024;
+/// KiB of them; one that is larger takes all of it.
+const ROOM: usize = 32 << 10;
 /// Lines that are written together.
 const TOGETHER: usize = 256;
 
@@ -45,9 +48,14 @@ pub struct Sink {
 
 #[derive(Clone)]
 struct Lines {
-    to: mpsc::Sender<Vec<u8>>,
+    to: mpsc::Sender<Line>,
+    /// KiB of lines that may wait.
+    room: Arc<Semaphore>,
     legacy: bool,
 }
+
+/// A line, and the room that it takes until it is written.
+struct Line(Vec<u8>, OwnedSemaphorePermit);
 
 impl Sink {
     /// The same, which writes to a file, one event a line; `legacy` in the short form.
@@ -68,6 +76,8 @@ impl Sink {
             lines: tokio::sync::Mutex::new(lines),
             counts: self.counts.clone(),
             clock: clock.clone(),
+            tasks: tasks.clone(),
+            tidies: Arc::default(),
         });
         let shutdown = tasks.shutdown().clone();
         tasks.spawn_lasting("audit log", move || {
@@ -79,7 +89,7 @@ impl Sink {
                 }
             }
         });
-        self.file = Some(Lines { to, legacy });
+        self.file = Some(Lines { to, room: Arc::new(Semaphore::new(ROOM)), legacy });
         Ok(self)
     }
 
@@ -107,7 +117,11 @@ impl Sink {
         let sent = match line {
             Ok(mut line) => {
                 line.push(b'\n');
-                lines.to.send(line).await.is_ok()
+                let kib = line.len().div_ceil(1 << 10).min(ROOM) as u32;
+                match lines.room.clone().acquire_many_owned(kib).await {
+                    Ok(room) => lines.to.send(Line(line, room)).await.is_ok(),
+                    Err(_) => false,
+                }
             }
             Err(err) => {
                 warn!(error = %err, audit_id = event.audit_id, "an audit event cannot be written");
@@ -123,9 +137,12 @@ impl Sink {
 /// Who writes lines to the file.
 struct Writer {
     file: Mutex<LogFile>,
-    lines: tokio::sync::Mutex<mpsc::Receiver<Vec<u8>>>,
+    lines: tokio::sync::Mutex<mpsc::Receiver<Line>>,
     counts: Arc<Counts>,
     clock: SharedClock,
+    tasks: TaskGroup,
+    /// Held while files that were set aside are packed.
+    tidies: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Writer {
@@ -146,10 +163,14 @@ impl Writer {
             if taken.is_empty() {
                 return;
             }
-            let (writer, together) = (self.clone(), std::mem::take(&mut taken));
-            let count = together.len() as u64;
-            let now = self.clock.now();
-            let written = blocking::unbounded("audit log", move || writer.file.lock().append(&together, now)).await;
+            let (texts, room): (Vec<_>, Vec<_>) = taken.drain(..).map(|Line(text, room)| (text, room)).unzip();
+            let (writer, count, now) = (self.clone(), texts.len() as u64, self.clock.now());
+            let written = blocking::unbounded("audit log", move || writer.file.lock().append(&texts, now)).await;
+            drop(room);
+            let tidying = self.file.lock().tidying();
+            if let Some(tidying) = tidying {
+                self.tidy(tidying);
+            }
             let failed = match written {
                 Ok(Ok(())) => continue,
                 Ok(Err(err)) => err.to_string(),
@@ -158,6 +179,22 @@ impl Writer {
             self.counts.lost[0].fetch_add(count, Ordering::Relaxed);
             warn!(error = failed, events = count, "the audit log cannot be written; events are lost");
         }
+    }
+}
+
+impl Writer {
+    /// Packs and removes what was set aside, while lines go on being written.
+    fn tidy(&self, tidying: Tidying) {
+        let (one, now) = (self.tidies.clone(), self.clock.now());
+        self.tasks.spawn_until_shutdown("audit log", async move {
+            let _one = one.lock().await;
+            let failed = match blocking::unbounded("audit log", move || tidying.run(now)).await {
+                Ok(Ok(())) => return,
+                Ok(Err(err)) => err.to_string(),
+                Err(panicked) => panicked.to_string(),
+            };
+            warn!(error = failed, "files of the audit log that were set aside cannot be packed or removed");
+        });
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! Most authorizers know the answer at once, and nothing is put on the heap for them; one that asks others gives a [`Deciding::Later`].
 
-use std::future::IntoFuture;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use kedge_meta::{UserInfo, fields};
 
@@ -68,14 +68,14 @@ impl From<Decision> for Deciding<'_> {
     }
 }
 
-impl<'a> IntoFuture for Deciding<'a> {
+impl Future for Deciding<'_> {
     type Output = Decision;
-    type IntoFuture = Pin<Box<dyn Future<Output = Decision> + Send + 'a>>;
 
-    fn into_future(self) -> Self::IntoFuture {
-        match self {
-            Self::Now(decision) => Box::pin(std::future::ready(decision)),
-            Self::Later(decided) => decided,
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Decision> {
+        match &mut *self {
+            // It is asked for once.
+            Self::Now(decision) => Poll::Ready(std::mem::replace(decision, Decision::NoOpinion(String::new()))),
+            Self::Later(decided) => decided.as_mut().poll(cx),
         }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
-    let believed = believed(&config.authentication, signer.issuers(), clock)?;
+    let believed = believed(&config.authentication, signer.issuers(), (clock, tasks))?;
     let authenticator = Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front);
     let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
     let used_tokens = NotedUses::new(clock.clone());

@@ -73,7 +73,7 @@ pub(crate) fn auditing(
         let receiver = Webhook::new(path).map_err(|why| bad("audit-webhook-config-file", &path.display(), &why))?;
         sink = sink.with_receiver(Arc::new(receiver), config.batching, &tasks, clock);
     }
-    Ok(Some(Arc::new(Auditing { policy: read, sink })))
+    Ok(Some(Arc::new(Auditing::new(read, sink))))
 }
 
 /// Somebody who is sent events over HTTPS.

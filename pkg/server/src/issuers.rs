@@ -12,7 +12,7 @@ use kedge_auth::jwt::{
     AnonymousConfig, AuthenticationConfiguration, ClaimRule, Fetch, Issuer, Jwt, JwtAuthenticator, Mappings, Prefixed,
 };
 use kedge_auth::{StaticTokens, TokenAuthenticator};
-use kedge_base::SharedClock;
+use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::{Client, ClusterAccess, HttpsTransport};
 
 use crate::error::Error;
@@ -63,7 +63,11 @@ pub(crate) struct Believed {
 }
 
 /// Reads what is set.
-pub(crate) fn believed(config: &AuthenticationConfig, own: &[String], clock: &SharedClock) -> Result<Believed, Error> {
+pub(crate) fn believed(
+    config: &AuthenticationConfig,
+    own: &[String],
+    (clock, tasks): (&SharedClock, &TaskGroup),
+) -> Result<Believed, Error> {
     let mut tokens: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
     let mut anonymous = AnonymousConfig { enabled: config.anonymous, conditions: Vec::new() };
     let bad = |what: &str, path: &Path, why: &dyn std::fmt::Display| {
@@ -76,14 +80,12 @@ pub(crate) fn believed(config: &AuthenticationConfig, own: &[String], clock: &Sh
     }
     let fetch: Arc<dyn Fetch> = Arc::new(Published);
     if let Some(oidc) = &config.oidc {
-        if own.contains(&oidc.issuer) {
-            return Err(Error::Setting(format!("oidc-issuer-url {}: it is the issuer of this cluster", oidc.issuer)));
-        }
         let jwt = oidc.authenticator()?;
+        jwt.validate(own).map_err(Error::Setting)?;
         // As upstream, when nobody says.
         let usual = || vec!["RS256".to_owned()];
         let algorithms = if oidc.algorithms.is_empty() { usual() } else { oidc.algorithms.clone() };
-        let jwt = Jwt::new(&jwt, &algorithms, fetch.clone(), clock).map_err(Error::Setting)?;
+        let jwt = Jwt::new(&jwt, &algorithms, fetch.clone(), (clock, tasks)).map_err(Error::Setting)?;
         tokens.push(Arc::new(jwt));
     }
     if let Some(path) = &config.file {
@@ -92,7 +94,7 @@ pub(crate) fn believed(config: &AuthenticationConfig, own: &[String], clock: &Sh
         let value = serde_yaml::from_str(&text).map_err(|why| bad(what, path, &why))?;
         let read = AuthenticationConfiguration::read(value, own).map_err(|why| bad(what, path, &why))?;
         for jwt in &read.jwt {
-            let jwt = Jwt::new(jwt, &[], fetch.clone(), clock).map_err(|why| bad(what, path, &why))?;
+            let jwt = Jwt::new(jwt, &[], fetch.clone(), (clock, tasks)).map_err(|why| bad(what, path, &why))?;
             tokens.push(Arc::new(jwt));
         }
         anonymous = read.anonymous.unwrap_or(anonymous);
@@ -166,7 +168,7 @@ async fn get(url: &str, authority: &str) -> Result<Bytes, String> {
     let request = http::Request::get(path).header(http::header::ACCEPT, "application/json").body(Bytes::new());
     let request = request.map_err(|why| format!("{url}: {why}"))?;
     let answer = Client::new(Arc::new(transport)).send_as_it_is(request).await;
-    let answer = answer.map_err(|why| format!("{url}: {why}"))?;
+    let answer = answer.map_err(|why| format!("{url}: {}", with_causes(&why)))?;
     if !answer.status().is_success() {
         return Err(format!("{url}: {}", answer.status()));
     }
@@ -181,6 +183,17 @@ async fn get(url: &str, authority: &str) -> Result<Bytes, String> {
         }
     }
     Ok(read.freeze())
+}
+
+/// An error and what has caused it.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }
 
 /// The authorities that the host trusts.

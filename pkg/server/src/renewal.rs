@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use crate::error::Error;
 use crate::start::now;
 
-/// Longest sleep: the wall clock may have been set meanwhile, by years on boards that have none that runs on.
-const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// Longest sleep: the wall clock may have been set meanwhile, by years on boards that have none that runs on. To look costs a comparison.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Pauses after failures.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LAST_PAUSE: Duration = Duration::from_secs(3600);

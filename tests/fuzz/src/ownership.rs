@@ -186,7 +186,8 @@ fn applied(kind: &Kind, live: Option<&Value>, fields: &Value, manager: &str, for
     let wanted = set_of(ty, &configuration);
     let bare = bare(&new);
     let there = model(&set_of(ty, &bare));
-    for path in model(&wanted) {
+    let kept = kind.stored(configuration.clone()).map(|stored| model(&set_of(ty, &stored))).unwrap_or_default();
+    for path in model(&wanted).intersection(&kept).cloned().collect::<Vec<_>>() {
         // Where an empty map or list was applied, others may have put something into it.
         let found = there.range(path.clone()..).next().is_some_and(|found| found.starts_with(&path));
         assert!(found, "{path:?} was applied and is not there");

@@ -16,11 +16,12 @@ use async_trait::async_trait;
 use kedge_meta::{GroupKind, Status};
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{Plugin, forbidden, list};
 use checks::{Pod, detailed, evaluate, reasons};
-use policy::{Level, Policy, Standard};
+use policy::{Defaults, Level, Policy, Standard};
 
 /// When a namespace is tightened, so many of its pods are looked at, and for so long, as upstream.
 const MAX_PODS: usize = 3000;
@@ -35,11 +36,25 @@ pub(crate) struct PodSecurity {
     exempt: Exemptions,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct Exemptions {
+    #[serde(rename = "usernames")]
     users: Vec<String>,
     runtime_classes: Vec<String>,
     namespaces: Vec<String>,
+}
+
+/// `PodSecurityConfiguration`. What is misspelt must not leave a cluster open.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Configuration {
+    api_version: String,
+    kind: String,
+    #[serde(default)]
+    defaults: Defaults,
+    #[serde(default)]
+    exemptions: Exemptions,
 }
 
 impl Default for PodSecurity {
@@ -56,21 +71,13 @@ impl PodSecurity {
     /// # Errors
     /// What is wrong with it.
     pub(crate) fn configured(config: &Value) -> Result<Self, String> {
-        let (version, kind) = (config.text(&["apiVersion"]), config.text(&["kind"]));
+        let read: Configuration = serde_json::from_value(config.clone()).map_err(|why| why.to_string())?;
+        let (version, kind) = (&read.api_version, &read.kind);
         let known = version.strip_prefix(GROUP).is_some_and(|it| matches!(it, "v1" | "v1beta1" | "v1alpha1"));
         if kind != "PodSecurityConfiguration" || !known {
             return Err(format!("no kind {kind:?} is registered for version {version:?}"));
         }
-        let names = |field: &str| {
-            let all = config.list(&["exemptions", field]).iter();
-            all.filter_map(Value::as_str).map(str::to_owned).collect()
-        };
-        let exempt = Exemptions {
-            users: names("usernames"),
-            runtime_classes: names("runtimeClasses"),
-            namespaces: names("namespaces"),
-        };
-        Ok(Self { defaults: Policy::configured(config.map(&["defaults"]))?, exempt })
+        Ok(Self { defaults: Policy::configured(&read.defaults)?, exempt: read.exemptions })
     }
 
     /// What a request is exempt by, if it is.

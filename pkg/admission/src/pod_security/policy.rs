@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kedge_meta::field::{Error, ErrorList, Path};
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 const PREFIX: &str = "pod-security.kubernetes.io/";
@@ -24,6 +25,18 @@ pub(super) const LATEST: Minor = Minor::MAX;
 pub(super) struct Standard {
     pub level: Level,
     pub minor: Minor,
+}
+
+/// `PodSecurityDefaults`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct Defaults {
+    enforce: String,
+    enforce_version: String,
+    audit: String,
+    audit_version: String,
+    warn: String,
+    warn_version: String,
 }
 
 const NONE: Standard = Standard { level: Level::Privileged, minor: LATEST };
@@ -75,28 +88,26 @@ impl Policy {
     ///
     /// # Errors
     /// What is wrong with it, by path.
-    pub(super) fn configured(defaults: Option<&Map<String, Value>>) -> Result<Self, String> {
+    pub(super) fn configured(defaults: &Defaults) -> Result<Self, String> {
         let mut policy = Self::OPEN;
         let mut wrong = Vec::new();
-        let text =
-            |field: &str| defaults.and_then(|it| it.get(field)).and_then(Value::as_str).filter(|it| !it.is_empty());
-        for (mode, standard) in
-            [("enforce", &mut policy.enforce), ("audit", &mut policy.audit), ("warn", &mut policy.warn)]
-        {
-            match text(mode).map(|text| (text, parse_level(text))) {
-                Some((_, Some(level))) => standard.level = level,
-                Some((text, None)) => wrong.push(format!(
+        for (mode, level, version, standard) in [
+            ("enforce", &defaults.enforce, &defaults.enforce_version, &mut policy.enforce),
+            ("audit", &defaults.audit, &defaults.audit_version, &mut policy.audit),
+            ("warn", &defaults.warn, &defaults.warn_version, &mut policy.warn),
+        ] {
+            match (level.as_str(), parse_level(level)) {
+                ("", _) => {}
+                (_, Some(level)) => standard.level = level,
+                (text, None) => wrong.push(format!(
                     "defaults.{mode}: Invalid value: {text:?}: must be one of privileged, baseline, restricted"
                 )),
-                None => {}
             }
-            let versioned = format!("{mode}-version");
-            match text(&versioned).map(|text| (text, parse_version(text))) {
-                Some((_, Some(minor))) => standard.minor = minor,
-                Some((text, None)) => {
-                    wrong.push(format!("defaults.{versioned}: Invalid value: {text:?}: must be \"latest\" or \"v1.x\""))
-                }
-                None => {}
+            match (version.as_str(), parse_version(version)) {
+                ("", _) => {}
+                (_, Some(minor)) => standard.minor = minor,
+                (text, None) => wrong
+                    .push(format!("defaults.{mode}-version: Invalid value: {text:?}: must be \"latest\" or \"v1.x\"")),
             }
         }
         if wrong.is_empty() { Ok(policy) } else { Err(wrong.join(", ")) }

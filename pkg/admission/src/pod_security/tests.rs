@@ -142,4 +142,15 @@ fn a_configuration_says_what_counts_where_nobody_says_anything() {
     let why = PodSecurity::configured(&wrong).err().unwrap();
     assert!(why.contains("defaults.enforce: Invalid value: \"strict\""), "{why}");
     assert!(PodSecurity::configured(&json!({"kind": "Pod"})).is_err());
+    // Such slips once left a cluster open without a word.
+    for slip in [
+        json!({"default": {"enforce": "restricted"}}),
+        json!({"defaults": "restricted"}),
+        json!({"defaults": {"enforce": 1}}),
+        json!({"exemptions": {"users": ["u"]}}),
+    ] {
+        let mut config = config.clone();
+        config.as_object_mut().unwrap().extend(slip.as_object().unwrap().clone());
+        assert!(PodSecurity::configured(&config).is_err(), "{slip}");
+    }
 }

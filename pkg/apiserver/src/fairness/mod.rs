@@ -90,8 +90,8 @@ impl Schema {
     }
 
     /// One of its requests is refused; after how many seconds it may come again.
-    pub(crate) fn retry_after(&self, now: i64) -> i64 {
-        self.level.retry.refuse(now)
+    pub(crate) fn retry_after(&self, now: Duration) -> i64 {
+        self.level.retry.refuse(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
     }
 }
 

@@ -27,7 +27,7 @@ impl Default for Retry {
 }
 
 impl Retry {
-    /// One more is refused; after how many seconds it may come again. `now` is in seconds since 1970.
+    /// One more is refused; after how many seconds it may come again. `now` is in seconds that never go back.
     pub fn refuse(&self, now: i64) -> i64 {
         let mut state = self.0.lock();
         match state.refused.back_mut() {

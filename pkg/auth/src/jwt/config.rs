@@ -1,6 +1,8 @@
 //! `apiserver.config.k8s.io.AuthenticationConfiguration`: whose tokens are believed, and what they say of users.
 
 use kedge_meta::names;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject as _;
 use serde::Deserialize;
 
 use super::claims::{Expression, Of};
@@ -179,6 +181,16 @@ impl Wrong {
 }
 
 impl JwtAuthenticator {
+    /// What is wrong with one that stands alone.
+    ///
+    /// # Errors
+    /// All of it.
+    pub fn validate(&self, own: &[String]) -> Result<(), String> {
+        let mut wrong = Wrong::default();
+        self.check("oidc", own, &mut wrong);
+        if wrong.0.is_empty() { Ok(()) } else { Err(wrong.0.join(", ")) }
+    }
+
     fn check(&self, path: &str, own: &[String], wrong: &mut Wrong) {
         self.issuer.check(&format!("{path}.issuer"), own, wrong);
         let mut seen = Vec::new();
@@ -280,7 +292,8 @@ impl Issuer {
             wrong.invalid(format!("{path}.audienceMatchPolicy"), policy, why);
         }
         let authority = &self.certificate_authority;
-        if !authority.is_empty() && !authority.contains("-----BEGIN CERTIFICATE-----") {
+        let certificates = || CertificateDer::pem_slice_iter(authority.as_bytes()).collect::<Result<Vec<_>, _>>();
+        if !authority.is_empty() && !certificates().is_ok_and(|all| !all.is_empty()) {
             let why = "data does not contain any valid RSA or ECDSA certificates";
             wrong.invalid(format!("{path}.certificateAuthority"), "<omitted>", why);
         }

@@ -15,11 +15,12 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use kedge_base::SharedClock;
+use kedge_base::{SharedClock, TaskGroup};
 use kedge_meta::UserInfo;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, watch};
 use tracing::warn;
 
 use crate::authenticator::TokenAuthenticator;
@@ -35,6 +36,9 @@ use keys::KeySet;
 const MAX_TOKEN: usize = 64 << 10;
 /// An issuer is not asked more often, whether it answers or not.
 const PAUSE: Duration = Duration::from_secs(10);
+/// How long a request waits for an issuer, and how many of them at a time.
+const PATIENCE: Duration = Duration::from_secs(5);
+const WAITING: usize = 64;
 /// What is not valid yet may be so within this many seconds, as upstream.
 const LEEWAY: f64 = 300.0;
 const DISCOVERY: &str = "/.well-known/openid-configuration";
@@ -51,20 +55,27 @@ pub trait Fetch: Send + Sync {
 }
 
 /// Believes the tokens of one issuer.
-pub struct Jwt {
+pub struct Jwt(Arc<Inner>);
+
+struct Inner {
     issuer: Issuer,
     algorithms: Vec<String>,
     reader: Reader,
     fetch: Arc<dyn Fetch>,
     clock: SharedClock,
-    /// The keys, and when they were asked for.
+    tasks: TaskGroup,
     keys: RwLock<Option<Arc<KeySet>>>,
-    asking: tokio::sync::Mutex<Asked>,
+    asked: Mutex<Asked>,
+    /// Requests that wait for the issuer; others are not let wait.
+    waiting: Semaphore,
 }
 
 #[derive(Default)]
 struct Asked {
+    /// When it was asked for the last time, and has answered or not.
     last: Option<Duration>,
+    /// Closed when the issuer that is being asked has answered.
+    running: Option<watch::Receiver<()>>,
     /// Where the keys are, once that is known.
     keys_url: Option<String>,
     failure: String,
@@ -82,6 +93,8 @@ struct Header {
     alg: String,
     #[serde(default)]
     kid: String,
+    /// What has to be understood, which is nothing here.
+    crit: Option<Value>,
 }
 
 impl Jwt {
@@ -93,32 +106,39 @@ impl Jwt {
         config: &JwtAuthenticator,
         algorithms: &[String],
         fetch: Arc<dyn Fetch>,
-        clock: &SharedClock,
+        (clock, tasks): (&SharedClock, &TaskGroup),
     ) -> Result<Self, String> {
         if let Some(unknown) = algorithms.iter().find(|algorithm| !ALGORITHMS.contains(&algorithm.as_str())) {
             return Err(format!("oidc: unsupported signing alg: {unknown:?}"));
         }
         let all = || ALGORITHMS.map(str::to_owned).to_vec();
-        Ok(Self {
+        Ok(Self(Arc::new(Inner {
             issuer: config.issuer.clone(),
             algorithms: if algorithms.is_empty() { all() } else { algorithms.to_vec() },
             reader: Reader::new(config)?,
             fetch,
             clock: clock.clone(),
+            tasks: tasks.clone(),
             keys: RwLock::default(),
-            asking: tokio::sync::Mutex::default(),
-        })
+            asked: Mutex::default(),
+            waiting: Semaphore::new(WAITING),
+        })))
     }
+}
 
-    async fn read(&self, token: &str, now: i64) -> Result<Option<UserInfo>, String> {
+impl Inner {
+    async fn read(self: &Arc<Self>, token: &str, now: i64) -> Result<Option<UserInfo>, String> {
         let Some(parts) = Parts::of(token).filter(|parts| parts.issuer() == self.issuer.url) else { return Ok(None) };
         self.verify(&parts).await.map_err(|why| format!("verify token: {why}"))?;
         self.check(&parts.claims, now).map_err(|why| format!("verify token: {why}"))?;
         self.reader.user(&parts.claims).map(Some)
     }
 
-    async fn verify(&self, parts: &Parts<'_>) -> Result<(), String> {
-        let Header { alg, kid } = &parts.header;
+    async fn verify(self: &Arc<Self>, parts: &Parts<'_>) -> Result<(), String> {
+        let Header { alg, kid, crit } = &parts.header;
+        if crit.is_some() {
+            return Err("oidc: malformed jwt: unsupported crit header".to_owned());
+        }
         if !self.algorithms.contains(alg) {
             let all = self.algorithms.join(" ");
             return Err(format!("oidc: id token signed with unsupported algorithm, expected [{all}] got {alg:?}"));
@@ -137,35 +157,66 @@ impl Jwt {
         }
     }
 
-    /// Keys that are not those that are known, if there are any by now.
-    async fn newer(&self, known: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, String> {
-        let mut asked = self.asking.lock().await;
-        // Somebody else has asked meanwhile.
-        if let Some(keys) = &*self.keys.read()
-            && known.is_none_or(|known| !Arc::ptr_eq(known, keys))
-        {
-            return Ok(keys.clone());
-        }
-        let now = self.clock.monotonic();
-        if asked.last.is_some_and(|last| now < last + PAUSE) {
-            return match known {
-                Some(known) => Ok(known.clone()),
-                None => Err(asked.failure.clone()),
-            };
-        }
-        asked.last = Some(now);
-        match self.ask(&mut asked.keys_url).await {
+    /// Keys that are not those that are known, if there are any by now. The issuer is asked by a task of its own, so that a client that goes
+    /// away keeps nobody from the answer, and nobody waits for it for long.
+    async fn newer(self: &Arc<Self>, known: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, String> {
+        let Ok(_waits) = self.waiting.try_acquire() else { return self.known(known) };
+        let mut answered = {
+            let mut asked = self.asked.lock();
+            let is_new = |keys: &Arc<KeySet>| known.is_none_or(|known| !Arc::ptr_eq(known, keys));
+            // Somebody else has asked meanwhile.
+            if let Some(keys) = self.keys.read().clone().filter(is_new) {
+                return Ok(keys);
+            }
+            let now = self.clock.monotonic();
+            match &asked.running {
+                Some(running) if running.has_changed().is_ok() => running.clone(),
+                _ if asked.last.is_some_and(|last| now < last + PAUSE) => {
+                    drop(asked);
+                    return self.known(known);
+                }
+                _ => {
+                    let (answers, answered) = watch::channel(());
+                    asked.running = Some(answered.clone());
+                    let own = self.clone();
+                    self.tasks.spawn("issuer of tokens", async move {
+                        let _answers = answers;
+                        own.ask_once().await;
+                    });
+                    answered
+                }
+            }
+        };
+        // It ends when whoever asks has gone.
+        let _late = kedge_base::time::timeout(PATIENCE, answered.changed()).await;
+        self.known(known)
+    }
+
+    /// What is known now.
+    fn known(&self, known: Option<&Arc<KeySet>>) -> Result<Arc<KeySet>, String> {
+        let keys = self.keys.read().clone();
+        keys.or_else(|| known.cloned()).ok_or_else(|| match self.asked.lock().failure.as_str() {
+            "" => "oidc: authenticator not initialized".to_owned(),
+            failure => format!("oidc: authenticator not initialized: {failure}"),
+        })
+    }
+
+    async fn ask_once(&self) {
+        let mut keys_url = self.asked.lock().keys_url.clone();
+        let answer = self.ask(&mut keys_url).await;
+        let mut asked = self.asked.lock();
+        asked.last = Some(self.clock.monotonic());
+        match answer {
             Ok(keys) => {
-                let keys = Arc::new(keys);
-                *self.keys.write() = Some(keys.clone());
-                Ok(keys)
+                *self.keys.write() = Some(Arc::new(keys));
+                asked.keys_url = keys_url;
+                asked.failure.clear();
             }
             Err(why) => {
                 warn!(issuer = self.issuer.url, error = why, "cannot get the keys of an issuer of tokens");
-                asked.failure = format!("oidc: authenticator not initialized: {why}");
+                asked.failure = why;
                 // Where the keys are may have changed, too.
                 asked.keys_url = None;
-                Err(asked.failure.clone())
             }
         }
     }
@@ -220,7 +271,7 @@ impl Jwt {
 #[async_trait]
 impl TokenAuthenticator for Jwt {
     async fn authenticate(&self, token: &str, now: i64) -> Result<Option<UserInfo>, String> {
-        self.read(token, now).await.map_err(|why| format!("oidc: {why}"))
+        self.0.read(token, now).await.map_err(|why| format!("oidc: {why}"))
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kedge_base::VirtualClock;
+use kedge_base::{Shutdown, VirtualClock};
 use parking_lot::Mutex;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
@@ -30,12 +30,15 @@ const SIGNED: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InIifQ.eyJpc3MiOiJodHRwczovL2l
 struct Pages {
     pages: Mutex<HashMap<String, String>>,
     asked: AtomicUsize,
+    /// Held while nothing is answered.
+    slow: tokio::sync::Mutex<()>,
 }
 
 #[async_trait]
 impl Fetch for Pages {
     async fn get(&self, url: &str, _: &str) -> Result<Bytes, String> {
         self.asked.fetch_add(1, Ordering::Relaxed);
+        drop(self.slow.lock().await);
         self.pages.lock().get(url).map(|page| Bytes::from(page.clone())).ok_or_else(|| format!("{url}: 404"))
     }
 }
@@ -98,7 +101,8 @@ fn setup(mappings: &Value, keys: &[Value]) -> Setup {
     let clock = VirtualClock::new(jiff::Timestamp::UNIX_EPOCH);
     let shared: SharedClock = Arc::new(clock.clone());
     let config: JwtAuthenticator = serde_json::from_value(config).unwrap();
-    let jwt = Jwt::new(&config, &[], pages.clone(), &shared).unwrap();
+    let tasks = TaskGroup::new("test", Shutdown::new());
+    let jwt = Jwt::new(&config, &[], pages.clone(), (&shared, &tasks)).unwrap();
     Setup { pages, clock, jwt }
 }
 
@@ -174,6 +178,8 @@ async fn what_nobody_has_signed_is_refused() {
     }
     let why = jwt.authenticate(&other.token(&json!({})), NOW).await.unwrap_err();
     assert!(why.contains("failed to verify signature"), "{why}");
+    let token = signer.sign(&json!({"alg": "ES256", "kid": "a", "crit": ["x"]}), &claims);
+    assert!(jwt.authenticate(&token, NOW).await.unwrap_err().contains("crit"), "what must be understood is not");
     let whole = signer.token(&json!({}));
     let (signed, _) = whole.rsplit_once('.').unwrap();
     assert!(jwt.authenticate(&format!("{signed}."), NOW).await.is_err());
@@ -241,6 +247,39 @@ fn algorithms_that_nobody_knows_are_refused() {
     }))
     .unwrap();
     let clock: SharedClock = Arc::new(VirtualClock::new(jiff::Timestamp::UNIX_EPOCH));
-    let refused = Jwt::new(&config, &["HS256".to_owned()], Arc::new(Pages::default()), &clock);
+    let tasks = TaskGroup::new("test", Shutdown::new());
+    let refused = Jwt::new(&config, &["HS256".to_owned()], Arc::new(Pages::default()), (&clock, &tasks));
     assert_eq!(refused.err().unwrap(), "oidc: unsupported signing alg: \"HS256\"");
+}
+
+/// Whoever sent nonsense in the name of an issuer and went away once kept everybody from its keys for ten seconds, again and again.
+#[tokio::test]
+async fn who_goes_away_keeps_nobody_from_the_keys() {
+    let signer = Signer::new("a");
+    let Setup { pages, jwt, .. } = setup(&json!({}), &[signer.public()]);
+    let hangs = pages.slow.lock().await;
+    let nonsense = Signer::new("a").token(&json!({}));
+    let mut gone = Box::pin(jwt.authenticate(&nonsense, NOW));
+    assert!(futures::poll!(gone.as_mut()).is_pending());
+    drop(gone);
+    let token = signer.token(&json!({}));
+    let mut waits = Box::pin(jwt.authenticate(&token, NOW));
+    assert!(futures::poll!(waits.as_mut()).is_pending());
+    drop(hangs);
+    assert!(waits.await.unwrap().is_some());
+    assert_eq!(pages.asked.load(Ordering::Relaxed), 2, "one has asked for both");
+}
+
+/// An issuer that did not answer once held every request that came with a token of its name, one after the other, for half a minute each.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_long_for_an_issuer_that_hangs() {
+    let signer = Signer::new("a");
+    let Setup { pages, jwt, .. } = setup(&json!({}), &[signer.public()]);
+    let _hangs = pages.slow.lock().await;
+    let token = signer.token(&json!({}));
+    let began = tokio::time::Instant::now();
+    let all = futures::future::join_all((0..200).map(|_| jwt.authenticate(&token, NOW))).await;
+    assert!(all.iter().all(|one| one.as_ref().is_err_and(|why| why.contains("not initialized"))));
+    assert!(began.elapsed() <= PATIENCE, "{:?}", began.elapsed());
+    assert_eq!(pages.asked.load(Ordering::Relaxed), 1);
 }

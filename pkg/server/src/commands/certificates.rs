@@ -59,7 +59,8 @@ pub async fn rotate_certificates(data_dir: &Path, services: &[String]) -> Result
     };
     match online {
         Err(CommandError::Kubeconfig(_)) => {}
-        Err(CommandError::Client(err)) if err.status().is_none() => {}
+        // Only who refuses connections surely is not there: one that does not answer may still do what it is asked.
+        Err(CommandError::Client(err)) if is_refused(&err) => {}
         other => return other,
     }
     let clock: SharedClock = system_clock();
@@ -68,6 +69,13 @@ pub async fn rotate_certificates(data_dir: &Path, services: &[String]) -> Result
     let backup = inventory::back_up(&dir, now(&clock)).map_err(failed)?;
     let files = inventory::remove(&dir, &files).map_err(failed)?;
     Ok(Rotated { files, backup, in_use: false })
+}
+
+/// Whether nobody listens there.
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let io = std::iter::successors(Some(error), |error| error.source())
+        .find_map(|error| error.downcast_ref::<std::io::Error>());
+    io.is_some_and(|io| io.kind() == std::io::ErrorKind::ConnectionRefused)
 }
 
 async fn ask(client: &Client, files: &[String]) -> Result<Rotated, CommandError> {
