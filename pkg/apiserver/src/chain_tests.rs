@@ -170,7 +170,7 @@ async fn a_request_that_is_given_up_is_on_record() {
             if log.contains("ResponseComplete") {
                 return log;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            system_clock().sleep(std::time::Duration::from_millis(2)).await;
         }
     };
     let log = tokio::time::timeout(std::time::Duration::from_secs(10), log).await.unwrap();

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use kedge_apiserver::{ApiServer, BodyError, Peer};
-use kedge_base::{SharedClock, Shutdown, TaskGroup};
+use kedge_base::{SharedClock, Shutdown, TaskGroup, VirtualClock};
 use kedge_client::{Body, BoxError, Client, Transport};
 use kedge_meta::{GroupResource, Text, UserInfo};
 use kedge_registry::convert::Renamed;
@@ -198,5 +198,34 @@ async fn a_kind_that_comes_is_collected_counted_and_emptied() {
         until_gone(&cluster, WIDGETS).await;
         until_counted(&cluster, 0).await;
     }
+    tasks.shutdown().trigger();
+}
+
+/// Once every charge was a reason to count, and a pod that took long to be stored was counted out: then one too many was let in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_charged_stays_charged_until_the_count_comes_round() {
+    let cluster = Cluster::new().await;
+    let clock = VirtualClock::new(kedge_base::system_clock().now());
+    let tasks = start_controllers(&cluster, &(Arc::new(clock.clone()) as SharedClock));
+    let quotas = "/api/v1/namespaces/test/resourcequotas";
+    let used = |wanted: &'static str| move |_: StatusCode, quota: &Value| quota["status"]["used"]["pods"] == wanted;
+    let quota = |name: &str| json!({"metadata": {"name": name}, "spec": {"hard": {"pods": "2"}}});
+    let q = format!("{quotas}/q");
+    cluster.ok(quotas, quota("q")).await;
+    until(&cluster, &q, "is counted", used("0")).await;
+    let charge = json!({"status": {"used": {"pods": "1"}}});
+    let (code, said) = cluster.patch(&format!("{q}/status"), crate::support::MERGE, &charge).await;
+    assert_eq!(code, StatusCode::OK, "{said}");
+    for later in ["later-1", "later-2"] {
+        clock.advance(Duration::from_secs(10));
+        cluster.ok(quotas, quota(later)).await;
+        until(&cluster, &format!("{quotas}/{later}"), "is counted", used("0")).await;
+    }
+    assert!(used("1")(StatusCode::OK, &cluster.get(&q).await), "what was charged was given back");
+    let round = |code: StatusCode, quota: &Value| {
+        clock.advance(Duration::from_secs(1));
+        used("0")(code, quota)
+    };
+    until(&cluster, &q, "is given back", round).await;
     tasks.shutdown().trigger();
 }

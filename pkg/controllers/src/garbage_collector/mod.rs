@@ -69,8 +69,7 @@ impl Absent {
 
 /// Starts the collector.
 ///
-/// Every change of an object that is not a mere update is told to `notice`, since the collector is the one that follows
-/// all resources.
+/// Every object that goes is told to `notice`, since the collector is the one that follows all resources.
 pub fn start(ctx: &Context, notice: Notice) {
     let queue = ctx.queue();
     let controller = Arc::new(Controller {

@@ -154,7 +154,7 @@ fn monitor(c: &Arc<Controller>, tasks: &TaskGroup, resource: &Arc<Resource>) -> 
             let work = graph.apply(&resource, change.old.as_deref(), change.new.clone());
             work.into_iter().for_each(|w| c.queue.add(w));
         }
-        if change.old.is_none() || change.new.is_none() {
+        if change.new.is_none() {
             (c.notice)(&resource, &change.key().namespace);
         }
         if is_source {

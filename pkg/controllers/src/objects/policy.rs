@@ -44,7 +44,7 @@ pub struct ResourceQuota {
     pub status: QuotaStatus,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct QuotaSpec {
     pub hard: StringMap,
@@ -52,13 +52,13 @@ pub struct QuotaSpec {
     pub scope_selector: Option<ScopeSelector>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeSelector {
     pub match_expressions: Vec<ScopeExpression>,
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ScopeExpression {
     pub scope_name: String,

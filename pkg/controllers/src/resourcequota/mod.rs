@@ -1,6 +1,9 @@
 //! Keeps the `used` of ResourceQuotas in line with what there is: objects are charged when they are admitted, and given back here.
 //!
-//! Invariant: what is written was counted from the API server or a full cache, never added to what was there before.
+//! Invariants: what is written was counted from the API server or a full cache, never added to what was there before. And it is
+//! counted when something has gone or a quota has changed, not because something was charged or has come: what is charged is stored
+//! only afterwards, and a count in between would let one too many in. What was charged and never stored is given back by the
+//! count that comes round.
 
 mod settle;
 mod usage;
@@ -16,7 +19,7 @@ use kedge_quota::{Amounts, Item, amounts, count_names};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::context::{Context, enqueue_changes, ignore_not_found};
+use crate::context::{Context, ignore_not_found};
 use crate::objects::{Meta, ResourceQuota};
 use settle::Settling;
 use usage::StoredClaim;
@@ -34,7 +37,7 @@ struct Controller {
     settling: Mutex<Settling>,
 }
 
-/// Tells the controller that objects of a resource came or went in a namespace.
+/// Tells the controller that objects of a resource went in a namespace.
 pub type Notice = Arc<dyn Fn(&Resource, &str) + Send + Sync>;
 
 /// Starts the controller.
@@ -47,10 +50,14 @@ pub fn start(ctx: &Context) -> Notice {
         quotas: quotas.clone(),
         settling: Mutex::default(),
     });
-    enqueue_changes(&quotas, &queue);
+    let changed = queue.clone();
+    quotas.on_change(move |change| match (&change.old, &change.new) {
+        (Some(old), Some(new)) if old.spec == new.spec => {}
+        _ => changed.add(change.key()),
+    });
     let c = controller.clone();
     ctx.pods.on_change(move |change| {
-        if c.quotas.is_empty() {
+        if c.quotas.is_empty() || change.old.is_none() {
             return;
         }
         let now = c.ctx.clock.now();
@@ -60,7 +67,11 @@ pub fn start(ctx: &Context) -> Notice {
         }
     });
     let c = controller.clone();
-    ctx.services.on_change(move |change| c.recount(&change.key().namespace, |name| name.contains("services")));
+    ctx.services.on_change(move |change| {
+        if change.old.is_some() {
+            c.recount(&change.key().namespace, |name| name.contains("services"));
+        }
+    });
     let c = controller.clone();
     let notice: Notice = Arc::new(move |resource, namespace| {
         let counted = count_name(resource);

@@ -1,8 +1,8 @@
 //! Whether a quota has come to rest.
 //!
 //! Who admits an object charges the quota before the object is stored. In between a count would miss the object, and what was
-//! written then would let one too many in. So a quota that is being charged is counted only when that has stopped for a moment, or
-//! has gone on for long.
+//! written then would let one too many in. So a quota that is being charged is counted only when that has stopped for a moment, as it
+//! does once the quota is full, or has gone on for long.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use kedge_meta::ObjectKey;
 
 /// How long nothing must have been charged.
 pub(super) const QUIET: Duration = Duration::from_millis(300);
-/// Then it is counted anyway; the next count mends what this one misses.
-const LONGEST: Duration = Duration::from_secs(5);
+/// Then it is counted anyway, however many are let in too many.
+const LONGEST: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
 struct Seen {
@@ -61,11 +61,11 @@ mod tests {
         assert_eq!(settling.wait(&key, "2", at(200)), Some(at(300)), "it was charged");
         assert_eq!(settling.wait(&key, "2", at(500)), None);
         assert_eq!(settling.wait(&key, "2", at(600)), Some(at(300)), "a new wait begins");
-        for i in 0..44 {
+        for i in 0..599 {
             assert!(settling.wait(&key, &format!("x{i}"), at(700 + i * 100)).is_some(), "{i}");
         }
-        assert_eq!(settling.wait(&key, "y", at(5600)), None, "it was charged all the time");
-        settling.wait(&key, "z", at(5700));
+        assert_eq!(settling.wait(&key, "y", at(60_600)), None, "it was charged all the time");
+        settling.wait(&key, "z", at(60_700));
         settling.forget(&key);
         assert!(settling.0.is_empty());
     }
