@@ -146,9 +146,14 @@ fn nodes_get_their_certificates() {
     let reason = "jsonpath={.status.conditions[0].reason}: {.status.conditions[0].message}";
     let said = cluster.ok(&["get", "csr", "own", "-o", reason]);
     assert_eq!(said, "AutoApproved: Auto approving self kubelet client certificate after SubjectAccessReview.");
-    // Somebody else's is for people to decide.
+    // A node does not ask for somebody else's, and what others ask for is for people to decide.
     let other = Asking { subject: "system:node:n2", ..node("others", KUBELET, usages, &[]) };
-    other.create(&cluster, &key, &NODE);
+    let path = cluster.file("others.yaml", &other.manifest(&key)).to_string_lossy().into_owned();
+    let said = cluster.fails(&[&NODE[..], &["create", "-f", &path]].concat());
+    assert!(said.contains("can only create a node CSR with CN=system:node:n1"), "{said}");
+    let asks = "system:node-bootstrapper";
+    cluster.ok(&["create", "clusterrolebinding", "asks", "--clusterrole", asks, "--user", "someone"]);
+    other.create(&cluster, &key, &["--as", "someone"]);
     let usages = "digital signature, key encipherment, server auth";
     node("serving", SERVING, usages, &["n1", "10.0.0.1"]).create(&cluster, &key, &NODE);
     cluster.ok(&["certificate", "approve", "serving"]);

@@ -398,6 +398,7 @@ mod tests {
         for (spec, found) in [
             (json!({"containers": [{"name": "c", "env": [{"name": "A", "value": "b"}]}]}), None),
             (json!({"serviceAccountName": "a"}), Some("serviceaccounts")),
+            (json!({"resourceClaims": [{"name": "c", "resourceClaimName": "of-others"}]}), Some("resourceclaims")),
             (json!({"containers": [{"envFrom": [{"secretRef": {"name": "s"}}]}]}), Some("secrets")),
             (json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}), None),
             (json!({"volumes": [{"projected": {"sources": [{"configMap": {"name": "m"}}]}}]}), Some("configmaps")),

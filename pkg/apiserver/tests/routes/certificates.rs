@@ -15,10 +15,10 @@ use x509_parser::pem::parse_x509_pem;
 use crate::followers::{start_controllers, until};
 use crate::support::{Cluster, JSON, MERGE};
 
-const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+pub const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
-const KUBELET: &str = "kubernetes.io/kube-apiserver-client-kubelet";
+pub const KUBELET: &str = "kubernetes.io/kube-apiserver-client-kubelet";
 
 struct Signed {
     cluster: Cluster,
@@ -33,7 +33,7 @@ async fn cluster() -> Signed {
     Signed { cluster, clock, _tasks }
 }
 
-fn asking(name: &str, signer: &str, (organization, subject): (&str, &str), usages: &[&str]) -> Value {
+pub fn asking(name: &str, signer: &str, (organization, subject): (&str, &str), usages: &[&str]) -> Value {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, subject);
@@ -159,7 +159,7 @@ async fn a_node_is_approved_when_who_asks_may() {
         assert_eq!(code, StatusCode::CREATED, "{said}");
     };
     ask(&node, "own", "system:node:n1").await;
-    ask(&node, "others", "system:node:n2").await;
+    ask(&UserInfo::new("someone", &["system:nodes"]), "others", "system:node:n2").await;
     ask(&bootstrap, "joining", "system:node:n3").await;
     signed.certificate("own").await;
     let message =

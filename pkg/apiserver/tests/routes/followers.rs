@@ -79,7 +79,7 @@ pub fn start_controllers(cluster: &Cluster, clock: &SharedClock) -> TaskGroup {
     tasks
 }
 
-fn definition() -> Definition {
+pub fn definition(namespaced: bool) -> Definition {
     let schema = json!({"type": "object", "properties": {"spec": {"type": "object", "properties": {}}}});
     let verbs = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
     let info = ResourceInfo {
@@ -89,7 +89,7 @@ fn definition() -> Definition {
         singular: Text::of("widget"),
         kind: Text::of("Widget"),
         list_kind: Text::of("WidgetList"),
-        namespaced: true,
+        namespaced,
         verbs: verbs.map(Text::of).to_vec(),
         short_names: Vec::new(),
         categories: Vec::new(),
@@ -149,7 +149,7 @@ async fn a_kind_that_comes_is_collected_counted_and_emptied() {
     let quota = json!({"metadata": {"name": "q"}, "spec": {"hard": {"count/widgets.example.com": "2"}}});
     cluster.ok("/api/v1/namespaces/test/resourcequotas", quota).await;
     for round in 0..2 {
-        cluster.registry.add(definition()).await.unwrap();
+        cluster.registry.add(definition(true)).await.unwrap();
         until_counted(&cluster, 0).await;
         // Counted when it comes, and held by the quota.
         let owner = json!({"metadata": {"name": "owner"}});

@@ -1,8 +1,10 @@
 //! What is stored under a resource is of its kind, whatever a patch says; and what a patch may not say.
 
 use http::{Method, StatusCode};
+use kedge_meta::GroupResource;
 use serde_json::json;
 
+use crate::followers::definition;
 use crate::support::{Cluster, JSON, JSON_PATCH, MERGE, NAMESPACE, STRATEGIC, collection, path, with_each};
 
 /// Once any patch could make a node of anything, and everybody who watched was shown one.
@@ -116,5 +118,27 @@ async fn a_body_of_another_kind_is_refused_in_upstreams_words() {
         assert_eq!(code, StatusCode::BAD_REQUEST, "{body}: {answer}");
         let message = answer["message"].as_str().unwrap();
         assert!(message.starts_with(said), "{body}: {message}");
+    }
+}
+
+/// Whoever had rights in one namespace could once reach the cluster's objects of a kind through it.
+#[tokio::test]
+async fn a_kind_is_asked_for_in_its_scope_alone() {
+    let cluster = Cluster::new().await;
+    let (within, without) = ("/apis/example.com/v1/namespaces/test/widgets", "/apis/example.com/v1/widgets");
+    let object = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}});
+    for (namespaced, right, wrong) in [(false, without, within), (true, within, without)] {
+        cluster.registry.add(definition(namespaced)).await.unwrap();
+        cluster.ok(right, object.clone()).await;
+        for method in [Method::GET, Method::DELETE] {
+            let (code, said) = cluster.ask(method, &format!("{wrong}/w"), JSON, "").await;
+            assert_eq!(code, StatusCode::NOT_FOUND, "{said}");
+        }
+        assert_eq!(
+            cluster.post(wrong, &object).await.0,
+            if namespaced { StatusCode::METHOD_NOT_ALLOWED } else { StatusCode::NOT_FOUND }
+        );
+        assert_eq!(cluster.ask(Method::DELETE, &format!("{right}/w"), JSON, "").await.0, StatusCode::OK);
+        cluster.registry.remove(&GroupResource::new("example.com", "widgets")).await.unwrap();
     }
 }

@@ -1,10 +1,11 @@
-//! What a node may read: itself, and the pods that are bound to it.
+//! What a node may read and change: itself, and the pods that are bound to it.
 
 use http::{Method, StatusCode};
 use kedge_meta::UserInfo;
 use serde_json::json;
 
-use crate::support::{Cluster, JSON, NAMESPACE};
+use crate::certificates::{KUBELET, REQUESTS, asking};
+use crate::support::{Cluster, JSON, MERGE, NAMESPACE};
 
 const SELECTING: &str = "can only list/watch pods with spec.nodeName field selector";
 const UNRELATED: &str = "no relationship found between node 'n1' and this object";
@@ -70,6 +71,30 @@ async fn a_node_reads_itself() {
 }
 
 /// Leases of others say who leads what, and for how long.
+/// A node that gave itself an owner could have itself deleted, and come back with the labels it likes.
+#[tokio::test]
+async fn a_node_gives_itself_no_owner_and_asks_in_no_other_name() {
+    let cluster = cluster().await;
+    let node = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "gone", "uid": "u"});
+    let change = json!({"metadata": {"ownerReferences": [owner]}}).to_string();
+    let (code, said) = cluster.ask_as(&node, Method::PATCH, "/api/v1/nodes/n1", MERGE, change).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{said}");
+    assert!(
+        said["message"].as_str().unwrap().ends_with("node \"n1\" is not allowed to modify ownerReferences"),
+        "{said}"
+    );
+    for (name, subject, code) in
+        [("own", "system:node:n1", StatusCode::CREATED), ("others", "system:node:n2", StatusCode::FORBIDDEN)]
+    {
+        let request = asking(name, KUBELET, ("system:nodes", subject), &["digital signature", "client auth"]);
+        let (found, said) = cluster.ask_as(&node, Method::POST, REQUESTS, JSON, request.to_string()).await;
+        assert_eq!(found, code, "{said}");
+        let why = "can only create a node CSR with CN=system:node:n1";
+        assert!(found.is_success() || said["message"].as_str().unwrap().ends_with(why), "{said}");
+    }
+}
+
 #[tokio::test]
 async fn a_node_reads_its_own_lease_and_drivers() {
     let cluster = cluster().await;

@@ -254,8 +254,13 @@ async fn upgrades_are_tunnels_that_end_with_either_side() {
     assert_eq!(client.read_to_end(&mut Vec::new()).await.unwrap(), 0);
     network.quiet().await;
     // A refusal is the backend's own; an answer that is neither makes no sense.
-    let (_, answer) = upgrade(&cluster, "pods/web/proxy/refuses-upgrades").await;
+    let (mut client, answer) = upgrade(&cluster, "pods/web/proxy/refuses-upgrades").await;
     assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    // What the client sends then is not for the backend.
+    client.write_all(b"GET /version HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n").await.unwrap();
+    let mut rest = String::new();
+    client.read_to_string(&mut rest).await.unwrap();
+    assert!(rest.starts_with("noHTTP/1.1 200") && rest.contains("gitVersion"), "{rest}");
     let (mut client, answer) = upgrade(&cluster, "pods/web/proxy/x").await;
     let mut body = vec![0; 300];
     let length = client.read(&mut body).await.unwrap();
