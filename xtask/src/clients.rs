@@ -18,8 +18,10 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let chosen: Vec<String> =
         flags.value::<String>("--only")?.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
     // A server of one's own is started where no other is given.
-    let binary = if given.is_none() { Some(flags.binary()?) } else { None };
-    flags.done()?;
+    let binary = match given {
+        None => Some(flags.binary()?),
+        Some(_) => flags.done().map(|()| None)?,
+    };
     let known = all()?;
     if let Some(unknown) = chosen.iter().find(|name| !known.contains(name)) {
         bail!("there is no client {unknown:?}: {}", known.join(", "));

@@ -33,7 +33,6 @@ struct Options {
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let mut flags = Flags::new(args);
     let options = Options { objects: flags.value("--objects")?.unwrap_or(5_000), binary: flags.binary()? };
-    flags.done()?;
     let main = Interruptible::new()?;
     println!("| What | Figure |\n|---|---|");
     for (count, fields) in DEFINITIONS {

@@ -21,7 +21,6 @@ const PODS: usize = 10;
 pub fn run(args: &[String]) -> anyhow::Result<()> {
     let mut flags = Flags::new(args);
     let (node, binary) = (flags.node(), flags.binary()?);
-    flags.done()?;
     row("binary size", format!("{:.1} MiB", std::fs::metadata(&binary)?.len() as f64 / 1_048_576.0));
     control_plane(&binary)?;
     if node {

@@ -37,10 +37,12 @@ impl Flags {
         Ok(found)
     }
 
-    /// The binary to measure: the one that `--binary` names, or this workspace's, built now unless `--no-build` is given.
-    pub fn binary(&mut self) -> anyhow::Result<PathBuf> {
-        let no_build = self.switch("--no-build");
-        if let Some(path) = self.value::<PathBuf>("--binary")? {
+    /// The binary to measure: the one that `--binary` names, or this workspace's, built now unless `--no-build` is given. All other
+    /// flags have been asked for: a wrong one is an error before anything is built.
+    pub fn binary(mut self) -> anyhow::Result<PathBuf> {
+        let (no_build, given) = (self.switch("--no-build"), self.value::<PathBuf>("--binary")?);
+        self.done()?;
+        if let Some(path) = given {
             ensure!(path.is_file(), "{} is no file", path.display());
             return Ok(std::fs::canonicalize(path)?);
         }

@@ -60,7 +60,6 @@ impl Options {
             },
             binary: flags.binary()?,
         };
-        flags.done()?;
         Ok(options)
     }
 }

@@ -39,7 +39,6 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let peer = flags.value::<PathBuf>("--peer")?;
     let pid = flags.value::<u32>("--peer-pid")?;
     let binary = flags.binary()?;
-    flags.done()?;
     let main = Interruptible::new()?;
     let dir = Scratch::new("api")?;
     let begun = Instant::now();
@@ -51,12 +50,13 @@ pub fn run(args: &[String]) -> anyhow::Result<()> {
     let theirs = match peer {
         Some(kubeconfig) => {
             let pid = pid.context("--peer needs --peer-pid, whose processor time is counted")?;
-            main.run(measure(Side { kubeconfig, pid }, pods))?
+            main.run(measure(Side { kubeconfig, pid }, pods))
         }
-        None => Vec::new(),
+        None => Ok(Vec::new()),
     };
-    print(&own, &theirs);
-    Ok(())
+    // What was measured here is shown also when the peer fails.
+    print(&own, theirs.as_deref().unwrap_or_default());
+    theirs.map(drop)
 }
 
 /// A server, and the process that answers.

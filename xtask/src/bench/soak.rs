@@ -44,7 +44,6 @@ impl Options {
         ensure!((0.1..1e5).contains(&minutes), "--minutes {minutes}");
         let (node, bursts) = (flags.node(), flags.switch("--bursts"));
         let options = Self { node, bursts, time: Duration::from_secs_f64(minutes * 60.0), binary: flags.binary()? };
-        flags.done()?;
         Ok(options)
     }
 }
