@@ -50,6 +50,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether a quota's name is about what pods, services or claims use: it is no count of another resource.
+    pub fn is_measured(name: &str) -> bool {
+        pod::concerns(name) || concerns_services(name) || concerns_claims(name)
+    }
+
     /// Whether it is in all of these scopes.
     pub fn in_scopes(&self, requirements: &[Requirement<'_>]) -> bool {
         requirements.iter().all(|requirement| match self {

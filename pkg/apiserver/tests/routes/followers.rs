@@ -227,5 +227,28 @@ async fn what_is_charged_stays_charged_until_the_count_comes_round() {
         used("0")(code, quota)
     };
     until(&cluster, &q, "is given back", round).await;
+    // What is enforced is what the quota wants, whoever says otherwise.
+    let other = json!({"status": {"hard": {"pods": "9"}}});
+    let (code, said) = cluster.patch(&format!("{q}/status"), crate::support::MERGE, &other).await;
+    assert_eq!(code, StatusCode::OK, "{said}");
+    until(&cluster, &q, "is enforced", |_, quota| quota["status"]["hard"]["pods"] == "2").await;
+    clock.advance(Duration::from_secs(1));
+    // What goes is given back at once, unless something is charged that is not there.
+    let (pods, p) = ("/api/v1/namespaces/test/pods", "/api/v1/namespaces/test/pods/p?gracePeriodSeconds=0");
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    cluster.ok(pods, pod.clone()).await;
+    until(&cluster, &q, "is charged", used("1")).await;
+    delete(&cluster, p).await;
+    until(&cluster, &q, "is given back", used("0")).await;
+    let (code, said) = cluster.patch(&format!("{q}/status"), crate::support::MERGE, &charge).await;
+    assert_eq!(code, StatusCode::OK, "{said}");
+    cluster.ok(pods, pod).await;
+    until(&cluster, &q, "is charged", used("2")).await;
+    delete(&cluster, p).await;
+    // Counts that follow each other begin a tenth of a second apart.
+    clock.advance(Duration::from_millis(150));
+    until(&cluster, &format!("{quotas}/later-1"), "is given back", used("0")).await;
+    assert!(used("2")(StatusCode::OK, &cluster.get(&q).await), "what was charged was given back");
+    until(&cluster, &q, "is given back", round).await;
     tasks.shutdown().trigger();
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use kedge_client::{Discovered, Error, Found, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::quantity::Quantity;
-use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, RESOURCE_QUOTAS};
+use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, PODS, RESOURCE_QUOTAS, SERVICES};
 use kedge_meta::{ObjectKey, Resource, StringMap};
 use kedge_quota::{Amounts, Item, amounts, count_names};
 use parking_lot::Mutex;
@@ -26,14 +26,12 @@ use usage::StoredClaim;
 
 /// Everything is counted again after this time at the latest.
 const RECOUNT: Duration = Duration::from_secs(300);
-/// Changes that come together are counted together.
-const GATHER: Duration = Duration::from_millis(100);
 
 struct Controller {
     ctx: Context,
     queue: WorkQueue<ObjectKey>,
     quotas: Informer<ResourceQuota>,
-    /// Quotas that wait until nothing is charged.
+    /// What is known of quotas until they are counted.
     settling: Mutex<Settling>,
 }
 
@@ -52,7 +50,8 @@ pub fn start(ctx: &Context) -> Notice {
     });
     let changed = queue.clone();
     quotas.on_change(move |change| match (&change.old, &change.new) {
-        (Some(old), Some(new)) if old.spec == new.spec => {}
+        // A charge changes what is used alone.
+        (Some(old), Some(new)) if old.spec == new.spec && new.status.hard == new.spec.hard => {}
         _ => changed.add(change.key()),
     });
     let c = controller.clone();
@@ -63,22 +62,31 @@ pub fn start(ctx: &Context) -> Notice {
         let now = c.ctx.clock.now();
         let uses = |p: &Option<Arc<crate::objects::Pod>>| p.as_ref().map(|p| usage::counted(p, now));
         if uses(&change.old) != uses(&change.new) {
-            c.recount(&change.key().namespace, |_| true);
+            let (old, new) = (change.old.as_deref().map(usage::of_pod), change.new.as_deref().map(usage::of_pod));
+            c.recount(&change.key().namespace, |_| true, old, new);
         }
     });
     let c = controller.clone();
     ctx.services.on_change(move |change| {
         if change.old.is_some() {
-            c.recount(&change.key().namespace, |name| name.contains("services"));
+            let (old, new) =
+                (change.old.as_deref().map(usage::of_service), change.new.as_deref().map(usage::of_service));
+            c.recount(&change.key().namespace, |name| name.contains("services"), old, new);
         }
     });
     let c = controller.clone();
     let notice: Notice = Arc::new(move |resource, namespace| {
+        // They tell of themselves, with what they used.
+        if [&PODS, &SERVICES].contains(&resource) {
+            return;
+        }
         let counted = count_name(resource);
         let storage = *resource == PERSISTENT_VOLUME_CLAIMS;
-        c.recount(namespace, |name| {
-            name == counted || resource.plural == *name || (storage && name.contains("storage"))
-        });
+        let concerns =
+            |name: &str| name == counted || resource.plural == *name || (storage && name.contains("storage"));
+        // What a claim asked for is not known here.
+        let went = Item::Other(count_names(&resource.group, &resource.plural));
+        c.recount(namespace, concerns, (!storage).then_some(went), None);
     });
     let c = controller.clone();
     let synced = async move {
@@ -101,12 +109,22 @@ fn is_of_claims(name: &str) -> bool {
 }
 
 impl Controller {
-    /// Queues the quotas of a namespace that limit something for which `concerns` holds.
-    fn recount(&self, namespace: &str, concerns: impl Fn(&str) -> bool) {
+    /// Queues the quotas of a namespace that limit something for which `concerns` holds, with what they have back when an object changes.
+    fn recount(&self, namespace: &str, concerns: impl Fn(&str) -> bool, old: Option<Item<'_>>, new: Option<Item<'_>>) {
+        let (now, monotonic) = (self.ctx.clock.now(), self.ctx.clock.monotonic());
         for quota in self.quotas.list_namespace(namespace) {
-            if quota.spec.hard.keys().any(&concerns) {
-                self.queue.add_after(quota.metadata.key(), GATHER);
+            if !quota.spec.hard.keys().any(&concerns) {
+                continue;
             }
+            let (key, scopes) = (quota.metadata.key(), usage::scopes(&quota.spec));
+            let uses = |item: &Option<Item<'_>>| match item {
+                Some(item) if item.in_scopes(&scopes) => item.usage(now),
+                _ => Amounts::new(),
+            };
+            let mut gone = amounts::growth(&uses(&old), &uses(&new));
+            gone.retain(|name, amount| !amount.is_zero() && quota.spec.hard.contains_key(name));
+            let delay = self.settling.lock().went(&key, &gone, monotonic);
+            self.queue.add_after(key, delay);
         }
     }
 
@@ -117,15 +135,31 @@ impl Controller {
         };
         // A quota that nobody enforces yet is counted at once.
         let counted = quota.spec.hard.keys().all(|name| quota.status.used.contains_key(name));
-        if counted && quota.status.hard == quota.spec.hard {
-            let version = &quota.metadata.resource_version;
-            let wait = self.settling.lock().wait(&key, version, self.ctx.clock.monotonic());
-            if let Some(wait) = wait {
+        let enforced = counted && quota.status.hard == quota.spec.hard;
+        let version = &quota.metadata.resource_version;
+        let (gone, wait) = {
+            let mut settling = self.settling.lock();
+            let now = self.ctx.clock.monotonic();
+            (settling.begin(&key, now), settling.wait(&key, version, now).filter(|_| enforced))
+        };
+        if let Some(wait) = wait
+            && gone.is_empty()
+        {
+            self.queue.add_after(key, wait);
+            return Ok(());
+        }
+        let found = self.usage(&quota).await;
+        let charged = amounts::parse(quota.status.used.iter());
+        match (&found, wait) {
+            (Ok(found), Some(wait)) if !accounts_for(&gone, &charged, found) => {
+                self.settling.lock().put_back(&key, &gone);
                 self.queue.add_after(key, wait);
                 return Ok(());
             }
+            (Ok(_), _) => self.settling.lock().end(&key),
+            (Err(_), _) => self.settling.lock().put_back(&key, &gone),
         }
-        let found = self.usage(&quota).await?;
+        let found = found?;
         let zero = Quantity::ZERO;
         let used = quota.spec.hard.keys().map(|name| (name, found.get(name).unwrap_or(&zero).to_string()));
         let used: StringMap = used.collect();
@@ -149,6 +183,9 @@ impl Controller {
         let patch = json!({ "metadata": { "resourceVersion": quota.metadata.resource_version }, "status": wanted });
         let (namespace, name, patch) = (&key.namespace, &key.name, Patch::Merge(patch));
         let patched = self.ctx.client.patch(&RESOURCE_QUOTAS, namespace, name, patch, Some("status")).await;
+        if patched.is_err() {
+            self.settling.lock().put_back(&key, &gone);
+        }
         ignore_not_found(patched.map(|_: Meta| ()))
     }
 
@@ -169,7 +206,7 @@ impl Controller {
             list.items.iter().for_each(|claim| count(usage::of_claim(claim)));
         }
         for name in spec.hard.keys().filter(|_| scopes.is_empty()) {
-            if total.contains_key(name) {
+            if total.contains_key(name) || Item::is_measured(name) {
                 continue;
             }
             let counted = if name.contains('/') { name.to_owned() } else { format!("count/{name}") };
@@ -197,6 +234,16 @@ impl Controller {
     }
 }
 
+/// Whether what has gone is just that by which less was found than is charged: then nothing that is charged waits to be stored, and no charge
+/// is still to be seen here.
+fn accounts_for(gone: &Amounts, used: &Amounts, found: &Amounts) -> bool {
+    let zero = Quantity::ZERO;
+    used.iter().all(|(name, used)| {
+        let (found, gone) = (found.get(name).unwrap_or(&zero), gone.get(name).unwrap_or(&zero));
+        *used == found.add(gone)
+    })
+}
+
 /// As upstream: what comes and goes. What pods use is listed in a namespace, and is no object of it.
 fn is_counted(d: &Discovered) -> bool {
     d.resource.namespaced && ["create", "list", "watch", "delete"].iter().all(|verb| d.can(verb))
@@ -215,6 +262,20 @@ mod tests {
         };
         assert!(is_counted(&with(&["create", "delete", "get", "list", "watch"])));
         assert!(!is_counted(&with(&["get", "list"])));
+    }
+
+    #[test]
+    fn less_is_found_when_as_much_has_gone() {
+        let of = |pods: &str, cpu: &str| amounts::parse([("pods", pods), ("cpu", cpu)]);
+        let holds = |gone, used, found| accounts_for(&gone, &used, &found);
+        assert!(holds(of("1", "100m"), of("3", "300m"), of("2", "200m")));
+        assert!(
+            !holds(of("1", "100m"), of("2", "200m"), of("2", "200m")),
+            "what has gone was charged, and that is not seen yet"
+        );
+        assert!(!holds(of("1", "100m"), of("3", "300m"), of("1", "200m")), "one was charged and is not stored");
+        assert!(!holds(of("1", "50m"), of("3", "300m"), of("2", "200m")));
+        assert!(!holds(Amounts::new(), of("1", "0"), Amounts::new()));
     }
 
     #[test]
