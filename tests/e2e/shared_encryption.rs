@@ -45,6 +45,8 @@ fn name_of(object: &Value) -> String {
 /// Follows all secrets at a server. Only what was deleted may be shown as deleted, and the watch never breaks.
 async fn watch(client: Client, server: usize, seen: Arc<Seen>) {
     let list: List<Value> = client.list(&SECRETS, "default", &ListParams::default()).await.unwrap();
+    // Those who write have begun already: what was whole before the list is in no event.
+    seen.watched[server].lock().unwrap().extend(list.items.iter().map(name_of));
     let mut stream = client.watch(&SECRETS, "default", &ListParams::default(), &list.resource_version).await.unwrap();
     loop {
         let object = match stream.next().await {
@@ -57,12 +59,7 @@ async fn watch(client: Client, server: usize, seen: Arc<Seen>) {
                 }
                 continue;
             }
-            other => {
-                if !seen.stop.load(Ordering::SeqCst) {
-                    seen.wrong(format!("the watch at server {server} ended: {other:?}"));
-                }
-                return;
-            }
+            other => return seen.wrong(format!("the watch at server {server} ended: {other:?}")),
         };
         let name = name_of(&serde_json::from_slice(&object).unwrap());
         seen.watched[server].lock().unwrap().insert(name);
