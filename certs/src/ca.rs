@@ -29,7 +29,7 @@ impl Authority {
         let certificate = match read_if_there(&cert_path)? {
             Some(pem) => pem,
             None => {
-                let pem = self_signed(name, &key, now)?;
+                let pem = params(name, now)?.self_signed(&key)?.pem();
                 write_atomically(&cert_path, pem.as_bytes(), 0o644)?;
                 pem
             }
@@ -57,7 +57,8 @@ impl std::fmt::Debug for Authority {
     }
 }
 
-fn self_signed(name: &str, key: &KeyPair, now: OffsetDateTime) -> Result<String, Error> {
+/// What the certificate of an authority says.
+pub(crate) fn params(name: &str, now: OffsetDateTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -65,7 +66,7 @@ fn self_signed(name: &str, key: &KeyPair, now: OffsetDateTime) -> Result<String,
     // Clocks of boards that have just booted are often a little behind.
     params.not_before = now - Duration::hours(1);
     params.not_after = now + Duration::days(CA_DAYS);
-    Ok(params.self_signed(key)?.pem())
+    Ok(params)
 }
 
 /// Loads a private key, or makes one.

@@ -53,6 +53,12 @@ pub fn write_atomically(path: &Path, content: &[u8], mode: u32) -> Result<(), Er
     std::fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync", dir))
 }
 
+/// The SHA-256 of a text, as `sha256sum` shows it.
+pub fn digest(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A block of PEM as Go writes it.
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let mut text = format!("-----BEGIN {label}-----\n");

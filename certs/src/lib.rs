@@ -1,7 +1,7 @@
 //! Layer 0: the cluster's certificates, keys and kubeconfig files.
 //!
 //! Three certificate authorities (serving, clients, request headers) and one key for service account tokens, all ECDSA
-//! P-256. Authorities and the token key never change by themselves; leaves are renewed before they run out, and when their
+//! P-256. Authorities and the token key never change by themselves ([`rotation`] replaces them); leaves are renewed before they run out, and when their
 //! names no longer fit.
 //!
 //! Invariants: private keys are 0600 and are on disk before anything uses them; a file is replaced atomically.
@@ -14,6 +14,7 @@ pub mod inventory;
 mod kubeconfig;
 mod leaf;
 mod request;
+pub mod rotation;
 pub mod shared;
 mod sign;
 mod usages;
@@ -21,7 +22,7 @@ mod usages;
 pub use ca::Authority;
 pub use credential::{Credential, UnusableLeaf};
 pub use error::Error;
-pub use files::write_atomically;
+pub use files::{digest, write_atomically};
 pub use kubeconfig::{Kubeconfig, Users};
 pub use leaf::{KeptLeaf, Leaf, LeafRequest, Usage};
 pub use request::{RequestError, SigningRequest, Subject};
@@ -47,8 +48,10 @@ pub struct Pki {
     pub server_ca: Arc<Authority>,
     pub client_ca: Arc<Authority>,
     pub request_header_ca: Arc<Authority>,
-    /// PKCS#8 PEM, P-256.
+    /// PKCS#8 PEM, P-256. The first one signs, the others are believed too.
     pub service_account_key: String,
+    /// The digests of files that gave way to those that there are.
+    replaced: Vec<String>,
 }
 
 impl Pki {
@@ -67,9 +70,15 @@ impl Pki {
             server_ca: authority("server-ca", "server")?,
             client_ca: authority("client-ca", "client")?,
             request_header_ca: authority("request-header-ca", "request-header")?,
-            service_account_key: ca::ensure_key(&dir.join("service.key"))?,
+            service_account_key: ca::ensure_key(&dir.join(shared::SERVICE_KEY))?,
+            replaced: shared::replaced(dir)?,
             dir: dir.to_owned(),
         })
+    }
+
+    /// Whether a file with this digest is that of the authority of servers, or of one before it.
+    pub fn knows_server_ca(&self, sha256: &str) -> bool {
+        digest(&self.server_ca.certificate) == sha256 || self.replaced.iter().any(|line| line == sha256)
     }
 
     fn leaf(&self, file: &str, authority: &Arc<Authority>, request: LeafRequest) -> KeptLeaf {

@@ -38,6 +38,7 @@ mod resource_metrics;
 mod restart;
 mod rights;
 mod roles;
+mod rotated_authorities;
 mod runtime;
 mod server_side_apply;
 mod servers;

@@ -27,6 +27,11 @@ pub async fn run(flags: CertificateFlags) -> anyhow::Result<ExitCode> {
                 println!("no server runs here: the next one issues the new ones when it starts");
             }
         }
+        CertificateCommand::RotateCa { authorities } => {
+            let files = commands::rotate_authorities(&data_dir, authorities.path.as_deref(), authorities.force).await?;
+            files.iter().for_each(|file| println!("replaced {file}"));
+            println!("restart kedge on all servers, then on all nodes, so that they use the new ones");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

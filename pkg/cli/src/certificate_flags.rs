@@ -1,5 +1,7 @@
 //! Flags of `kedge certificate`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
 use crate::store_flags::DataDirFlag;
@@ -29,6 +31,23 @@ pub enum CertificateCommand {
         #[command(flatten)]
         services: ServiceFlags,
     },
+    /// Put other authorities in the place of the cluster's on the running server; all servers use them when they are started again.
+    RotateCa {
+        #[command(flatten)]
+        authorities: AuthorityFlags,
+    },
+}
+
+/// Whence other authorities.
+#[derive(Debug, Args)]
+pub struct AuthorityFlags {
+    /// The directory, or the one with tls in it, where they are: any of server-ca, client-ca, request-header-ca and etcd-client-ca
+    /// as .crt and .key (PKCS#8), and service.key [default: new ones are made, which those that there are certify]
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+    /// Take them also when who trusts the authorities that there are cannot believe them.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Whose certificates.

@@ -44,6 +44,10 @@ pub enum Error {
     Storage(#[from] kedge_storage::Error),
     #[error(transparent)]
     Certificates(#[from] kedge_certs::Error),
+    #[error(transparent)]
+    Rotation(#[from] kedge_certs::rotation::RotationError),
+    #[error("{0}")]
+    Waiting(&'static str),
     #[error("cannot set up authentication: {0}")]
     Authentication(String),
     #[error("cannot set up TLS: {0}")]

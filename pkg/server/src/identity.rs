@@ -19,6 +19,7 @@ use ring::pbkdf2;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::Notify;
+use tracing::info;
 
 use crate::error::Error;
 use crate::token::{Token, private_dir};
@@ -87,7 +88,9 @@ pub(crate) fn take(tls_dir: &Path, identity: &Identity, now: OffsetDateTime) -> 
     if offered.exists() {
         shared::forget(tls_dir)?;
     }
-    shared::import(tls_dir, &identity.certificates)?;
+    if shared::import(tls_dir, &identity.certificates, now)? {
+        info!(dir = %tls_dir.display(), "the cluster has other authorities, which this server uses now; those before are copied beside them");
+    }
     accepted(&offered)?;
     Ok(Pki::open(tls_dir, now)?)
 }

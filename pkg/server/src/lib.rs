@@ -5,6 +5,7 @@
 
 mod api;
 mod auditing;
+mod authority_rotation;
 mod bootstrap;
 mod claims;
 pub mod commands;

@@ -6,6 +6,8 @@
 //! GET  encryption                    how the encryption of secrets stands
 //! POST encryption   {"action": …}    enable, disable or rotate-keys
 //! POST certificates {"files": […]}   renews leaves, which are in use then
+//! POST authorities  {"files": {…}, "force": …}
+//!                                    puts other authorities in the place of the cluster's, new ones without files
 //! PUT  token        {"token": …, "newToken": …}
 //!                                    puts another token in the place of the cluster's; both may be left out
 //! ```
@@ -24,12 +26,14 @@ use http_body_util::{BodyExt as _, Full};
 use kedge_apiserver::{Body, BodyError, OwnPaths};
 use kedge_base::{SharedClock, TaskGroup, blocking};
 use kedge_certs::inventory;
+use kedge_certs::rotation::Files;
 use kedge_meta::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use crate::authority_rotation::AuthorityRotation;
 use crate::commands::Rotated;
 use crate::encryption::{Action, EncryptionStatus, SecretsEncryption};
 use crate::error::Error;
@@ -48,6 +52,7 @@ pub(crate) struct Administration {
     pub(crate) snapshots: Arc<SnapshotService>,
     pub(crate) encryption: Arc<SecretsEncryption>,
     pub(crate) token: Arc<TokenRotation>,
+    pub(crate) authorities: Arc<AuthorityRotation>,
     pub(crate) tasks: TaskGroup,
     pub(crate) certificates: Certificates,
     /// Whether the encryption is managed here, not by a file of the user's own.
@@ -101,6 +106,14 @@ struct TokenRequest {
     new_token: Option<String>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthoritiesRequest {
+    files: Option<Files>,
+    #[serde(default)]
+    force: bool,
+}
+
 #[async_trait]
 impl OwnPaths for Administration {
     fn prefix(&self) -> &str {
@@ -133,50 +146,57 @@ impl OwnPaths for Administration {
                 self.rotate(parse(&body)?).await?;
                 Ok(json_answer(&json!({})))
             }
-            (_, "snapshots" | "encryption" | "certificates" | "token") => Err(Status::method_not_allowed()),
+            (&Method::POST, "authorities") => {
+                let files = self.rotate_authorities(parse(&body)?).await?;
+                Ok(json_answer(&json!({ "files": files })))
+            }
+            (_, "snapshots" | "encryption" | "certificates" | "authorities" | "token") => {
+                Err(Status::method_not_allowed())
+            }
             _ => Err(Status::unknown_path()),
         }
     }
 }
 
 impl Administration {
-    /// In a task of its own: a client that goes away, or waits no longer, does not leave secrets half encrypted.
     async fn change(&self, action: Action) -> Result<EncryptionStatus, Status> {
-        let (answer, answered) = oneshot::channel();
         let encryption = self.encryption.clone();
-        self.tasks.spawn("encryption", async move {
-            let changed = encryption.change(action).await;
-            if let Err(err) = &changed {
-                warn!(error = %err, "the encryption of secrets was not changed");
-            }
-            // Nobody waits any more: it is changed all the same.
-            let _ = answer.send(changed);
-        });
-        match answered.await {
-            Ok(Ok(status)) => Ok(status),
-            Ok(Err(err @ Error::Encryption(_))) => Err(Status::bad_request(err.to_string())),
-            Ok(Err(err)) => Err(Status::internal(err)),
-            Err(_) => Err(Status::internal("the change of the encryption ended without a result")),
-        }
+        self.apart("encryption", async move { encryption.change(action).await }).await
     }
 
-    /// In a task of its own, as above.
     async fn rotate(&self, TokenRequest { token, new_token }: TokenRequest) -> Result<(), Status> {
-        let (answer, answered) = oneshot::channel();
         let rotation = self.token.clone();
-        self.tasks.spawn("token", async move {
-            let rotated = rotation.rotate(token.as_deref(), new_token.as_deref()).await;
-            if let Err(err) = &rotated {
-                warn!(error = %err, "the cluster's token was not rotated");
+        let rotated = async move { rotation.rotate(token.as_deref(), new_token.as_deref()).await };
+        self.apart("token", rotated).await
+    }
+
+    async fn rotate_authorities(&self, asked: AuthoritiesRequest) -> Result<Vec<String>, Status> {
+        let authorities = self.authorities.clone();
+        self.apart("authorities", async move { authorities.rotate(asked.files, asked.force).await }).await
+    }
+
+    /// In a task of its own: a client that goes away, or waits no longer, does not leave work half done.
+    async fn apart<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let (answer, answered) = oneshot::channel();
+        self.tasks.spawn(what, async move {
+            let done = work.await;
+            if let Err(err) = &done {
+                warn!(what, error = %err, "nothing, or not all, was changed");
             }
-            // Nobody waits any more: it is rotated all the same.
-            let _ = answer.send(rotated);
+            // Nobody waits any more: it is done all the same.
+            let _ = answer.send(done);
         });
         match answered.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(err @ Error::Token(_))) => Err(Status::bad_request(err.to_string())),
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(err @ (Error::Encryption(_) | Error::Token(_) | Error::Rotation(_) | Error::Waiting(_)))) => {
+                Err(Status::bad_request(err.to_string()))
+            }
             Ok(Err(err)) => Err(Status::internal(err)),
-            Err(_) => Err(Status::internal("the rotation of the token ended without a result")),
+            Err(_) => Err(Status::internal(format!("the change of the {what} ended without a result"))),
         }
     }
 

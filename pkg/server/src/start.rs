@@ -18,6 +18,7 @@ use kedge_storage::{Encryption, Storage};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use crate::authority_rotation::AuthorityRotation;
 use crate::bootstrap::{self, Bootstrap};
 use crate::claims::ClaimsRepair;
 use crate::config::ServerConfig;
@@ -111,7 +112,7 @@ impl Server {
         }
         let (secrets, token) = Secrets::open_with(&config, &store, token, &clock).await?;
         let (pki, renewal) = (secrets.pki, Renewal::new(&clock));
-        token.check_authority(&pki.server_ca.certificate)?;
+        token.check(&pki)?;
         token.write(&config.token_file(), &pki.server_ca.certificate)?;
         token_rotation::has_come(&config.token_file())?;
         let readiness = Readiness::default();
@@ -141,10 +142,19 @@ impl Server {
             authority: pki.server_ca.certificate.clone(),
             current: tokio::sync::Mutex::new(token),
         };
+        let token = Arc::new(rotation);
+        let authorities = AuthorityRotation {
+            shared: store.is_shared().then(|| store.kv.clone()),
+            dir: config.tls_dir(),
+            token: token.clone(),
+            clock: clock.clone(),
+            changing: tokio::sync::Mutex::default(),
+        };
         let own = Administration {
+            authorities: Arc::new(authorities),
             snapshots: snapshots.clone(),
             encryption: encryption.clone(),
-            token: Arc::new(rotation),
+            token,
             tasks: tasks.clone(),
             certificates: Certificates { dir: config.tls_dir(), renewal: renewal.clone(), clock: clock.clone() },
             managed,
@@ -398,7 +408,11 @@ impl Secrets {
             let text = shared.map(|text| encryption::at_start(&path, Some(text), false)).transpose()?.flatten();
             (pki, text, Some(revision))
         } else {
-            (Pki::open(&config.tls_dir(), now(clock))?, own()?, None)
+            let dir = config.tls_dir();
+            if kedge_certs::shared::take_waiting(&dir, now(clock))? {
+                info!(dir = %dir.display(), "this server uses other authorities now; those before are copied beside them");
+            }
+            (Pki::open(&dir, now(clock))?, own()?, None)
         };
         if let Some(file) = &config.encryption_config {
             return Ok(Self { pki, encryption: encryption::from_file(file)?, encryption_text: None, shared_at: None });

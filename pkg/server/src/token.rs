@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use kedge_base::random;
-use kedge_certs::write_atomically;
+use kedge_certs::{Pki, digest, write_atomically};
 
 use crate::error::Error;
 
@@ -58,10 +58,19 @@ impl Token {
     /// [`Error::Token`] when it is another.
     pub fn check_authority(&self, pem: &str) -> Result<(), Error> {
         match &self.ca_hash {
-            Some(hash) if *hash != hash_of(pem) => {
-                Err(Error::Token("it was made for a cluster with another authority"))
-            }
+            Some(hash) if *hash != digest(pem) => Err(Error::Token("it was made for a cluster with another authority")),
             _ => Ok(()),
+        }
+    }
+
+    /// Checks that the authority that the token names, if it names one, is a cluster's or was it before.
+    ///
+    /// # Errors
+    /// As [`Token::check_authority`].
+    pub(crate) fn check(&self, pki: &Pki) -> Result<(), Error> {
+        match &self.ca_hash {
+            Some(hash) if pki.knows_server_ca(hash) => Ok(()),
+            _ => self.check_authority(&pki.server_ca.certificate),
         }
     }
 
@@ -72,7 +81,7 @@ impl Token {
 
     /// Any credentials in the form that also names the cluster's authority; as they are, where there is none.
     pub(crate) fn naming(pem: &str, credentials: &str) -> String {
-        if pem.is_empty() { credentials.to_owned() } else { format!("K10{}::{credentials}", hash_of(pem)) }
+        if pem.is_empty() { credentials.to_owned() } else { format!("K10{}::{credentials}", digest(pem)) }
     }
 
     /// The token of a data directory: the one given, else the one that is there, else a new one, which is there from then
@@ -135,12 +144,6 @@ pub(crate) fn private_dir(dir: &Path) -> Result<(), Error> {
     use std::os::unix::fs::DirBuilderExt as _;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|source| Error::File { action: "create", path: dir.to_owned(), source })
-}
-
-/// The SHA-256 of a PEM file, as `sha256sum` shows it.
-fn hash_of(pem: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, pem.as_bytes());
-    digest.as_ref().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use http::Method;
 use kedge_base::{SharedClock, system_clock};
 use kedge_certs::inventory::{self, Listed, Standing};
+use kedge_certs::rotation;
 use kedge_client::Client;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -15,6 +16,7 @@ use super::{CommandError, collect, own_kubeconfig};
 use crate::start::now;
 
 const PATH: &str = "/kedge/v1/certificates";
+const AUTHORITIES: &str = "/kedge/v1/authorities";
 
 /// What was renewed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,6 +71,32 @@ pub async fn rotate_certificates(data_dir: &Path, services: &[String]) -> Result
     let backup = inventory::back_up(&dir, now(&clock)).map_err(failed)?;
     let files = inventory::remove(&dir, &files).map_err(failed)?;
     Ok(Rotated { files, backup, in_use: false })
+}
+
+/// Puts other authorities in the place of the cluster's: those of a directory, or new ones that are certified by those that there
+/// are. Returns the files that change when servers are started again.
+///
+/// # Errors
+/// When the directory cannot be read, or the server cannot be asked or refuses.
+pub async fn rotate_authorities(
+    data_dir: &Path,
+    from: Option<&Path>,
+    force: bool,
+) -> Result<Vec<String>, CommandError> {
+    let files = from.map(rotation::given).transpose().map_err(|err| CommandError::Server(err.into()))?;
+    if let (Some(from), Some(true)) = (from, files.as_ref().map(rotation::Files::is_empty)) {
+        return Err(CommandError::NoAuthorities(from.to_owned()));
+    }
+    let client = Client::from_kubeconfig(&own_kubeconfig(data_dir))?;
+    let body = json!({ "files": files, "force": force }).to_string();
+    let response = client.open(Method::POST, AUTHORITIES, body.into()).await.map_err(CommandError::Client)?;
+    #[derive(Deserialize)]
+    struct Answer {
+        files: Vec<String>,
+    }
+    let answer: Answer =
+        serde_json::from_slice(&collect(response).await?).map_err(|e| CommandError::Answer(e.to_string()))?;
+    Ok(answer.files)
 }
 
 /// Whether nobody listens there.

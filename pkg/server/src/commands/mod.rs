@@ -10,7 +10,8 @@ mod store;
 mod tokens;
 
 pub use certificates::{
-    Rotated, certificate_json, certificate_lines, certificate_table, check_certificates, rotate_certificates,
+    Rotated, certificate_json, certificate_lines, certificate_table, check_certificates, rotate_authorities,
+    rotate_certificates,
 };
 pub use encryption::{change_encryption, encryption_status};
 pub use snapshots::{SnapshotCommand, describe, save_snapshot};
@@ -57,6 +58,8 @@ pub enum CommandError {
     Damaged(usize),
     #[error("{0} is not there: has a server run here? name its data directory with --data-dir")]
     NoCertificates(PathBuf),
+    #[error("{0} has none of the files of authorities, such as server-ca.crt and server-ca.key")]
+    NoAuthorities(PathBuf),
     #[error("service {0} is not recognized")]
     Service(String),
     #[error("there is no store at {0}")]

@@ -72,9 +72,8 @@ impl SharedIdentity {
     /// When the directory belongs to another cluster, or cannot be written.
     pub(super) fn place(&self, data_dir: &Path, clock: &SharedClock) -> Result<(), Error> {
         let pki = identity::take(&tls_dir(data_dir), &self.identity, now(clock))?;
-        let authority = &pki.server_ca.certificate;
-        self.token.check_authority(authority)?;
+        self.token.check(&pki)?;
         encryption::place(&encryption::path_of(data_dir), self.identity.encryption.as_deref(), clock.now())?;
-        self.token.write(&token_file(data_dir), authority)
+        self.token.write(&token_file(data_dir), &pki.server_ca.certificate)
     }
 }
