@@ -66,6 +66,18 @@ impl Audited {
     }
 }
 
+/// May take on a user who gets config maps.
+const ROBOT: &str = "
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: robot}
+rules:
+- {apiGroups: [authentication.k8s.io], resources: [users], verbs: ['impersonate:user-info']}
+- {apiGroups: [''], resources: [configmaps], verbs: ['impersonate-on:user-info:get']}
+";
+/// The same by the older way.
+const OLDER: &str = r#"[{"op": "replace", "path": "/rules/0", "value": {"apiGroups": [""], "resources": ["users"], "verbs": ["impersonate"]}}]"#;
+
 #[test]
 fn what_the_policy_wants_is_recorded_and_nothing_else() {
     let audited = Audited::start(POLICY, &[]);
@@ -115,6 +127,28 @@ fn what_the_policy_wants_is_recorded_and_nothing_else() {
     );
     assert_eq!(event["annotations"]["authorization.k8s.io/decision"], "forbid");
     assert_eq!(event["responseObject"]["kind"], "Status");
+    let constrained = json!({"impersonationConstraint": "impersonate:user-info"});
+    assert_eq!(event["authenticationMetadata"], constrained, "who may do everything may do that, too");
+
+    // What allowed it is recorded, by a constrained way and by the older one.
+    cluster.ok(&["create", "serviceaccount", "robot"]);
+    cluster.apply(ROBOT);
+    let robot = "--serviceaccount=default:robot";
+    cluster.ok(&["create", "clusterrolebinding", "robot", "--clusterrole=robot", robot]);
+    cluster.ok(&["create", "clusterrolebinding", "jane", "--clusterrole=view", "--user=jane"]);
+    let token = cluster.ok(&["create", "token", "robot"]);
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    let as_jane = |name: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}");
+        Http::of(cluster).ask_as_nobody("--http2", &path, &["-H", &bearer, "-H", "Impersonate-User: jane"]);
+        let event = audited.event("get", "configmaps", name);
+        assert_eq!(event["user"]["username"], "system:serviceaccount:default:robot");
+        assert_eq!(event["responseStatus"]["code"], 404, "who may see it sees that there is none");
+        event["authenticationMetadata"].clone()
+    };
+    assert_eq!(as_jane("constrained"), constrained);
+    cluster.ok(&["patch", "clusterrole", "robot", "--type=json", "-p", OLDER]);
+    assert_eq!(as_jane("older"), Value::Null);
 
     // Nobody knows who that is.
     let http = Http::of(cluster);

@@ -12,7 +12,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
 use jiff::Timestamp;
-use kedge_audit::{Asked, Event, Level, ObjectReference, Policy, ResponseStatus, Sink, Stage, Verdict};
+use kedge_audit::{
+    Asked, AuthenticationMetadata, Event, Level, ObjectReference, Policy, ResponseStatus, Sink, Stage, Verdict,
+};
 use kedge_base::exposition::Exposition;
 use kedge_base::{SharedClock, TaskGroup};
 use kedge_meta::{Status, UserInfo};
@@ -24,6 +26,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::body::{Body, BodyError, Kept, full, is_whole};
+use crate::impersonation::Mode;
 use crate::input::negotiate::{self, BodyFormat};
 use crate::input::request_info::RequestInfo;
 
@@ -139,6 +142,7 @@ impl Auditing {
             verb: info.verb.clone(),
             user: user.map(Into::into).unwrap_or_default(),
             impersonated_user: None,
+            authentication_metadata: None,
             source_ips: sources(headers, *client),
             user_agent: agent(headers),
             object_ref,
@@ -231,8 +235,12 @@ impl Record {
     }
 
     /// The request is made in the name of somebody else.
-    pub(crate) fn impersonates(&self, user: &UserInfo) {
-        self.0.event.lock().impersonated_user = Some(user.into());
+    pub(crate) fn impersonates(&self, user: &UserInfo, by: Mode) {
+        let mut event = self.0.event.lock();
+        event.impersonated_user = Some(user.into());
+        let constraint = by.constraint();
+        event.authentication_metadata =
+            constraint.map(|impersonation_constraint| AuthenticationMetadata { impersonation_constraint });
     }
 
     /// The request has come.

@@ -17,6 +17,7 @@ use crate::admitted::{AUDIT_ID, Admitted};
 use crate::auditing::{self, Head, Record, Unfinished};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::fairness::{Refused, Schema};
+use crate::impersonation::Acting;
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
 use crate::limits::Slot;
@@ -109,7 +110,7 @@ impl ApiServer {
             }
             let user = match user {
                 Some(user) => {
-                    Some(impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?)
+                    Some(impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?.user)
                 }
                 None => None,
             };
@@ -141,12 +142,9 @@ impl ApiServer {
             told.record.get_or_init(|| Unfinished::new(record, &self.tasks));
             record.received().await;
         }
-        let asks = record.is_some().then(|| user.clone());
-        let user = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?;
-        if let (Some(record), Some(asks)) = (&record, &asks)
-            && *asks != user
-        {
-            record.impersonates(&user);
+        let Acting { user, by } = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?;
+        if let (Some(record), Some(by)) = (&record, by) {
+            record.impersonates(&user, by);
         }
         // To which flow of requests it belongs.
         let schema = told.flow.get_or_init(|| self.shares.then(|| self.fairness.classify(&user, &info)).flatten());

@@ -31,6 +31,14 @@ const MANY: usize = 4;
 /// More groups, keys or values than anybody has; each costs a decision.
 const MAX_PARTS: usize = 256;
 
+/// In whose name a request is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Acting {
+    pub(crate) user: UserInfo,
+    /// The way by which another identity was taken on, if one was.
+    pub(crate) by: Option<Mode>,
+}
+
 /// Takes on another identity, if the user may; without the headers the user stays who it is.
 ///
 /// # Errors
@@ -40,13 +48,13 @@ pub(crate) async fn impersonate(
     headers: &HeaderMap,
     info: &RequestInfo,
     user: UserInfo,
-) -> Result<UserInfo, Status> {
+) -> Result<Acting, Status> {
     let wanted = wanted(headers);
     let parts = wanted.groups.len() + wanted.extra.values().map(Vec::len).sum::<usize>();
     let bare = wanted.uid.is_empty() && wanted.groups.is_empty() && wanted.extra.is_empty();
     if wanted.name.is_empty() {
         return match bare {
-            true => Ok(user),
+            true => Ok(Acting { user, by: None }),
             false => {
                 let message = format!("requested {} without impersonating a user name", go_text(&wanted));
                 Err(Status::bad_request(message))
@@ -61,7 +69,7 @@ pub(crate) async fn impersonate(
     let mut refusal = None;
     for mode in Mode::of(&wanted, &user, bare) {
         match mode.check(authorizer, &wanted, &user, info).await {
-            Ok(user) => return Ok(user),
+            Ok(user) => return Ok(Acting { user, by: Some(mode) }),
             // The narrowest way that could have been is the one to be told about.
             Err(status) => refusal = refusal.or(Some(status)),
         }
@@ -87,7 +95,7 @@ fn wanted(headers: &HeaderMap) -> UserInfo {
 
 /// A way to be allowed to impersonate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     /// A service account takes on its own node.
     AssociatedNode,
     ArbitraryNode,
@@ -124,6 +132,11 @@ impl Mode {
         }
     }
 
+    /// The verb that allows it; none of the older way, which allows whatever is asked for.
+    pub(crate) fn constraint(self) -> Option<String> {
+        (self != Self::Legacy).then(|| format!("impersonate:{}", self.name()))
+    }
+
     async fn check(
         self,
         authorizer: &dyn Authorizer,
@@ -137,12 +150,12 @@ impl Mode {
             UserInfo { extra: BTreeMap::from([(NODE_KEYS.to_owned(), keys)]), ..user.clone() }
         });
         let user = of_any_node.as_ref().unwrap_or(user);
-        let mut verb = "impersonate".to_owned();
-        if self != Self::Legacy {
+        let constraint = self.constraint();
+        if constraint.is_some() {
             let (name, on) = (info.authorized_name(), format!("impersonate-on:{}:{}", self.name(), info.verb));
             authorize(authorizer, &Request { verb: &on, ..info.authorization(user, &name) }).await?;
-            verb = format!("impersonate:{}", self.name());
         }
+        let verb = constraint.unwrap_or_else(|| "impersonate".to_owned());
         Check { mode: self, authorizer, user, verb }.identity(wanted).await
     }
 }

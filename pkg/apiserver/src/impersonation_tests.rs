@@ -34,7 +34,7 @@ fn taken_as(
         map.append(*name, value.parse().unwrap());
     }
     let info = RequestInfo::parse(&http::Method::GET, &"/api/v1/namespaces/a/pods".parse().unwrap()).unwrap();
-    impersonate(&Rules(rules), &map, &info, user).now_or_never().unwrap()
+    impersonate(&Rules(rules), &map, &info, user).now_or_never().unwrap().map(|acting| acting.user)
 }
 
 fn groups(user: Result<UserInfo, Status>) -> Vec<String> {

@@ -44,6 +44,8 @@ pub struct Event {
     pub user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub impersonated_user: Option<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authentication_metadata: Option<AuthenticationMetadata>,
     #[serde(rename = "sourceIPs", skip_serializing_if = "Vec::is_empty")]
     pub source_ips: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -75,6 +77,14 @@ pub struct User {
     pub groups: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// How it was found in whose name a request is made.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthenticationMetadata {
+    /// The verb of the constrained impersonation that was allowed.
+    pub impersonation_constraint: String,
 }
 
 /// What a request is about.
@@ -204,6 +214,7 @@ pub(crate) fn event() -> Event {
         verb: "list".into(),
         user: User { username: "jane".into(), groups: vec!["g".into()], ..User::default() },
         impersonated_user: None,
+        authentication_metadata: None,
         source_ips: vec!["10.0.0.1".into()],
         user_agent: "kubectl".into(),
         object_ref: Some(ObjectReference { resource: "pods".into(), api_version: "v1".into(), ..Default::default() }),

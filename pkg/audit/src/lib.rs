@@ -13,7 +13,7 @@ mod policy;
 mod sink;
 
 pub use batch::{Batching, Receiver};
-pub use event::{Event, Level, ObjectReference, ResponseStatus, Stage, User};
+pub use event::{AuthenticationMetadata, Event, Level, ObjectReference, ResponseStatus, Stage, User};
 pub use file::LogFile;
 pub use policy::{Asked, Policy, PolicyError, Verdict};
 pub use sink::{Counts, Sink};

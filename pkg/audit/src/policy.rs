@@ -29,6 +29,9 @@ pub struct Policy {
     omit_stages: Vec<Stage>,
     #[serde(default)]
     omit_managed_fields: bool,
+    /// The paths of fields that no policy has; misspelled, a rule may be about more than was meant.
+    #[serde(skip)]
+    pub unknown: Vec<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -107,7 +110,14 @@ impl Policy {
         if let Some(wrong) = wrong(&value) {
             return Err(PolicyError::Invalid(wrong));
         }
-        let policy: Self = serde_json::from_value(value).map_err(|why| PolicyError::Decoding(why.to_string()))?;
+        let mut unknown = Vec::new();
+        let mut of_policy = |path: serde_ignored::Path<'_>| match path.to_string() {
+            of_every_object if ["apiVersion", "kind", "metadata"].contains(&&*of_every_object) => {}
+            path => unknown.push(path),
+        };
+        let read: Result<Self, _> = serde_ignored::deserialize(value, &mut of_policy);
+        let mut policy = read.map_err(|why| PolicyError::Decoding(why.to_string()))?;
+        policy.unknown = unknown;
         if policy.rules.is_empty() {
             return Err(PolicyError::Empty);
         }
@@ -312,6 +322,15 @@ mod tests {
         assert_eq!(level("/healthz/ping"), Level::Metadata);
         assert_eq!(level("/metrics"), Level::Metadata);
         assert_eq!(level("/metrics/slis"), Level::None);
+    }
+
+    #[test]
+    fn fields_that_no_policy_has_are_named() {
+        let read = Policy::read(
+            "apiVersion: audit.k8s.io/v1\nkind: Policy\nmetadata: {name: p}\nrules: [{level: None, user: [x]}]\nomit: []",
+        );
+        assert_eq!(read.unwrap().unknown, ["omit", "rules.0.user"]);
+        assert!(policy("- {level: None, users: [x]}").unwrap().unknown.is_empty());
     }
 
     #[test]

@@ -62,6 +62,10 @@ pub(crate) fn auditing(
     };
     let text = std::fs::read_to_string(policy).map_err(|why| bad("audit-policy-file", &policy.display(), &why))?;
     let read = Policy::read(&text).map_err(|why| bad("audit-policy-file", &policy.display(), &why))?;
+    if !read.unknown.is_empty() {
+        let fields = read.unknown.join(", ");
+        warn!(file = %policy.display(), fields, "the audit policy has fields that nobody knows; they are left out");
+    }
     let tasks = tasks.child("audit");
     let mut sink = Sink::default();
     if let Some(path) = log {
