@@ -1,5 +1,6 @@
-//! Style as a check: layers of crates and of modules, walls, file headers, file sizes, bans.
+//! Style as a check: layers of crates and of modules, walls, crates of others, file headers, file sizes, bans.
 
+mod dependencies;
 mod modules;
 
 use std::collections::BTreeMap;
@@ -34,6 +35,7 @@ const BANS: &[(&str, &str, &str)] = &[
 pub fn run() -> anyhow::Result<()> {
     let mut problems = Vec::new();
     layers(&mut problems)?;
+    dependencies::check(&mut problems)?;
     let mut files = Vec::new();
     for file in rust_files()? {
         let text = std::fs::read_to_string(tools::root().join(&file)).with_context(|| file.display().to_string())?;

@@ -26,7 +26,6 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::body::{Body, BodyError, Kept, full, is_whole};
-use crate::impersonation::Mode;
 use crate::input::negotiate::{self, BodyFormat};
 use crate::input::request_info::RequestInfo;
 
@@ -235,10 +234,9 @@ impl Record {
     }
 
     /// The request is made in the name of somebody else.
-    pub(crate) fn impersonates(&self, user: &UserInfo, by: Mode) {
+    pub(crate) fn impersonates(&self, user: &UserInfo, constraint: Option<String>) {
         let mut event = self.0.event.lock();
         event.impersonated_user = Some(user.into());
-        let constraint = by.constraint();
         event.authentication_metadata =
             constraint.map(|impersonation_constraint| AuthenticationMetadata { impersonation_constraint });
     }

@@ -144,7 +144,7 @@ impl ApiServer {
         }
         let Acting { user, by } = impersonation::impersonate(&*self.authorizer, request.headers(), &info, user).await?;
         if let (Some(record), Some(by)) = (&record, by) {
-            record.impersonates(&user, by);
+            record.impersonates(&user, by.constraint());
         }
         // To which flow of requests it belongs.
         let schema = told.flow.get_or_init(|| self.shares.then(|| self.fairness.classify(&user, &info)).flatten());
