@@ -30,7 +30,10 @@ impl ApiServer {
     ) -> Result<(), Status> {
         let (name, fields) = (info.authorized_name(), info.authorized_fields());
         let request = Request { fields: fields.as_ref(), ..info.authorization(user, &name) };
-        let (decision, reason) = match self.authorizer.authorize(&request).await {
+        let began = self.clock.monotonic();
+        let decision = self.authorizer.authorize(&request).await;
+        self.access.authorized(&decision, self.clock.monotonic().saturating_sub(began));
+        let (decision, reason) = match decision {
             Decision::Allow(reason) => ("allow", reason),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => ("forbid", reason),
         };

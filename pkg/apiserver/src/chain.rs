@@ -13,6 +13,7 @@ use kedge_registry::{Catalogue, Notes};
 use parking_lot::Mutex;
 use tracing::{debug, warn};
 
+use crate::access_meters::Found;
 use crate::admitted::{AUDIT_ID, Admitted};
 use crate::auditing::{self, Head, Record, Unfinished};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
@@ -289,12 +290,20 @@ impl ApiServer {
             claimed: claimed.as_ref(),
             remarks: &remarks,
         };
+        let began = self.clock.monotonic();
         let mut found = self.authenticator.authenticate(&credentials, self.now()).await;
         if matches!(found, Err(Unauthenticated::Unbound(_))) {
             self.registry.fresh().await.map_err(kedge_registry::verbs::store_failure)?;
             found = self.authenticator.authenticate(&credentials, self.now()).await;
         }
+        let result = match &found {
+            Ok(Some(user)) => Found::Somebody(&user.name),
+            Ok(None) => Found::Nobody,
+            Err(_) => Found::Error,
+        };
+        self.access.authenticated(result, self.clock.monotonic().saturating_sub(began));
         let said = remarks.take();
+        self.access.shown(&said.tokens);
         notes.warn_all(said.warnings);
         said.annotations.into_iter().for_each(|(key, value)| notes.annotate(&key, value));
         self.note_use(said.used).await;

@@ -221,13 +221,45 @@ async fn post(server: &Arc<ApiServer>, path: &str, object: serde_json::Value) ->
     serde_json::from_slice(&body).unwrap()
 }
 
+/// An account that is made, and what its tokens are bound to.
+async fn account(server: &Arc<ApiServer>) -> kedge_auth::Bindings {
+    post(server, "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
+    let accounts = "/api/v1/namespaces/default/serviceaccounts";
+    let account = post(server, accounts, json!({"metadata": {"name": "a"}})).await;
+    let bound = kedge_auth::BoundObject { name: "a".into(), uid: account["metadata"]["uid"].as_str().unwrap().into() };
+    kedge_auth::Bindings { namespace: "default".into(), serviceaccount: bound, ..Default::default() }
+}
+
+/// Who reads its token once shows an old one, which is taken for a year, and may be found by that.
+#[tokio::test]
+async fn tokens_that_are_older_than_they_say_are_counted() {
+    let Setup { server, .. } = setup().await;
+    let mut bindings = account(&server).await;
+    for (warnafter, times) in [(server.now() + 100, 1), (server.now() - 100, 2)] {
+        bindings.warnafter = Some(warnafter);
+        let token = server.authenticator.tokens().issue(bindings.clone(), Vec::new(), server.now(), 600).unwrap();
+        for _ in 0..times {
+            let request = Request::builder().uri("/api/v1/pods").header("authorization", format!("Bearer {token}"));
+            let response = server.handle(request.body(full(Bytes::new())).unwrap(), &Peer::default()).await;
+            assert_eq!(response.status(), StatusCode::FORBIDDEN, "known, and not allowed to");
+        }
+    }
+    let (_, metrics) = get(&server, "/metrics", &admin()).await;
+    for line in [
+        "serviceaccount_valid_tokens_total 1",
+        "serviceaccount_stale_tokens_total 2",
+        "authenticated_user_requests{username=\"other\"} 3",
+        "authorization_attempts_total{result=\"no-opinion\"} 3",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}\n{metrics}");
+    }
+}
+
 /// What a level has no seat for is refused in upstream's words, before it is known whether it is allowed, and nobody else is.
 #[tokio::test]
 async fn who_finds_no_seat_is_told_when_to_come_again() {
     let Setup { server, .. } = setup().await;
-    post(&server, "/api/v1/namespaces", json!({"metadata": {"name": "default"}})).await;
-    let accounts = "/api/v1/namespaces/default/serviceaccounts";
-    let account = post(&server, accounts, json!({"metadata": {"name": "a"}})).await;
+    let bindings = account(&server).await;
     let flows = "/apis/flowcontrol.apiserver.k8s.io/v1";
     let limited = json!({"nominalConcurrencyShares": 1, "limitResponse": {"type": "Reject"}});
     for (name, spec) in [("one", limited.clone()), ("two", limited)] {
@@ -241,8 +273,6 @@ async fn who_finds_no_seat_is_told_when_to_come_again() {
         let spec = json!({"priorityLevelConfiguration": {"name": name}, "matchingPrecedence": 500, "rules": [rule]});
         post(&server, &format!("{flows}/flowschemas"), json!({"metadata": {"name": name}, "spec": spec})).await;
     }
-    let bound = kedge_auth::BoundObject { name: "a".into(), uid: account["metadata"]["uid"].as_str().unwrap().into() };
-    let bindings = kedge_auth::Bindings { namespace: "default".into(), serviceaccount: bound, ..Default::default() };
     let token = server.authenticator.tokens().issue(bindings, Vec::new(), server.now(), 600).unwrap();
     let ask = async || {
         let request = Request::builder().uri("/api/v1/pods").header("authorization", format!("Bearer {token}"));

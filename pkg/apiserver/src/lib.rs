@@ -17,13 +17,14 @@
 //! 7. `output`, `authorization`, `deprecation`: what is said to a client
 //! 8. `admitted`, `server`: what a handler gets
 //! 9. `limits`: how much at a time
-//! 10. `auditing`, `backends`, `drain`, `failures`, `fairness`, `indicators`, `meters`, `readiness`: what the server is made of
+//! 10. `access_meters`, `auditing`, `backends`, `drain`, `failures`, `fairness`, `indicators`, `meters`, `readiness`: what the server is made of
 //! 11. `input`: what a request says
 //! 12. `body`: bytes
 //!
 //! Invariants: every request passes the whole chain; a failure is a `metav1.Status`; GET, LIST and WATCH of stored
 //! versions copy stored bytes and build no trees.
 
+mod access_meters;
 mod admit;
 mod admitted;
 mod aggregation;

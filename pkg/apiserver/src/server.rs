@@ -14,6 +14,7 @@ use kedge_registry::{Admission, Registry};
 use kedge_webhook::Caller;
 use tokio::sync::watch;
 
+use crate::access_meters::AccessMeters;
 use crate::auditing::Auditing;
 use crate::backends::{KubeletAccess, Usages};
 use crate::body::Body;
@@ -99,6 +100,7 @@ pub struct ApiServer {
     pub(crate) fairness: Fairness,
     pub(crate) audit: Option<Arc<Auditing>>,
     pub(crate) failures: Failures,
+    pub(crate) access: AccessMeters,
     pub(crate) indicators: Indicators,
     pub(crate) requests: Requests,
     pub(crate) advertised: String,
@@ -126,6 +128,7 @@ impl ApiServer {
             fairness,
             audit: config.audit,
             failures: Failures::default(),
+            access: AccessMeters::default(),
             indicators: Indicators::default(),
             requests: Requests::new(config.clock.clone()),
             clock: config.clock,

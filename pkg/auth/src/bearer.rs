@@ -48,7 +48,7 @@ impl BearerTokens {
                 Ok(audiences) => Ok(Authenticated { user, audiences }),
                 Err(_) => Err(TokenError::Malformed),
             },
-            None => self.signer.authenticate(token, audiences, now),
+            None => self.signer.authenticate(token, audiences, now, remarks),
         }
     }
 }

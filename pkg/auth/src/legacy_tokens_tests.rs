@@ -38,6 +38,7 @@ fn a_token_is_taken_while_its_secret_holds_it() {
     assert_eq!(judged, "taken");
     assert_eq!(remarks.annotations, [("authentication.k8s.io/legacy-token-manual-secret".into(), "s".to_owned())]);
     assert!(remarks.warnings.is_empty());
+    assert_eq!(remarks.tokens, [ShownToken::LegacyManual]);
     let used = remarks.used.unwrap();
     assert_eq!((used.namespace.as_str(), used.name.as_str(), used.uid.as_str()), ("n", "s", "su"));
     assert_eq!(used.day, "2026-03-04");

@@ -31,7 +31,7 @@ pub use keys::{PublicKey, SigningKey};
 pub use legacy_tokens::{LEGACY_ISSUER, LegacyTokens};
 pub use node::NodeAuthorizer;
 pub use rbac::{PolicyRule, RbacAuthorizer};
-pub use remarks::{Remarks, Said, UsedSecret};
+pub use remarks::{Remarks, Said, ShownToken, UsedSecret};
 pub use rules::{described, quoted, uncovered};
 pub use shown::Shown;
 pub use static_tokens::StaticTokens;

@@ -12,6 +12,20 @@ pub struct UsedSecret {
     pub day: String,
 }
 
+/// A token of a service account that was shown, as far as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShownToken {
+    /// Bound to a pod, which was given another one in time, or might have been.
+    Valid,
+    Stale,
+    /// Of a secret.
+    Legacy,
+    /// Of one that was made for an account, or by somebody; or that is marked as invalid.
+    LegacyAuto,
+    LegacyManual,
+    LegacyInvalid,
+}
+
 /// What was gathered.
 #[derive(Debug, Default)]
 pub struct Said {
@@ -21,6 +35,8 @@ pub struct Said {
     pub annotations: Vec<(String, String)>,
     /// A secret on which this day is to be noted, since it does not say so yet.
     pub used: Option<UsedSecret>,
+    /// What is to be counted.
+    pub tokens: Vec<ShownToken>,
 }
 
 /// Where it is gathered; whoever looks at the credentials adds to it.
@@ -40,6 +56,10 @@ impl Remarks {
 
     pub(crate) fn used(&self, secret: UsedSecret) {
         self.with(|said| said.used = Some(secret));
+    }
+
+    pub(crate) fn count(&self, token: ShownToken) {
+        self.with(|said| said.tokens.push(token));
     }
 
     fn with(&self, change: impl FnOnce(&mut Said)) {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::jws::Jws;
 use crate::keys::{PublicKey, SigningKey};
+use crate::remarks::{Remarks, ShownToken};
 use crate::rules::quoted;
 
 /// Why a token is refused, or could not be made.
@@ -300,12 +301,28 @@ impl TokenSigner {
         Ok(())
     }
 
-    /// The user that a token stands for.
+    /// The user that a token stands for. One that is shown although there has been another for a while is remarked upon: its
+    /// program reads it once.
     ///
     /// # Errors
     /// As [`TokenSigner::verify`].
-    pub fn authenticate(&self, token: &str, audiences: &[String], now: i64) -> Result<Authenticated, TokenError> {
+    pub fn authenticate(
+        &self,
+        token: &str,
+        audiences: &[String],
+        now: i64,
+        remarks: &Remarks,
+    ) -> Result<Authenticated, TokenError> {
         let claims = self.verify(token, audiences, now)?;
+        match claims.bindings.warnafter.filter(|after| *after != 0) {
+            Some(after) if now > after => {
+                let said = format!("subject: {}, seconds after warning threshold: {}", claims.sub, now - after);
+                remarks.annotate("authentication.k8s.io/stale-token", said);
+                remarks.count(ShownToken::Stale);
+            }
+            Some(_) => remarks.count(ShownToken::Valid),
+            None => {}
+        }
         Ok(Authenticated { user: user_of(&claims), audiences: self.common(&claims.aud, audiences)? })
     }
 }
