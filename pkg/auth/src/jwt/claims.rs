@@ -214,6 +214,10 @@ impl Reader {
         match &self.groups {
             Mapped::Nothing => Ok(Vec::new()),
             Mapped::Claim { claim, prefix } => match claims.get(claim) {
+                // Without its groups a user might be refused what it may, or be allowed what its groups may not.
+                None if claims.get("_claim_names").and_then(|names| names.get(claim)).is_some() => {
+                    Err(format!("groups claim {claim:?} is elsewhere, and distributed claims are not supported"))
+                }
                 None => Ok(Vec::new()),
                 Some(value) => {
                     let all = texts(value)

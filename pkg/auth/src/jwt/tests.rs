@@ -134,12 +134,22 @@ async fn a_token_of_the_issuer_is_believed_and_read() {
         (json!({"hd": "other"}), "required claim hd value does not match. Got = other, want = example.com"),
         (json!({"sub": "root"}), "failed: not root"),
         (json!({"id": null}), "parse uid claim"),
+        (json!({"roles": null}), "no list of strings"),
     ] {
         let mut claims = claims.clone();
         claims.as_object_mut().unwrap().extend(over.as_object().unwrap().clone());
         let why = jwt.authenticate(&signer.token(&claims), NOW).await.unwrap_err();
         assert!(why.contains(wanted), "{why}");
     }
+    let mut elsewhere = claims;
+    elsewhere.as_object_mut().unwrap().remove("roles");
+    assert_eq!(
+        jwt.authenticate(&signer.token(&elsewhere), NOW).await.unwrap().unwrap().groups,
+        ["system:authenticated"]
+    );
+    elsewhere["_claim_names"] = json!({"roles": "source"});
+    let why = jwt.authenticate(&signer.token(&elsewhere), NOW).await.unwrap_err();
+    assert!(why.contains("distributed claims are not supported"), "{why}");
 }
 
 #[tokio::test]
