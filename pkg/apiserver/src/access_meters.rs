@@ -11,6 +11,23 @@ use kedge_base::exposition::{Exposition, Histogram};
 /// Upstream's buckets, in seconds: from a millisecond, each twice the one before.
 const DURATION: [f64; 15] =
     [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192, 16.384];
+/// The same of what is left of a certificate.
+const LEFT: [f64; 14] = [
+    0.0,
+    1_800.0,
+    3_600.0,
+    7_200.0,
+    21_600.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    2_592_000.0,
+    7_776_000.0,
+    15_552_000.0,
+    31_104_000.0,
+];
 const AUTHENTICATED: [&str; 3] = ["success", "failure", "error"];
 const AUTHORIZED: [&str; 3] = ["allowed", "denied", "no-opinion"];
 /// Names that upstream shows; the last two are kinds of others.
@@ -46,6 +63,8 @@ pub(crate) enum Found<'a> {
 pub(crate) struct AccessMeters {
     users: [AtomicU64; NAMES.len()],
     tokens: [AtomicU64; TOKENS.len()],
+    /// How long the certificates of clients are still good.
+    left: Histogram<14>,
     authentication: Results<3>,
     authorization: Results<3>,
 }
@@ -64,6 +83,7 @@ impl Default for AccessMeters {
         Self {
             users: Default::default(),
             tokens: Default::default(),
+            left: Histogram::new(&LEFT),
             authentication: Results::new(AUTHENTICATED),
             authorization: Results::new(AUTHORIZED),
         }
@@ -94,6 +114,11 @@ impl AccessMeters {
         }
     }
 
+    /// Counts a certificate that is good for so many seconds more.
+    pub(crate) fn certificate(&self, left: i64) {
+        self.left.observe(left as f64);
+    }
+
     /// Counts what was decided.
     pub(crate) fn authorized(&self, decision: &Decision, took: Duration) {
         let result = match decision {
@@ -118,6 +143,10 @@ impl AccessMeters {
             let count = count.load(Ordering::Relaxed) as f64;
             out.single(&format!("serviceaccount_{name}"), "counter", &format!("[ALPHA] {help}"), count);
         }
+        const CERTIFICATES: &str = "apiserver_client_certificate_expiration_seconds";
+        let help = "[ALPHA] Distribution of the remaining lifetime on the certificate used to authenticate a request.";
+        out.family(CERTIFICATES, "histogram", help);
+        self.left.show(out, CERTIFICATES, "");
         let help = "[ALPHA] Counter of authenticated attempts.";
         self.authentication.show_counts(out, "authentication_attempts", help);
         let help = "[ALPHA] Authentication duration in seconds broken out by result.";
@@ -183,6 +212,8 @@ mod tests {
         meters.authenticated(Found::Error, took);
         meters.authorized(&Decision::Allow(String::new()), took);
         meters.authorized(&Decision::NoOpinion(String::new()), took);
+        meters.certificate(-5);
+        meters.certificate(3_000);
         meters.shown(&[ShownToken::Legacy, ShownToken::LegacyManual]);
         meters.shown(&[ShownToken::Legacy, ShownToken::LegacyInvalid]);
         let mut out = Exposition::default();
@@ -198,6 +229,9 @@ mod tests {
             "authentication_duration_seconds_bucket{result=\"error\",le=\"0.004\"} 1",
             "authorization_attempts_total{result=\"no-opinion\"} 1",
             "authorization_duration_seconds_count{result=\"allowed\"} 1",
+            "apiserver_client_certificate_expiration_seconds_bucket{le=\"0\"} 1",
+            "apiserver_client_certificate_expiration_seconds_bucket{le=\"3600\"} 2",
+            "apiserver_client_certificate_expiration_seconds_count 2",
             "serviceaccount_legacy_tokens_total 2",
             "serviceaccount_legacy_manual_token_uses_total 1",
             "serviceaccount_invalid_legacy_auto_token_uses_total 1",

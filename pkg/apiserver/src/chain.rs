@@ -301,6 +301,9 @@ impl ApiServer {
             Ok(None) => Found::Nobody,
             Err(_) => Found::Error,
         };
+        if let Some(ends) = peer.certificates.ends() {
+            self.access.certificate(ends - self.now());
+        }
         self.access.authenticated(result, self.clock.monotonic().saturating_sub(began));
         let said = remarks.take();
         self.access.shown(&said.tokens);

@@ -2,10 +2,12 @@
 //! not with each request.
 
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 use kedge_meta::UserInfo;
 use parking_lot::Mutex;
 use rustls_pki_types::CertificateDer;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::authenticator::Unauthenticated;
 
@@ -17,6 +19,7 @@ const MAX_VERDICTS: usize = 2;
 pub struct Shown {
     chain: Vec<CertificateDer<'static>>,
     verdicts: Mutex<Vec<Verdict>>,
+    ends: OnceLock<Option<i64>>,
 }
 
 /// Whom a chain stands for.
@@ -37,11 +40,19 @@ struct Verdict {
 
 impl Shown {
     pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
-        Self { chain, verdicts: Mutex::default() }
+        Self { chain, ..Self::default() }
     }
 
     pub fn is_empty(&self) -> bool {
         self.chain.is_empty()
+    }
+
+    /// When the client's own certificate runs out, in seconds since 1970; none where that cannot be read.
+    pub fn ends(&self) -> Option<i64> {
+        *self.ends.get_or_init(|| {
+            let (_, leaf) = X509Certificate::from_der(self.chain.first()?).ok()?;
+            Some(leaf.validity().not_after.timestamp())
+        })
     }
 
     /// What a judge has found, or finds now. Authorities that are read anew are another judge. That somebody is not known is not

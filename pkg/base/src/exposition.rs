@@ -31,7 +31,11 @@ impl Exposition {
 
     /// A sample whose labels are written out already.
     pub fn line(&mut self, name: &str, labels: &str, value: f64) {
-        let _ = writeln!(self.0, "{name}{{{labels}}} {value}");
+        let _ = if labels.is_empty() {
+            writeln!(self.0, "{name} {value}")
+        } else {
+            writeln!(self.0, "{name}{{{labels}}} {value}")
+        };
     }
 
     /// A family of one sample.
@@ -81,18 +85,20 @@ impl<const N: usize> Histogram<N> {
     pub fn observe(&self, value: f64) {
         let at = self.bounds.partition_point(|bound| *bound < value);
         self.counts.get(at).unwrap_or(&self.above).fetch_add(1, Ordering::Relaxed);
+        // What is below nothing adds nothing.
         self.sum.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
     }
 
     /// Writes it out under a name and labels.
     pub fn show(&self, out: &mut Exposition, name: &str, labels: &str) {
         let mut total = 0;
+        let comma = if labels.is_empty() { "" } else { "," };
         for (bound, count) in self.bounds.iter().zip(&self.counts) {
             total += count.load(Ordering::Relaxed);
-            out.line(&format!("{name}_bucket"), &format!("{labels},le=\"{}\"", bucket(*bound)), total as f64);
+            out.line(&format!("{name}_bucket"), &format!("{labels}{comma}le=\"{}\"", bucket(*bound)), total as f64);
         }
         total += self.above.load(Ordering::Relaxed);
-        out.line(&format!("{name}_bucket"), &format!("{labels},le=\"+Inf\""), total as f64);
+        out.line(&format!("{name}_bucket"), &format!("{labels}{comma}le=\"+Inf\""), total as f64);
         out.line(&format!("{name}_sum"), labels, self.sum.load(Ordering::Relaxed) as f64 / 1e6);
         out.line(&format!("{name}_count"), labels, total as f64);
     }
