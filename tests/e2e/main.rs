@@ -21,6 +21,7 @@ mod etcd_cluster;
 mod flow_control;
 mod host_ports;
 mod hung_volumes;
+mod image_policy;
 mod issuers;
 mod kubectl;
 mod letter;
