@@ -6,6 +6,7 @@
 
 mod admission;
 mod aggregation;
+mod attacks;
 mod audit;
 mod bad_input;
 mod certificates;
