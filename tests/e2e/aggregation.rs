@@ -124,6 +124,7 @@ fn requests_are_passed_on_by_the_name_of_who_asks() {
     // What the other server says, it says itself.
     let said = cluster.fails(&["get", "widget", "none"]);
     assert!(said.contains("the widget says NotFound"), "{said}");
+    // But where else the client should go, which it would with what it has sent here (CVE-2022-3172).
     let moved = http.ask("--http2", &format!("{WIDGETS}/a/elsewhere"), &[]);
     let wanted = "the backend attempted to redirect this request, which is not permitted";
     assert_eq!((moved.code, &*moved.body), (502, wanted));

@@ -6,6 +6,7 @@
 
 mod admission;
 mod aggregation;
+mod attacks;
 mod audit;
 mod bad_input;
 mod certificates;
@@ -21,6 +22,7 @@ mod etcd_cluster;
 mod flow_control;
 mod host_ports;
 mod hung_volumes;
+mod image_policy;
 mod issuers;
 mod kubectl;
 mod letter;

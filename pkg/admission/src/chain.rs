@@ -1,6 +1,6 @@
 //! All plugins, one after the other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use kedge_auth::{Authorizer, RbacAuthorizer};
@@ -25,10 +25,13 @@ use crate::deny_service_external_ips::DenyServiceExternalIps;
 use crate::event_rate_limit::EventRateLimit;
 use crate::extended_resource_toleration::ExtendedResourceToleration;
 use crate::hard_anti_affinity::LimitPodHardAntiAffinityTopology;
+use crate::image_policy::{ImagePolicySettings, ImagePolicyWebhook, ImageReviewer};
 use crate::limit_ranger::LimitRanger;
 use crate::names::{ELSEWHERE, OFF};
+use crate::namespace_auto_provision::{NamespaceAutoProvision, Own};
 use crate::namespace_exists::NamespaceExists;
 use crate::namespace_lifecycle::NamespaceLifecycle;
+use crate::node_declared_features::NodeDeclaredFeatureValidator;
 use crate::node_restriction::NodeRestriction;
 use crate::owner_references::OwnerReferencesPermissionEnforcement;
 use crate::pod_node_selector::PodNodeSelector;
@@ -47,7 +50,10 @@ use crate::taint_nodes_by_condition::TaintNodesByCondition;
 use crate::webhook;
 
 /// The admission chain.
-pub struct Chain {
+pub struct Chain(Arc<Plugins>);
+
+/// What it is made of. What plugins write themselves passes it as well.
+struct Plugins {
     registry: Arc<Registry>,
     plugins: Vec<Box<dyn Plugin>>,
     meters: Meters,
@@ -61,11 +67,22 @@ struct Meters {
 }
 
 /// Which plugins are on beside those that are by default, which are off, and what is said to them.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Selection {
     pub enable: Vec<String>,
     pub disable: Vec<String>,
     pub configuration: AdmissionConfiguration,
+    /// Who is asked about images, where ImagePolicyWebhook is on.
+    pub reviewer: Option<Arc<dyn ImageReviewer>>,
+}
+
+impl std::fmt::Debug for Selection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { enable, disable, configuration, reviewer: _ } = self;
+        let mut shown = f.debug_struct("Selection");
+        shown.field("enable", enable).field("disable", disable).field("configuration", configuration);
+        shown.finish_non_exhaustive()
+    }
 }
 
 /// What a selection of plugins may not say.
@@ -90,7 +107,7 @@ fn all(
     registry: &Registry,
     rbac: &Arc<RbacAuthorizer>,
     outside: (&Arc<Caller>, &Arc<dyn Authorizer>),
-    meters: &Meters,
+    (meters, own): (&Meters, &Own),
     selection: &Selection,
 ) -> Result<Vec<Box<dyn Plugin>>, UnknownPlugin> {
     let told = Told(selection);
@@ -98,6 +115,7 @@ fn all(
     let (mutating_policies, validating_policies) = policy::plugins(registry, outside.1, &meters.policies);
     let all: Vec<Box<dyn Plugin>> = vec![
         Box::new(AlwaysAdmit),
+        Box::new(NamespaceAutoProvision::new(own)),
         Box::new(NamespaceLifecycle),
         Box::new(NamespaceExists),
         Box::new(LimitPodHardAntiAffinityTopology),
@@ -106,6 +124,7 @@ fn all(
         Box::new(NodeRestriction::new(rbac.clone())),
         Box::new(TaintNodesByCondition),
         Box::new(AlwaysPullImages),
+        Box::new(told.images(registry)?),
         Box::new(told.read("PodSecurity", PodSecurity::configured)?),
         Box::new(told.read("PodNodeSelector", PodNodeSelector::configured)?),
         Box::new(Priority),
@@ -124,6 +143,7 @@ fn all(
         Box::new(DefaultIngressClass),
         Box::new(DenyServiceExternalIps),
         Box::new(PodTopologyLabels),
+        Box::new(NodeDeclaredFeatureValidator),
         Box::new(PodResizeValidator),
         Box::new(RbacEscalation::new(rbac.clone())),
         Box::new(policy::ParameterRights::new(outside.1)),
@@ -135,10 +155,10 @@ fn all(
         Box::new(AlwaysDeny),
     ];
     selection.check(&all)?;
-    if selection.enable.iter().any(|name| name == "EventRateLimit")
-        && selection.configuration.of("EventRateLimit").is_none()
-    {
-        return Err(UnknownPlugin::Unconfigured("EventRateLimit"));
+    for name in ["EventRateLimit", ImagePolicyWebhook::NAME] {
+        if selection.enables(name) && selection.configuration.of(name).is_none() {
+            return Err(UnknownPlugin::Unconfigured(name));
+        }
     }
     Ok(all.into_iter().filter(|plugin| selection.has(plugin.name())).collect())
 }
@@ -157,9 +177,24 @@ impl Told<'_> {
         let read = config.map_or(Ok(P::default()), configured);
         read.map_err(|why| UnknownPlugin::Configuration(name, why))
     }
+
+    /// The one that asks somebody else.
+    fn images(&self, registry: &Registry) -> Result<ImagePolicyWebhook, UnknownPlugin> {
+        let settings = ImagePolicySettings::of(&self.0.configuration);
+        let settings = settings.map_err(|why| UnknownPlugin::Configuration(ImagePolicyWebhook::NAME, why))?;
+        let asked = settings.zip(self.0.reviewer.clone());
+        Ok(asked.map_or_else(ImagePolicyWebhook::default, |(settings, reviewer)| {
+            ImagePolicyWebhook::new(settings, reviewer, registry.clock.clone())
+        }))
+    }
 }
 
 impl Selection {
+    /// Whether a plugin is turned on that is off by default.
+    pub fn enables(&self, name: &str) -> bool {
+        self.enable.iter().any(|one| one == name)
+    }
+
     /// Whether a plugin is on; what is no plugin of upstream's cannot be turned off.
     fn has(&self, name: &str) -> bool {
         let named = |list: &[String]| list.iter().any(|one| one == name);
@@ -207,10 +242,18 @@ impl Chain {
         caller: &Arc<Caller>,
         selection: &Selection,
     ) -> Result<Self, UnknownPlugin> {
-        let meters = Meters::default();
-        Ok(Self { plugins: all(&registry, &rbac, (caller, authorizer), &meters, selection)?, registry, meters })
+        let (meters, own) = (Meters::default(), Own::default());
+        let plugins = all(&registry, &rbac, (caller, authorizer), (&meters, &own), selection)?;
+        let plugins = Arc::new(Plugins { plugins, registry, meters });
+        own.get_or_init(|| {
+            let chain: Weak<Plugins> = Arc::downgrade(&plugins);
+            chain
+        });
+        Ok(Self(plugins))
     }
+}
 
+impl Plugins {
     async fn pass(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         for plugin in &self.plugins {
             if plugin.mutates(attributes) {
@@ -223,6 +266,21 @@ impl Chain {
 
 #[async_trait]
 impl Admission for Chain {
+    async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
+        self.0.admit(attributes).await
+    }
+
+    async fn validate(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.0.validate(attributes).await
+    }
+
+    fn show(&self, metrics: &mut Exposition) {
+        self.0.show(metrics);
+    }
+}
+
+#[async_trait]
+impl Admission for Plugins {
     async fn admit(&self, attributes: &mut Attributes<'_>) -> Result<(), Status> {
         self.pass(attributes).await?;
         if attributes.reinvocation.begin() {

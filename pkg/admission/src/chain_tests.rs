@@ -63,7 +63,7 @@ impl Plugin for Filling {
 
 async fn pass(plugins: Vec<Box<dyn Plugin>>, object: serde_json::Value) -> serde_json::Value {
     let registry = testing::registry().await.0;
-    let chain = Chain { registry, plugins, meters: Meters::default() };
+    let chain = Plugins { registry, plugins, meters: Meters::default() };
     let user = testing::user();
     let mut attributes = Attributes::new(Operation::Create, testing::resource("", "configmaps"), &user);
     attributes.object = object;
@@ -98,7 +98,7 @@ async fn plugins_are_selected_by_upstreams_names() {
             &caller,
             &Selection { enable: own(enable), disable: own(disable), ..Selection::default() },
         )
-        .map(|chain| chain.plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
+        .map(|chain| chain.0.plugins.iter().map(|plugin| plugin.name()).collect::<Vec<_>>())
     };
     let all = with(&[], &[]).unwrap();
     let position = |name: &str| all.iter().position(|plugin| *plugin == name).unwrap();
@@ -111,7 +111,12 @@ async fn plugins_are_selected_by_upstreams_names() {
     for (enable, disable, said) in [
         (&["Nothing"][..], &[][..], "enable-admission-plugins plugin \"Nothing\" is unknown"),
         (&[], &["RbacEscalation"], "disable-admission-plugins plugin \"RbacEscalation\" is unknown"),
-        (&["ImagePolicyWebhook"], &[], "enable-admission-plugins plugin \"ImagePolicyWebhook\" is not part of Kedge"),
+        (&["JobValidation"], &[], "enable-admission-plugins plugin \"JobValidation\" is not part of Kedge"),
+        (
+            &["ImagePolicyWebhook"],
+            &[],
+            "ImagePolicyWebhook is in enable-admission-plugins and needs a configuration; name a file of it with admission-control-config-file",
+        ),
         (
             &["EventRateLimit"],
             &[],
@@ -125,4 +130,61 @@ async fn plugins_are_selected_by_upstreams_names() {
     ] {
         assert_eq!(with(enable, disable).unwrap_err().to_string(), said);
     }
+}
+
+/// Notes what passes it, and refuses one namespace.
+struct Passing(Arc<parking_lot::Mutex<Vec<String>>>);
+
+#[async_trait]
+impl Plugin for Passing {
+    fn name(&self) -> &'static str {
+        "Passing"
+    }
+
+    fn validates(&self, _: &Attributes<'_>) -> bool {
+        true
+    }
+
+    async fn validate(&self, _: &Arc<Registry>, attributes: &Attributes<'_>) -> Result<(), Status> {
+        self.0.lock().push(format!(
+            "{} {} {}",
+            attributes.user.name,
+            attributes.resource.kind,
+            attributes.object.name()
+        ));
+        if attributes.object.name() == "refused" { Err(crate::forbidden(attributes, "no")) } else { Ok(()) }
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_that_is_made_on_the_way_passes_the_chain_itself() {
+    let registry = testing::registry().await.0;
+    let (own, seen) = (Own::default(), Arc::<parking_lot::Mutex<Vec<String>>>::default());
+    let plugins: Vec<Box<dyn Plugin>> = vec![
+        Box::new(NamespaceAutoProvision::new(&own)),
+        Box::new(NamespaceLifecycle),
+        Box::new(Passing(seen.clone())),
+    ];
+    let chain = Arc::new(Plugins { registry: registry.clone(), plugins, meters: Meters::default() });
+    own.get_or_init(|| {
+        let chain: Weak<Plugins> = Arc::downgrade(&chain);
+        chain
+    });
+    let user = testing::user();
+    let create = async |namespace: &'static str, dry_run: bool| {
+        let mut attributes = Attributes::new(Operation::Create, testing::resource("", "configmaps"), &user);
+        (attributes.namespace, attributes.dry_run) = (namespace, dry_run);
+        attributes.object = json!({"metadata": {"name": "c", "namespace": namespace}});
+        chain.admit(&mut attributes).await.map_err(|status| status.message)
+    };
+    assert_eq!(create("new", true).await.unwrap_err(), "namespaces \"new\" not found", "nothing is made for a try");
+    assert_eq!(create("new", false).await, Ok(()));
+    assert_eq!(create("new", false).await, Ok(()));
+    assert_eq!(*seen.lock(), ["system:apiserver Namespace new"]);
+    let made = crate::read(&registry, ("", "namespaces"), "", "new").unwrap().unwrap();
+    assert_eq!(
+        (&made["status"]["phase"], &made["metadata"]["labels"]["kubernetes.io/metadata.name"]),
+        (&json!("Active"), &json!("new"))
+    );
+    assert_eq!(create("refused", false).await.unwrap_err(), "namespaces \"refused\" is forbidden: no");
 }

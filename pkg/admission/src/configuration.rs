@@ -8,7 +8,8 @@ use serde_json::Value;
 
 const VERSIONS: [&str; 2] = ["apiserver.config.k8s.io/v1", "apiserver.k8s.io/v1alpha1"];
 /// Plugins that take a configuration here.
-const TAKE: [&str; 4] = ["EventRateLimit", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction"];
+const TAKE: [&str; 5] =
+    ["EventRateLimit", "ImagePolicyWebhook", "PodNodeSelector", "PodSecurity", "PodTolerationRestriction"];
 
 /// By the names of the plugins.
 #[derive(Debug, Clone, Default)]
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(config.of("PodSecurity").unwrap()["defaults"]["enforce"], "baseline");
         assert_eq!(config.of("EventRateLimit").unwrap()["at"], "/etc/events.yaml");
         assert_eq!(config.of("PodNodeSelector"), None);
-        let other = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [{"name": "ImagePolicyWebhook"}]});
+        let other = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "AdmissionConfiguration", "plugins": [{"name": "ServiceAccount"}]});
         assert!(
             AdmissionConfiguration::new(&other, Path::new("/a"), read)
                 .unwrap_err()

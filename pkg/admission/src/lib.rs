@@ -21,11 +21,14 @@ mod event_rate_limit;
 mod expressions;
 mod extended_resource_toleration;
 mod hard_anti_affinity;
+mod image_policy;
 mod limit_ranger;
 mod matching;
 mod names;
+mod namespace_auto_provision;
 mod namespace_exists;
 mod namespace_lifecycle;
+mod node_declared_features;
 mod node_restriction;
 mod node_slices;
 mod owner_references;
@@ -50,6 +53,7 @@ mod webhook;
 
 pub use chain::{Chain, Selection, UnknownPlugin};
 pub use configuration::AdmissionConfiguration;
+pub use image_policy::{ImagePolicySettings, ImageReviewer, Unreviewed};
 pub use webhook::ServiceEndpoints;
 
 use std::sync::Arc;

@@ -325,4 +325,28 @@ mod tests {
         let wanted = "error looking up service account a/other: serviceaccount \"other\" not found";
         assert!(refused.ends_with(wanted), "{refused}");
     }
+    /// CVE-2023-2728: containers that were added to a pod that ran used secrets that its account does not list.
+    #[tokio::test]
+    async fn containers_that_are_added_use_no_other_secrets_either() {
+        let (registry, _) = crate::testing::registry().await;
+        let account = json!({"apiVersion": "v1", "kind": "ServiceAccount", "secrets": [{"name": "mine"}],
+            "metadata": {"name": "a", "namespace": "ns", "annotations": {ENFORCE: "true"}}});
+        crate::testing::put(&registry, account).await;
+        let user = crate::testing::user();
+        let said = async |secret: &str| {
+            let mut attributes = Attributes::new(Operation::Update, crate::testing::resource("", "pods"), &user);
+            (attributes.namespace, attributes.subresource) = ("ns", "ephemeralcontainers");
+            let env = json!([{"name": "V", "valueFrom": {"secretKeyRef": {"name": secret, "key": "k"}}}]);
+            attributes.object = json!({"metadata": {"name": "p"},
+                "spec": {"serviceAccountName": "a", "ephemeralContainers": [{"name": "e", "env": env}]}});
+            assert!(ServiceAccount.validates(&attributes));
+            ServiceAccount.validate(&registry, &attributes).await.map_err(|refused| refused.message)
+        };
+        assert_eq!(said("mine").await, Ok(()));
+        let refused = said("others").await.unwrap_err();
+        assert!(
+            refused.contains("ephemeral container e with envVar V referencing secret.secretName=\"others\""),
+            "{refused}"
+        );
+    }
 }

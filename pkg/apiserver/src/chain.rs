@@ -22,7 +22,7 @@ use crate::impersonation::Acting;
 use crate::input::negotiate;
 use crate::input::request_info::RequestInfo;
 use crate::limits::Slot;
-use crate::output::respond::{self, Proxied};
+use crate::output::respond::{self, Proxied, ToNobody};
 use crate::presentation::Presentation;
 use crate::server::{ApiServer, Peer};
 use crate::{aggregation, deprecation, discovery, health, impersonation, routing};
@@ -45,6 +45,8 @@ type Flow = OnceLock<Option<Arc<Schema>>>;
 struct Told {
     flow: Flow,
     record: OnceLock<Unfinished>,
+    /// Set when nobody knows who asks.
+    nobody: OnceLock<()>,
 }
 
 impl ApiServer {
@@ -57,7 +59,7 @@ impl ApiServer {
         let ledger = self.readiness.ledger();
         // On the heap, since what handles a request is large, and lies on the stack once more for each layer above it.
         let notes = Notes::default();
-        let told = Told { flow: Flow::default(), record: OnceLock::new() };
+        let told = Told { flow: Flow::default(), record: OnceLock::new(), nobody: OnceLock::new() };
         let served = Box::pin(self.serve(request, peer, &notes, &audit_id, &told));
         let served = ledger.catch("apiserver", "request", Weight::Single, served).await;
         let panicked = served.is_err();
@@ -65,7 +67,7 @@ impl ApiServer {
             Ok(response) => (response.map(|body| Guarded::over(body, ledger)), None),
             Err(status) => (respond::failure(&status, presentation.errors()), Some(status)),
         };
-        let Told { flow, record } = told;
+        let Told { flow, record, nobody } = told;
         if let Some(record) = record.into_inner().and_then(Unfinished::take) {
             match &failure {
                 Some(status) if panicked => record.panicked(status).await,
@@ -81,6 +83,9 @@ impl ApiServer {
             schema.tell(response.headers_mut());
         }
         response.headers_mut().insert(AUDIT_ID, audit_id);
+        if nobody.get().is_some() {
+            response.extensions_mut().insert(ToNobody);
+        }
         let response = presentation.finish(response);
         if head { respond::head_only(response) } else { response }
     }
@@ -100,6 +105,7 @@ impl ApiServer {
         let client = peer.address.map(|address| address.ip());
         if let Some(asked) = health::asked(&info.path) {
             let user = self.who_probes(request.headers(), peer, notes).await;
+            told.of(user.as_ref());
             let record = {
                 let (uri, headers) = (request.uri(), request.headers());
                 let head = Head { uri, headers, info: &info, client, audit_id, received };
@@ -130,6 +136,7 @@ impl ApiServer {
         };
         // Who asks, and whether that is to be recorded.
         let user = self.authenticate(request.headers(), &info.path, peer, notes).await;
+        told.of(user.as_ref().ok());
         let record = {
             let (uri, headers) = (request.uri(), request.headers());
             let head = Head { uri, headers, info: &info, client, audit_id, received };
@@ -321,6 +328,19 @@ impl ApiServer {
                 }
                 Err(Status::unauthorized())
             }
+        }
+    }
+}
+
+impl Told {
+    /// That this user asks, or somebody who is none.
+    fn of(&self, user: Option<&UserInfo>) {
+        let unknown = |user: &UserInfo| {
+            let groups = &user.groups;
+            user.name == impersonation::ANONYMOUS || groups.iter().any(|group| *group == impersonation::UNAUTHENTICATED)
+        };
+        if user.is_none_or(unknown) {
+            self.nobody.get_or_init(|| ());
         }
     }
 }

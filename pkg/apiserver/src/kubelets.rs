@@ -28,5 +28,5 @@ pub(crate) fn of(node: &Value) -> Result<Backend, Status> {
         host.ok_or_else(|| Status::internal(format!("no preferred addresses found; known addresses: {addresses:?}")))?;
     let port = node.int(&["status", "daemonEndpoints", "kubeletEndpoint", "Port"]).unwrap_or(10250);
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    Ok(Backend::kubelet(format!("{host}:{port}")))
+    Ok(Backend::kubelet(node.text(&["metadata", "name"]), format!("{host}:{port}")))
 }

@@ -15,19 +15,21 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use kedge_auth::{AnyClientCertificate, Shown};
 use kedge_base::TaskGroup;
+use kedge_base::net::{MAX_FAULTS, MAX_PENDING_RESETS};
 use rustls::server::ResolvesServerCert;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::body::{Body, BodyError, BoxError};
 use crate::drain::Drain;
+use crate::output::respond::ToNobody;
 use crate::server::{ApiServer, Peer};
 
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -112,14 +114,21 @@ async fn connection(
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let certificates = Shown::new(certificates.iter().map(|c| c.clone().into_owned()).collect());
     let peer = Arc::new(Peer { certificates: Arc::new(certificates), trusted: None, address: Some(address) });
+    let last = Arc::new(Notify::new());
+    let by_nobody = last.clone();
     let service = service_fn(move |request: http::Request<Incoming>| {
-        let (server, peer) = (server.clone(), peer.clone());
+        let (server, peer, by_nobody) = (server.clone(), peer.clone(), by_nobody.clone());
         let request = drain.watch(request.map(|body| body.map_err(BodyError::from).boxed_unsync()));
         async move {
-            Ok::<_, Infallible>(match refusal(&request) {
+            let shared = request.version() == Version::HTTP_2;
+            let answer = match refusal(&request) {
                 Some(refused) => refused,
                 None => server.handle(request, &peer).await,
-            })
+            };
+            if shared && answer.extensions().get::<ToNobody>().is_some() {
+                by_nobody.notify_one();
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -132,6 +141,8 @@ async fn connection(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTS)
         // A body that waits must not take the window of those beside it.
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
@@ -140,11 +151,19 @@ async fn connection(
         .keep_alive_timeout(Duration::from_secs(20));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    tokio::select! {
+    let stops = tokio::select! {
         ended = connection.as_mut() => return ended,
-        () = shutdown.requested() => {}
-    }
+        () = shutdown.requested() => true,
+        // As upstream: who is not known has a connection for each request, and not one for many at a time.
+        () = last.notified() => false,
+    };
     connection.as_mut().graceful_shutdown();
+    if !stops {
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = shutdown.requested() => {}
+        }
+    }
     kedge_base::time::timeout(Duration::from_secs(2), connection).await?
 }
 

@@ -12,6 +12,9 @@ use std::path::Path;
 /// The table that masquerades what pods send out of the cluster.
 const MASQUERADE_TABLE: &str = "kedge-masq";
 
+/// Whether packets to and from 127.0.0.0/8 may come from the network and leave for it.
+const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
+
 /// Makes the bridge with its address, switches forwarding on and installs masquerading.
 ///
 /// The agent calls it before the first pod, so that servers can listen on the bridge's address; a
@@ -29,17 +32,17 @@ pub async fn ensure_host(settings: &Settings, nft: &dyn Nft) -> Result<(), CniEr
         Ok(())
     })
     .await?;
-    sysctls()?;
     nft.apply(&masquerade_script(settings))
         .await
-        .map_err(|source| CniError::Nft { what: "install masquerading", source })
+        .map_err(|source| CniError::Nft { what: "install masquerading", source })?;
+    sysctls()
 }
 
 /// Settings of the kernel: those that are needed, and those that only help.
 fn sysctls() -> Result<(), CniError> {
     set_sysctl("net/ipv4/ip_forward", "1")?;
-    // Host ports answer on 127.0.0.1; the guard in masquerade_script() keeps others from using that.
-    set_sysctl("net/ipv4/conf/all/route_localnet", "1")
+    // Host ports answer on 127.0.0.1; the guard in masquerade_script(), which is there by now, keeps others from using that.
+    set_sysctl(ROUTE_LOCALNET, "1")
 }
 
 fn set_sysctl(name: &str, value: &str) -> Result<(), CniError> {
@@ -77,6 +80,10 @@ pub async fn cleanup(data_dir: &Path, nft: &dyn Nft) -> Result<(), CniError> {
         link::remove(&handle, BRIDGE).await
     })
     .await?;
+    // What listens on 127.0.0.1 of the node is reached from the network, once the guard is gone.
+    if let Err(error) = set_sysctl(ROUTE_LOCALNET, "0") {
+        tracing::warn!(%error, "addresses of 127.0.0.0/8 stay reachable through the node's other addresses");
+    }
     for table in [hostport::TABLE, MASQUERADE_TABLE] {
         let removed = nft.delete_table("ip", table).await;
         removed.map_err(|source| CniError::Nft { what: "remove a table", source })?;

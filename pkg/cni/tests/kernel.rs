@@ -281,6 +281,9 @@ fn gc_and_cleanup_take_everything_away() {
     });
     assert!(!net.links().contains("veth") && !net.links().contains(BRIDGE), "{}", net.links());
     assert_eq!(net.table("kedge-masq"), None);
+    // Without the guard nobody keeps the network from what listens on 127.0.0.1 (CVE-2020-8558).
+    let open = "cat /proc/sys/net/ipv4/conf/all/route_localnet";
+    assert_eq!(sh(&format!("ip netns exec {} {open}", net.ns("node"))).trim(), "0");
     assert!(!net.dir.path().join("agent/cni/ips").exists());
 }
 

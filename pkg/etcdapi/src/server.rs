@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kedge_base::net::{MAX_FAULTS, MAX_PENDING_RESETS};
 use kedge_base::{TaskGroup, Weight};
 use kedge_etcdpb::etcdserverpb as pb;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -102,6 +103,8 @@ async fn connection(api: Arc<Api>, stream: impl AsyncRead + AsyncWrite + Send + 
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTS)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING);
     let ledger = tasks.ledger().clone();

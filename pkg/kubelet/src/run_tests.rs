@@ -187,6 +187,30 @@ async fn a_missing_image_is_explained() {
     cluster.end().await;
 }
 
+/// CVE-2024-10220: what a repository brings along was run as root. Upstream has such volumes disabled since.
+#[tokio::test(flavor = "multi_thread")]
+async fn repositories_are_no_volumes() {
+    let cluster = Cluster::new().await;
+    let repository = json!({"repository": "https://example.com/r.git", "directory": "x"});
+    let mounts = json!([{"name": "v", "mountPath": "/v"}]);
+    cluster.create(json!({"containers": [{"name": "a", "image": "i:1", "volumeMounts": mounts}],
+        "volumes": [{"name": "v", "gitRepo": repository}]}));
+    let refused = "FailedMount MountVolume.SetUp failed for volume \"v\" : git-repo volume plugin has been disabled; \
+                   if necessary, it may be re-enabled by enabling the feature-gate `GitRepoVolumeDriver`";
+    let clock = system_clock();
+    let told = async {
+        while !cluster.events().iter().any(|event| event == refused) {
+            clock.sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(time::timeout(LIMIT, told).await.is_ok(), "{:?}", cluster.events());
+    let volumes = cluster.directory.path().join("kubelet/pods/u/volumes/kubernetes.io~git-repo");
+    assert!(!volumes.exists() && cluster.runtime.calls().iter().all(|call| !call.contains("create")));
+    cluster.delete();
+    cluster.until("gone", Value::is_null).await;
+    cluster.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_init_container_runs_to_its_end_first() {
     let cluster = Cluster::new().await;

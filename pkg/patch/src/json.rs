@@ -361,6 +361,7 @@ mod tests {
         assert!(patched(json!({"a": {"b": 1}}), replaced).is_err());
     }
 
+    /// CVE-2019-1002100: a patch of many operations, or of few that copy what they have copied, once kept the server busy for as long as one liked.
     #[test]
     fn limits_hold() {
         let many = Value::Array(vec![json!({"op": "test", "path": "/a", "value": null}); MAX_OPERATIONS + 1]);

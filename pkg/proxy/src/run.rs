@@ -66,9 +66,6 @@ pub async fn run(config: Config, client: Client, nft: Arc<dyn Nft>, tasks: TaskG
         service_cidrs: parse_all(&config.service_cidrs)?,
         localhost_node_ports: config.localhost_node_ports,
     };
-    if config.localhost_node_ports {
-        allow_localhost_routing().await;
-    }
     let inputs = Inputs::start(&config, &client, &tasks);
     let node_ips = config.node_ips.iter().filter_map(|ip| match ip {
         IpAddr::V4(ip) => Some(*ip),
@@ -173,6 +170,10 @@ async fn follow(inputs: Arc<Inputs>, mut syncer: Syncer, config: Config) {
         match syncer.sync().await {
             Ok(outcome) => {
                 backoff.reset();
+                // Not before the table is there, which keeps everybody else from what that opens.
+                if outcome.full && config.localhost_node_ports {
+                    allow_localhost_routing().await;
+                }
                 let took = config.clock.monotonic().saturating_sub(begun);
                 tracing::debug!(changes = outcome.changes, full = outcome.full, ?took, "service proxy synced");
                 if !outcome.stale.is_empty()

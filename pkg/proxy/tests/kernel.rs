@@ -101,6 +101,17 @@ impl Net {
         });
     }
 
+    /// Makes a pod, or whoever is outside, send packets for 127.0.0.0/8 to the node instead of to itself.
+    fn sends_loopback(&self, which: &str, node: &str) {
+        let ns = self.ns(which);
+        sh(&format!(
+            "ip netns exec {ns} sh -c 'for name in all eth0; do echo 1 > /proc/sys/net/ipv4/conf/$name/route_localnet; done'
+             ip -n {ns} link set lo down
+             ip -n {ns} addr flush dev lo
+             ip -n {ns} route add 127.0.0.0/8 via {node}"
+        ));
+    }
+
     /// Who answered and which client address it saw, or how the connection failed.
     fn dial(&self, from: &str, to: &str) -> Result<(String, IpAddr), std::io::ErrorKind> {
         let to: SocketAddr = to.parse().unwrap();
@@ -202,6 +213,31 @@ async fn every_kind_of_address_reaches_the_endpoints() {
     assert_eq!(net.dial("a", "10.43.0.10:81"), Err(ConnectionRefused));
     assert_eq!(net.dial("a", "10.43.9.9:80"), Err(TimedOut));
     assert_eq!(net.dial("x", "192.168.77.1:80"), Err(ConnectionRefused));
+}
+
+/// CVE-2020-8558: `route_localnet`, which node ports on 127.0.0.1 need, let neighbours and pods reach what listens on 127.0.0.1 alone.
+#[tokio::test]
+async fn what_listens_on_loopback_is_for_the_node_alone() {
+    if !is_root("what_listens_on_loopback_is_for_the_node_alone") {
+        return;
+    }
+    let net = Net::new("loopback");
+    net.listen("node", "127.0.0.1:9000");
+    net.sends_loopback("x", "192.168.77.1");
+    net.sends_loopback("a", "10.42.0.1");
+    for from in ["x", "a"] {
+        assert_eq!(net.dial(from, "127.0.0.1:9000").unwrap().0, "node", "that is how it is done from {from}");
+    }
+    let mut syncer = net.syncer();
+    syncer.update(&key(), Some(&service(json!({}))), &slices(&BOTH[1..]));
+    syncer.sync().await.unwrap();
+    for from in ["x", "a"] {
+        for to in ["127.0.0.1:9000", "127.0.0.1:30080", "127.9.9.9:30080"] {
+            assert_eq!(net.dial(from, to), Err(std::io::ErrorKind::TimedOut), "from {from} to {to}");
+        }
+    }
+    assert_eq!(net.dial("node", "127.0.0.1:9000").unwrap().0, "node");
+    assert_eq!(net.dial("node", "127.0.0.1:30080").unwrap().0, "b");
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use kedge_admission::{AdmissionConfiguration, Chain, Selection, ServiceEndpoints};
+use kedge_admission::{AdmissionConfiguration, Chain, ImagePolicySettings, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
     Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, PublicKey,
@@ -23,6 +23,7 @@ use rustls::ServerConfig as TlsConfig;
 use crate::auditing::auditing;
 use crate::config::{ServerConfig, TokenSettings};
 use crate::error::Error;
+use crate::image_policy::Reviewer;
 use crate::issuers::believed;
 use crate::renewal::Renewal;
 use crate::secret_tokens::NotedUses;
@@ -168,8 +169,13 @@ fn admission(config: &ServerConfig) -> Result<Selection, Error> {
         serde_yaml::from_str(&text).map_err(|why| format!("{}: {why}", path.display()))
     };
     let configuration = read(path).and_then(|file| AdmissionConfiguration::new(&file, path, read));
-    selection.configuration = configuration
-        .map_err(|why| Error::Setting(format!("admission-control-config-file {}: {why}", path.display())))?;
+    let bad = |why: String| Error::Setting(format!("admission-control-config-file {}: {why}", path.display()));
+    selection.configuration = configuration.map_err(bad)?;
+    if selection.enables("ImagePolicyWebhook")
+        && let Some(settings) = ImagePolicySettings::of(&selection.configuration).map_err(bad)?
+    {
+        selection.reviewer = Some(Arc::new(Reviewer::new(&settings.kubeconfig).map_err(bad)?));
+    }
     Ok(selection)
 }
 

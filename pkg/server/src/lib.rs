@@ -17,6 +17,7 @@ mod error;
 mod etcd_api;
 mod hooks;
 mod identity;
+mod image_policy;
 mod inprocess;
 mod issuers;
 mod kubeconfig;

@@ -18,10 +18,11 @@ use kedge_base::TaskGroup;
 use kedge_base::net::{Connection, Dialer, DirectDialer, go_text};
 use kedge_meta::Status;
 use kedge_webhook::AnyCertificate;
-use rustls_pki_types::ServerName;
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsConnector;
 use tracing::debug;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::body::{Body, BodyError};
 
@@ -32,14 +33,18 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Connections to kubelets, and those to pods and services, at a time; each is that of one request. What a pod keeps waiting is not at the
 /// expense of logs and commands.
 const MAX_CONNECTIONS: usize = 2_048;
+
 /// What is spoken with a backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Transport {
     Http,
     /// Pods have certificates that nobody but they know.
     Https,
-    /// Kubelets are known, and know this server.
-    Kubelet,
+    /// Kubelets are known, and know this server, which may do everything there.
+    Kubelet {
+        /// Whose kubelet it is.
+        node: String,
+    },
 }
 
 /// Whom a request goes on to.
@@ -51,8 +56,9 @@ pub(crate) struct Backend {
 }
 
 impl Backend {
-    pub(crate) fn kubelet(address: String) -> Self {
-        Self { transport: Transport::Kubelet, address }
+    /// The kubelet of a node.
+    pub(crate) fn kubelet(node: &str, address: String) -> Self {
+        Self { transport: Transport::Kubelet { node: node.to_owned() }, address }
     }
 }
 
@@ -65,6 +71,8 @@ pub(crate) enum Unreached {
     HandshakeTimeout,
     #[error("{0}")]
     Tls(#[source] std::io::Error),
+    #[error("tls: the certificate is that of {found:?}, not of {wanted:?}")]
+    Stranger { found: String, wanted: String },
     /// As Go says when a connection ends before an answer.
     #[error("EOF")]
     Eof,
@@ -125,7 +133,7 @@ impl KubeletAccess {
         mut request: Request<Body>,
     ) -> Result<Response<Body>, Unreached> {
         let slots = match backend.transport {
-            Transport::Kubelet => &self.to_kubelets,
+            Transport::Kubelet { .. } => &self.to_kubelets,
             Transport::Http | Transport::Https => &self.to_pods,
         };
         let slot = slots.clone().try_acquire_owned().map_err(|_| Unreached::Full)?;
@@ -158,11 +166,12 @@ impl KubeletAccess {
     pub(crate) async fn forward(&self, kubelet: &Backend, request: Request<Body>) -> Result<Response<Body>, Status> {
         let url = format!("https://{}{}", kubelet.address, request.uri().path());
         let upgrade = is_upgrade(request.headers());
-        self.send(kubelet, request).await.map_err(|err| match upgrade {
+        let answered = self.send(kubelet, request).await.map_err(|err| match upgrade {
             _ if matches!(err, Unreached::Full) => Status::too_many_requests(err.to_string(), 1),
             true => Status::failure(500, kedge_meta::Reason::Unknown, format!("error dialing backend: {err}")),
             false => Status::failure(500, kedge_meta::Reason::Unknown, format!("Get {url:?}: {err}")),
-        })
+        });
+        if upgrade { upgraded(answered?) } else { answered }
     }
 
     /// Runs what serves a connection beyond its request.
@@ -173,18 +182,48 @@ impl KubeletAccess {
     async fn connect(&self, backend: &Backend) -> Result<Box<dyn Connection>, Unreached> {
         let address = &backend.address;
         let plain = self.dialer.dial(address).await.map_err(|err| Unreached::Dial(address.clone(), err))?;
-        let tls = match backend.transport {
+        let (tls, node) = match &backend.transport {
             Transport::Http => return Ok(plain),
-            Transport::Https => &self.pods,
-            Transport::Kubelet => &self.kubelets,
+            Transport::Https => (&self.pods, None),
+            Transport::Kubelet { node } => (&self.kubelets, Some(node)),
         };
         let host = address.rsplit_once(':').map_or(address.as_str(), |(host, _)| host);
         let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
         let name = name.map_err(|err| Unreached::Tls(std::io::Error::other(err)))?;
         let handshake = kedge_base::time::timeout(HANDSHAKE, tls.connect(name, plain));
         let secured = handshake.await.map_err(|_| Unreached::HandshakeTimeout)?.map_err(Unreached::Tls)?;
+        if let Some(node) = node {
+            is_of_node(secured.get_ref().1.peer_certificates().unwrap_or_default(), node)?;
+        }
         Ok(Box::new(secured))
     }
+}
+
+/// Whether a certificate is that of a node's kubelet. Its authority has also certified this server and the other nodes, and a node says itself
+/// where it is reached: with another's address it would have requests answered there that are sent with this server's rights.
+fn is_of_node(shown: &[CertificateDer<'_>], node: &str) -> Result<(), Unreached> {
+    let found = shown.first().and_then(|leaf| X509Certificate::from_der(leaf).ok());
+    let found = found.as_ref().and_then(|(_, leaf)| leaf.subject().iter_common_name().next()?.as_str().ok());
+    let wanted = format!("system:node:{node}");
+    if found == Some(wanted.as_str()) {
+        return Ok(());
+    }
+    Err(Unreached::Stranger { found: found.unwrap_or_default().to_owned(), wanted })
+}
+
+/// The answer to an upgrade: it is done, or refused; anything else makes no sense. Least of all a redirect, which a client would follow with what
+/// it has sent here.
+pub(crate) fn upgraded(response: Response<Body>) -> Result<Response<Body>, Status> {
+    let code = response.status();
+    if code != StatusCode::SWITCHING_PROTOCOLS && code.as_u16() < 400 {
+        let why = format!("invalid upgrade response: status code {}", code.as_u16());
+        return Err(Status::failure(500, kedge_meta::Reason::Unknown, why));
+    }
+    let mut response = response;
+    if code != StatusCode::SWITCHING_PROTOCOLS {
+        remove_hop_by_hop(response.headers_mut());
+    }
+    Ok(response)
 }
 
 async fn drive(connection: http1::Connection<TokioIo<Box<dyn Connection>>, Body>, slot: Arc<OwnedSemaphorePermit>) {
@@ -204,3 +243,6 @@ fn any_certificate() -> Result<rustls::ClientConfig, rustls::Error> {
         .with_no_client_auth();
     Ok(config)
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,10 @@ pub(crate) enum Encoded {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Proxied;
 
+/// Marks an answer to somebody whom nobody knows.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToNobody;
+
 impl Format {
     fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {

@@ -121,7 +121,7 @@ async fn a_body_of_another_kind_is_refused_in_upstreams_words() {
     }
 }
 
-/// Whoever had rights in one namespace could once reach the cluster's objects of a kind through it.
+/// CVE-2019-11247: whoever had rights in one namespace could once reach the cluster's objects of a kind through it.
 #[tokio::test]
 async fn a_kind_is_asked_for_in_its_scope_alone() {
     let cluster = Cluster::new().await;

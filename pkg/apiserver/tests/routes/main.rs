@@ -12,6 +12,8 @@ mod eviction;
 mod followers;
 mod forms;
 mod heads;
+mod http2;
+mod http2_client;
 mod kinds;
 mod legacy_tokens;
 mod limits;

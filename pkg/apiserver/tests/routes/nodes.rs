@@ -70,8 +70,7 @@ async fn a_node_reads_itself() {
     assert_eq!(get(&cluster, "/api/v1/nodes?fieldSelector=metadata.name%3Dn1").await, (200, "n1".into()));
 }
 
-/// Leases of others say who leads what, and for how long.
-/// A node that gave itself an owner could have itself deleted, and come back with the labels it likes.
+/// CVE-2025-5187: a node that gave itself an owner could have itself deleted, and come back with the labels it likes.
 #[tokio::test]
 async fn a_node_gives_itself_no_owner_and_asks_in_no_other_name() {
     let cluster = cluster().await;
@@ -95,6 +94,7 @@ async fn a_node_gives_itself_no_owner_and_asks_in_no_other_name() {
     }
 }
 
+/// Leases of others say who leads what, and for how long.
 #[tokio::test]
 async fn a_node_reads_its_own_lease_and_drivers() {
     let cluster = cluster().await;
@@ -131,5 +131,40 @@ async fn a_review_knows_what_is_selected() {
     for selector in [requiring("NotIn", "n1"), requiring("In", "n2"), json!({"rawSelector": "spec.nodeName=n2"})] {
         let status = review(selector.clone()).await;
         assert_eq!((&status["allowed"], &status["reason"]), (&json!(false), &json!(SELECTING)), "{selector}");
+    }
+}
+
+/// CVE-2025-4563: by the claims of a pod that it had made itself, a node reached devices and objects of others.
+#[tokio::test]
+async fn a_node_reaches_no_claims_of_others_by_pods_that_it_makes() {
+    let cluster = cluster().await;
+    let node = UserInfo::new("system:node:n1", &["system:nodes"]);
+    let itself = cluster.get("/api/v1/nodes/n1").await;
+    let pods = format!("/api/v1/namespaces/{NAMESPACE}/pods");
+    let owner =
+        json!({"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": itself["metadata"]["uid"], "controller": true});
+    let claims = json!([{"name": "c", "resourceClaimName": "of-others"}]);
+    let mirror = |name: &str, claims: &serde_json::Value| {
+        let annotations = json!({"kubernetes.io/config.mirror": "x"});
+        let metadata = json!({"name": name, "annotations": annotations, "ownerReferences": [owner]});
+        let containers = json!([{"name": "c", "image": "i", "terminationMessagePolicy": "File"}]);
+        json!({"metadata": metadata, "spec": {"nodeName": "n1", "containers": containers, "resourceClaims": claims},
+            "status": {"resourceClaimStatuses": claims, "extendedResourceClaimStatus": {"resourceClaimName": "of-others"}}})
+    };
+    let (code, said) = cluster.ask_as(&node, Method::POST, &pods, JSON, mirror("m", &claims).to_string()).await;
+    assert_eq!(code, StatusCode::FORBIDDEN, "{said}");
+    assert!(said["message"].as_str().unwrap().contains("resourceclaims"), "{said}");
+    let none = mirror("m", &json!([])).to_string();
+    let (code, made) = cluster.ask_as(&node, Method::POST, &pods, JSON, none).await;
+    assert_eq!(code, StatusCode::CREATED, "{made}");
+    let status = &made["status"];
+    assert!(status["resourceClaimStatuses"].is_null() && status["extendedResourceClaimStatus"].is_null(), "{made}");
+    for change in [
+        json!({"resourceClaimStatuses": claims}),
+        json!({"extendedResourceClaimStatus": {"resourceClaimName": "of-others"}}),
+    ] {
+        let change = json!({"status": change}).to_string();
+        let (code, said) = cluster.ask_as(&node, Method::PATCH, &format!("{pods}/m/status"), MERGE, change).await;
+        assert_eq!(code, StatusCode::FORBIDDEN, "{said}");
     }
 }

@@ -198,6 +198,46 @@ async fn heads_tell_the_length_that_the_backend_tells() {
     assert!(answer.ends_with("\r\n\r\n"), "{answer}");
 }
 
+/// CVE-2022-3294: the address of a node was not looked at on the way to its kubelet's port.
+#[tokio::test]
+async fn a_node_is_reached_at_no_address_of_this_host_or_its_neighbours() {
+    let network = Network::default();
+    let cluster = network.cluster().await;
+    for (name, host) in
+        [("a", "127.0.0.1"), ("b", "169.254.169.254"), ("c", "::1"), ("d", "0.0.0.0"), ("e", "localhost")]
+    {
+        cluster.ok("/api/v1/nodes", json!({"metadata": {"name": name}})).await;
+        let addresses = json!([{"type": if name == "e" { "Hostname" } else { "InternalIP" }, "address": host}]);
+        let ports = json!({"kubeletEndpoint": {"Port": 10250}});
+        let status = json!({"status": {"addresses": addresses, "daemonEndpoints": ports}});
+        let (code, said) = cluster.patch(&format!("/api/v1/nodes/{name}/status"), MERGE, &status).await;
+        assert_eq!(code, StatusCode::OK, "{said}");
+        for id in [name.to_owned(), format!("{name}:10250"), format!("https:{name}:10250"), format!("{name}:6443")] {
+            let (code, said) = cluster.ask(Method::GET, &format!("/api/v1/nodes/{id}/proxy/x"), JSON, "").await;
+            assert_eq!((code.as_u16(), said["message"].as_str()), (400, Some("address not allowed")), "{host} {id}");
+        }
+    }
+    assert!(network.dialled().is_empty());
+}
+
+/// CVE-2018-1002102 and CVE-2020-8559: whoever is behind a proxy had the API server ask others in its place, or the client send there what was
+/// for the API server.
+#[tokio::test]
+async fn nobody_is_followed_to_where_a_backend_sends() {
+    let network = Network::default();
+    let cluster = network.cluster().await;
+    pod(&cluster, "web", "10.0.0.1", json!([])).await;
+    let request = format!("GET {} HTTP/1.1\nhost: h\nconnection: close\n\n", path("pods/web/proxy/elsewhere"));
+    let answer = exchange(&cluster, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 307"), "{answer}");
+    assert!(answer.contains("location: http://10.0.0.9/secret\r\n"), "the client's own affair: {answer}");
+    for place in ["moved", "elsewhere"] {
+        let (_, answer) = upgrade(&cluster, &format!("pods/web/proxy/{place}")).await;
+        assert!(answer.starts_with("HTTP/1.1 500") && !answer.contains("location"), "{answer}");
+    }
+    assert_eq!(network.dialled(), ["10.0.0.1:80"], "nobody else was asked");
+}
+
 #[tokio::test]
 async fn links_lead_through_the_proxy() {
     let cluster = Network::default().cluster().await;
@@ -236,6 +276,7 @@ async fn bodies_stream_both_ways_whatever_their_size() {
     network.quiet().await;
 }
 
+/// CVE-2018-1002105: what followed an upgrade that was refused went to the backend, with the rights of the API server.
 #[tokio::test]
 async fn upgrades_are_tunnels_that_end_with_either_side() {
     let network = Network::default();

@@ -1,9 +1,10 @@
 //! What is behind a proxy in tests: a network of connections in memory, with one web server at every address.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ use crate::support::Cluster;
 #[derive(Clone, Default)]
 pub struct Network {
     open: Arc<AtomicUsize>,
+    dialled: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl Network {
@@ -40,6 +42,11 @@ impl Network {
     /// Connections that the server has open.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::SeqCst)
+    }
+
+    /// The addresses that the server has connected to.
+    pub fn dialled(&self) -> Vec<String> {
+        self.dialled.lock().unwrap().iter().cloned().collect()
     }
 
     /// Waits until the server has none open.
@@ -58,6 +65,7 @@ impl Dialer for Network {
         }
         let (near, far) = tokio::io::duplex(4 << 10);
         let address = address.to_owned();
+        self.dialled.lock().unwrap().insert(address.clone());
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(request, address.clone()));
             let builder = hyper::server::conn::http1::Builder::new();
@@ -76,6 +84,10 @@ async fn answer(mut request: Request<Incoming>, address: String) -> Result<Respo
     let page = "<a href=\"/x\">x</a>";
     match request.uri().path() {
         "/moved" => Ok(response.status(302).header("location", "/there?a=b").body(full(Bytes::new())).unwrap()),
+        "/elsewhere" => {
+            let response = response.status(307).header("location", "http://10.0.0.9/secret");
+            Ok(response.body(full(Bytes::new())).unwrap())
+        }
         "/page" => Ok(response.header("content-type", "text/html; charset=utf-8").body(full(page.into())).unwrap()),
         "/never" => std::future::pending().await,
         "/echo" => Ok(response.body(request.into_body().map_err(Into::into).boxed_unsync()).unwrap()),

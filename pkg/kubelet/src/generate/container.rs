@@ -27,7 +27,14 @@ pub(crate) struct ContainerParts<'a> {
 }
 
 /// The configuration.
-pub(crate) fn container_config(pod: &Pod, container: &Container, parts: ContainerParts<'_>) -> v1::ContainerConfig {
+///
+/// # Errors
+/// The message for the container's waiting state.
+pub(crate) fn container_config(
+    pod: &Pod,
+    container: &Container,
+    parts: ContainerParts<'_>,
+) -> Result<v1::ContainerConfig, String> {
     let variables: HashMap<&str, &str> =
         parts.env.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let lookup = |name: &str| variables.get(name).map(ToString::to_string);
@@ -36,10 +43,10 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, parts: Containe
     };
     let (command, args) = (expanded(&container.command), expanded(&container.args));
     let target = parts.target.as_deref();
-    let security = container_context(pod, container, &parts.image_user, target, parts.seccomp_root);
+    let security = container_context(pod, container, &parts.image_user, target, parts.seccomp_root)?;
     let envs =
         parts.env.iter().map(|(name, value)| v1::KeyValue { key: name.clone(), value: value.clone().into_bytes() });
-    v1::ContainerConfig {
+    Ok(v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
             name: container.name.clone(),
             attempt: u32::try_from(parts.restart_count).unwrap_or_default(),
@@ -66,7 +73,7 @@ pub(crate) fn container_config(pod: &Pod, container: &Container, parts: Containe
         }),
         stop_signal: stop_signal(container),
         ..Default::default()
-    }
+    })
 }
 
 fn stop_signal(container: &Container) -> i32 {
@@ -77,6 +84,7 @@ fn stop_signal(container: &Container) -> i32 {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::pod::PodExt;
     use crate::pod::testing::pod;
@@ -96,7 +104,7 @@ mod tests {
             machine: &Machine::default(),
             seccomp_root: "",
         };
-        let config = container_config(&pod, &PodExt::spec(&pod).containers[0], parts);
+        let config = container_config(&pod, &PodExt::spec(&pod).containers[0], parts).unwrap();
         assert_eq!(config.command, ["1"]);
         assert_eq!(config.args, ["$(B)", "$(A)"]);
         assert_eq!(config.log_path, "a/3.log");

@@ -74,26 +74,40 @@ pub(super) fn namespaces(pod: &Pod, target: Option<&str>) -> v1::NamespaceOption
     }
 }
 
-fn seccomp(profile: Option<&SeccompProfile>, root: &str) -> v1::SecurityProfile {
+/// What of the node confines a container. Who asked for a profile without naming one has asked to be confined, so that it is not for this
+/// node to run it without.
+///
+/// # Errors
+/// Upstream's words for a profile that is not named.
+fn seccomp(profile: Option<&SeccompProfile>, root: &str) -> Result<v1::SecurityProfile, String> {
     let (kind, path) = match profile.map(|p| p.type_.as_str()) {
         Some("RuntimeDefault") => (ProfileType::RuntimeDefault, String::new()),
         Some("Localhost") => {
-            let file = profile.and_then(|p| p.localhost_profile.as_deref()).unwrap_or_default();
+            let file = profile.and_then(|p| p.localhost_profile.as_deref()).filter(|file| !file.is_empty());
+            let file = file.ok_or("localhostProfile must be set if seccompProfile type is Localhost.")?;
             (ProfileType::Localhost, format!("{root}/{file}"))
         }
         _ => (ProfileType::Unconfined, String::new()),
     };
-    v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path }
+    Ok(v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path })
 }
 
-fn apparmor(profile: &AppArmorProfile) -> (v1::SecurityProfile, String) {
-    let file = profile.localhost_profile.clone().unwrap_or_default();
+/// The same for AppArmor, and the profile as runtimes had it before.
+///
+/// # Errors
+/// Upstream's words for a profile that is not named, or of a type that nobody knows.
+fn apparmor(profile: &AppArmorProfile) -> Result<(v1::SecurityProfile, String), String> {
     let (kind, path, old) = match profile.type_.as_str() {
         "RuntimeDefault" => (ProfileType::RuntimeDefault, String::new(), "runtime/default".to_string()),
-        "Localhost" => (ProfileType::Localhost, file.clone(), format!("localhost/{file}")),
-        _ => (ProfileType::Unconfined, String::new(), "unconfined".to_string()),
+        "Localhost" => {
+            let file = profile.localhost_profile.clone().filter(|file| !file.is_empty());
+            let file = file.ok_or("missing localhost apparmor profile name")?;
+            (ProfileType::Localhost, file.clone(), format!("localhost/{file}"))
+        }
+        "Unconfined" => (ProfileType::Unconfined, String::new(), "unconfined".to_string()),
+        other => return Err(format!("unknown apparmor profile type: {other:?}")),
     };
-    (v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path }, old)
+    Ok((v1::SecurityProfile { profile_type: kind as i32, localhost_ref: path }, old))
 }
 
 fn selinux(options: &SELinuxOptions) -> v1::SeLinuxOption {
@@ -141,6 +155,9 @@ pub(super) fn sandbox_context(pod: &Pod) -> v1::LinuxSandboxSecurityContext {
 }
 
 /// Of a container. `seccomp_root` is the directory of profiles on the node.
+///
+/// # Errors
+/// The message for the container's waiting state.
 #[allow(deprecated, reason = "containerd before 2.0 only reads the old AppArmor field")]
 pub(super) fn container_context(
     pod: &Pod,
@@ -148,7 +165,7 @@ pub(super) fn container_context(
     image: &ImageUser,
     target: Option<&str>,
     seccomp_root: &str,
-) -> v1::LinuxContainerSecurityContext {
+) -> Result<v1::LinuxContainerSecurityContext, String> {
     let effective = Effective::new(pod, container);
     let own = &effective.own;
     let privileged = own.privileged == Some(true);
@@ -157,8 +174,8 @@ pub(super) fn container_context(
         if unmasked { Vec::new() } else { list.into_iter().map(str::to_string).collect() }
     };
     let from_image = own.run_as_user.is_none();
-    let armor = own.app_armor_profile.as_ref().map(apparmor);
-    v1::LinuxContainerSecurityContext {
+    let armor = own.app_armor_profile.as_ref().map(apparmor).transpose()?;
+    Ok(v1::LinuxContainerSecurityContext {
         capabilities: own.capabilities.as_ref().map(|c| v1::Capability {
             add_capabilities: c.add.clone().unwrap_or_default(),
             drop_capabilities: c.drop.clone().unwrap_or_default(),
@@ -176,11 +193,11 @@ pub(super) fn container_context(
         no_new_privs: own.allow_privilege_escalation == Some(false),
         masked_paths: paths(MASKED.iter().chain(&MASKED_MORE).copied().collect()),
         readonly_paths: paths(READ_ONLY.to_vec()),
-        seccomp: Some(seccomp(own.seccomp_profile.as_ref(), seccomp_root)),
+        seccomp: Some(seccomp(own.seccomp_profile.as_ref(), seccomp_root)?),
         apparmor_profile: armor.as_ref().map(|a| a.1.clone()).unwrap_or_default(),
         apparmor: armor.map(|a| a.0),
         ..Default::default()
-    }
+    })
 }
 
 /// Refuses a container that must not run as root and would, or might.
@@ -207,9 +224,34 @@ pub(crate) fn verify_run_as_non_root(pod: &Pod, container: &Container, image: &I
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::pod::testing::pod;
     use serde_json::json;
+
+    /// CVE-2023-2431: a profile of the node that is not named was once none at all.
+    #[test]
+    fn who_asks_to_be_confined_never_runs_unconfined() {
+        let of = |kind: &str, of_pod: serde_json::Value, own: serde_json::Value| {
+            let pod = pod(json!({"securityContext": {kind: of_pod},
+                "containers": [{"name": "a", "securityContext": {kind: own}}]}));
+            let container = &PodExt::spec(&pod).containers[0];
+            container_context(&pod, container, &ImageUser::default(), None, "/s")
+        };
+        let seccomp = |of_pod, own| of("seccompProfile", of_pod, own).map(|context| context.seccomp.unwrap());
+        let armor = |own| of("appArmorProfile", json!(null), own).map(|context| context.apparmor.unwrap());
+        let (none, default) = (json!(null), json!({"type": "RuntimeDefault"}));
+        for unnamed in [json!({"type": "Localhost"}), json!({"type": "Localhost", "localhostProfile": ""})] {
+            let refused = "localhostProfile must be set if seccompProfile type is Localhost.";
+            assert_eq!(seccomp(default.clone(), unnamed.clone()).unwrap_err(), refused);
+            assert_eq!(seccomp(unnamed.clone(), none.clone()).unwrap_err(), refused);
+            assert_eq!(armor(unnamed).unwrap_err(), "missing localhost apparmor profile name");
+        }
+        assert!(armor(json!({"type": "localhost"})).is_err());
+        let named = seccomp(default.clone(), json!({"type": "Localhost", "localhostProfile": "a/b.json"})).unwrap();
+        assert_eq!((named.profile_type, named.localhost_ref.as_str()), (ProfileType::Localhost as i32, "/s/a/b.json"));
+        assert_eq!(seccomp(default, none).unwrap().profile_type, ProfileType::RuntimeDefault as i32);
+    }
 
     #[test]
     fn the_containers_word_counts() {
@@ -218,7 +260,7 @@ mod tests {
                            {"name": "b", "securityContext": {"privileged": true}}]}));
         let of = |index: usize| {
             let container = &PodExt::spec(&pod).containers[index];
-            container_context(&pod, container, &ImageUser::default(), None, "/s")
+            container_context(&pod, container, &ImageUser::default(), None, "/s").unwrap()
         };
         let a = of(0);
         assert_eq!(a.run_as_user.map(|u| u.value), Some(2));

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use kedge_base::net::{MAX_FAULTS, MAX_PENDING_RESETS};
 use kedge_base::{TaskGroup, Weight, time};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
@@ -37,6 +38,8 @@ use reply::Reply;
 
 /// Connections at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 1024;
+/// Requests at a time on one HTTP/2 connection.
+const MAX_STREAMS: u32 = 250;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(30);
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -132,6 +135,11 @@ async fn connection(server: Arc<Server>, stream: TcpStream, tls: TlsAcceptor) ->
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(250);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTS);
     builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await
 }

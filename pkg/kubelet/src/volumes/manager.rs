@@ -22,6 +22,9 @@ use crate::generate::Machine;
 use crate::objects::{ConfigMap, Objects, Secret};
 use crate::pod::{Amount, PodExt, amount, limit_of};
 
+/// Upstream's words, whose feature gate is off.
+const NO_REPOSITORIES: &str = "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate `GitRepoVolumeDriver`";
+
 /// Where a volume is to be found on the node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MountedVolume {
@@ -145,6 +148,10 @@ impl Volumes {
         }
         if let Some(claim) = claim_name(pod, volume) {
             return self.claimed(pod, volume, claim, group).await;
+        }
+        // What a repository brings along is run by git as root. Upstream has it disabled as well.
+        if volume.git_repo.is_some() {
+            return Err(NO_REPOSITORIES.to_owned().into());
         }
         let sources = Sources {
             pod,

@@ -233,4 +233,74 @@ mod tests {
         assert_eq!(of("$(A)/y").unwrap().as_deref(), Some("x/y"));
         assert!(of("$(B)").is_err() && of("../y").is_err() && of("/y").is_err());
     }
+    /// Notes what is bound, after the pod has put a link in its place: at every moment that the kubelet asks the kernel for something.
+    struct Swapping<'a> {
+        swap: Box<dyn Fn() + Send + Sync + 'a>,
+        bound: parking_lot::Mutex<Vec<u64>>,
+    }
+
+    impl Mounter for Swapping<'_> {
+        fn tmpfs(&self, _target: &Path, _size: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn bind(&self, source: &Path, _target: &Path) -> io::Result<()> {
+            (self.swap)();
+            self.bound.lock().push(fs::metadata(source)?.ino());
+            Ok(())
+        }
+        fn unmount(&self, _target: &Path) -> io::Result<()> {
+            Ok(())
+        }
+        fn mounts_below(&self, _path: &Path) -> io::Result<Vec<PathBuf>> {
+            (self.swap)();
+            Ok(Vec::new())
+        }
+    }
+
+    fn exchange(one: &Path, other: &Path) {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).unwrap();
+    }
+
+    /// CVE-2021-25741: a container that exchanged its sub-path for a link in the right moment was given any directory of the node.
+    #[test]
+    fn what_is_bound_is_what_was_found_in_the_volume() {
+        let dir = tempfile::tempdir().unwrap();
+        let (volume, outside) = (dir.path().join("v"), dir.path().join("o"));
+        for directory in [&volume.join("a/b"), &outside.join("b")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let (part, link) = (volume.join("a"), dir.path().join("link"));
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        let inside = fs::metadata(volume.join("a/b")).unwrap().ino();
+        let target = dir.path().join("t");
+        // Exactly between finding and binding.
+        let mounter = Swapping { swap: Box::new(|| exchange(&part, &link)), bound: Default::default() };
+        prepare(&volume, "a/b", &target, &mounter).unwrap();
+        assert_eq!(*mounter.bound.lock(), [inside]);
+        if fs::symlink_metadata(&part).unwrap().is_symlink() {
+            exchange(&part, &link);
+        }
+        // At any moment, also while what is missing is made.
+        let ends = std::sync::atomic::AtomicBool::new(false);
+        let mounter = Swapping { swap: Box::new(|| ()), bound: Default::default() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    exchange(&part, &link);
+                }
+            });
+            for new in 0..2_000 {
+                // It may be refused, when it is the link that is found.
+                let _ = prepare(&volume, "a/b", &target, &mounter);
+                let _ = prepare(&volume, &format!("a/new-{new}/x"), &target, &mounter);
+            }
+            ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert!(!mounter.bound.lock().is_empty(), "it is found now and then");
+        let outside: Vec<_> = fs::read_dir(&outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(outside, ["b"], "nothing is made outside");
+        let foreign = fs::metadata(dir.path().join("o/b")).unwrap().ino();
+        assert!(!mounter.bound.lock().contains(&foreign), "nothing outside is bound");
+    }
 }

@@ -148,7 +148,7 @@ impl Starter<'_> {
             machine: &kubelet.machine,
             seccomp_root: &kubelet.directories.seccomp().display().to_string(),
         };
-        Ok(container_config(pod, container, parts))
+        container_config(pod, container, parts)
     }
 
     async fn image_user(&self, image: &str) -> Result<ImageUser, String> {

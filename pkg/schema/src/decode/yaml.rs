@@ -303,7 +303,7 @@ mod tests {
         assert_eq!(read["v"], json!({"<<": 1}));
     }
 
-    /// A kilobyte of text once could ask for a gigabyte of memory.
+    /// CVE-2019-11253: a kilobyte of text once could ask for a gigabyte of memory.
     #[test]
     fn aliases_are_bounded() {
         let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
@@ -314,6 +314,23 @@ mod tests {
         assert!(error(text.as_bytes()).contains("excessive aliasing"));
         assert!(error(b"a: &a [*a]").contains("contains itself"));
         assert!(error(b"a: *b").contains("line 1"));
+    }
+
+    /// CVE-2019-11254: text of a few hundred kilobytes once was read for minutes, since what it might yet become was looked at again and again.
+    #[test]
+    fn what_is_read_takes_no_longer_than_it_is_long() {
+        let clock = kedge_base::system_clock();
+        let begun = clock.monotonic();
+        let parts = [
+            "[", "{", "- ", "? ", ": ", "a: ", "- - ", "[a, ", "{a: ", "&a ", "*a ", "!t ", "'", "\"", "# ", "|\n ",
+            "%a", "\t", "a: [", "[{", "a\n", "\n:", "<<: ",
+        ];
+        for part in parts {
+            // Whatever it is, it is said at once.
+            let _ = read(part.repeat(300_000 / part.len()).as_bytes(), &Limits::default());
+        }
+        let took = clock.monotonic() - begun;
+        assert!(took.as_secs() < 60, "{took:?}");
     }
 
     /// What aliases make is as deep, and as large, as if it were written out: objects once became too deep to be read again.

@@ -12,7 +12,7 @@ use super::content;
 use super::location::unreachable;
 use super::rewrite::Links;
 use crate::admitted::Admitted;
-use crate::backends::{Backend, Unreached, forwarded, is_upgrade, remove_hop_by_hop, returned};
+use crate::backends::{Backend, Unreached, forwarded, is_upgrade, returned, upgraded};
 use crate::body::{Body, RequestBody, full};
 use crate::output::respond::Proxied;
 use crate::server::ApiServer;
@@ -128,20 +128,6 @@ fn failure(err: &Unreached, upgrade: bool) -> Status {
         _ if upgrade => Status::failure(500, Reason::Unknown, format!("error dialing backend: {err}")),
         _ => unreachable(&err.to_string()),
     }
-}
-
-/// The answer to an upgrade: it is done, or refused; anything else makes no sense.
-fn upgraded(response: Response<Body>) -> Result<Response<Body>, Status> {
-    let code = response.status();
-    if code != StatusCode::SWITCHING_PROTOCOLS && code.as_u16() < 400 {
-        let why = format!("invalid upgrade response: status code {}", code.as_u16());
-        return Err(Status::failure(500, Reason::Unknown, why));
-    }
-    let mut response = response;
-    if code != StatusCode::SWITCHING_PROTOCOLS {
-        remove_hop_by_hop(response.headers_mut());
-    }
-    Ok(response)
 }
 
 fn incoming(response: Response<Body>, links: &Links, method: &Method) -> Result<Response<Body>, Status> {

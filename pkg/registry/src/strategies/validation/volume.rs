@@ -94,6 +94,10 @@ fn one_source(kind: &str, at: &At<'_>, errors: &mut ErrorList) {
         "persistentVolumeClaim" => {
             errors.need_text(&at.child("claimName"));
         }
+        "gitRepo" => {
+            errors.need_text(&at.child("repository"));
+            descending(&at.child("directory"), errors);
+        }
         "nfs" => {
             errors.need_text(&at.child("server"));
             errors.need_text(&at.child("path"));
