@@ -16,6 +16,8 @@ const STARTED: HeaderName = HeaderName::from_static("process-start-time-unix");
 pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body> {
     let mut out = Exposition::default();
     server.requests.show(&mut out);
+    server.authenticator.show(&mut out);
+    server.authorizer.show(&mut out);
     server.admission.show(&mut out);
     server.registry.conversions.show(&mut out);
     server.fairness.show(&mut out);

@@ -5,6 +5,7 @@
 
 mod api;
 mod auditing;
+mod authorization;
 mod bootstrap;
 mod claims;
 pub mod commands;
@@ -21,7 +22,9 @@ mod issuers;
 mod kubeconfig;
 mod own_paths;
 mod policy;
+mod reloading;
 mod renewal;
+mod reviewers;
 mod roles;
 mod secret_tokens;
 mod snapshots;
@@ -30,9 +33,10 @@ mod token;
 mod token_rotation;
 
 pub use auditing::{AuditConfig, Batching};
+pub use authorization::AuthorizationConfig;
 pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings, TokenSettings};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
-pub use issuers::{AuthenticationConfig, OidcConfig};
+pub use issuers::{AuthenticationConfig, OidcConfig, TokenWebhookConfig};
 pub use kedge_datastore::{Endpoint, Tls};
 pub use start::Server;
