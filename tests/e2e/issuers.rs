@@ -8,9 +8,9 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
-use crate::support::TestCluster;
 use crate::support::http::Http;
 use crate::support::webhook::{Reply, Webhook};
+use crate::support::{TestCluster, eventually};
 
 /// An issuer of tokens, with what it publishes.
 struct Issuer {
@@ -65,7 +65,7 @@ impl Issuer {
 }
 
 /// What kubectl says to one who has nothing but a token.
-fn with_token(cluster: &TestCluster, token: &str, args: &[&str]) -> Result<String, String> {
+pub(crate) fn with_token(cluster: &TestCluster, token: &str, args: &[&str]) -> Result<String, String> {
     let own = std::fs::read_to_string(cluster.kubeconfig()).unwrap();
     let bare: String = own.lines().filter(|line| !line.contains("client-")).map(|line| format!("{line}\n")).collect();
     let kubeconfig = cluster.file("bare.yaml", &bare);
@@ -172,4 +172,55 @@ fn an_issuer_of_the_flags_is_believed_as_is_a_file_of_tokens() {
     assert_eq!(nobody.code, 403);
     assert!(nobody.body.contains("User \\\"system:anonymous\\\" cannot list resource \\\"pods\\\""), "{}", nobody.body);
     assert!(!cluster.log().contains("s3cret"));
+}
+
+#[test]
+fn issuers_come_and_go_while_the_server_runs() {
+    let issuer = Issuer::start();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("authentication.yaml");
+    let configured = |issuers: &[&Issuer], url: Option<&str>, anonymous: bool| {
+        let jwt = |issuer: &&Issuer| {
+            let own = issuer.url();
+            json!({
+                "issuer": {"url": url.unwrap_or(&own), "audiences": ["kedge"], "certificateAuthority": issuer.authority()},
+                "claimMappings": {"username": {"claim": "sub", "prefix": "oidc:"}},
+            })
+        };
+        let configuration = json!({
+            "apiVersion": "apiserver.config.k8s.io/v1", "kind": "AuthenticationConfiguration",
+            "jwt": issuers.iter().map(jwt).collect::<Vec<_>>(), "anonymous": {"enabled": anonymous},
+        });
+        // Replaced as a whole, as who writes such files does it.
+        let next = dir.path().join("next");
+        std::fs::write(&next, configuration.to_string()).unwrap();
+        std::fs::rename(&next, &file).unwrap();
+    };
+    configured(&[], None, false);
+    let cluster =
+        TestCluster::control_plane_with(&[&format!("--kube-apiserver-arg=authentication-config={}", file.display())]);
+    let token = issuer.token(&json!({}));
+    let reloads = |status: &str, count: usize| {
+        let wanted = format!("status=\"{status}\"}} {count}\n");
+        eventually(&wanted, || {
+            let metrics = cluster.ok(&["get", "--raw", "/metrics"]);
+            let name = "apiserver_authentication_config_controller_automatic_reloads_total{";
+            let all: String = metrics.lines().filter(|line| line.starts_with(name)).map(|l| format!("{l}\n")).collect();
+            if all.contains(&wanted) { Ok(()) } else { Err(all) }
+        });
+    };
+    assert!(with_token(&cluster, &token, &["auth", "whoami"]).is_err());
+    configured(&[&issuer], None, false);
+    reloads("success", 1);
+    assert!(with_token(&cluster, &token, &["auth", "whoami"]).unwrap().contains("oidc:jane"));
+    // What cannot be used leaves everything as it is: anonymous requests are as they were at the start.
+    configured(&[], None, true);
+    reloads("failure", 1);
+    assert!(cluster.log().contains("anonymous: Forbidden: changed from initial configuration file"));
+    configured(&[&issuer], Some("http://issuer.example.com"), false);
+    reloads("failure", 2);
+    assert!(with_token(&cluster, &token, &["auth", "whoami"]).unwrap().contains("oidc:jane"));
+    configured(&[], None, false);
+    reloads("success", 2);
+    assert!(with_token(&cluster, &token, &["auth", "whoami"]).is_err());
 }

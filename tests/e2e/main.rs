@@ -55,6 +55,7 @@ mod support;
 mod terminal;
 mod tokens;
 mod unreadable;
+mod webhook_access;
 mod webhooks;
 mod webhooks_custom;
 mod webhooks_failing;

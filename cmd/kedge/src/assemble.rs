@@ -6,11 +6,11 @@ use anyhow::Context as _;
 use kedge_agent::{Agent, AgentConfig, KubeletArgs, host};
 use kedge_base::{Shutdown, system_clock};
 use kedge_certs::{LeafRequest, Usage};
-use kedge_cli::{ApiServerArgs, AuthenticationArgs, ServerFlags, TokenArgs};
+use kedge_cli::{ApiServerArgs, AuthenticationArgs, AuthorizationArgs, ServerFlags, TokenArgs};
 use kedge_meta::UserInfo;
 use kedge_server::{
-    AdmissionPlugins, AuditConfig, AuthenticationConfig, Batching, InFlight, OidcConfig, Server, ServerConfig,
-    SnapshotSettings, TokenSettings,
+    AdmissionPlugins, AuditConfig, AuthenticationConfig, AuthorizationConfig, Batching, InFlight, OidcConfig, Server,
+    ServerConfig, SnapshotSettings, TokenSettings, TokenWebhookConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
@@ -91,6 +91,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         in_flight: in_flight(settings),
         audit: audit(settings),
         authentication: authentication(settings),
+        authorization: authorization(settings),
         tokens: TokenSettings { issuers, key_files, signing_key_file, audiences, extended, longest },
         snapshots: SnapshotSettings {
             schedule: (!flags.etcd_disable_snapshots).then(|| flags.etcd_snapshot_schedule_cron.clone()),
@@ -112,7 +113,9 @@ fn in_flight(settings: ApiServerArgs<'_>) -> InFlight {
 }
 
 fn authentication(settings: ApiServerArgs<'_>) -> AuthenticationConfig {
-    let AuthenticationArgs { file, oidc, tokens, anonymous } = settings.authentication();
+    let AuthenticationArgs { file, oidc, tokens, anonymous, webhook } = settings.authentication();
+    let webhook =
+        webhook.map(|given| TokenWebhookConfig { file: given.file, version: given.version, kept_for: given.kept_for });
     let oidc = oidc.map(|given| OidcConfig {
         issuer: given.issuer,
         client: given.client,
@@ -124,7 +127,20 @@ fn authentication(settings: ApiServerArgs<'_>) -> AuthenticationConfig {
         algorithms: given.algorithms,
         authority: given.authority,
     });
-    AuthenticationConfig { file, oidc, tokens, anonymous }
+    AuthenticationConfig { file, oidc, tokens, anonymous, webhook }
+}
+
+fn authorization(settings: ApiServerArgs<'_>) -> AuthorizationConfig {
+    let AuthorizationArgs { file, modes, webhook, version, authorized, unauthorized } = settings.authorization();
+    let usual = AuthorizationConfig::default();
+    AuthorizationConfig {
+        file,
+        modes: if modes.is_empty() { usual.modes } else { modes },
+        webhook,
+        version: version.unwrap_or(usual.version),
+        authorized: authorized.unwrap_or(usual.authorized),
+        unauthorized: unauthorized.unwrap_or(usual.unauthorized),
+    }
 }
 
 fn audit(settings: ApiServerArgs<'_>) -> AuditConfig {

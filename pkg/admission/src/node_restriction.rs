@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kedge_auth::{Decision, RbacAuthorizer};
+use kedge_auth::Authorizer;
 use kedge_certs::SigningRequest;
 use kedge_meta::{GroupResource, Status};
 use kedge_registry::value::ValueExt as _;
@@ -15,15 +15,15 @@ use serde_json::Value;
 use crate::{Plugin, forbidden, node_slices, read};
 
 pub(crate) struct NodeRestriction {
-    rbac: Arc<RbacAuthorizer>,
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl NodeRestriction {
-    pub(crate) fn new(rbac: Arc<RbacAuthorizer>) -> Self {
-        Self { rbac }
+    pub(crate) fn new(authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { authorizer }
     }
 
-    fn check_token(&self, node: &str, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
+    async fn check_token(&self, node: &str, registry: &Registry, attributes: &Attributes<'_>) -> Result<(), Status> {
         let forbid = |why: &str| Err(forbidden(attributes, why));
         let reference = attributes.object.at(&["spec", "boundObjectRef"]).filter(|reference| {
             reference.text(&["apiVersion"]) == "v1"
@@ -46,11 +46,16 @@ impl NodeRestriction {
         if pod.text(&["spec", "nodeName"]) != node {
             return forbid("node requested token bound to a pod scheduled on a different node");
         }
-        self.check_audience(registry, &pod, attributes)
+        self.check_audience(registry, &pod, attributes).await
     }
 
     /// The token must be for somebody whom the pod has something to say to, or whom the node was allowed.
-    fn check_audience(&self, registry: &Registry, pod: &Value, attributes: &Attributes<'_>) -> Result<(), Status> {
+    async fn check_audience(
+        &self,
+        registry: &Registry,
+        pod: &Value,
+        attributes: &Attributes<'_>,
+    ) -> Result<(), Status> {
         let audience = match attributes.object.list(&["spec", "audiences"]) {
             [] => "",
             [one] => one.as_str().unwrap_or_default(),
@@ -69,7 +74,7 @@ impl NodeRestriction {
             is_resource: true,
             ..kedge_auth::Request::default()
         };
-        if matches!(self.rbac.decide(&request), Decision::Allow(_)) {
+        if self.authorizer.authorize(&request).await.is_allowed() {
             return Ok(());
         }
         let user = &attributes.user.name;
@@ -138,7 +143,7 @@ impl Plugin for NodeRestriction {
             ("", "persistentvolumeclaims", subresource) if subresource != "status" => {
                 Err(forbidden(attributes, "may only update PVC status"))
             }
-            ("", "serviceaccounts", "token") => self.check_token(node, registry, attributes),
+            ("", "serviceaccounts", "token") => self.check_token(node, registry, attributes).await,
             ("coordination.k8s.io", "leases", _) if attributes.namespace != "kube-node-lease" => {
                 Err(forbidden(attributes, "can only access leases in the \"kube-node-lease\" system namespace"))
             }

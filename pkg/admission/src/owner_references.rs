@@ -85,7 +85,7 @@ impl OwnerReferencesPermissionEnforcement {
     async fn may(&self, request: &Request<'_>) -> Result<(), String> {
         match self.0.authorize(request).await {
             Decision::Allow(_) => Ok(()),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(reason),
+            refused => Err(refused.into_reason()),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kedge_auth::{Decision, MASTERS, PolicyRule, RbacAuthorizer, Request, uncovered};
+use kedge_auth::{Authorizer, MASTERS, PolicyRule, RbacAuthorizer, Request, uncovered};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::verbs::store_failure;
@@ -15,18 +15,21 @@ use crate::{Plugin, forbidden};
 const GROUP: &str = "rbac.authorization.k8s.io";
 
 pub(crate) struct RbacEscalation {
+    /// What one has, as far as roles say.
     rbac: Arc<RbacAuthorizer>,
+    /// Who may grant whatever it is.
+    authorizer: Arc<dyn Authorizer>,
 }
 
 impl RbacEscalation {
     /// Upstream has it in the storage of roles, where it cannot be turned off.
     pub(crate) const NAME: &'static str = "RbacEscalation";
 
-    pub(crate) fn new(rbac: Arc<RbacAuthorizer>) -> Self {
-        Self { rbac }
+    pub(crate) fn new(rbac: Arc<RbacAuthorizer>, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { rbac, authorizer }
     }
 
-    fn may(&self, attributes: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
+    async fn may(&self, attributes: &Attributes<'_>, verb: &str, resource: &str, name: &str) -> bool {
         let request = Request {
             user: Some(attributes.user),
             verb,
@@ -38,7 +41,7 @@ impl RbacEscalation {
             is_resource: true,
             ..Request::default()
         };
-        matches!(self.rbac.decide(&request), Decision::Allow(_))
+        self.authorizer.authorize(&request).await.is_allowed()
     }
 
     /// The parts of the rules wanted that the user does not have.
@@ -93,7 +96,7 @@ impl Plugin for RbacEscalation {
         let name = attributes.object.name();
         let wanted = match &*attributes.resource.plural {
             "roles" | "clusterroles" => {
-                if self.may(attributes, "escalate", &attributes.resource.plural, name) {
+                if self.may(attributes, "escalate", &attributes.resource.plural, name).await {
                     return Ok(());
                 }
                 // What a role gathers from others may be anything, and grows later.
@@ -108,7 +111,7 @@ impl Plugin for RbacEscalation {
                 let (kind, role) =
                     (attributes.object.text(&["roleRef", "kind"]), attributes.object.text(&["roleRef", "name"]));
                 let plural = if kind == "Role" { "roles" } else { "clusterroles" };
-                if self.may(attributes, "bind", plural, role) {
+                if self.may(attributes, "bind", plural, role).await {
                     return Ok(());
                 }
                 let key = if kind == "Role" { format!("{}/{role}", attributes.namespace) } else { role.to_owned() };

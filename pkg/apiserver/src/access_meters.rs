@@ -29,7 +29,7 @@ const LEFT: [f64; 14] = [
     31_104_000.0,
 ];
 const AUTHENTICATED: [&str; 3] = ["success", "failure", "error"];
-const AUTHORIZED: [&str; 3] = ["allowed", "denied", "no-opinion"];
+const AUTHORIZED: [&str; 4] = ["allowed", "denied", "no-opinion", "error"];
 /// Names that upstream shows; the last two are kinds of others.
 const NAMES: [&str; 7] =
     ["admin", "client", "kube_proxy", "kubelet", "system:serviceaccount:kube-system:default", "email_id", "other"];
@@ -66,7 +66,7 @@ pub(crate) struct AccessMeters {
     /// How long the certificates of clients are still good.
     left: Histogram<14>,
     authentication: Results<3>,
-    authorization: Results<3>,
+    authorization: Results<4>,
 }
 
 /// How something ended, how often, and after which time.
@@ -125,6 +125,7 @@ impl AccessMeters {
             Decision::Allow(_) => 0,
             Decision::Deny(_) => 1,
             Decision::NoOpinion(_) => 2,
+            Decision::Failed { .. } => 3,
         };
         self.authorization.count(result, took);
     }

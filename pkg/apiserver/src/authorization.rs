@@ -1,11 +1,15 @@
 //! Whether a user may do something, and what is said to one who may not.
 
+use http::uri::PathAndQuery;
+use http::{Response, StatusCode, Uri};
 use kedge_auth::{Decision, Request};
 use kedge_meta::{GroupResource, Status, UserInfo};
 use kedge_registry::Notes;
 
 use crate::admitted::Admitted;
+use crate::body::Body;
 use crate::input::request_info::RequestInfo;
+use crate::output::respond;
 use crate::server::ApiServer;
 
 impl ApiServer {
@@ -14,34 +18,43 @@ impl ApiServer {
     /// # Errors
     /// 403.
     pub(crate) async fn authorize(&self, info: &RequestInfo, user: &UserInfo) -> Result<(), Status> {
-        let (name, fields) = (info.authorized_name(), info.authorized_fields());
-        self.decide(&Request { fields: fields.as_ref(), ..info.authorization(user, &name) }, user).await
+        let (name, fields, labels) = (info.authorized_name(), info.authorized_fields(), info.authorized_labels());
+        let (fields, labels) = (fields.as_ref(), labels.as_ref());
+        self.decide(&Request { fields, labels, ..info.authorization(user, &name) }, user).await
     }
 
     /// The same, and notes for the audit what was decided.
     ///
     /// # Errors
-    /// 403.
+    /// 403, or what keeps that from being known.
     pub(crate) async fn authorize_noted(
         &self,
         info: &RequestInfo,
         user: &UserInfo,
         notes: &Notes,
-    ) -> Result<(), Status> {
-        let (name, fields) = (info.authorized_name(), info.authorized_fields());
-        let request = Request { fields: fields.as_ref(), ..info.authorization(user, &name) };
+    ) -> Result<(), NotAllowed> {
+        let (name, fields, labels) = (info.authorized_name(), info.authorized_fields(), info.authorized_labels());
+        let (fields, labels) = (fields.as_ref(), labels.as_ref());
+        let request = Request { fields, labels, ..info.authorization(user, &name) };
         let began = self.clock.monotonic();
         let decision = self.authorizer.authorize(&request).await;
         self.access.authorized(&decision, self.clock.monotonic().saturating_sub(began));
-        let (decision, reason) = match decision {
-            Decision::Allow(reason) => ("allow", reason),
-            Decision::Deny(reason) | Decision::NoOpinion(reason) => ("forbid", reason),
+        let (decision, reason, outcome) = match decision {
+            Decision::Allow(reason) => (Some("allow"), reason, Ok(())),
+            Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+                let refused = forbidden(&request, user, &reason);
+                (Some("forbid"), reason, Err(NotAllowed::Refused(Box::new(refused))))
+            }
+            // As upstream, which does not say then what was decided.
+            Decision::Failed { error, .. } => (None, "internal error".to_owned(), Err(NotAllowed::Unknown(error))),
         };
         if self.audit.is_some() {
-            notes.annotate("authorization.k8s.io/decision", decision);
+            if let Some(decision) = decision {
+                notes.annotate("authorization.k8s.io/decision", decision);
+            }
             notes.annotate("authorization.k8s.io/reason", reason.as_str());
         }
-        if decision == "allow" { Ok(()) } else { Err(forbidden(&request, user, &reason)) }
+        outcome
     }
 
     /// Who may change what is there may not therefore make what is not.
@@ -57,8 +70,25 @@ impl ApiServer {
         match self.authorizer.authorize(request).await {
             Decision::Allow(_) => Ok(()),
             Decision::Deny(reason) | Decision::NoOpinion(reason) => Err(forbidden(request, user, &reason)),
+            Decision::Failed { error, .. } => Err(Status::internal(error)),
         }
     }
+}
+
+/// Why a request ends here.
+pub(crate) enum NotAllowed {
+    /// 403.
+    Refused(Box<Status>),
+    /// Whether it is allowed cannot be found out: what went wrong.
+    Unknown(String),
+}
+
+/// 500 as upstream says it, which is no `Status`.
+pub(crate) fn unknown(uri: &Uri, error: &str) -> Response<Body> {
+    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let text = format!("Internal Server Error: {asked:?}: {error}");
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    respond::text(StatusCode::INTERNAL_SERVER_ERROR, text + "\n")
 }
 
 /// 403 in upstream's words.

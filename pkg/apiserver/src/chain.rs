@@ -16,6 +16,7 @@ use tracing::{debug, warn};
 use crate::access_meters::Found;
 use crate::admitted::{AUDIT_ID, Admitted};
 use crate::auditing::{self, Head, Record, Unfinished};
+use crate::authorization::{self, NotAllowed};
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::fairness::{Refused, Schema};
 use crate::impersonation::Acting;
@@ -170,7 +171,11 @@ impl ApiServer {
         };
         let within = within.saturating_sub(self.clock.monotonic().saturating_sub(came));
         // Whether that is allowed.
-        self.authorize_noted(&info, &user, notes).await?;
+        match self.authorize_noted(&info, &user, notes).await {
+            Ok(()) => {}
+            Err(NotAllowed::Refused(status)) => return Err(*status),
+            Err(NotAllowed::Unknown(error)) => return Ok(authorization::unknown(request.uri(), &error)),
+        }
         let flow = schema.as_ref().map(|schema| (&*schema.name, schema.level.name.as_str()));
         debug!(verb = info.verb, path = info.path, user = user.name, ?flow, "request");
         // Counted from here on, as upstream: what was refused is no request of a resource.

@@ -265,7 +265,8 @@ impl Check<'_> {
 async fn authorize(authorizer: &dyn Authorizer, request: &Request<'_>) -> Result<(), Status> {
     match authorizer.authorize(request).await {
         Decision::Allow(_) => Ok(()),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => {
+        refused => {
+            let reason = refused.into_reason();
             let nobody = UserInfo::default();
             Err(forbidden(request, request.user.unwrap_or(&nobody), &reason))
         }

@@ -17,6 +17,8 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
     let mut out = Exposition::default();
     server.requests.show(&mut out);
     server.access.show(&mut out);
+    server.authenticator.show(&mut out);
+    server.authorizer.show(&mut out);
     server.admission.show(&mut out);
     server.registry.conversions.show(&mut out);
     server.fairness.show(&mut out);

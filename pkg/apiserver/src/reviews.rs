@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
-use kedge_auth::{Decision, Refused, Remarks, TokenError};
+use kedge_auth::{Decision, Refused, Remarks, Rules, TokenError};
 use kedge_base::time;
 use kedge_meta::{GroupKind, GroupResource, Status, UserInfo, fields, labels};
 use kedge_registry::value::ValueExt as _;
@@ -110,7 +110,7 @@ async fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> R
     if !errors.is_empty() {
         return Err(Status::invalid(&GroupKind::new("authorization.k8s.io", ""), "", &errors));
     }
-    let fields = reviewed_fields(review);
+    let (fields, labels) = (reviewed_fields(review), reviewed_labels(review));
     let request = match review.at(&["spec", "resourceAttributes"]).filter(|v| !v.is_null()) {
         Some(r) => kedge_auth::Request {
             user: Some(user),
@@ -122,6 +122,7 @@ async fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> R
             namespace: r.text(&["namespace"]),
             name: r.text(&["name"]),
             fields: fields.as_ref(),
+            labels: labels.as_ref(),
             path: "",
             is_resource: true,
         },
@@ -132,11 +133,17 @@ async fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> R
             ..Default::default()
         },
     };
-    let (allowed, denied, reason) = match server.authorizer.authorize(&request).await {
-        Decision::Allow(reason) => (true, false, reason),
-        Decision::Deny(reason) => (false, true, reason),
-        Decision::NoOpinion(reason) => (false, false, reason),
+    let decision = server.authorizer.authorize(&request).await;
+    let (allowed, mut wrong) = (decision.is_allowed(), Vec::new());
+    let denied = match &decision {
+        Decision::Deny(_) => true,
+        Decision::Failed { denied, error, .. } => {
+            wrong.push(error.clone());
+            *denied
+        }
+        Decision::Allow(_) | Decision::NoOpinion(_) => false,
     };
+    let reason = decision.into_reason();
     let mut status = json!({ "allowed": allowed });
     if denied {
         status.set("denied", true);
@@ -144,9 +151,9 @@ async fn access_review(server: &ApiServer, user: &UserInfo, review: &Value) -> R
     if !reason.is_empty() {
         status.set("reason", reason);
     }
-    let ignored = ignored_selectors(review);
-    if !ignored.is_empty() {
-        status.set("evaluationError", ignored.join("; "));
+    wrong.extend(ignored_selectors(review));
+    if !wrong.is_empty() {
+        status.set("evaluationError", wrong.join("; "));
     }
     Ok(status)
 }
@@ -163,6 +170,25 @@ fn reviewed_fields(review: &Value) -> Option<fields::Selector> {
         }
     }
     Some(selector)
+}
+
+/// The label selector of the question, likewise.
+fn reviewed_labels(review: &Value) -> Option<labels::Selector> {
+    let at = review.at(&["spec", "resourceAttributes", "labelSelector"])?;
+    let mut requirements =
+        labels::Selector::parse(at.text(&["rawSelector"])).unwrap_or_default().requirements().to_vec();
+    for requirement in at.list(&["requirements"]) {
+        let operator = match requirement.text(&["operator"]) {
+            "In" => labels::Operator::In,
+            "NotIn" => labels::Operator::NotIn,
+            "Exists" => labels::Operator::Exists,
+            "DoesNotExist" => labels::Operator::DoesNotExist,
+            _ => continue,
+        };
+        let values = requirement.list(&["values"]).iter().filter_map(Value::as_str).map(str::to_owned);
+        requirements.extend(labels::Requirement::new(requirement.text(&["key"]), operator, values));
+    }
+    Some(labels::Selector::from_requirements(requirements))
 }
 
 /// Selectors of the question that cannot be understood, in words.
@@ -194,7 +220,7 @@ fn ignored_selectors(review: &Value) -> Vec<String> {
 
 fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
     let namespace = review.text(&["spec", "namespace"]);
-    let mut rules = server.rbac.rules_for(user, namespace);
+    let Rules { mut rules, incomplete, errors } = server.authorizer.rules_of(user, namespace);
     if user.in_group(kedge_auth::MASTERS) {
         let all = || vec!["*".to_owned()];
         let everything = kedge_auth::PolicyRule { verbs: all(), ..Default::default() };
@@ -202,7 +228,13 @@ fn rules_review(server: &ApiServer, user: &UserInfo, review: &Value) -> Value {
         rules.push(kedge_auth::PolicyRule { non_resource_urls: all(), ..everything });
     }
     let (paths, resources): (Vec<_>, Vec<_>) = rules.into_iter().partition(|r| !r.non_resource_urls.is_empty());
-    json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": false })
+    let mut status = json!({ "resourceRules": resources, "nonResourceRules": paths, "incomplete": incomplete });
+    match errors.as_slice() {
+        [] => {}
+        [one] => status.set("evaluationError", one.as_str()),
+        all => status.set("evaluationError", format!("[{}]", all.join(", "))),
+    }
+    status
 }
 
 async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Status> {

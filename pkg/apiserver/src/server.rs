@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
 use kedge_auth::jwt::AnonymousConfig;
-use kedge_auth::{Authenticator, Authorizer, RbacAuthorizer, Shown, TokenSigner, UsedSecret};
+use kedge_auth::{Authenticator, Authorizer, Shown, TokenSigner, UsedSecret};
 use kedge_base::{SharedClock, Shutdown, TaskGroup};
 use kedge_meta::{Status, UserInfo};
 use kedge_registry::subresources::token;
@@ -53,8 +53,6 @@ pub struct Config {
     /// Whether somebody may ask who is nobody, and for what.
     pub anonymous: AnonymousConfig,
     pub authorizer: Arc<dyn Authorizer>,
-    /// For the review of a user's rules.
-    pub rbac: Arc<RbacAuthorizer>,
     /// How kubelets are reached; none when there are none.
     pub kubelets: Option<KubeletAccess>,
     /// How servers that serve other group versions are reached; none when there are none.
@@ -85,7 +83,6 @@ pub struct ApiServer {
     pub(crate) authenticator: Authenticator,
     pub(crate) anonymous: AnonymousConfig,
     pub(crate) authorizer: Arc<dyn Authorizer>,
-    pub(crate) rbac: Arc<RbacAuthorizer>,
     pub(crate) kubelets: Option<KubeletAccess>,
     pub(crate) others: Option<Arc<Caller>>,
     /// What nodes use.
@@ -121,7 +118,6 @@ impl ApiServer {
             authenticator: config.authenticator,
             anonymous: config.anonymous,
             authorizer: config.authorizer,
-            rbac: config.rbac,
             kubelets: config.kubelets,
             others: config.others,
             usages: Usages::new(config.clock.clone()),

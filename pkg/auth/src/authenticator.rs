@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kedge_base::exposition::Exposition;
 use kedge_meta::UserInfo;
 
 use crate::bearer::BearerTokens;
 use crate::front_proxy::FrontProxy;
+use crate::reloads::Reloads;
 use crate::remarks::Remarks;
 use crate::shown::Shown;
 use crate::tokens::{Authenticated, TokenError, TokenSigner};
+use crate::webhook::WebhookTokens;
 use crate::x509::CertificateAuthenticator;
 
 const ANONYMOUS: &str = "system:anonymous";
@@ -68,6 +71,8 @@ pub struct Authenticator {
     tokens: BearerTokens,
     front: Option<FrontProxy>,
     others: Vec<Arc<dyn TokenAuthenticator>>,
+    webhook: Option<WebhookTokens>,
+    reloads: Option<Arc<Reloads>>,
 }
 
 /// Why a token is refused: what the one who issues service account tokens says, and what others say.
@@ -82,7 +87,14 @@ pub struct Refused {
 impl Authenticator {
     /// From its methods.
     pub fn new(certificates: CertificateAuthenticator, tokens: Arc<TokenSigner>) -> Self {
-        Self { certificates, tokens: BearerTokens::new(tokens), front: None, others: Vec::new() }
+        Self {
+            certificates,
+            tokens: BearerTokens::new(tokens),
+            front: None,
+            others: Vec::new(),
+            webhook: None,
+            reloads: None,
+        }
     }
 
     /// The same, and who may say who asks.
@@ -95,6 +107,25 @@ impl Authenticator {
     #[must_use]
     pub fn with_tokens(self, others: Vec<Arc<dyn TokenAuthenticator>>) -> Self {
         Self { others, ..self }
+    }
+
+    /// The same, and a webhook that is asked about a token when nobody else takes it.
+    #[must_use]
+    pub fn with_webhook(self, webhook: Option<WebhookTokens>) -> Self {
+        Self { webhook, ..self }
+    }
+
+    /// The same, and how often its configuration was read anew.
+    #[must_use]
+    pub fn with_reloads(self, reloads: Arc<Reloads>) -> Self {
+        Self { reloads: Some(reloads), ..self }
+    }
+
+    /// Writes out its metrics.
+    pub fn show(&self, out: &mut Exposition) {
+        if let Some(reloads) = &self.reloads {
+            reloads.show(out);
+        }
     }
 
     /// The user; none when there are no credentials at all. `now` is in seconds since 1970.
@@ -129,7 +160,8 @@ impl Authenticator {
     }
 
     /// The user that a token stands for, for one of these audiences; none of them are ours. Others than the issuer of service account
-    /// tokens are asked about what is none of its tokens, and know of no audiences but ours.
+    /// tokens are asked about what is none of its tokens, and know of no audiences but ours. A webhook comes last, and is asked about
+    /// every audience.
     ///
     /// # Errors
     /// Why it is refused.
@@ -145,18 +177,22 @@ impl Authenticator {
             Err(err) => err,
         };
         let (mut others, ours) = (Vec::new(), self.tokens().default_audiences());
-        let meant: Vec<String> = ours.iter().filter(|one| audiences.contains(one)).cloned().collect();
-        let foreign = own == TokenError::Malformed;
-        let not_for_us = !audiences.is_empty() && meant.is_empty();
-        if !foreign || not_for_us {
-            return Err(Refused { own, others });
-        }
-        for other in &self.others {
-            match other.authenticate(token, now).await {
-                Ok(Some(user)) => {
-                    let audiences = if audiences.is_empty() { ours.to_vec() } else { meant };
-                    return Ok(Authenticated { user: authenticated(user), audiences });
+        let wanted = if audiences.is_empty() { ours } else { audiences };
+        let meant: Vec<String> = ours.iter().filter(|one| wanted.contains(one)).cloned().collect();
+        if own == TokenError::Malformed && !meant.is_empty() {
+            for other in &self.others {
+                match other.authenticate(token, now).await {
+                    Ok(Some(user)) => return Ok(Authenticated { user: authenticated(user), audiences: meant }),
+                    Ok(None) => {}
+                    Err(why) => others.push(why),
                 }
+            }
+        }
+        // What is bound to something that is not known here may be known here in a moment.
+        let unsettled = matches!(own, TokenError::Unbound(_));
+        if let Some(webhook) = self.webhook.as_ref().filter(|_| !unsettled) {
+            match webhook.authenticate(token, wanted, ours).await {
+                Ok(Some(found)) => return Ok(found),
                 Ok(None) => {}
                 Err(why) => others.push(why),
             }

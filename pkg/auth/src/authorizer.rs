@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use kedge_meta::{UserInfo, fields};
+use kedge_base::exposition::Exposition;
+use kedge_meta::{UserInfo, fields, labels};
 
-use crate::MASTERS;
+use crate::rbac::PolicyRule;
+use crate::{MASTERS, together};
 
 /// What a user wants to do.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,7 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// Which objects a list, a watch or a deletion of a collection is restricted to, if it is and that can be read.
     pub fields: Option<&'a fields::Selector>,
+    pub labels: Option<&'a labels::Selector>,
     /// For requests that are not about a resource.
     pub path: &'a str,
     pub is_resource: bool,
@@ -38,6 +41,32 @@ pub enum Decision {
     Deny(String),
     /// Not this authorizer's to decide; what it would say about it.
     NoOpinion(String),
+    /// Not allowed, since something went wrong: whether that is so whatever others say, what there is to say about it, and what went
+    /// wrong.
+    Failed { denied: bool, reason: String, error: String },
+}
+
+impl Decision {
+    /// Whether it is allowed.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// What is said to one who may not.
+    pub fn into_reason(self) -> String {
+        match self {
+            Self::Allow(reason) | Self::Deny(reason) | Self::NoOpinion(reason) | Self::Failed { reason, .. } => reason,
+        }
+    }
+}
+
+/// What a user may do, as far as that can be listed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    pub rules: Vec<PolicyRule>,
+    /// Whether the user may do more than that.
+    pub incomplete: bool,
+    pub errors: Vec<String>,
 }
 
 /// A decision that is there, or will be.
@@ -85,6 +114,14 @@ pub trait Authorizer: Send + Sync {
     /// The decision. What is known at once must be said at once: expressions of policies ask, too, and they are evaluated anew for
     /// each answer that comes later.
     fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a>;
+
+    /// What a user may do in a namespace because of this authorizer.
+    fn rules_of(&self, _user: &UserInfo, _namespace: &str) -> Rules {
+        Rules::default()
+    }
+
+    /// Writes out its metrics, if it has any.
+    fn show(&self, _out: &mut Exposition) {}
 }
 
 /// Asks one after the other until one decides. Members of `system:masters` are not asked about.
@@ -92,9 +129,12 @@ pub struct Union {
     authorizers: Vec<Arc<dyn Authorizer>>,
 }
 
-/// What those have said that had no opinion.
+/// What those have said that had no opinion, and what went wrong with them.
 #[derive(Default)]
-struct Reasons(Vec<String>);
+struct Reasons {
+    said: Vec<String>,
+    errors: Vec<String>,
+}
 
 // === impl Union ===
 
@@ -136,6 +176,16 @@ impl Authorizer for Union {
         }
         reasons.nobody().into()
     }
+
+    fn rules_of(&self, user: &UserInfo, namespace: &str) -> Rules {
+        let mut all = Rules::default();
+        for Rules { rules, incomplete, errors } in self.authorizers.iter().map(|one| one.rules_of(user, namespace)) {
+            all.rules.extend(rules);
+            all.incomplete |= incomplete;
+            all.errors.extend(errors);
+        }
+        all
+    }
 }
 
 impl Reasons {
@@ -143,7 +193,12 @@ impl Reasons {
     fn take(&mut self, decision: Decision) -> Option<Decision> {
         match decision {
             Decision::NoOpinion(reason) => {
-                self.0.extend(Some(reason).filter(|reason| !reason.is_empty()));
+                self.said.extend(Some(reason).filter(|reason| !reason.is_empty()));
+                None
+            }
+            Decision::Failed { denied: false, reason, error } => {
+                self.said.extend(Some(reason).filter(|reason| !reason.is_empty()));
+                self.errors.push(error);
                 None
             }
             decided => Some(decided),
@@ -151,7 +206,11 @@ impl Reasons {
     }
 
     fn nobody(self) -> Decision {
-        Decision::NoOpinion(self.0.join("\n"))
+        let reason = self.said.join("\n");
+        match together(&self.errors) {
+            None => Decision::NoOpinion(reason),
+            Some(error) => Decision::Failed { denied: false, reason, error },
+        }
     }
 }
 
@@ -185,5 +244,19 @@ mod tests {
             let request = Request { user: Some(&masters), ..Request::default() };
             assert_eq!(none.authorize(&request).now(), Some(Decision::Allow(String::new())), "nobody is asked");
         }
+    }
+
+    #[tokio::test]
+    async fn what_goes_wrong_is_told_unless_somebody_else_decides() {
+        let failed = |denied, error: &str| Decision::Failed { denied, reason: "r".into(), error: error.into() };
+        let decided = async |all: Vec<Decision>| {
+            let all = all.into_iter().map(|one| Arc::new(Says(one, false)) as Arc<dyn Authorizer>).collect();
+            Union::new(all).authorize(&Request::default()).await
+        };
+        let allow = Decision::Allow("rbac".into());
+        assert_eq!(decided(vec![failed(false, "a"), allow.clone()]).await, allow);
+        assert_eq!(decided(vec![failed(true, "a"), allow]).await, failed(true, "a"));
+        let both = Decision::Failed { denied: false, reason: "r\nr".into(), error: "[a, b]".into() };
+        assert_eq!(decided(vec![failed(false, "a"), failed(false, "b")]).await, both);
     }
 }

@@ -8,7 +8,7 @@ use kedge_storage::{Matcher, ResourceStore};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::authorizer::{Authorizer, Deciding, Decision, Request};
+use crate::authorizer::{Authorizer, Deciding, Decision, Request, Rules};
 
 const NODES: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
@@ -187,6 +187,18 @@ fn node_name(user: &UserInfo) -> Option<&str> {
 impl Authorizer for NodeAuthorizer {
     fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
         self.decide(request).into()
+    }
+
+    /// What a node may do depends on its pods.
+    fn rules_of(&self, user: &UserInfo, _: &str) -> Rules {
+        match node_name(user) {
+            None => Rules::default(),
+            Some(_) => Rules {
+                incomplete: true,
+                errors: vec!["node authorizer does not support user rule resolution".to_owned()],
+                ..Rules::default()
+            },
+        }
     }
 }
 

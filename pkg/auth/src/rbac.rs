@@ -11,7 +11,7 @@ use kedge_storage::{Matcher, ResourceStore};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 
-use crate::authorizer::{Authorizer, Deciding, Decision, Request};
+use crate::authorizer::{Authorizer, Deciding, Decision, Request, Rules};
 use crate::newest::Newest;
 
 /// `rbac/v1.PolicyRule`.
@@ -235,6 +235,10 @@ impl PolicyRule {
 impl Authorizer for RbacAuthorizer {
     fn authorize<'a>(&'a self, request: &'a Request<'a>) -> Deciding<'a> {
         self.decide(request).into()
+    }
+
+    fn rules_of(&self, user: &UserInfo, namespace: &str) -> Rules {
+        Rules { rules: self.rules_for(user, namespace), ..Rules::default() }
     }
 }
 

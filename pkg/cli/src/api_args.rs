@@ -18,7 +18,18 @@ struct Known {
 /// The version of the API that is not served by default and can be.
 const STORAGE_MIGRATION: &str = "storagemigration.k8s.io/v1beta1";
 
-const KNOWN: [Known; 43] = [
+/// Types of authorizers.
+const MODES: [&str; 5] = ["AlwaysAllow", "AlwaysDeny", "Webhook", "RBAC", "Node"];
+/// What is not said beside a file of authorizers.
+const AUTHORIZATION: [&str; 5] = [
+    "authorization-mode",
+    "authorization-webhook-cache-authorized-ttl",
+    "authorization-webhook-cache-unauthorized-ttl",
+    "authorization-webhook-config-file",
+    "authorization-webhook-version",
+];
+
+const KNOWN: [Known; 52] = [
     Known { name: "admission-control-config-file", form: "FILE", check: given },
     Known { name: "anonymous-auth", form: "true|false", check: parses::<bool> },
     Known { name: "api-audiences", form: "AUDIENCE[,AUDIENCE]", check: given },
@@ -39,6 +50,15 @@ const KNOWN: [Known; 43] = [
     Known { name: "audit-webhook-initial-backoff", form: "DURATION", check: duration },
     Known { name: "audit-webhook-mode", form: "batch", check: one_of::<WebhookMode> },
     Known { name: "authentication-config", form: "FILE", check: given },
+    Known { name: "authentication-token-webhook-cache-ttl", form: "DURATION", check: duration },
+    Known { name: "authentication-token-webhook-config-file", form: "FILE", check: given },
+    Known { name: "authentication-token-webhook-version", form: "v1|v1beta1", check: one_of::<ReviewVersion> },
+    Known { name: "authorization-config", form: "FILE", check: given },
+    Known { name: "authorization-mode", form: "MODE[,MODE]", check: given },
+    Known { name: "authorization-webhook-cache-authorized-ttl", form: "DURATION", check: duration },
+    Known { name: "authorization-webhook-cache-unauthorized-ttl", form: "DURATION", check: duration },
+    Known { name: "authorization-webhook-config-file", form: "FILE", check: given },
+    Known { name: "authorization-webhook-version", form: "v1|v1beta1", check: one_of::<ReviewVersion> },
     Known { name: "disable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-admission-plugins", form: "NAME[,NAME]", check: given },
     Known { name: "enable-priority-and-fairness", form: "true|false", check: parses::<bool> },
@@ -86,7 +106,8 @@ impl<'a> ApiServerArgs<'a> {
             (known.check)(value)
                 .map_err(|why| format!("--kube-apiserver-arg {setting:?}: {why}; give {name}={}", known.form))?;
         }
-        self.check_issuers()
+        self.check_issuers()?;
+        self.check_modes().map_err(|why| format!("--kube-apiserver-arg {why}"))
     }
 
     /// Checks what concerns several of them.
@@ -103,6 +124,48 @@ impl<'a> ApiServerArgs<'a> {
             return Err("--kube-apiserver-arg anonymous-auth is part of authentication-config, which is given".into());
         }
         Ok(())
+    }
+
+    /// Checks who decides what users may do; upstream's rules, in its words.
+    fn check_modes(self) -> Result<(), String> {
+        let is_given = |name| self.values(name).next().is_some();
+        if is_given("authorization-config") {
+            if AUTHORIZATION.iter().any(|name| is_given(name)) {
+                return Err("authorization-config can not be specified when --authorization-mode or --authorization-webhook-* flags are defined".into());
+            }
+            return Ok(());
+        }
+        let (modes, webhook) = (self.modes(), is_given("authorization-webhook-config-file"));
+        if let Some(mode) = modes.iter().find(|mode| !MODES.contains(&mode.as_str())) {
+            let all = MODES.join(",");
+            return Err(format!("authorization-mode {mode:?} is not a valid mode; these are: {all}"));
+        }
+        let asks = modes.iter().any(|mode| mode == "Webhook");
+        if asks && !webhook {
+            return Err("authorization-mode Webhook's authorization config file not passed; give authorization-webhook-config-file=FILE".into());
+        }
+        if webhook && !asks {
+            return Err("cannot specify authorization-webhook-config-file without mode Webhook".into());
+        }
+        let repeated = modes.iter().enumerate().any(|(at, mode)| modes[..at].contains(mode));
+        if repeated { Err(format!("authorization-mode {modes:?} has mode specified more than once")) } else { Ok(()) }
+    }
+
+    fn modes(self) -> Vec<String> {
+        let given = self.values("authorization-mode").flat_map(|modes| modes.split(','));
+        given.map(|mode| mode.trim().to_owned()).collect()
+    }
+
+    /// Settings of authorization; what is not said is none.
+    pub fn authorization(self) -> AuthorizationArgs {
+        AuthorizationArgs {
+            file: self.file("authorization-config"),
+            modes: self.modes(),
+            webhook: self.file("authorization-webhook-config-file"),
+            version: self.last("authorization-webhook-version"),
+            authorized: self.duration("authorization-webhook-cache-authorized-ttl"),
+            unauthorized: self.duration("authorization-webhook-cache-unauthorized-ttl"),
+        }
     }
 
     /// Settings of authentication.
@@ -126,6 +189,12 @@ impl<'a> ApiServerArgs<'a> {
             oidc,
             tokens: self.file("token-auth-file"),
             anonymous: self.last("anonymous-auth").unwrap_or(false),
+            webhook: self.file("authentication-token-webhook-config-file").map(|file| TokenWebhookArgs {
+                file,
+                // As upstream, when nobody says.
+                version: self.last("authentication-token-webhook-version").unwrap_or_else(|| "v1beta1".to_owned()),
+                kept_for: self.duration("authentication-token-webhook-cache-ttl").unwrap_or(Duration::from_secs(120)),
+            }),
         }
     }
 
@@ -231,6 +300,26 @@ pub struct AuthenticationArgs {
     pub oidc: Option<OidcArgs>,
     pub tokens: Option<PathBuf>,
     pub anonymous: bool,
+    pub webhook: Option<TokenWebhookArgs>,
+}
+
+/// A webhook that knows tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenWebhookArgs {
+    pub file: PathBuf,
+    pub version: String,
+    pub kept_for: Duration,
+}
+
+/// Who decides what users may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthorizationArgs {
+    pub file: Option<PathBuf>,
+    pub modes: Vec<String>,
+    pub webhook: Option<PathBuf>,
+    pub version: Option<String>,
+    pub authorized: Option<Duration>,
+    pub unauthorized: Option<Duration>,
 }
 
 /// An issuer of tokens.
@@ -272,6 +361,7 @@ trait Choice {
 struct LogFormat;
 struct LogMode;
 struct WebhookMode;
+struct ReviewVersion;
 
 impl Choice for LogFormat {
     const ALL: &'static [&'static str] = &["json", "legacy"];
@@ -280,6 +370,10 @@ impl Choice for LogFormat {
 /// Events wait for room in front of the file in both; that a request fails for its event is not supported.
 impl Choice for LogMode {
     const ALL: &'static [&'static str] = &["blocking", "batch"];
+}
+
+impl Choice for ReviewVersion {
+    const ALL: &'static [&'static str] = &["v1", "v1beta1"];
 }
 
 impl Choice for WebhookMode {
@@ -341,6 +435,44 @@ mod tests {
         args.check().unwrap();
         assert_eq!(args.in_flight(), (Some(9), None));
         assert!(!args.fairness() && ApiServerArgs(&[]).fairness());
+    }
+
+    #[test]
+    fn a_file_of_authorizers_and_flags_of_them_exclude_each_other() {
+        let checked = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|one| (*one).to_owned()).collect();
+            ApiServerArgs(&settings).check()
+        };
+        for (settings, wanted) in [
+            (
+                &["authorization-config=/a", "authorization-webhook-version=v1"][..],
+                "can not be specified when --authorization-mode or --authorization-webhook-* flags are defined",
+            ),
+            (&["authorization-mode=ABAC"], "authorization-mode \"ABAC\" is not a valid mode"),
+            (&["authorization-mode=Node,Webhook"], "Webhook's authorization config file not passed"),
+            (&["authorization-webhook-config-file=/a"], "without mode Webhook"),
+            (&["authorization-mode=RBAC", "authorization-mode=Node,RBAC"], "has mode specified more than once"),
+            (&["authorization-webhook-version=v2"], "give authorization-webhook-version=v1|v1beta1"),
+        ] {
+            let why = checked(settings).unwrap_err();
+            assert!(why.contains(wanted), "{settings:?}: {why}");
+        }
+        checked(&["authorization-config=/a", "anonymous-auth=true"]).unwrap();
+        let settings = [
+            "authorization-mode=Node,Webhook",
+            "--authorization-mode=RBAC",
+            "authorization-webhook-config-file=/a",
+            "authorization-webhook-cache-authorized-ttl=0s",
+            "authentication-token-webhook-config-file=/t",
+        ];
+        checked(&settings).unwrap();
+        let settings = settings.map(str::to_owned);
+        let args = ApiServerArgs(&settings);
+        let authorization = args.authorization();
+        assert_eq!(authorization.modes, ["Node", "Webhook", "RBAC"]);
+        assert_eq!((authorization.authorized, authorization.unauthorized), (Some(Duration::ZERO), None));
+        let webhook = args.authentication().webhook.unwrap();
+        assert_eq!((webhook.version.as_str(), webhook.kept_for), ("v1beta1", Duration::from_secs(120)));
     }
 
     #[test]

@@ -13,7 +13,7 @@ mod token_command;
 mod token_settings;
 mod values;
 
-pub use api_args::{ApiServerArgs, AuditArgs, AuthenticationArgs, OidcArgs};
+pub use api_args::{ApiServerArgs, AuditArgs, AuthenticationArgs, AuthorizationArgs, OidcArgs, TokenWebhookArgs};
 pub use certificate_flags::{CertificateCommand, CertificateFlags, ServiceFlags};
 pub use config_file::{ConfigFileError, expand};
 pub use flags::{Command, Kedge, ServerFlags, default_data_dir};

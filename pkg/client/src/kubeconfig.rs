@@ -21,6 +21,8 @@ pub struct ClusterAccess {
     pub client_certificate: Vec<u8>,
     pub client_key: Vec<u8>,
     pub token: Option<String>,
+    /// Whether the server may show any certificate. Those who ask webhooks heed it; to the API itself nobody is connected so.
+    pub insecure: bool,
 }
 
 /// A kubeconfig that cannot be used.
@@ -63,9 +65,11 @@ struct Cluster {
     #[serde(default)]
     certificate_authority_data: String,
     certificate_authority: Option<PathBuf>,
+    #[serde(default)]
+    insecure_skip_tls_verify: bool,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone)]
 #[serde(rename_all = "kebab-case", default)]
 struct User {
     client_certificate_data: String,
@@ -78,6 +82,8 @@ struct User {
 #[derive(Deserialize)]
 struct Context {
     cluster: String,
+    /// Nobody, where it is not said.
+    #[serde(default)]
     user: String,
 }
 
@@ -101,7 +107,10 @@ impl ClusterAccess {
         let context = pick(&file.contexts, &file.current_context).ok_or_else(|| missing("no current context"))?;
         let cluster =
             pick(&file.clusters, &context.cluster).ok_or_else(|| missing("the context's cluster is missing"))?;
-        let user = pick(&file.users, &context.user).ok_or_else(|| missing("the context's user is missing"))?;
+        let user = match context.user.as_str() {
+            "" => User::default(),
+            name => pick(&file.users, name).cloned().ok_or_else(|| missing("the context's user is missing"))?,
+        };
         let base = path.parent().unwrap_or(Path::new("."));
         Ok(Self {
             server: cluster.server.clone(),
@@ -112,7 +121,8 @@ impl ClusterAccess {
             )?,
             client_certificate: data_or_file(&user.client_certificate_data, user.client_certificate.as_deref(), base)?,
             client_key: data_or_file(&user.client_key_data, user.client_key.as_deref(), base)?,
-            token: user.token.clone(),
+            token: user.token,
+            insecure: cluster.insecure_skip_tls_verify,
         })
     }
 
@@ -125,7 +135,11 @@ impl ClusterAccess {
         Ok(uri)
     }
 
-    pub(crate) fn bearer_header(&self) -> Result<Option<HeaderValue>, KubeconfigError> {
+    /// The `Authorization` header of whoever has a token.
+    ///
+    /// # Errors
+    /// When the token has characters that none has.
+    pub fn bearer_header(&self) -> Result<Option<HeaderValue>, KubeconfigError> {
         let Some(token) = &self.token else { return Ok(None) };
         let mut value = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| KubeconfigError::Invalid {
             what: "token",

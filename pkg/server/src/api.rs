@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kedge_admission::{AdmissionConfiguration, Chain, ImagePolicySettings, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, PublicKey,
-    RbacAuthorizer, TokenError, TokenSigner, Union,
+    Authenticator, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, PublicKey, RbacAuthorizer,
+    TokenError, TokenSigner,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -19,12 +19,14 @@ use kedge_registry::subresources::token::Limits;
 use kedge_storage::{ResourceStore, Storage};
 use kedge_webhook::{Caller, Settings};
 use rustls::ServerConfig as TlsConfig;
+use tracing::warn;
 
 use crate::auditing::auditing;
+use crate::authorization::{Own, authorizers};
 use crate::config::{ServerConfig, TokenSettings};
 use crate::error::Error;
 use crate::image_policy::Reviewer;
-use crate::issuers::believed;
+use crate::issuers::{AuthenticationConfig, believed};
 use crate::renewal::Renewal;
 use crate::secret_tokens::NotedUses;
 
@@ -75,7 +77,8 @@ pub(crate) fn others(
 
 /// The API server: who may come in, what they may do, and where it is kept.
 pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
-    let Parts { config, pki, renewal, storage, registry, webhooks, others, clock, tasks, readiness, own } = parts;
+    let Parts { config, pki, renewal, storage, registry, webhooks, others, clock, tasks, readiness, own: paths } =
+        parts;
     let rbac = Arc::new(RbacAuthorizer::new(
         store(storage, "roles")?,
         store(storage, "rolebindings")?,
@@ -99,18 +102,20 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     kubelet_tls.alpn_protocols.clear();
     let kubelets = KubeletAccess::new(Arc::new(kubelet_tls), tasks.child("kubelet connections"));
     let kubelets = kubelets.map_err(|e| Error::Tls(e.to_string()))?;
-    let believed = believed(&config.authentication, signer.issuers(), (clock, tasks))?;
+    let server_id = config.server_id();
+    let believed = believed(&authentication(config), (signer.issuers(), &server_id), (clock, tasks))?;
     let authenticator = Authenticator::new(certificates, Arc::new(signer)).with_front_proxy(front);
-    let authorizer: Arc<dyn Authorizer> = Arc::new(Union::new(vec![nodes, rbac.clone()]));
+    let authenticator = authenticator.with_tokens(believed.tokens).with_webhook(believed.webhook);
+    let own = Own { nodes, rbac: rbac.clone(), server: server_id };
+    let authorizer = authorizers(&config.authorization, own, (clock, tasks))?;
     let used_tokens = NotedUses::new(clock.clone());
     let server = ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac.clone(), &authorizer, webhooks, &admission(config)?)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac, &authorizer, webhooks, &admission(config)?)?),
         registry: registry.clone(),
-        own: Some(own),
-        authenticator: authenticator.with_tokens(believed.tokens),
+        own: Some(paths),
+        authenticator: authenticator.with_reloads(believed.reloads),
         anonymous: believed.anonymous,
         authorizer,
-        rbac,
         kubelets: Some(kubelets),
         others: Some(others.clone()),
         clock: clock.clone(),
@@ -125,6 +130,16 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     });
     used_tokens.through(&server);
     Ok(server)
+}
+
+/// Who is believed. Where everybody may do everything nobody does so without a name, as upstream.
+fn authentication(config: &ServerConfig) -> AuthenticationConfig {
+    let mut authentication = config.authentication.clone();
+    if authentication.anonymous && config.authorization.always_allows() {
+        warn!("anonymous-auth is not allowed with the AlwaysAllow authorizer, and is off; use a different authorizer");
+        authentication.anonymous = false;
+    }
+    authentication
 }
 
 /// Who signs the tokens of service accounts, and knows them again.

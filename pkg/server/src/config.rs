@@ -11,6 +11,7 @@ pub use kedge_admission::Selection as AdmissionPlugins;
 pub use kedge_apiserver::InFlight;
 
 use crate::auditing::AuditConfig;
+use crate::authorization::AuthorizationConfig;
 use crate::issuers::AuthenticationConfig;
 
 /// The settings of a server; the defaults are those of the command line.
@@ -58,6 +59,7 @@ pub struct ServerConfig {
     pub in_flight: InFlight,
     pub audit: AuditConfig,
     pub authentication: AuthenticationConfig,
+    pub authorization: AuthorizationConfig,
     pub snapshots: SnapshotSettings,
     /// Where the embedded store is served over etcd's API: `unix:///path` or `https://address:port`.
     pub etcd_listen: Option<String>,
@@ -114,6 +116,8 @@ impl ServerConfig {
             ("advertise-address", self.advertise_address.to_string()),
             ("anonymous-auth", self.authentication.anonymous.to_string()),
             ("audit-log-path", self.audit.log.clone().unwrap_or_default()),
+            ("authorization-config", self.shown_authorization().0),
+            ("authorization-mode", self.shown_authorization().1),
             ("bind-address", self.bind_address.to_string()),
             ("cluster-cidr", self.cluster_cidr.clone()),
             ("cluster-dns", self.cluster_dns.to_string()),
@@ -135,6 +139,20 @@ impl ServerConfig {
             ("tls-san", self.tls_sans.join(",")),
         ];
         shown.map(|(name, value)| (name.to_owned(), value)).to_vec()
+    }
+
+    /// The file of authorizers, or else their modes.
+    fn shown_authorization(&self) -> (String, String) {
+        let AuthorizationConfig { file, modes, .. } = &self.authorization;
+        match file {
+            Some(file) => (file.display().to_string(), String::new()),
+            None => (String::new(), modes.join(",")),
+        }
+    }
+
+    /// What this server is called among the API servers of the cluster.
+    pub(crate) fn server_id(&self) -> String {
+        format!("apiserver-{}", self.node_name)
     }
 
     /// Where certificates and keys are.

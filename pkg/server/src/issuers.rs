@@ -1,4 +1,6 @@
-//! Who is believed beside the cluster itself: issuers of tokens, tokens in a file, and nobody.
+//! Who is believed beside the cluster itself: issuers of tokens, tokens in a file, those that a webhook knows, and nobody.
+//!
+//! The issuers of a configuration file are read anew while the server runs; everything else is as it was at the start, as upstream.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,17 +11,25 @@ use bytes::{Bytes, BytesMut};
 use http::Uri;
 use http_body_util::BodyExt as _;
 use kedge_auth::jwt::{
-    AnonymousConfig, AuthenticationConfiguration, ClaimRule, Fetch, Issuer, Jwt, JwtAuthenticator, Mappings, Prefixed,
+    AnonymousConfig, AuthenticationConfiguration, ClaimRule, Fetch, Issuer, Issuers, Jwt, JwtAuthenticator, Mappings,
+    Prefixed,
 };
-use kedge_auth::{StaticTokens, TokenAuthenticator};
-use kedge_base::{SharedClock, TaskGroup};
+use kedge_auth::{Connect as _, Reloads, StaticTokens, TokenAuthenticator, Version, WebhookTokens};
+use kedge_base::{SharedClock, TaskGroup, time};
 use kedge_client::{Client, ClusterAccess, HttpsTransport};
+use tokio::sync::Mutex;
+use tracing::{error, info};
 
 use crate::error::Error;
+use crate::reloading::{self, Reload, read_now, tree};
+use crate::reviewers::Kubeconfigs;
 
 /// What issuers publish is small.
 const LARGEST: usize = 1 << 20;
 const WITHIN: Duration = Duration::from_secs(30);
+/// How long new issuers may take until all of them have said their keys, and how often they are asked, as upstream.
+const PATIENCE: Duration = Duration::from_secs(60);
+const AGAIN: Duration = Duration::from_secs(10);
 /// Where distributions keep what the host trusts.
 const TRUSTED: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -40,6 +50,19 @@ pub struct AuthenticationConfig {
     pub tokens: Option<PathBuf>,
     /// Whether somebody may ask who is nobody.
     pub anonymous: bool,
+    /// A webhook that is asked about tokens.
+    pub webhook: Option<TokenWebhookConfig>,
+}
+
+/// A webhook that knows tokens, as flags name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokenWebhookConfig {
+    /// A kubeconfig.
+    pub file: PathBuf,
+    /// The version of the reviews that it is sent.
+    pub version: String,
+    /// How long its answers are kept.
+    pub kept_for: Duration,
 }
 
 /// An issuer as flags name it.
@@ -59,47 +82,152 @@ pub struct OidcConfig {
 /// Who knows tokens, and who may ask without any.
 pub(crate) struct Believed {
     pub(crate) tokens: Vec<Arc<dyn TokenAuthenticator>>,
+    pub(crate) webhook: Option<WebhookTokens>,
     pub(crate) anonymous: AnonymousConfig,
+    pub(crate) reloads: Arc<Reloads>,
 }
 
-/// Reads what is set.
+fn bad(what: &str, path: &Path, why: &dyn std::fmt::Display) -> Error {
+    Error::Setting(format!("{what} {}: {why}", path.display()))
+}
+
+/// Reads what is set, and follows the configuration file if there is one. `own` are issuers that nobody else may be, `server` is what
+/// this one is called among others.
 pub(crate) fn believed(
     config: &AuthenticationConfig,
-    own: &[String],
+    (own, server): (&[String], &str),
     (clock, tasks): (&SharedClock, &TaskGroup),
 ) -> Result<Believed, Error> {
     let mut tokens: Vec<Arc<dyn TokenAuthenticator>> = Vec::new();
     let mut anonymous = AnonymousConfig { enabled: config.anonymous, conditions: Vec::new() };
-    let bad = |what: &str, path: &Path, why: &dyn std::fmt::Display| {
-        Error::Setting(format!("{what} {}: {why}", path.display()))
-    };
     if let Some(path) = &config.tokens {
         let text = std::fs::read_to_string(path).map_err(|why| bad("token-auth-file", path, &why))?;
         let read = StaticTokens::read(&text).map_err(|why| bad("token-auth-file", path, &why))?;
         tokens.push(Arc::new(read));
     }
-    let fetch: Arc<dyn Fetch> = Arc::new(Published);
     if let Some(oidc) = &config.oidc {
         let jwt = oidc.authenticator()?;
         jwt.validate(own).map_err(Error::Setting)?;
         // As upstream, when nobody says.
         let usual = || vec!["RS256".to_owned()];
         let algorithms = if oidc.algorithms.is_empty() { usual() } else { oidc.algorithms.clone() };
-        let jwt = Jwt::new(&jwt, &algorithms, fetch.clone(), (clock, tasks)).map_err(Error::Setting)?;
+        let jwt = Jwt::new(&jwt, &algorithms, Arc::new(Published), (clock, tasks)).map_err(Error::Setting)?;
         tokens.push(Arc::new(jwt));
     }
+    let reloads = Arc::new(Reloads::new("authentication", server));
     if let Some(path) = &config.file {
         let what = "authentication-config";
-        let text = std::fs::read_to_string(path).map_err(|why| bad(what, path, &why))?;
-        let value = serde_yaml::from_str(&text).map_err(|why| bad(what, path, &why))?;
-        let read = AuthenticationConfiguration::read(value, own).map_err(|why| bad(what, path, &why))?;
-        for jwt in &read.jwt {
-            let jwt = Jwt::new(jwt, &[], fetch.clone(), (clock, tasks)).map_err(|why| bad(what, path, &why))?;
-            tokens.push(Arc::new(jwt));
-        }
+        let data = read_now(path).map_err(|why| Error::Setting(format!("{what} {why}")))?;
+        let reading = Reading { own: own.to_vec(), clock: clock.clone(), tasks: tasks.clone() };
+        let (read, issuers) = reading.read(&data).map_err(|why| bad(what, path, &why))?;
+        let issuers = Arc::new(Issuers::new(issuers));
+        tokens.push(issuers.clone());
+        reloads.in_force(&data);
+        let (last, reloads) = (Mutex::new(data), reloads.clone());
+        let reload = Reloading { reading, issuers, anonymous: read.anonymous.clone(), last, reloads };
+        reloading::follow(what, path, Arc::new(reload), (clock, tasks));
         anonymous = read.anonymous.unwrap_or(anonymous);
     }
-    Ok(Believed { tokens, anonymous })
+    let webhook = config.webhook.as_ref().map(|webhook| asking(webhook, (clock, tasks))).transpose()?;
+    Ok(Believed { tokens, webhook, anonymous, reloads })
+}
+
+/// Who is asked about tokens that nobody else takes.
+fn asking(config: &TokenWebhookConfig, (clock, tasks): (&SharedClock, &TaskGroup)) -> Result<WebhookTokens, Error> {
+    let TokenWebhookConfig { file, version, kept_for } = config;
+    let known = Version::named(version).ok_or_else(|| {
+        let supported = "supported versions are \"v1\", \"v1beta1\"";
+        Error::Setting(format!("unsupported authentication webhook version {version:?}, {supported}"))
+    })?;
+    let reviewer = Kubeconfigs::new(clock, tasks).connect(file);
+    let reviewer = reviewer.map_err(|why| Error::Setting(format!("authentication-token-webhook-config-file {why}")))?;
+    Ok(WebhookTokens::new(reviewer, known, *kept_for, (clock, &tasks.child("reviews of tokens"))))
+}
+
+/// How configurations are read.
+struct Reading {
+    own: Vec<String>,
+    clock: SharedClock,
+    tasks: TaskGroup,
+}
+
+impl Reading {
+    fn read(&self, data: &[u8]) -> Result<(AuthenticationConfiguration, Vec<Jwt>), String> {
+        let read = AuthenticationConfiguration::read(tree(data)?, &self.own)?;
+        let made = |jwt| Jwt::new(jwt, &[], Arc::new(Published), (&self.clock, &self.tasks));
+        let issuers = read.jwt.iter().map(made).collect::<Result<_, _>>()?;
+        Ok((read, issuers))
+    }
+}
+
+/// Takes the issuers of the file in again.
+struct Reloading {
+    reading: Reading,
+    issuers: Arc<Issuers>,
+    /// What the file said of those who ask without credentials, which stays.
+    anonymous: Option<AnonymousConfig>,
+    /// What it says that is in force, or that can never be.
+    last: Mutex<Vec<u8>>,
+    reloads: Arc<Reloads>,
+}
+
+#[async_trait]
+impl Reload for Reloading {
+    async fn take(&self, data: Result<Vec<u8>, String>) {
+        let clock = &self.reading.clock;
+        let mut last = self.last.lock().await;
+        match self.reloaded(data, &mut last).await {
+            Ok(false) => {}
+            Ok(true) => {
+                self.reloads.succeeded(&last, clock.now());
+                info!("reloaded authentication config");
+            }
+            Err(why) => {
+                self.reloads.failed(clock.now());
+                error!(error = why, "reloading authentication config");
+            }
+        }
+    }
+}
+
+impl Reloading {
+    /// Whether there are other issuers now. What cannot be used is not looked at again; who does not answer is asked again.
+    async fn reloaded(&self, data: Result<Vec<u8>, String>, last: &mut Vec<u8>) -> Result<bool, String> {
+        let data = data?;
+        if data == *last {
+            return Ok(false);
+        }
+        let read = self.reading.read(&data).and_then(|(read, issuers)| match read.anonymous == self.anonymous {
+            true => Ok(issuers),
+            false => Err("anonymous: Forbidden: changed from initial configuration file".to_owned()),
+        });
+        let issuers = match read {
+            Ok(issuers) => issuers,
+            Err(why) => {
+                *last = data;
+                return Err(why);
+            }
+        };
+        self.ready(&issuers).await?;
+        self.issuers.replace(issuers);
+        *last = data;
+        Ok(true)
+    }
+
+    /// Waits until all issuers have said their keys: those before them are believed until then.
+    async fn ready(&self, issuers: &[Jwt]) -> Result<(), String> {
+        let clock = &self.reading.clock;
+        let until = clock.monotonic() + PATIENCE;
+        for issuer in issuers {
+            while let Err(why) = issuer.ready().await {
+                if clock.monotonic() + AGAIN > until {
+                    return Err(why);
+                }
+                clock.sleep(AGAIN).await;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl OidcConfig {
@@ -153,7 +281,7 @@ impl Fetch for Published {
     async fn get(&self, url: &str, authority: &str) -> Result<Bytes, String> {
         let got = get(url, authority);
         let late = |_| Err(format!("{url}: no answer within {} s", WITHIN.as_secs()));
-        kedge_base::time::timeout(WITHIN, got).await.unwrap_or_else(late)
+        time::timeout(WITHIN, got).await.unwrap_or_else(late)
     }
 }
 
@@ -186,7 +314,7 @@ async fn get(url: &str, authority: &str) -> Result<Bytes, String> {
 }
 
 /// An error and what has caused it.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

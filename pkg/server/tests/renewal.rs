@@ -48,6 +48,7 @@ fn config(dir: &Path, port: u16) -> ServerConfig {
         in_flight: Default::default(),
         audit: Default::default(),
         authentication: Default::default(),
+        authorization: Default::default(),
         tokens: kedge_server::TokenSettings::default(),
         snapshots: SnapshotSettings { schedule: None, retention: 1, dir: None },
         etcd_listen: None,

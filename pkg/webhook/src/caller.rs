@@ -58,6 +58,10 @@ pub struct Caller {
     settings: Settings,
     /// Who it says it is.
     identity: Option<Identity>,
+    bearer: Option<HeaderValue>,
+    agent: HeaderValue,
+    /// The largest answer, in bytes.
+    largest: usize,
     slots: Arc<Semaphore>,
     clients: Mutex<Clients>,
 }
@@ -87,13 +91,33 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawner
 impl Caller {
     /// A caller without connections.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, identity: None, slots: Arc::new(Semaphore::new(CONNECTIONS)), clients: Mutex::default() }
+        Self {
+            settings,
+            identity: None,
+            bearer: None,
+            agent: AGENT,
+            largest: MAX_ANSWER,
+            slots: Arc::new(Semaphore::new(CONNECTIONS)),
+            clients: Mutex::default(),
+        }
     }
 
     /// The same, and it says who it is.
     #[must_use]
     pub fn with_identity(self, identity: Identity) -> Self {
         Self { identity: Some(identity), ..self }
+    }
+
+    /// The same, and it says so in the `Authorization` header.
+    #[must_use]
+    pub fn with_bearer(self, bearer: HeaderValue) -> Self {
+        Self { bearer: Some(bearer), ..self }
+    }
+
+    /// The same under another name, and for answers of no more than so many bytes.
+    #[must_use]
+    pub fn named(self, agent: HeaderValue, largest: usize) -> Self {
+        Self { agent, largest, ..self }
     }
 
     /// `host:port` of one of those who serve a port of a service.
@@ -141,7 +165,7 @@ impl Caller {
         let unanswered = |why| CallError::Unanswered { url: url.to_owned(), why };
         let mut retries = 0;
         loop {
-            let request = request(url, body.clone()).map_err(|err| unanswered(Failure::Http(err.to_string())))?;
+            let request = self.request(url, body.clone()).map_err(|err| unanswered(Failure::Http(err.to_string())))?;
             let answer = known.client.request(request).await.map_err(|err| unanswered(failure(&err)))?;
             let (head, body) = answer.into_parts();
             let code = head.status.as_u16();
@@ -152,7 +176,7 @@ impl Caller {
                 self.settings.clock.sleep(Duration::from_secs(seconds)).await;
                 continue;
             }
-            let body = Limited::new(body, MAX_ANSWER).collect().await.map_err(|err| {
+            let body = Limited::new(body, self.largest).collect().await.map_err(|err| {
                 unanswered(match err.downcast_ref::<LengthLimitError>() {
                     Some(_) => Failure::TooLarge,
                     None => Failure::Http(err.to_string()),
@@ -160,6 +184,17 @@ impl Caller {
             })?;
             return answer::body(code, &head.headers, body.to_bytes());
         }
+    }
+
+    fn request(&self, url: &str, body: Bytes) -> Result<Request<Outgoing>, http::Error> {
+        let mut request = Request::post(url)
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::ACCEPT, ACCEPT)
+            .header(header::USER_AGENT, self.agent.clone());
+        if let Some(bearer) = &self.bearer {
+            request = request.header(header::AUTHORIZATION, bearer.clone());
+        }
+        request.body(Full::new(body).map_err(|never| match never {}).boxed_unsync())
     }
 
     async fn known(&self, config: &ClientConfig) -> Result<Arc<Known>, CallError> {
@@ -215,14 +250,6 @@ impl Clients {
         }
         self.known.insert(config.clone(), (known.clone(), self.uses));
     }
-}
-
-fn request(url: &str, body: Bytes) -> Result<Request<Outgoing>, http::Error> {
-    Request::post(url)
-        .header(header::CONTENT_TYPE, JSON)
-        .header(header::ACCEPT, ACCEPT)
-        .header(header::USER_AGENT, AGENT)
-        .body(Full::new(body).map_err(|never| match never {}).boxed_unsync())
 }
 
 /// Why the client got no answer.

@@ -45,7 +45,8 @@ async fn answer(request: Request<Incoming>, asked: Arc<AtomicUsize>) -> Result<R
             let agent = head.headers[header::USER_AGENT].to_str().unwrap();
             let body = String::from_utf8_lossy(&body);
             let target = head.uri.path_and_query().unwrap();
-            reply(200, format!("{:?} {agent} {target} {body}", head.version))
+            let bearer = head.headers.get(header::AUTHORIZATION).map_or("", |bearer| bearer.to_str().unwrap());
+            reply(200, format!("{:?} {agent} {target} {body}{bearer}", head.version))
         }
     })
 }
@@ -126,6 +127,17 @@ async fn a_service_is_asked_over_one_connection() {
         assert_eq!(answer, "HTTP/1.1 kube-apiserver-admission /x?timeout=10s {}");
     }
     assert_eq!(hook.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn who_has_a_name_and_a_token_says_so_and_takes_answers_of_its_size() {
+    let hook = hook(&["s.a.svc"]).await;
+    let caller = caller(&hook.address).with_bearer("Bearer t".parse().unwrap());
+    let config = service("s", "/x", &hook.pem);
+    let caller = caller.named("kube-apiserver/v1".parse().unwrap(), 60);
+    assert_eq!(said(&caller, &config, 9_500).await, "HTTP/1.1 kube-apiserver/v1 /x?timeout=10s {}Bearer t");
+    let caller = caller.named("kube-apiserver/v1".parse().unwrap(), 10);
+    assert!(said(&caller, &config, 9_500).await.ends_with("http: request body too large"));
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ use http::Uri;
 use http::uri::Scheme;
 use serde_json::Value;
 
+use crate::trust;
+
 pub(crate) const HTTPS: u16 = 443;
 
 /// What is wrong with a configuration, in upstream's words.
@@ -81,6 +83,15 @@ impl ClientConfig {
         let bundle = STANDARD.decode(config["caBundle"].as_str().unwrap_or_default());
         let ca_bundle = bundle.map_err(|_| ConfigError::Roots("unable to parse bytes as PEM block".to_owned()))?;
         Ok(Self { target, ca_bundle, insecure: false })
+    }
+
+    /// Whether somebody can be called with it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.place()?;
+        if self.ca_bundle.is_empty() || self.insecure { Ok(()) } else { trust::bundle(&self.ca_bundle).map(drop) }
     }
 
     pub(crate) fn place(&self) -> Result<Place, ConfigError> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use kedge_base::net::go_text;
-use kedge_meta::Status;
+use kedge_meta::{Reason, Status};
 
 use crate::config::ConfigError;
 
@@ -42,7 +42,33 @@ impl CallError {
             Self::Unanswered { .. } | Self::Empty { .. } => 503,
         }
     }
+
+    /// Whether the same call may go well a little later, as upstream sees it when it asks about users: who is broken, busy or late is
+    /// asked again, who is not there is not.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Empty { .. } => false,
+            Self::Unanswered { why, .. } => why.to_string().ends_with(RESET),
+            Self::Refused(status) => {
+                let passing = [Reason::InternalError, Reason::Timeout, Reason::TooManyRequests, Reason::ServerTimeout];
+                let later = status.details.as_ref().is_some_and(|details| details.retry_after_seconds > 0);
+                passing.contains(&status.reason) || status.code == 429 || later
+            }
+        }
+    }
+
+    /// Whether time ran out.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Unanswered { why: Failure::Deadline, .. } => true,
+            Self::Refused(status) => status.reason == Reason::Timeout || status.code == 504,
+            _ => false,
+        }
+    }
 }
+
+/// How Go calls it when the other side drops a connection.
+const RESET: &str = "connection reset by peer";
 
 /// Why no answer came.
 #[derive(Debug, thiserror::Error)]
@@ -64,4 +90,22 @@ pub enum Failure {
     Full,
     #[error("{0}")]
     Http(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_broken_or_busy_is_asked_again_and_who_is_not_there_is_not() {
+        let refused = |code, reason| CallError::Refused(Box::new(Status::failure(code, reason, "")));
+        let silent = |why| CallError::Unanswered { url: String::new(), why };
+        assert!(
+            refused(500, Reason::InternalError).is_transient() && refused(429, Reason::TooManyRequests).is_transient()
+        );
+        assert!(refused(504, Reason::Timeout).is_transient() && refused(504, Reason::Timeout).is_timeout());
+        assert!(silent(Failure::Handshake("read: connection reset by peer".into())).is_transient());
+        assert!(!refused(403, Reason::Forbidden).is_transient() && !silent(Failure::Eof).is_transient());
+        assert!(!silent(Failure::Deadline).is_transient() && silent(Failure::Deadline).is_timeout());
+    }
 }

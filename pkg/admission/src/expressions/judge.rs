@@ -83,11 +83,11 @@ fn request<'a>(check: &'a Check, user: &'a UserInfo) -> Request<'a> {
 }
 
 fn said(decision: Decision) -> Judged {
-    let (allowed, reason) = match decision {
-        Decision::Allow(reason) => (true, reason),
-        Decision::Deny(reason) | Decision::NoOpinion(reason) => (false, reason),
+    let error = match &decision {
+        Decision::Failed { error, .. } => Some(error.as_str().into()),
+        Decision::Allow(_) | Decision::Deny(_) | Decision::NoOpinion(_) => None,
     };
-    Judged { allowed, reason: reason.into(), error: None }
+    Judged { allowed: decision.is_allowed(), reason: decision.into_reason().into(), error }
 }
 
 /// What a request is for, as something that can be asked about.

@@ -4,7 +4,7 @@ use std::num::IntErrorKind;
 
 use http::Method;
 use kedge_meta::fields::Selector;
-use kedge_meta::{Status, UserInfo};
+use kedge_meta::{Status, UserInfo, labels};
 
 /// A path has at most this many bytes.
 const MAX_PATH: usize = 64 << 10;
@@ -154,9 +154,20 @@ impl RequestInfo {
 
     /// The field selector that authorizers are asked about, where one counts and can be read.
     pub(crate) fn authorized_fields(&self) -> Option<Selector> {
-        let text = self.param("fieldSelector");
-        let counts = matches!(self.verb.as_str(), "list" | "watch" | "deletecollection") && !text.is_empty();
-        counts.then(|| Selector::parse(text).ok()).flatten()
+        let text = self.counting_selector("fieldSelector");
+        text.and_then(|text| Selector::parse(text).ok())
+    }
+
+    /// The label selector that authorizers are asked about, where one counts and can be read.
+    pub(crate) fn authorized_labels(&self) -> Option<labels::Selector> {
+        let text = self.counting_selector("labelSelector");
+        text.and_then(|text| labels::Selector::parse(text).ok())
+    }
+
+    /// A selector of a request about many objects, if it has one.
+    fn counting_selector(&self, name: &str) -> Option<&str> {
+        let counts = matches!(self.verb.as_str(), "list" | "watch" | "deletecollection");
+        Some(self.param(name)).filter(|text| counts && !text.is_empty())
     }
 
     /// What authorizers are asked about the request of a user; `name` is [`Self::authorized_name`].
@@ -171,6 +182,7 @@ impl RequestInfo {
             namespace: &self.namespace,
             name,
             fields: None,
+            labels: None,
             path: &self.path,
             is_resource: self.is_resource,
         }

@@ -92,7 +92,6 @@ impl Cluster {
             registry: registry.clone(),
             authenticator: Authenticator::new(certificates, signer),
             authorizer,
-            rbac,
             kubelets,
             others: None,
             clock,

@@ -6,6 +6,7 @@
 
 mod claims;
 mod config;
+mod issuers;
 mod keys;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ pub use config::{
     AnonymousConfig, AuthenticationConfiguration, ClaimRule, Condition, Extra, Issuer, JwtAuthenticator, Mappings,
     Plain, Prefixed, UserRule,
 };
+pub use issuers::Issuers;
 pub use keys::ALGORITHMS;
 use keys::KeySet;
 
@@ -123,6 +125,17 @@ impl Jwt {
             asked: Mutex::default(),
             waiting: Semaphore::new(WAITING),
         })))
+    }
+}
+
+impl Jwt {
+    /// Whether the issuer has said by which keys it signs. It is asked if it has not, though not at any rate.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub async fn ready(&self) -> Result<(), String> {
+        let known = self.0.keys.read().is_some();
+        if known { Ok(()) } else { self.0.newer(None).await.map(drop) }
     }
 }
 

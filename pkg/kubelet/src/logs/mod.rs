@@ -4,7 +4,6 @@ mod parse;
 mod path;
 mod read;
 mod rotate;
-mod watch;
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

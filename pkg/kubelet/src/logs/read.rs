@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use kedge_base::{BoxFuture, SharedClock};
+use kedge_base::{BoxFuture, Changes, DirWatch, SharedClock};
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncSeekExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::parse::{Line, parse_line};
-use super::watch::DirWatch;
 
 /// Longer lines are cut: the runtime splits at 16 KiB, so that a longer one is damage.
 const MAX_LINE: usize = 256 * 1024;
@@ -64,7 +63,7 @@ pub(crate) async fn follow_log(
     let mut reader = BufReader::new(file);
     let mut writer = Writer { options, out, left: options.limit_bytes };
     let watch = match (options.follow, path.parent()) {
-        (true, Some(directory)) => Some(DirWatch::open(directory).await?),
+        (true, Some(directory)) => Some(DirWatch::open(directory, Changes::Written).await?),
         _ => None,
     };
     let mut line = Vec::new();

@@ -5,26 +5,44 @@ use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use kedge_base::blocking;
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use tokio::io::unix::AsyncFd;
 
+use crate::blocking;
+
+/// What counts as a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changes {
+    /// Every write to a file, and every file that comes.
+    Written,
+    /// Files that come or go, or that whoever wrote to them has closed: what is in them is whole.
+    Settled,
+}
+
 /// A watch on one directory.
-pub(super) struct DirWatch {
+pub struct DirWatch {
     fd: AsyncFd<OwnedFd>,
 }
 
 impl DirWatch {
     /// Starts to watch.
-    pub(super) async fn open(directory: &Path) -> io::Result<DirWatch> {
+    ///
+    /// # Errors
+    /// When the directory is not there, or the system watches no more of them.
+    pub async fn open(directory: &Path, changes: Changes) -> io::Result<DirWatch> {
         let directory = directory.to_path_buf();
         let watch = move || -> io::Result<OwnedFd> {
             let fd = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
-            let what = WatchFlags::MODIFY | WatchFlags::CREATE | WatchFlags::MOVED_TO;
+            let what = WatchFlags::CREATE
+                | WatchFlags::MOVED_TO
+                | match changes {
+                    Changes::Written => WatchFlags::MODIFY,
+                    Changes::Settled => WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_FROM | WatchFlags::DELETE,
+                };
             inotify::add_watch(&fd, directory, what)?;
             Ok(fd)
         };
-        let fd = blocking::unbounded("watch logs", watch).await.map_err(io::Error::other)??;
+        let fd = blocking::unbounded("watch a directory", watch).await.map_err(io::Error::other)??;
         // An `OwnedFd` names the same descriptor as long as it lives, which is all that the deprecation is about.
         #[allow(deprecated)]
         let fd = AsyncFd::new(fd)?;
@@ -32,7 +50,10 @@ impl DirWatch {
     }
 
     /// Completes when something changed since the last call.
-    pub(super) async fn changed(&self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When the watch does not work any more.
+    pub async fn changed(&self) -> io::Result<()> {
         let mut guard = self.fd.readable().await?;
         let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
         let drained = guard.try_io(|fd| {
