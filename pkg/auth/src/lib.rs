@@ -29,7 +29,7 @@ pub use bootstrap_tokens::BootstrapTokens;
 pub use front_proxy::FrontProxy;
 pub use keys::{PublicKey, SigningKey};
 pub use legacy_tokens::{LEGACY_ISSUER, LegacyTokens};
-pub use node::NodeAuthorizer;
+pub use node::{NodeAuthorizer, NodeRelations};
 pub use rbac::{PolicyRule, RbacAuthorizer};
 pub use remarks::{Remarks, Said, UsedSecret};
 pub use rules::{described, quoted, uncovered};
