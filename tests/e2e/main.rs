@@ -7,6 +7,7 @@
 mod admission;
 mod aggregation;
 mod audit;
+mod authorization;
 mod bad_input;
 mod certificates;
 mod clients_answers;
