@@ -8,6 +8,7 @@ mod admission;
 mod aggregation;
 mod attacks;
 mod audit;
+mod authorization;
 mod bad_input;
 mod certificates;
 mod clients_answers;

@@ -36,7 +36,11 @@ cargo xtask fuzz [TARGET…]    what strangers write, made up by the million: al
                               [--seconds 300: for each] [--addresses: look at memory as well, which is slower]
 cargo xtask diff              the same requests to two servers, and how their answers differ
                               --kubeconfig FILE --peer FILE [--only PATTERN] [--record FILE: keep the peer's answers]
-                              [--against RECORD: instead of a peer] [--places FILE: where answers differ]";
+                              [--against RECORD: instead of a peer] [--places FILE: where answers differ]
+cargo xtask authorization     every route and verb asked by every kind of user, and what two servers say differently
+                              --kubeconfig FILE [--peer FILE | --expect TABLE] [--write TABLE]
+cargo xtask pod-security      made-up pods, and what two servers say of them by each standard differently
+                              --kubeconfig FILE --peer FILE [--seed 1] [--record FILE: keep what the peer says]";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -51,6 +55,8 @@ fn main() -> ExitCode {
         Some("codegen") => codegen::run(rest),
         Some("fuzz") => fuzz::run(rest),
         Some("diff") => xtask::diff::run(rest),
+        Some("pod-security") => xtask::pod_security::run(rest),
+        Some("authorization") => xtask::authorization::run(rest),
         Some("help" | "--help" | "-h") => {
             println!("{USAGE}");
             Ok(())

@@ -123,8 +123,9 @@ impl ApiServer {
                 None => None,
             };
             told.flow.get_or_init(|| self.fairness.classify(user.as_ref().unwrap_or(&anonymous()), &info));
-            // Whether the server is well is for everybody, single checks are for those who may.
-            if asked.1.is_some() {
+            // Whether the server is well is for everybody, single checks and what is no question are for those who may.
+            let asks = matches!(*request.method(), Method::GET | Method::HEAD);
+            if asked.1.is_some() || !asks {
                 self.authorize(&info, &user.ok_or_else(Status::unauthorized)?).await?;
             }
             return Ok(health::handle(self, &info, asked).await);

@@ -38,7 +38,7 @@ pub use bootstrap_tokens::BootstrapTokens;
 pub use front_proxy::FrontProxy;
 pub use keys::{PublicKey, SigningKey};
 pub use legacy_tokens::{LEGACY_ISSUER, LegacyTokens};
-pub use node::NodeAuthorizer;
+pub use node::{NodeAuthorizer, NodeRelations};
 pub use rbac::{PolicyRule, RbacAuthorizer};
 pub use reloads::Reloads;
 pub use remarks::{Remarks, Said, ShownToken, UsedSecret};

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kedge_admission::{AdmissionConfiguration, Chain, ImagePolicySettings, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, PublicKey, RbacAuthorizer,
-    TokenError, TokenSigner,
+    Authenticator, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, NodeRelations, PublicKey,
+    RbacAuthorizer, TokenError, TokenSigner,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -85,7 +85,12 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
         store(storage, "clusterroles")?,
         store(storage, "clusterrolebindings")?,
     ));
-    let nodes = Arc::new(NodeAuthorizer::new(store(storage, "pods")?));
+    let nodes = Arc::new(NodeAuthorizer::new(NodeRelations {
+        pods: store(storage, "pods")?,
+        volumes: store(storage, "persistentvolumes")?,
+        attachments: store(storage, "volumeattachments")?,
+        slices: store(storage, "resourceslices")?,
+    }));
     let failed = |e: &dyn std::fmt::Display| Error::Authentication(e.to_string());
     let signer = token_signer(config, pki, storage)?;
     let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).map_err(|e| failed(&e))?;

@@ -7,7 +7,7 @@
 mod accepted;
 mod answer;
 mod compare;
-mod glob;
+pub(crate) mod glob;
 mod kinds;
 mod node;
 mod normal;

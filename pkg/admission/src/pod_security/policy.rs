@@ -169,7 +169,7 @@ fn parse_level(text: &str) -> Option<Level> {
     }
 }
 
-fn parse_version(text: &str) -> Option<Minor> {
+pub(super) fn parse_version(text: &str) -> Option<Minor> {
     if text == "latest" {
         return Some(LATEST);
     }

@@ -9,8 +9,8 @@ use http_body_util::{BodyExt as _, Full};
 use kedge_admission::{Chain, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Body, Config, InFlight, KubeletAccess, Peer, Readiness};
 use kedge_auth::{
-    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, RbacAuthorizer, TokenSigner,
-    Union,
+    Authenticator, Authorizer, BoundStores, CertificateAuthenticator, NodeAuthorizer, NodeRelations, RbacAuthorizer,
+    TokenSigner, Union,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{Shutdown, TaskGroup};
@@ -78,7 +78,12 @@ impl Cluster {
             store("clusterroles"),
             store("clusterrolebindings"),
         ));
-        let nodes = Arc::new(NodeAuthorizer::new(store("pods")));
+        let nodes = Arc::new(NodeAuthorizer::new(NodeRelations {
+            pods: store("pods"),
+            volumes: store("persistentvolumes"),
+            attachments: store("volumeattachments"),
+            slices: store("resourceslices"),
+        }));
         let certificates = CertificateAuthenticator::new(&pki.client_ca.certificate).unwrap();
         let webhooks = Arc::new(Caller::new(Settings {
             services: Arc::new(ServiceEndpoints(registry.clone())),

@@ -97,6 +97,7 @@ pub(super) fn validate_pod(pod: &Value) -> ErrorList {
     }
     pod_annotations::profiles(&mirror, spec.value, &mut errors);
     pod_spec(&spec, Owner::Pod(pod.name()), &mut errors);
+    pod_annotations::seccomp_agrees(&mirror, &spec, &mut errors);
     if spec.child("serviceAccountName").text().is_empty() {
         for volume in spec.child("volumes").items() {
             for source in volume.child("projected").child("sources").items() {

@@ -92,9 +92,67 @@ pub(crate) fn profiles(annotations: &At<'_>, spec: &Value, errors: &mut ErrorLis
     }
 }
 
+/// What annotations and fields both say of seccomp has to be the same. `spec` is the pod's, or that of a template.
+pub(crate) fn seccomp_agrees(annotations: &At<'_>, spec: &At<'_>, errors: &mut ErrorList) {
+    let said = |key: &str| annotations.value.get(key).and_then(Value::as_str);
+    let whole = (said(SECCOMP_POD), spec.child("securityContext"));
+    let lists = ["initContainers", "containers", "ephemeralContainers"].map(|list| spec.child(list));
+    let containers = lists.iter().flat_map(|list| list.items()).map(|container| {
+        let key = format!("{SECCOMP_CONTAINER}{}", container.child("name").text());
+        (said(&key), container.child("securityContext"))
+    });
+    for (annotation, context) in std::iter::once(whole).chain(containers) {
+        let (Some(annotation), profile) = (annotation, context.child("seccompProfile")) else { continue };
+        if !profile.is_set() {
+            continue;
+        }
+        let (kind, local) = (profile.child("type"), profile.child("localhostProfile"));
+        let agrees = match kind.text() {
+            "Unconfined" => annotation == "unconfined",
+            "RuntimeDefault" => matches!(annotation, "runtime/default" | "docker/default"),
+            "Localhost" => annotation.starts_with("localhost/"),
+            _ => true,
+        };
+        if !agrees {
+            errors.push(kind.forbidden("seccomp type in annotation and field must match"));
+        } else if kind.text() == "Localhost"
+            && (!local.is_set() || annotation.strip_prefix("localhost/") != Some(local.text()))
+        {
+            errors.push(local.forbidden("seccomp profile in annotation and field must match"));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn annotations_and_fields_agree_on_seccomp() {
+        let said = |annotation: &str, profile: Value| {
+            let pod = json!({"metadata": {"annotations": {SECCOMP_POD: annotation, "container.seccomp.security.alpha.kubernetes.io/c": annotation}},
+                "spec": {"securityContext": {"seccompProfile": profile}, "containers": [{"name": "c"}]}});
+            let mut errors = ErrorList::new();
+            let annotations = At::field(&pod, "metadata").child("annotations");
+            seccomp_agrees(&annotations, &At::field(&pod, "spec"), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let profile = "spec.securityContext.seccompProfile";
+        let kind = format!("{profile}.type: Forbidden: seccomp type in annotation and field must match");
+        let local =
+            format!("{profile}.localhostProfile: Forbidden: seccomp profile in annotation and field must match");
+        assert_eq!(said("unconfined", json!({"type": "RuntimeDefault"})), [&*kind]);
+        assert_eq!(said("runtime/default", json!({"type": "Localhost", "localhostProfile": "a"})), [&*kind]);
+        assert_eq!(said("localhost/b", json!({"type": "Localhost", "localhostProfile": "a"})), [&*local]);
+        assert_eq!(said("localhost/a", json!({"type": "Localhost"})), [&*local]);
+        for (annotation, profile) in [
+            ("localhost/a", json!({"type": "Localhost", "localhostProfile": "a"})),
+            ("docker/default", json!({"type": "RuntimeDefault"})),
+            ("unconfined", Value::Null),
+        ] {
+            assert_eq!(said(annotation, profile), Vec::<String>::new(), "{annotation}");
+        }
+    }
 
     #[test]
     fn profiles_are_read_and_judged() {

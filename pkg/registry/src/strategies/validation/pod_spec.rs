@@ -4,7 +4,7 @@ use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names;
 
 use super::container::{self, Pod};
-use super::{At, Report, dns, resources, scalar, scheduling, security, selector, volume};
+use super::{At, Report, dns, operating_system, resources, scalar, scheduling, security, selector, volume};
 
 /// What surrounds the spec.
 #[derive(Clone, Copy)]
@@ -52,6 +52,7 @@ pub(crate) fn pod_spec(at: &At<'_>, owner: Owner<'_>, errors: &mut ErrorList) {
     }
     scheduling_gates(&at.child("schedulingGates"), errors);
     scheduling::spread_constraints(&at.child("topologySpreadConstraints"), errors);
+    operating_system::host_process(at, errors);
     host_users(at, errors);
     names_and_numbers(at, errors);
     scheduling::tolerations(&at.child("tolerations"), errors);
@@ -62,7 +63,7 @@ pub(crate) fn pod_spec(at: &At<'_>, owner: Owner<'_>, errors: &mut ErrorList) {
             errors.complaints(&host, names::is_dns1123_subdomain(host.text()));
         }
     }
-    operating_system(at, errors);
+    operating_system::operating_system(at, errors);
 }
 
 fn names_and_numbers(at: &At<'_>, errors: &mut ErrorList) {
@@ -159,16 +160,5 @@ fn scheduling_gates(at: &At<'_>, errors: &mut ErrorList) {
             errors.push(Error::duplicate(&gate.path, name));
         }
         seen.push(name);
-    }
-}
-
-fn operating_system(at: &At<'_>, errors: &mut ErrorList) {
-    let os = at.child("os");
-    if !os.is_set() {
-        return;
-    }
-    let name = os.child("name");
-    if errors.need_text(&name) && !matches!(name.text(), "linux" | "windows") {
-        errors.push(Error::not_supported(&os.path, name.text(), &["linux", "windows"]));
     }
 }

@@ -3,7 +3,7 @@
 use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::labels::Selector;
 
-use super::super::core::pod_annotations::profiles;
+use super::super::core::pod_annotations::{profiles, seccomp_agrees};
 use super::pod_spec::{Owner, pod_spec};
 use super::{At, selector};
 
@@ -19,6 +19,7 @@ pub(crate) fn pod_template(at: &At<'_>, errors: &mut ErrorList) {
     errors.extend(crate::metadata::validate_annotations(annotations.value.as_object(), &annotations.path));
     profiles(&annotations, at.child("spec").value, errors);
     pod_spec(&at.child("spec"), Owner::Template, errors);
+    seccomp_agrees(&annotations, &at.child("spec"), errors);
     let ephemeral = at.child("spec").child("ephemeralContainers");
     if ephemeral.len() > 0 {
         errors.push(ephemeral.forbidden("ephemeral containers not allowed in pod template"));

@@ -1,13 +1,13 @@
 //! The node authorizer: what kubelets may do, and which objects of others they may read.
 //!
-//! A node reads a secret, config map, claim or service account only if a pod that is bound to it needs that object; of pods, nodes,
-//! leases and CSINodes it reads its own.
+//! A node reads a secret, config map, claim, volume or service account only if a pod that is bound to it needs that object; of pods,
+//! nodes, leases, CSINodes, attachments and resource slices it reads its own.
+
+mod relations;
 
 use kedge_meta::{UserInfo, fields};
-use kedge_storage::{Matcher, ResourceStore};
-use serde::Deserialize;
-use serde_json::Value;
 
+pub use self::relations::Relations as NodeRelations;
 use crate::authorizer::{Authorizer, Deciding, Decision, Request, Rules};
 
 const NODES: &str = "system:nodes";
@@ -15,7 +15,7 @@ const NODE_PREFIX: &str = "system:node:";
 
 /// Decides on requests of nodes.
 pub struct NodeAuthorizer {
-    pods: ResourceStore,
+    relations: NodeRelations,
 }
 
 /// What every node may do: `(verbs, group, resource with subresource)`.
@@ -24,94 +24,111 @@ const RULES: &[(&[&str], &str, &str)] = &[
     (&["create"], "authorization.k8s.io", "subjectaccessreviews"),
     (&["create"], "authorization.k8s.io", "localsubjectaccessreviews"),
     (&["get", "list", "watch"], "", "services"),
-    (&["get", "list", "watch"], "discovery.k8s.io", "endpointslices"),
-    (&["get", "list", "watch"], "", "namespaces"),
+    (&["get"], "", "endpoints"),
     (&["create", "update", "patch"], "", "events"),
+    (&["create", "update", "patch"], "events.k8s.io", "events"),
     (&["get", "list", "watch"], "node.k8s.io", "runtimeclasses"),
     (&["create", "get", "list", "watch"], "certificates.k8s.io", "certificatesigningrequests"),
-    (&["get"], "storage.k8s.io", "volumeattachments"),
     (&["get", "list", "watch"], "storage.k8s.io", "csidrivers"),
-    (&["get", "list", "watch"], "networking.k8s.io", "networkpolicies"),
-];
-
-/// Fields of a pod whose text names an object: `(resource, field, key of the name)`.
-const REFERENCES: &[(&str, &str, &str)] = &[
-    ("secrets", "secret", "secretName"),
-    ("secrets", "secret", "name"),
-    ("secrets", "secretRef", "name"),
-    ("secrets", "secretKeyRef", "name"),
-    ("secrets", "imagePullSecrets", "name"),
-    ("configmaps", "configMap", "name"),
-    ("configmaps", "configMapRef", "name"),
-    ("configmaps", "configMapKeyRef", "name"),
-    ("persistentvolumeclaims", "persistentVolumeClaim", "claimName"),
 ];
 
 impl NodeAuthorizer {
-    /// Over the stored pods.
-    pub fn new(pods: ResourceStore) -> Self {
-        Self { pods }
-    }
-
-    fn pods_of(&self, node: &str, namespace: &str) -> Vec<Value> {
-        let Ok(selector) = fields::Selector::parse(&format!("spec.nodeName={node}")) else { return Vec::new() };
-        let matcher = Matcher { fields: selector, ..Matcher::default() };
-        let listing = self.pods.readable(&format!("{namespace}/"), &matcher);
-        listing.objects.iter().filter_map(|(_, object)| serde_json::from_slice(&object.stored()).ok()).collect()
+    /// Over what is stored.
+    pub fn new(relations: NodeRelations) -> Self {
+        Self { relations }
     }
 
     /// Whether a pod runs on a node, or is to.
     fn pod(&self, node: &str, request: &Request<'_>) -> Decision {
-        let here = |r: &fields::Requirement| r.equal && r.field == "spec.nodeName" && r.value == node;
-        let selects = |fields: &fields::Selector| fields.requirements.iter().any(here);
         match (request.subresource, request.verb) {
             // Admission lets nodes make, change and evict their own pods only.
             ("", "create" | "delete") | ("status", "update" | "patch") | ("eviction", "create") => allowed(),
-            ("", "list" | "watch") if request.fields.is_some_and(selects) => allowed(),
+            ("", "list" | "watch") if selects(request, node) => allowed(),
             ("", "list" | "watch") if request.name.is_empty() => {
                 unknown("can only list/watch pods with spec.nodeName field selector")
             }
-            ("", "get" | "list" | "watch") if self.is_bound(node, request.namespace, request.name) => allowed(),
+            ("", "get" | "list" | "watch") if self.relations.pod(node, request.namespace, request.name) => allowed(),
             ("", "get" | "list" | "watch") => unrelated(node),
             _ => unknown(""),
         }
     }
 
-    fn is_bound(&self, node: &str, namespace: &str, name: &str) -> bool {
-        // What cannot be read vouches for nothing.
-        let object = self.pods.get(&format!("{namespace}/{name}")).ok().flatten();
-        let pod = object.and_then(|object| serde_json::from_slice::<Bound>(&object.stored()).ok());
-        pod.is_some_and(|pod| pod.spec.node_name == node)
-    }
-
-    fn reference(&self, node: &str, request: &Request<'_>) -> Decision {
-        let refused = || unrelated(node);
-        if request.name.is_empty() || request.namespace.is_empty() {
-            return Decision::NoOpinion("can only read namespaced object of this type".into());
+    /// What is read one by one, by those whose pods need it.
+    fn read(&self, node: &str, request: &Request<'_>) -> Decision {
+        match (request.subresource, request.verb) {
+            ("", "get" | "list" | "watch") if request.namespace.is_empty() => {
+                unknown("can only read namespaced object of this type")
+            }
+            ("", "get" | "list" | "watch") => self.related(node, request),
+            ("", _) => unknown("can only read resources of this type"),
+            _ => unknown("cannot read subresource"),
         }
-        let pods = self.pods_of(node, request.namespace);
+    }
+
+    /// What is got by its name alone.
+    fn get(&self, node: &str, request: &Request<'_>) -> Decision {
+        match (request.subresource, request.verb) {
+            ("", "get") => self.related(node, request),
+            (_, "get") => unknown("cannot get subresource"),
+            _ => unknown("can only get individual resources of this type"),
+        }
+    }
+
+    fn claim(&self, node: &str, request: &Request<'_>) -> Decision {
+        match (request.subresource, request.verb) {
+            ("status", "update" | "patch") => self.related(node, request),
+            ("status", _) => unknown("can only get/update/patch this type"),
+            _ => self.get(node, request),
+        }
+    }
+
+    fn account(&self, node: &str, request: &Request<'_>) -> Decision {
+        match (request.subresource, request.verb) {
+            ("", "get") => self.read(node, request),
+            ("token", "create") if !request.name.is_empty() => self.related(node, request),
+            (_, "create") if !request.name.is_empty() => unknown("can only create token subresource of serviceaccount"),
+            _ => unknown("can only create tokens for individual service accounts"),
+        }
+    }
+
+    /// Which devices a node has. For which node one is made, only admission knows.
+    fn slice(&self, node: &str, request: &Request<'_>) -> Decision {
+        match (request.subresource, request.verb) {
+            ("", "create") => allowed(),
+            ("", "get" | "update" | "patch" | "delete") => self.related(node, request),
+            ("", "list" | "watch" | "deletecollection") if selects(request, node) => allowed(),
+            ("", "list" | "watch" | "deletecollection") => {
+                unknown("can only list/watch/deletecollection resourceslices with nodeName field selector")
+            }
+            ("", _) => unknown(
+                "only the following verbs are allowed for a ResourceSlice: get, watch, list, create, update, patch, delete, \
+                 deletecollection",
+            ),
+            _ => unknown("cannot authorize ResourceSlice subresources"),
+        }
+    }
+
+    /// Whether the object that is named has to do with the node.
+    fn related(&self, node: &str, request: &Request<'_>) -> Decision {
+        let (namespace, name) = (request.namespace, request.name);
+        if name.is_empty() {
+            return unknown("No Object name found");
+        }
         let related = match request.resource {
-            "serviceaccounts" => pods.iter().any(|pod| {
-                pod.pointer("/spec/serviceAccountName").and_then(Value::as_str).is_some_and(|a| a == request.name)
-            }),
-            // Every namespace's root certificates are mounted into its pods.
-            resource => pods.iter().any(|pod| names_object(&pod["spec"], resource, request.name)),
+            "persistentvolumes" => self.relations.volume(node, name),
+            "volumeattachments" => self.relations.attachment(node, name),
+            "resourceslices" => self.relations.slice(node, name),
+            _ if namespace.is_empty() => false,
+            resource => self.relations.object(node, resource, namespace, name),
         };
-        if related { allowed() } else { refused() }
+        if related { allowed() } else { unrelated(node) }
     }
 }
 
-/// A pod, as far as it says where it is.
-#[derive(Deserialize)]
-struct Bound {
-    spec: Place,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Place {
-    #[serde(default)]
-    node_name: String,
+/// Whether what is asked for is restricted to what is on the node.
+fn selects(request: &Request<'_>, node: &str) -> bool {
+    let here = |r: &fields::Requirement| r.equal && r.field == "spec.nodeName" && r.value == node;
+    request.fields.is_some_and(|fields| fields.requirements.iter().any(here))
 }
 
 fn allowed() -> Decision {
@@ -162,21 +179,6 @@ fn namesake(node: &str, request: &Request<'_>) -> Decision {
     allowed()
 }
 
-fn names_object(value: &Value, resource: &str, name: &str) -> bool {
-    match value {
-        Value::Object(map) => map.iter().any(|(field, inner)| {
-            let here = REFERENCES.iter().filter(|(kind, at, _)| *kind == resource && at == field);
-            let named = |key: &str| {
-                let one = |v: &Value| v.get(key).and_then(Value::as_str) == Some(name);
-                one(inner) || inner.as_array().is_some_and(|list| list.iter().any(one))
-            };
-            here.map(|(_, _, key)| *key).any(named) || names_object(inner, resource, name)
-        }),
-        Value::Array(list) => list.iter().any(|inner| names_object(inner, resource, name)),
-        _ => false,
-    }
-}
-
 fn node_name(user: &UserInfo) -> Option<&str> {
     if !user.in_group(NODES) {
         return None;
@@ -208,11 +210,14 @@ impl NodeAuthorizer {
         if !request.is_resource {
             return Decision::NoOpinion(String::new());
         }
-        let read = matches!(request.verb, "get" | "list" | "watch");
         match (request.group, request.resource, request.subresource) {
-            ("", "secrets" | "configmaps" | "persistentvolumeclaims", "") if read => self.reference(node, request),
-            ("", "serviceaccounts", "") if request.verb == "get" => self.reference(node, request),
-            ("", "serviceaccounts", "token") if request.verb == "create" => self.reference(node, request),
+            ("", "secrets" | "configmaps", _) => self.read(node, request),
+            ("", "persistentvolumeclaims", _) => self.claim(node, request),
+            ("", "persistentvolumes", _)
+            | ("storage.k8s.io", "volumeattachments", _)
+            | ("resource.k8s.io", "resourceclaims", _) => self.get(node, request),
+            ("resource.k8s.io", "resourceslices", _) => self.slice(node, request),
+            ("", "serviceaccounts", _) => self.account(node, request),
             ("", "nodes", _) => itself(node, request),
             ("", "pods", _) => self.pod(node, request),
             ("coordination.k8s.io", "leases", _) | ("storage.k8s.io", "csinodes", _) => namesake(node, request),
@@ -224,27 +229,5 @@ impl NodeAuthorizer {
                 if listed { allowed() } else { unknown("") }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn references_are_found_where_pods_have_them() {
-        let spec = json!({
-            "volumes": [{"secret": {"secretName": "a"}}, {"projected": {"sources": [{"configMap": {"name": "root"}}]}}],
-            "containers": [{"envFrom": [{"secretRef": {"name": "b"}}], "env": [{"valueFrom": {"configMapKeyRef": {"name": "c"}}}]}],
-            "imagePullSecrets": [{"name": "d"}],
-        });
-        for (resource, name) in
-            [("secrets", "a"), ("secrets", "b"), ("secrets", "d"), ("configmaps", "root"), ("configmaps", "c")]
-        {
-            assert!(names_object(&spec, resource, name), "{resource} {name}");
-        }
-        assert!(!names_object(&spec, "configmaps", "a"));
-        assert!(!names_object(&spec, "secrets", "root"));
     }
 }
