@@ -1,15 +1,11 @@
 //! Whether a user may do something, and what is said to one who may not.
 
-use http::uri::PathAndQuery;
-use http::{Response, StatusCode, Uri};
 use kedge_auth::{Decision, Request};
 use kedge_meta::{GroupResource, Status, UserInfo};
 use kedge_registry::Notes;
 
 use crate::admitted::Admitted;
-use crate::body::Body;
 use crate::input::request_info::RequestInfo;
-use crate::output::respond;
 use crate::server::ApiServer;
 
 impl ApiServer {
@@ -81,14 +77,6 @@ pub(crate) enum NotAllowed {
     Refused(Box<Status>),
     /// Whether it is allowed cannot be found out: what went wrong.
     Unknown(String),
-}
-
-/// 500 as upstream says it, which is no `Status`.
-pub(crate) fn unknown(uri: &Uri, error: &str) -> Response<Body> {
-    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
-    let text = format!("Internal Server Error: {asked:?}: {error}");
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-    respond::text(StatusCode::INTERNAL_SERVER_ERROR, text + "\n")
 }
 
 /// 403 in upstream's words.

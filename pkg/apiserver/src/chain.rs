@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use kedge_auth::jwt::AnonymousConfig;
 use kedge_auth::{Credentials, Remarks, Unauthenticated};
 use kedge_base::time::go_duration;
@@ -16,7 +17,7 @@ use tracing::{debug, warn};
 use crate::access_meters::Found;
 use crate::admitted::{AUDIT_ID, Admitted};
 use crate::auditing::{self, Head, Record, Unfinished};
-use crate::authorization::{self, NotAllowed};
+use crate::authorization::NotAllowed;
 use crate::body::{Body, Expiring, Guarded, Held, RequestBody, is_whole};
 use crate::fairness::{Refused, Schema};
 use crate::impersonation::Acting;
@@ -175,7 +176,7 @@ impl ApiServer {
         match self.authorize_noted(&info, &user, notes).await {
             Ok(()) => {}
             Err(NotAllowed::Refused(status)) => return Err(*status),
-            Err(NotAllowed::Unknown(error)) => return Ok(authorization::unknown(request.uri(), &error)),
+            Err(NotAllowed::Unknown(error)) => return Ok(undecided(request.uri(), &error)),
         }
         let flow = schema.as_ref().map(|schema| (&*schema.name, schema.level.name.as_str()));
         debug!(verb = info.verb, path = info.path, user = user.name, ?flow, "request");
@@ -374,6 +375,14 @@ fn busy(after: i64) -> Response<Body> {
     let mut response = respond::page(StatusCode::TOO_MANY_REQUESTS, text);
     response.headers_mut().insert(header::RETRY_AFTER, after.into());
     response
+}
+
+/// Whether it is allowed cannot be found out: 500 as upstream says it, which is no `Status`.
+fn undecided(uri: &Uri, error: &str) -> Response<Body> {
+    let asked = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    let text = format!("Internal Server Error: {asked:?}: {error}\n");
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    respond::text(StatusCode::INTERNAL_SERVER_ERROR, text)
 }
 
 /// Who asks for the server's health without a name.
