@@ -325,6 +325,7 @@ mod tests {
         let wanted = "error looking up service account a/other: serviceaccount \"other\" not found";
         assert!(refused.ends_with(wanted), "{refused}");
     }
+
     /// CVE-2023-2728: containers that were added to a pod that ran used secrets that its account does not list.
     #[tokio::test]
     async fn containers_that_are_added_use_no_other_secrets_either() {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kedge_apiserver::serve;
 use kedge_base::{Shutdown, TaskGroup};
@@ -14,6 +15,9 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::support::Cluster;
+
+/// Rather a failure than a test that hangs.
+const HANGS: Duration = Duration::from_secs(60);
 
 /// Kinds of frames.
 pub const HEADERS: u8 = 1;
@@ -179,13 +183,28 @@ impl Client {
     }
 
     /// The next frame of a kind; none when the server has closed before.
+    ///
+    /// # Panics
+    /// When neither comes.
     pub async fn next_of(&mut self, kind: u8) -> Option<Frame> {
-        loop {
-            match self.next().await? {
-                frame if frame.kind == kind => return Some(frame),
-                _ => {}
+        let next = async {
+            loop {
+                match self.next().await? {
+                    frame if frame.kind == kind => return Some(frame),
+                    _ => {}
+                }
             }
-        }
+        };
+        tokio::time::timeout(HANGS, next).await.expect("the server neither says that nor closes")
+    }
+
+    /// Waits until the server has closed.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub async fn closed(&mut self) {
+        let closed = async { while self.next().await.is_some() {} };
+        tokio::time::timeout(HANGS, closed).await.expect("the server does not close");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Rules that hold for every route: over all resources of the table, through the whole chain.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods)]
 
 mod admission;
 mod catalogue;

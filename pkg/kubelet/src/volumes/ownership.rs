@@ -98,6 +98,7 @@ mod tests {
         assert_eq!(mode(&file), 0o640);
         assert_eq!(mode(dir.path()) & 0o2070, 0o2050);
     }
+
     /// CVE-2021-25741, in another place: what a container puts in the way of the kubelet must not lead it out of the volume.
     #[test]
     fn nothing_outside_of_the_volume_is_given_away() {
