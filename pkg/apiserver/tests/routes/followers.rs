@@ -240,6 +240,10 @@ async fn what_is_charged_stays_charged_until_the_count_comes_round() {
     until(&cluster, &q, "is charged", used("1")).await;
     delete(&cluster, p).await;
     until(&cluster, &q, "is given back", used("0")).await;
+    // Also to the others: a count that is still under way would find what is charged next.
+    for later in ["later-1", "later-2"] {
+        until(&cluster, &format!("{quotas}/{later}"), "is given back", round).await;
+    }
     let (code, said) = cluster.patch(&format!("{q}/status"), crate::support::MERGE, &charge).await;
     assert_eq!(code, StatusCode::OK, "{said}");
     cluster.ok(pods, pod).await;

@@ -33,7 +33,7 @@ fn alike(value: &mut Value) {
         Value::Object(map) => {
             map.retain(|name, _| {
                 !matches!(name.as_str(), "uid" | "creationTimestamp" | "managedFields" | "clusterIP" | "clusterIPs")
-                    && !matches!(name.as_str(), "healthCheckNodePort" | "nodePort")
+                    && !matches!(name.as_str(), "healthCheckNodePort" | "nodePort" | "lastPhaseTransitionTime")
             });
             map.values_mut().for_each(alike);
         }
