@@ -174,13 +174,12 @@ impl Graph {
         }
     }
 
-    /// Forgets all objects of a resource that is no longer served; nothing follows from that. Returns the namespaces that they were in.
-    pub fn forget(&mut self, resource: &Resource) -> BTreeSet<String> {
+    /// Forgets all objects of a resource that is no longer served; nothing follows from that.
+    pub fn forget(&mut self, resource: &Resource) {
         let gone: Vec<Node> = self.nodes.values().filter(|n| *n.resource == *resource).cloned().collect();
         for node in &gone {
             self.remove(&node.object, &mut Vec::new());
         }
-        gone.iter().map(|node| node.object.metadata.namespace.clone()).collect()
     }
 }
 

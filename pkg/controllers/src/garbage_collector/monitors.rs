@@ -134,8 +134,9 @@ fn follow(c: &Arc<Controller>, found: &Found) -> (Vec<Informer<Tracked>>, Vec<Ar
 
 impl Controller {
     fn forget(&self, resource: &Resource) {
-        let namespaces = self.graph.lock().forget(resource);
-        namespaces.iter().for_each(|namespace| (self.notice)(resource, namespace));
+        self.graph.lock().forget(resource);
+        // Also where nothing of it was ever seen: it may have come and gone in between.
+        (self.notice)(resource, None);
     }
 }
 
@@ -155,7 +156,7 @@ fn monitor(c: &Arc<Controller>, tasks: &TaskGroup, resource: &Arc<Resource>) -> 
             work.into_iter().for_each(|w| c.queue.add(w));
         }
         if change.new.is_none() {
-            (c.notice)(&resource, &change.key().namespace);
+            (c.notice)(&resource, Some(&change.key().namespace));
         }
         if is_source {
             let (discovery, clock) = (c.ctx.discovery.clone(), c.ctx.clock.clone());

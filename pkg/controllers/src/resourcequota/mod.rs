@@ -35,8 +35,8 @@ struct Controller {
     settling: Mutex<Settling>,
 }
 
-/// Tells the controller that objects of a resource went in a namespace.
-pub type Notice = Arc<dyn Fn(&Resource, &str) + Send + Sync>;
+/// Tells the controller that objects of a resource went in a namespace, or that the resource itself went, with all that there was of it.
+pub type Notice = Arc<dyn Fn(&Resource, Option<&str>) + Send + Sync>;
 
 /// Starts the controller.
 pub fn start(ctx: &Context) -> Notice {
@@ -81,6 +81,9 @@ pub fn start(ctx: &Context) -> Notice {
             return;
         }
         let counted = count_name(resource);
+        let Some(namespace) = namespace else {
+            return c.recount_everywhere(|name| name == counted);
+        };
         let storage = *resource == PERSISTENT_VOLUME_CLAIMS;
         let concerns =
             |name: &str| name == counted || resource.plural == *name || (storage && name.contains("storage"));
@@ -125,6 +128,18 @@ impl Controller {
             gone.retain(|name, amount| !amount.is_zero() && quota.spec.hard.contains_key(name));
             let delay = self.settling.lock().went(&key, &gone, monotonic);
             self.queue.add_after(key, delay);
+        }
+    }
+
+    /// Queues all quotas that limit something for which `concerns` holds. What they have back is not known.
+    fn recount_everywhere(&self, concerns: impl Fn(&str) -> bool) {
+        let now = self.ctx.clock.monotonic();
+        for quota in self.quotas.list() {
+            if quota.spec.hard.keys().any(&concerns) {
+                let key = quota.metadata.key();
+                let delay = self.settling.lock().went(&key, &Amounts::new(), now);
+                self.queue.add_after(key, delay);
+            }
         }
     }
 
