@@ -7,8 +7,8 @@ use std::sync::Arc;
 use kedge_admission::{AdmissionConfiguration, Chain, ImagePolicySettings, Selection, ServiceEndpoints};
 use kedge_apiserver::{ApiServer, Config, KubeletAccess, OwnPaths, Readiness, serve};
 use kedge_auth::{
-    Authenticator, BoundStores, CertificateAuthenticator, FrontProxy, NodeAuthorizer, NodeRelations, PublicKey,
-    RbacAuthorizer, TokenError, TokenSigner,
+    Authenticator, BoundStores, CertificateAuthenticator, Connect as _, FrontProxy, NodeAuthorizer, NodeRelations,
+    PublicKey, RbacAuthorizer, TokenError, TokenSigner,
 };
 use kedge_base::net::DirectDialer;
 use kedge_base::{SharedClock, TaskGroup};
@@ -28,6 +28,7 @@ use crate::error::Error;
 use crate::image_policy::Reviewer;
 use crate::issuers::{AuthenticationConfig, believed};
 use crate::renewal::Renewal;
+use crate::reviewers::Kubeconfigs;
 use crate::secret_tokens::NotedUses;
 
 fn store(storage: &Storage, prefix: &str) -> Result<ResourceStore, Error> {
@@ -114,8 +115,9 @@ pub(crate) fn api_server(parts: Parts<'_>) -> Result<Arc<ApiServer>, Error> {
     let own = Own { nodes, rbac: rbac.clone(), server: server_id };
     let authorizer = authorizers(&config.authorization, own, (clock, tasks))?;
     let used_tokens = NotedUses::new(clock.clone());
+    let selection = admission(config, (clock, tasks))?;
     let server = ApiServer::new(Config {
-        admission: Arc::new(Chain::with(registry.clone(), rbac, &authorizer, webhooks, &admission(config)?)?),
+        admission: Arc::new(Chain::with(registry.clone(), rbac, &authorizer, webhooks, &selection)?),
         registry: registry.clone(),
         own: Some(paths),
         authenticator: authenticator.with_reloads(believed.reloads),
@@ -181,7 +183,7 @@ fn token_signer(config: &ServerConfig, pki: &Pki, storage: &Storage) -> Result<T
 }
 
 /// Which admission plugins are on, and what is said to them.
-fn admission(config: &ServerConfig) -> Result<Selection, Error> {
+fn admission(config: &ServerConfig, (clock, tasks): (&SharedClock, &TaskGroup)) -> Result<Selection, Error> {
     let mut selection = config.admission.clone();
     let Some(path) = &config.admission_config else { return Ok(selection) };
     let read = |path: &Path| -> Result<serde_json::Value, String> {
@@ -194,7 +196,9 @@ fn admission(config: &ServerConfig) -> Result<Selection, Error> {
     if selection.enables("ImagePolicyWebhook")
         && let Some(settings) = ImagePolicySettings::of(&selection.configuration).map_err(bad)?
     {
-        selection.reviewer = Some(Arc::new(Reviewer::new(&settings.kubeconfig).map_err(bad)?));
+        let reviewer = Kubeconfigs::new(clock, tasks).connect(&settings.kubeconfig);
+        let reviewer = reviewer.map_err(|why| bad(format!("kubeConfigFile {why}")))?;
+        selection.reviewer = Some(Arc::new(Reviewer(reviewer)));
     }
     Ok(selection)
 }

@@ -1,4 +1,4 @@
-//! Webhooks that are asked about users: where they are, whom to trust and who asks is in a kubeconfig.
+//! Webhooks that are asked about users and images: where they are, whom to trust and who asks is in a kubeconfig.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kedge_webhook::{Caller, ClientConfig, Services, Settings, Target, Unresolved
 
 /// As upstream's API server calls itself.
 const AGENT: HeaderValue = HeaderValue::from_static("kube-apiserver/v1.36.2");
-/// What webhooks say of a user is small.
+/// What webhooks say of a user or an image is small.
 const LARGEST: usize = 1 << 20;
 
 /// Reaches those whom kubeconfigs name.
@@ -33,7 +33,7 @@ impl Services for NoServices {
 
 impl Kubeconfigs {
     pub(crate) fn new(clock: &SharedClock, tasks: &TaskGroup) -> Self {
-        Self { clock: clock.clone(), tasks: tasks.child("connections to webhooks about users") }
+        Self { clock: clock.clone(), tasks: tasks.child("connections to reviewers") }
     }
 }
 

@@ -235,5 +235,11 @@ async fn a_file_that_is_no_socket_is_left_alone() {
     // What an earlier server left is taken over.
     let socket = dir.path().join("etcd.sock");
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    kedge_etcdapi::Listen::open(&format!("unix://{}", socket.display()), None).await.unwrap();
+    // A process that another test is just starting may have it open for a moment, as its own.
+    let taken_over = async {
+        while kedge_etcdapi::Listen::open(&format!("unix://{}", socket.display()), None).await.is_err() {
+            kedge_base::system_clock().sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), taken_over).await.unwrap();
 }
