@@ -33,8 +33,6 @@ use crate::{aggregation, deprecation, discovery, health, impersonation, routing}
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long a client may take to read a long answer.
 const READING: Duration = Duration::from_secs(300);
-/// A client that reads at a usual pace has read a long answer within this time.
-const BRISK: Duration = Duration::from_secs(2);
 /// Longer ones are cut, as upstream.
 const LONGEST_AUDIT_ID: usize = 64;
 /// Upstream's words.
@@ -253,15 +251,12 @@ impl ApiServer {
         })
     }
 
-    /// A long answer keeps the seats of its request while it is read at a usual pace, one for as long as a request may take, since it costs
-    /// only what is read of it, and then needs a place among those that are read slowly.
+    /// A long answer keeps the seat of its request for as long as a request may take; then it needs a place among those that are read slowly.
     fn while_read(self: &Arc<Self>, body: Body, slot: Slot) -> Body {
         let slot = Arc::new(Mutex::new(slot));
         let (server, held) = (self.clone(), slot.clone());
         let late = async move {
-            server.clock.sleep(BRISK).await;
-            held.lock().narrow();
-            server.clock.sleep(DEADLINE - BRISK).await;
+            server.clock.sleep(DEADLINE).await;
             if let Some(place) = server.limits.slow() {
                 held.lock().exchange(place);
                 server.clock.sleep(READING - DEADLINE).await;

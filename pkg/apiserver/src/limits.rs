@@ -58,7 +58,7 @@ pub(crate) struct Limits {
 /// What a request has until its answer is ready, or, if it streams, has ended.
 pub(crate) struct Slot {
     permit: Option<OwnedSemaphorePermit>,
-    seat: Option<Seat>,
+    _seat: Option<Seat>,
     _served: Option<Served>,
 }
 
@@ -124,7 +124,7 @@ impl Limits {
     /// 429 when there is none.
     pub(crate) fn long_running(&self) -> Result<Slot, Status> {
         let permit = self.long_running.clone().try_acquire_owned().map_err(|_| full())?;
-        Ok(Slot { permit: Some(permit), seat: None, _served: None })
+        Ok(Slot { permit: Some(permit), _seat: None, _served: None })
     }
 
     /// The slot of one whose turn it is.
@@ -150,7 +150,7 @@ impl Limits {
     fn served(&self, info: &RequestInfo) -> Slot {
         let kind = usize::from(reads(info));
         self.served[kind].fetch_add(1, Ordering::Relaxed);
-        Slot { permit: None, seat: None, _served: Some(Served(self.served.clone(), kind)) }
+        Slot { permit: None, _seat: None, _served: Some(Served(self.served.clone(), kind)) }
     }
 }
 
@@ -163,22 +163,17 @@ fn full() -> Status {
 impl Slot {
     /// The same, and the seat of its priority level.
     pub(crate) fn with(self, seat: Seat) -> Self {
-        Self { seat: Some(seat), ..self }
+        Self { _seat: Some(seat), ..self }
     }
 
     /// What a stream keeps once it runs: it no longer is anybody's turn.
     pub(crate) fn running(self) -> Self {
-        Self { permit: self.permit, seat: None, _served: None }
-    }
-
-    /// Goes on with one seat.
-    pub(crate) fn narrow(&self) {
-        self.seat.iter().for_each(Seat::narrow);
+        Self { permit: self.permit, _seat: None, _served: None }
     }
 
     /// Gives everything back for a place among those that are slow.
     pub(crate) fn exchange(&mut self, slow: OwnedSemaphorePermit) {
-        *self = Self { permit: Some(slow), seat: None, _served: None };
+        *self = Self { permit: Some(slow), _seat: None, _served: None };
     }
 }
 

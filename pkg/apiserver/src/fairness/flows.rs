@@ -70,11 +70,6 @@ impl Flows {
         flow.seats += seats;
     }
 
-    /// One gives back some of its seats.
-    pub fn frees(&mut self, schema: &Arc<str>, seats: usize) {
-        self.of(schema).seats -= seats;
-    }
-
     pub fn ends(&mut self, schema: &Arc<str>, seats: usize, took: Duration) {
         let flow = self.of(schema);
         flow.executing -= 1;

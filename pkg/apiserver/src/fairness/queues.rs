@@ -359,24 +359,6 @@ impl State {
         }
     }
 
-    /// A request goes on with one seat.
-    fn narrow(&mut self, queue: Option<usize>, id: u64) {
-        let mut queue = queue.and_then(|at| self.queues.get_mut(&at));
-        let executing = match &mut queue {
-            Some(queue) => queue.executing.get_mut(&id),
-            None => self.unqueued.get_mut(&id),
-        };
-        let Some(Executing { asking, .. }) = executing else { return };
-        let freed = asking.seats.saturating_sub(1);
-        asking.seats -= freed;
-        let schema = asking.schema.clone();
-        if let Some(queue) = queue {
-            queue.seats -= freed;
-        }
-        self.seats -= freed;
-        self.flows.frees(&schema, freed);
-    }
-
     /// Somebody waits no longer.
     fn leave(&mut self, at: usize, id: u64, now: Duration) {
         let Some(queue) = self.queues.get_mut(&at) else { return };
@@ -405,15 +387,6 @@ impl Queue {
     fn bound(&mut self) {
         if let Some(first) = self.waiting.front() {
             self.next_dispatch = self.next_dispatch.max(first.arrival);
-        }
-    }
-}
-
-impl Seat {
-    /// Gives back all seats but one.
-    pub(crate) fn narrow(&self) {
-        if let Some(of) = &self.of {
-            of.changing(|state, _| state.narrow(self.queue, self.id));
         }
     }
 }

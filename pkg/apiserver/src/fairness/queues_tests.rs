@@ -135,24 +135,6 @@ fn a_seat_that_nobody_takes_any_more_is_given_back() {
     assert_eq!(counts(&level), (0, 0, 0, 0));
 }
 
-/// Clients that read slowly once kept all seats of a level, though they cost nothing.
-#[test]
-fn who_needs_less_lets_others_go_on() {
-    let (level, _) = level(QUEUE, 4);
-    let mut wide = waits(&level, "a", 4);
-    let seat = come(&mut wide).unwrap();
-    let mut others: Vec<_> = (0..3).map(|_| waits(&level, "b", 1)).collect();
-    assert!(others.iter_mut().all(|turn| come(turn).is_none()));
-    seat.narrow();
-    let served: Vec<_> = others.iter_mut().filter_map(come).collect();
-    assert_eq!((served.len(), counts(&level)), (3, (0, 0, 4, 4)));
-    seat.narrow();
-    drop((seat, served));
-    assert_eq!(counts(&level), (0, 0, 0, 0));
-    let seats = level.look(|state, _| state.flows.iter().map(|(_, flow)| flow.seats).sum::<usize>());
-    assert_eq!(seats, 0);
-}
-
 #[test]
 fn more_seats_let_those_go_on_who_wait() {
     let (level, _) = level(QUEUE, 0);
