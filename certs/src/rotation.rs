@@ -166,9 +166,7 @@ fn usable(
     if first.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
         return Err(bad("private key does not match public key"));
     }
-    let issuer = Issuer::from_ca_cert_pem(certificate, key).map_err(|err| RotationError::unusable(file, err))?;
-    drop(issuer);
-    Ok(())
+    Issuer::from_ca_cert_pem(certificate, key).map(drop).map_err(|err| RotationError::unusable(file, err))
 }
 
 /// That the first new certificate leads to one of the old ones.

@@ -1,6 +1,6 @@
 //! ImagePolicyWebhook: somebody outside says which images pods may run.
 //!
-//! What was said counts for a while. Invariant: of that so many answers are kept, none of them large, by a digest of what was asked.
+//! What was said counts for a while, and is found by all that was asked.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use kedge_base::{Backoff, SharedClock};
+use kedge_auth::Expiring;
+use kedge_base::{Backoff, SharedClock, sizes};
 use kedge_meta::Status;
 use kedge_registry::value::ValueExt as _;
 use kedge_registry::{Attributes, Operation, Registry};
-use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tracing::debug;
@@ -25,9 +25,6 @@ use crate::{Plugin, forbidden, is, is_sub};
 const AUDIT: &str = "imagepolicywebhook.image-policy.k8s.io/";
 /// What annotations have in their keys that the backend is told.
 const TOLD: &str = ".image-policy.k8s.io/";
-/// Answers that are kept, and the largest of them.
-const KEPT: usize = 1_024;
-const LARGEST: usize = 4 << 10;
 /// As upstream: how often it is asked, and by how many tenths the pauses grow.
 const ATTEMPTS: u32 = 5;
 const GROWTH: u32 = 15;
@@ -134,35 +131,6 @@ struct Answer {
     status: Verdict,
 }
 
-struct Known {
-    verdict: Arc<Verdict>,
-    until: Duration,
-    used: u64,
-}
-
-#[derive(Default)]
-struct Cache {
-    known: HashMap<[u8; 32], Known>,
-    uses: u64,
-}
-
-impl Cache {
-    fn get(&mut self, key: &[u8; 32], now: Duration) -> Option<Arc<Verdict>> {
-        self.uses += 1;
-        let known = self.known.get_mut(key).filter(|known| now < known.until)?;
-        known.used = self.uses;
-        Some(known.verdict.clone())
-    }
-
-    fn keep(&mut self, key: [u8; 32], verdict: &Arc<Verdict>, until: Duration) {
-        if self.known.len() >= KEPT && !self.known.contains_key(&key) {
-            let oldest = self.known.iter().min_by_key(|(_, known)| known.used).map(|(key, _)| *key);
-            oldest.map(|key| self.known.remove(&key));
-        }
-        self.known.insert(key, Known { verdict: verdict.clone(), until, used: self.uses });
-    }
-}
-
 /// The plugin. Without settings it is not asked, since it cannot be on.
 #[derive(Default)]
 pub(crate) struct ImagePolicyWebhook(Option<Asking>);
@@ -171,14 +139,16 @@ struct Asking {
     settings: ImagePolicySettings,
     reviewer: Arc<dyn ImageReviewer>,
     clock: SharedClock,
-    cache: Mutex<Cache>,
+    answers: Arc<Expiring<Arc<Verdict>>>,
 }
 
 impl ImagePolicyWebhook {
     pub(crate) const NAME: &str = "ImagePolicyWebhook";
 
     pub(crate) fn new(settings: ImagePolicySettings, reviewer: Arc<dyn ImageReviewer>, clock: SharedClock) -> Self {
-        Self(Some(Asking { settings, reviewer, clock, cache: Mutex::default() }))
+        let answers = Arc::new(Expiring::default());
+        sizes::list("image policy webhook", &answers);
+        Self(Some(Asking { settings, reviewer, clock, answers }))
     }
 }
 
@@ -200,9 +170,8 @@ fn spec(attributes: &Attributes<'_>) -> Value {
 
 impl Asking {
     async fn verdict(&self, spec: Value) -> Result<Arc<Verdict>, Unreviewed> {
-        let digest = ring::digest::digest(&ring::digest::SHA256, spec.to_string().as_bytes());
-        let key: [u8; 32] = digest.as_ref().try_into().unwrap_or_default();
-        if let Some(known) = self.cache.lock().get(&key, self.clock.monotonic()) {
+        let key = self.answers.key([spec.to_string().as_bytes()]);
+        if let Some(known) = self.answers.get(&key, self.clock.monotonic()) {
             return Ok(known);
         }
         let review = json!({"kind": "ImageReview", "apiVersion": "imagepolicy.k8s.io/v1alpha1", "metadata": {}, "spec": spec, "status": {"allowed": false}});
@@ -211,8 +180,8 @@ impl Asking {
             .map_err(|why| Unreviewed { why: format!("the answer is no ImageReview: {why}"), again: false })?;
         let verdict = Arc::new(read.status);
         let lasts = if verdict.allowed { self.settings.allowed } else { self.settings.denied };
-        if answer.len() <= LARGEST && !lasts.is_zero() {
-            self.cache.lock().keep(key, &verdict, self.clock.monotonic() + lasts);
+        if !lasts.is_zero() {
+            self.answers.keep(key, verdict.clone(), answer.len(), self.clock.monotonic() + lasts);
         }
         Ok(verdict)
     }

@@ -4,6 +4,8 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
+
 use super::*;
 use crate::testing;
 
@@ -111,23 +113,4 @@ async fn images_run_that_somebody_outside_lets_run() {
     let failed = said(&open, &registry, Pod("", none(), &["unknown"])).await;
     let noted = ("imagepolicywebhook.image-policy.k8s.io/failed-open".to_owned(), "true".to_owned());
     assert_eq!(failed, (Ok(()), vec![noted]));
-}
-
-#[test]
-fn so_many_answers_are_kept_and_each_for_its_time() {
-    let mut cache = Cache::default();
-    let key = |at: usize| {
-        let mut key = [0; 32];
-        key[..8].copy_from_slice(&at.to_be_bytes());
-        key
-    };
-    let (verdict, later) = (Arc::new(Verdict::default()), Duration::from_secs(5));
-    for at in 0..KEPT {
-        cache.keep(key(at), &verdict, later);
-        assert!(cache.get(&key(0), Duration::ZERO).is_some());
-    }
-    cache.keep(key(KEPT), &verdict, later);
-    assert_eq!(cache.known.len(), KEPT);
-    assert!(cache.get(&key(0), Duration::ZERO).is_some() && cache.get(&key(1), Duration::ZERO).is_none());
-    assert!(cache.get(&key(0), later).is_none());
 }

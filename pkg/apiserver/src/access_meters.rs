@@ -73,7 +73,6 @@ pub(crate) struct AccessMeters {
 struct Results<const N: usize> {
     labels: [&'static str; N],
     took: [Histogram<15>; N],
-    counts: [AtomicU64; N],
 }
 
 // === impl AccessMeters ===
@@ -104,12 +103,11 @@ impl AccessMeters {
         self.authentication.count(result, took);
     }
 
-    /// Counts tokens that were shown.
-    pub(crate) fn shown(&self, tokens: &[ShownToken]) {
+    /// Counts a token that was shown, by everything that it is, however often it was looked at.
+    pub(crate) fn shown(&self, token: &[ShownToken]) {
         for ((kind, ..), count) in TOKENS.iter().zip(&self.tokens) {
-            let shown = tokens.iter().filter(|token| *token == kind).count();
-            if shown > 0 {
-                count.fetch_add(shown as u64, Ordering::Relaxed);
+            if token.contains(kind) {
+                count.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -168,23 +166,17 @@ fn kind(name: &str) -> usize {
 
 impl<const N: usize> Results<N> {
     fn new(labels: [&'static str; N]) -> Self {
-        Self {
-            labels,
-            took: std::array::from_fn(|_| Histogram::new(&DURATION)),
-            counts: std::array::from_fn(|_| AtomicU64::new(0)),
-        }
+        Self { labels, took: std::array::from_fn(|_| Histogram::new(&DURATION)) }
     }
 
     fn count(&self, result: usize, took: Duration) {
-        self.counts[result].fetch_add(1, Ordering::Relaxed);
         self.took[result].observe(took.as_secs_f64());
     }
 
     /// Those that there were.
     fn seen(&self) -> impl Iterator<Item = (&'static str, u64, &Histogram<15>)> {
-        let all = self.labels.iter().zip(&self.counts).zip(&self.took);
-        all.map(|((label, count), took)| (*label, count.load(Ordering::Relaxed), took))
-            .filter(|(_, count, _)| *count > 0)
+        let all = self.labels.iter().zip(&self.took).map(|(label, took)| (*label, took.count(), took));
+        all.filter(|(_, count, _)| *count > 0)
     }
 
     fn show_counts(&self, out: &mut Exposition, name: &str, help: &str) {
@@ -216,7 +208,7 @@ mod tests {
         meters.certificate(-5);
         meters.certificate(3_000);
         meters.shown(&[ShownToken::Legacy, ShownToken::LegacyManual]);
-        meters.shown(&[ShownToken::Legacy, ShownToken::LegacyInvalid]);
+        meters.shown(&[ShownToken::Legacy, ShownToken::LegacyInvalid, ShownToken::Legacy]);
         let mut out = Exposition::default();
         meters.show(&mut out);
         let text = out.into_text();

@@ -251,7 +251,8 @@ impl ApiServer {
         })
     }
 
-    /// A long answer keeps the seat of its request for as long as a request may take; then it needs a place among those that are read slowly.
+    /// A long answer keeps the seats of its request for as long as a request may take; then it needs a place among those that are read slowly.
+    /// All of them: with fewer, so many lists are let in beside it that what they hold has no bound.
     fn while_read(self: &Arc<Self>, body: Body, slot: Slot) -> Body {
         let slot = Arc::new(Mutex::new(slot));
         let (server, held) = (self.clone(), slot.clone());

@@ -249,7 +249,9 @@ async fn token_review(server: &ApiServer, review: &Value) -> Result<Value, Statu
     let judged = || server.authenticator.token(token, &audiences, server.now(), &remarks);
     let news = async { server.registry.fresh().await.map_err(store_failure) };
     let found = judged_with_news(judged, news).await?;
-    server.note_use(remarks.take().used).await;
+    let said = remarks.take();
+    server.access.shown(&said.tokens);
+    server.note_use(said.used).await;
     Ok(match found {
         // Those of the audiences asked for that the token is for; the others must not take it.
         Ok(found) => {

@@ -19,10 +19,10 @@ const BYTES: usize = 8 << 20;
 const OVERHEAD: usize = 160;
 
 /// What an answer is found by.
-pub(crate) type Key = [u8; 32];
+pub type Key = [u8; 32];
 
 /// Answers, the one that was not used for the longest time first to go.
-pub(crate) struct Expiring<V> {
+pub struct Expiring<V> {
     digests: hmac::Key,
     kept: Mutex<Kept<V>>,
 }
@@ -42,15 +42,17 @@ struct Entry<V> {
     used: u64,
 }
 
-impl<V: Clone> Expiring<V> {
+impl<V> Default for Expiring<V> {
     /// Nothing yet.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         let kept = Kept { entries: HashMap::new(), order: BTreeMap::new(), uses: 0, bytes: 0 };
         Self { digests: hmac::Key::new(hmac::HMAC_SHA256, &random::bytes::<32>()), kept: Mutex::new(kept) }
     }
+}
 
+impl<V: Clone> Expiring<V> {
     /// The key of a question, all of whose parts count, and where they end.
-    pub(crate) fn key<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Key {
+    pub fn key<'a>(&self, parts: impl IntoIterator<Item = &'a [u8]>) -> Key {
         let mut context = hmac::Context::with_key(&self.digests);
         for part in parts {
             context.update(&(part.len() as u64).to_be_bytes());
@@ -62,7 +64,7 @@ impl<V: Clone> Expiring<V> {
     }
 
     /// What is kept and still counts; `now` is the clock's monotonic time.
-    pub(crate) fn get(&self, key: &Key, now: Duration) -> Option<V> {
+    pub fn get(&self, key: &Key, now: Duration) -> Option<V> {
         let mut kept = self.kept.lock();
         let Kept { entries, order, uses, .. } = &mut *kept;
         let entry = entries.get_mut(key)?;
@@ -78,7 +80,7 @@ impl<V: Clone> Expiring<V> {
     }
 
     /// Keeps an answer of so many bytes until then.
-    pub(crate) fn keep(&self, key: Key, value: V, bytes: usize, until: Duration) {
+    pub fn keep(&self, key: Key, value: V, bytes: usize, until: Duration) {
         let bytes = bytes + OVERHEAD;
         if bytes > BYTES / 8 {
             return;
@@ -125,7 +127,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_until_its_time_has_come() {
-        let answers = Expiring::new();
+        let answers = Expiring::default();
         let a = key(&answers, "a");
         answers.keep(a, 1, 10, SECOND * 5);
         assert_eq!((answers.get(&a, SECOND * 4), answers.get(&key(&answers, "b"), SECOND)), (Some(1), None));
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn parts_do_not_run_together_and_keys_are_those_of_one_process() {
-        let (answers, others) = (Expiring::<u32>::new(), Expiring::<u32>::new());
+        let (answers, others) = (Expiring::<u32>::default(), Expiring::<u32>::default());
         let parts = |of: &Expiring<u32>, parts: [&str; 2]| of.key(parts.map(str::as_bytes));
         assert_ne!(parts(&answers, ["ab", "c"]), parts(&answers, ["a", "bc"]));
         assert_eq!(parts(&answers, ["ab", "c"]), parts(&answers, ["ab", "c"]));
@@ -144,7 +146,7 @@ mod tests {
 
     #[test]
     fn the_longest_unused_go_first_by_number_and_by_bytes() {
-        let answers = Expiring::new();
+        let answers = Expiring::default();
         let keys: Vec<Key> = (0..=ENTRIES).map(|at| key(&answers, &at.to_string())).collect();
         for key in &keys[..ENTRIES] {
             answers.keep(*key, 1, 1, SECOND * 5);

@@ -35,6 +35,7 @@ pub use authorizer::{Authorizer, Deciding, Decision, Request, Rules, Union};
 pub use authorizers::{Authorizers, Ground};
 pub use bearer::BearerTokens;
 pub use bootstrap_tokens::BootstrapTokens;
+pub use expiring::Expiring;
 pub use front_proxy::FrontProxy;
 pub use keys::{PublicKey, SigningKey};
 pub use legacy_tokens::{LEGACY_ISSUER, LegacyTokens};

@@ -89,6 +89,11 @@ impl<const N: usize> Histogram<N> {
         self.sum.fetch_add((value * 1e6) as u64, Ordering::Relaxed);
     }
 
+    /// How many values there were.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().chain([&self.above]).map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+
     /// Writes it out under a name and labels.
     pub fn show(&self, out: &mut Exposition, name: &str, labels: &str) {
         let mut total = 0;

@@ -40,20 +40,10 @@ impl AuthorityRotation {
         let dir = self.dir.clone();
         let is_shared = self.shared.is_some();
         let here = self.apart(move || if is_shared { shared::export(&dir) } else { shared::kept(&dir) }).await??;
-        let (then, changed) = match &self.shared {
+        let changed = match &self.shared {
             Some(kv) => self.in_store(&**kv, here, given, forced).await?,
-            None => {
-                if shared::is_waiting(&self.dir) {
-                    return Err(not_in_use());
-                }
-                let now = now(&self.clock);
-                self.apart(move || replaced(&here, given, forced, now)).await??
-            }
+            None => self.beside(here, given, forced).await?,
         };
-        if self.shared.is_none() {
-            let dir = self.dir.clone();
-            self.apart(move || shared::leave(&dir, &then)).await??;
-        }
         info!(
             files = changed.join(","),
             "the cluster has other authorities; servers use them from their next start on"
@@ -67,7 +57,7 @@ impl AuthorityRotation {
         here: Files,
         given: Option<Files>,
         forced: bool,
-    ) -> Result<(Files, Vec<String>), Error> {
+    ) -> Result<Vec<String>, Error> {
         let token = self.token.current.lock().await;
         let found = identity::load(kv, &token).await?;
         let (mut identity, revision) = found.ok_or_else(|| Error::Identity("it is not in the store".into()))?;
@@ -76,10 +66,23 @@ impl AuthorityRotation {
         }
         let now = now(&self.clock);
         let (then, changed) = self.apart(move || replaced(&here, given, forced, now)).await??;
-        identity.certificates = then.clone();
+        identity.certificates = then;
         let stored = identity::store(kv, &token, &identity, revision).await?;
         stored.ok_or_else(|| Error::Identity("it was changed by another server at the same time; try again".into()))?;
-        Ok((then, changed))
+        Ok(changed)
+    }
+
+    async fn beside(&self, here: Files, given: Option<Files>, forced: bool) -> Result<Vec<String>, Error> {
+        if shared::is_waiting(&self.dir) {
+            return Err(not_in_use());
+        }
+        let (dir, now) = (self.dir.clone(), now(&self.clock));
+        let left = move || {
+            let (then, changed) = replaced(&here, given, forced, now)?;
+            shared::leave(&dir, &then)?;
+            Ok(changed)
+        };
+        self.apart(left).await?
     }
 
     /// Files and keys are nothing for the threads of requests.

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body_util::BodyExt as _;
 use kedge_client::{Body, ClusterAccess, HttpsTransport, Transport};
 use serde_json::Value;
 
+use crate::diff::side::read;
+
 const PATIENCE: Duration = Duration::from_secs(60);
-/// As much of an answer is read.
-const MAX_BODY: usize = 32 << 20;
 /// How often somebody asks again who is told to come later, or whose connection was closed.
 const TRIES: usize = 20;
 
@@ -113,16 +112,6 @@ impl Asker {
         ensure!(status.is_success(), "{path}: {status} {}", String::from_utf8_lossy(&text));
         serde_json::from_slice(&text).with_context(|| path.to_owned())
     }
-}
-
-async fn read(mut body: Body) -> anyhow::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|err| anyhow!("{err}"))?;
-        bytes.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
-        ensure!(bytes.len() <= MAX_BODY, "the answer is too large");
-    }
-    Ok(bytes)
 }
 
 /// Who was refused by who they are is told what they cannot do.

@@ -14,7 +14,7 @@ mod normal;
 pub mod record;
 mod run;
 mod scenario;
-mod side;
+pub(crate) mod side;
 mod wire;
 
 pub use run::{Outcome, places, replay, run, scenarios};

@@ -129,7 +129,8 @@ impl Side {
     }
 }
 
-async fn read(mut body: kedge_client::Body) -> anyhow::Result<Vec<u8>> {
+/// A body that is not too large.
+pub(crate) async fn read(mut body: kedge_client::Body) -> anyhow::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|err| anyhow!("{err}"))?;

@@ -72,7 +72,7 @@ impl WebhookAuthorizer {
         meters: &Arc<AuthorizationMeters>,
         clock: &SharedClock,
     ) -> Self {
-        let answers = Arc::new(Expiring::new());
+        let answers = Arc::new(Expiring::default());
         sizes::list(format!("authorization webhook {}", behaviour.name), &answers);
         Self(Arc::new(Inner { behaviour, reviewer, answers, meters: meters.clone(), clock: clock.clone() }))
     }

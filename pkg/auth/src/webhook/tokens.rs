@@ -80,7 +80,7 @@ impl WebhookTokens {
         kept_for: Duration,
         (clock, tasks): (&SharedClock, &TaskGroup),
     ) -> Self {
-        let answers = Arc::new(Expiring::new());
+        let answers = Arc::new(Expiring::default());
         sizes::list("authentication webhook", &answers);
         let (running, clock, tasks) = (Mutex::default(), clock.clone(), tasks.clone());
         Self(Arc::new(Inner { reviewer, version, kept_for, answers, running, clock, tasks }))
