@@ -80,6 +80,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         controllers: !flags.disable_controller_manager,
         dns: flags.enabled("dns"),
         metrics: flags.enabled("metrics-server"),
+        local_storage: flags.local_storage(),
         storage_migration: settings.storage_migration(),
         datastore,
         datastore_tls,

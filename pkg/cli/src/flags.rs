@@ -130,9 +130,12 @@ pub struct ServerFlags {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
 
-    /// Parts not to run: dns, metrics-server.
-    #[arg(long, value_delimiter = ',', value_parser = ["dns", "metrics-server"], help_heading = "Components")]
+    /// Parts not to run: dns, local-storage, metrics-server.
+    #[arg(long, value_delimiter = ',', value_parser = ["dns", "local-storage", "metrics-server"], help_heading = "Components")]
     pub disable: Vec<String>,
+    /// Where nodes keep volumes of the storage class local-path [default: storage in the data directory]
+    #[arg(long, value_name = "DIR", help_heading = "Components")]
+    pub default_local_storage_path: Option<PathBuf>,
     /// Run no scheduler.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", default_value = "false", require_equals = true, help_heading = "Components")]
     pub disable_scheduler: bool,
@@ -197,6 +200,11 @@ impl ServerFlags {
         if self.cluster_reset != self.cluster_reset_restore_path.is_some() {
             return Err("--cluster-reset and --cluster-reset-restore-path are given together".into());
         }
+        if let Some(path) = &self.default_local_storage_path
+            && (!path.is_absolute() || path.parent().is_none() || path.to_str().is_none())
+        {
+            return Err(format!("--default-local-storage-path {} is no absolute path below /", path.display()));
+        }
         self.api_server().check()?;
         self.token_args()?;
         let label = |text: &String| text.split_once('=').is_some_and(|(key, _)| !key.is_empty());
@@ -230,6 +238,14 @@ impl ServerFlags {
     /// Whether a packaged part is to run.
     pub fn enabled(&self, part: &str) -> bool {
         !self.disable.iter().any(|d| d == part)
+    }
+
+    /// Where nodes keep the volumes of the packaged storage class; `None` without it.
+    pub fn local_storage(&self) -> Option<PathBuf> {
+        let path = || self.default_local_storage_path.clone().unwrap_or_else(|| self.data_dir().join("storage"));
+        // A data directory may be given as it is seen from here.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        self.enabled("local-storage").then(path).map(absolute)
     }
 
     /// The data directory, or its default.

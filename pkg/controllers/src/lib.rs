@@ -16,6 +16,7 @@ mod garbage_collector;
 mod job;
 mod legacy_token_cleaner;
 pub mod legacy_token_tracking;
+pub mod local_path;
 mod namespace;
 mod node;
 mod objects;
@@ -61,6 +62,8 @@ pub struct Config {
     pub signing: Signing,
     /// Whether storage versions are migrated; else the server does not serve the kind that asks for it.
     pub storage_migration: bool,
+    /// Whether directories of nodes are made into volumes.
+    pub local_storage: bool,
     /// Signs the tokens that are kept in secrets.
     pub token_signer: Arc<dyn TokenSigner>,
 }
@@ -101,6 +104,9 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     authentication_trust::start(&ctx, config.trust);
     certificates::start(&ctx, config.signing);
     policy_status::start(&ctx);
+    if config.local_storage {
+        local_path::start(&ctx);
+    }
     if config.storage_migration {
         storage_migration::start(&ctx);
     }

@@ -14,8 +14,11 @@ use kedge_base::{Blocking, BlockingError, BoxFuture, Call, Ledger, SharedClock};
 const LIMIT: Duration = Duration::from_secs(15);
 /// Changing the owner of a large volume on a slow card takes its time.
 const LONG: Duration = Duration::from_secs(600);
-/// The operation that has that long.
+/// The operations that have that long.
 pub(crate) const SET_GROUP: &str = "set the group of";
+pub(crate) const REMOVE_VOLUME: &str = "remove the volume";
+/// A directory that becomes a volume.
+pub(crate) const MAKE_VOLUME: &str = "make the volume";
 /// Calls that are waited for at a time.
 const ACTIVE: usize = 16;
 /// Threads at most, with those that hang: more than a node has pods.
@@ -63,7 +66,8 @@ impl Files {
         path: &'a Path,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> BoxFuture<'a, Result<T, BlockingError>> {
-        let (blocking, limit) = if operation == SET_GROUP { (&self.long, LONG) } else { (&self.blocking, LIMIT) };
+        let long = matches!(operation, SET_GROUP | REMOVE_VOLUME);
+        let (blocking, limit) = if long { (&self.long, LONG) } else { (&self.blocking, LIMIT) };
         Box::pin(async move {
             let key = format!("{operation} {}", path.display());
             blocking.run(&key, Call { operation, path, limit }, work).await

@@ -10,6 +10,7 @@ mod generate;
 mod http_get;
 mod kubelet;
 mod lifecycle;
+mod local_volumes;
 mod logs;
 mod node;
 mod objects;

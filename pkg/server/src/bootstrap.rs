@@ -18,7 +18,7 @@ use crate::config::ServerConfig;
 use crate::default_service_cidr::DefaultServiceCidr;
 use crate::endpoints;
 use crate::error::Error;
-use crate::{hooks, policy, roles};
+use crate::{hooks, local_storage, policy, roles};
 
 /// The pauses between attempts.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -101,6 +101,7 @@ async fn run(
     }
     api_service(client, config, shared).await?;
     hooks::done(readiness, &hooks::SERVICE);
+    local_storage::ensure(client, config.local_storage.as_deref()).await?;
     if config.dns {
         keeps_address(client, ("kube-system", "kube-dns"), config.cluster_dns, "--cluster-dns".into()).await?;
         dns_service(client, config).await?;

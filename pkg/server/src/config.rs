@@ -40,6 +40,8 @@ pub struct ServerConfig {
     pub dns: bool,
     /// Whether what nodes and pods use is served from here.
     pub metrics: bool,
+    /// Where nodes keep the volumes of the packaged class, unless its settings say otherwise; `None` leaves that class to others.
+    pub local_storage: Option<PathBuf>,
     /// Whether storage versions are migrated, and the kind that asks for it is served.
     pub storage_migration: bool,
     pub datastore: Endpoint,

@@ -22,6 +22,7 @@ mod image_policy;
 mod inprocess;
 mod issuers;
 mod kubeconfig;
+mod local_storage;
 mod own_paths;
 mod policy;
 mod reloading;

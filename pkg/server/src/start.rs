@@ -293,6 +293,7 @@ impl Server {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
             storage_migration: self.config.storage_migration,
+            local_storage: self.config.local_storage.is_some(),
             token_signer: Arc::new(SecretTokens(self.api.token_signer().clone())),
             trust: kedge_controllers::Trust {
                 client_ca: self.pki.client_ca.certificate.clone(),

@@ -37,6 +37,7 @@ fn config(dir: &Path, port: u16) -> ServerConfig {
         controllers: true,
         dns: false,
         metrics: false,
+        local_storage: None,
         storage_migration: false,
         datastore: Endpoint::Memory,
         datastore_tls: Tls::default(),

@@ -3,6 +3,7 @@
 //! Every request is authorized before anything else about it is looked at.
 
 mod access;
+mod local_volumes;
 mod logs;
 mod netns;
 mod query;

@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use super::access::{Identity, authorize};
 use super::query::Query;
 use super::reply::{self, Reply};
-use super::{Server, logs, streams};
+use super::{Server, local_volumes, logs, streams};
 use crate::stats::{self, Snapshot};
 
 /// A container or pod named by a path.
@@ -46,6 +46,7 @@ pub(super) async fn handle(server: &Server, identity: Option<&Identity>, request
         ["containerLogs", namespace, pod, container] if get => {
             logs::serve(server, &place(namespace, pod, "", container), &query).await
         }
+        ["kedge", "v1", "local-volumes"] => local_volumes::serve(server, request.method(), &query).await,
         ["exec", rest @ ..] if stream => match pod_place(rest, true) {
             Some(place) => streams::exec(server, place, &query, request).await,
             None => not_found(),
