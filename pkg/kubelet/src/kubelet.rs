@@ -21,7 +21,7 @@ use crate::pod::{PodExt, RawPod};
 use crate::probes::Probes;
 use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
 use crate::status::StatusManager;
-use crate::volumes::{Directories, Volumes};
+use crate::volumes::{Directories, Refreshing, Volumes};
 use crate::worker::{Images, Undisturbed};
 
 /// One kubelet.
@@ -40,6 +40,7 @@ pub(crate) struct Kubelet {
     pub(crate) secrets: Arc<Objects<Secret>>,
     pub(crate) files: Files,
     pub(crate) volumes: Arc<Volumes>,
+    pub(crate) refreshing: Arc<Refreshing>,
     pub(crate) directories: Directories,
     /// `None` where groups of pods cannot be made: then containers are in the runtime's own place.
     pub(crate) cgroups: Option<Arc<dyn Cgroups>>,
@@ -59,6 +60,16 @@ impl Kubelet {
 
     pub(crate) fn pod_warning(&self, pod: &Pod, reason: &str, message: impl Into<String>) {
         self.event(&pod.reference(), EventType::Warning, reason, message);
+    }
+
+    /// Has a pod's volumes brought up to date, and tells of what fails.
+    pub(crate) fn refresh_volumes(&self, pod: &Arc<Pod>) {
+        let recorder = self.recorder.clone();
+        self.refreshing.wake(pod, move |pod, errors| {
+            for error in errors {
+                recorder.event(&pod.reference(), EventType::Warning, error.reason(), error.to_string());
+            }
+        });
     }
 
     /// What the runtime has of a pod now.

@@ -4,6 +4,7 @@ mod args;
 mod backoff;
 mod cgroups;
 mod config;
+mod csi;
 mod eviction;
 mod files;
 mod generate;

@@ -23,7 +23,10 @@ pub(crate) fn check(path: &Path) -> Result<(), String> {
     if plain && deep && named {
         return Ok(());
     }
-    Err(format!("{} is no path of a volume: they are absolute, and their last part begins with {PREFIX}", path.display()))
+    Err(format!(
+        "{} is no path of a volume: they are absolute, and their last part begins with {PREFIX}",
+        path.display()
+    ))
 }
 
 /// Makes the directory; one that is there stays as it is. Blocks.
@@ -57,7 +60,8 @@ mod tests {
     #[test]
     fn only_what_looks_like_a_volume_is_touched() {
         assert!(check(Path::new("/opt/pvc-1_n_data")).is_ok());
-        for bad in ["/pvc-1", "opt/pvc-1", "/opt/data", "/opt/../pvc-1", "/opt/pvc-1/..", "/", "", "/opt/./../etc/pvc-"] {
+        for bad in ["/pvc-1", "opt/pvc-1", "/opt/data", "/opt/../pvc-1", "/opt/pvc-1/..", "/", "", "/opt/./../etc/pvc-"]
+        {
             assert!(check(Path::new(bad)).is_err(), "{bad}");
         }
     }

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::{self, Cgroups};
 use crate::config::{KubeletConfig, KubeletError};
+use crate::csi::Csi;
 use crate::files::Files;
 use crate::generate::Machine;
 use crate::kubelet::{Kubelet, Wakeups};
@@ -24,7 +25,7 @@ use crate::probes::{ProbeChange, ProbeContext, ProbeKind, Probes};
 use crate::runtime::{Pleg, RuntimeHealth};
 use crate::server;
 use crate::status::StatusManager;
-use crate::volumes::{Directories, KernelMounter, Volumes};
+use crate::volumes::{Directories, KernelMounter, Refreshing, Tools, Volumes, boot_id};
 use crate::worker::{Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
@@ -64,7 +65,11 @@ async fn start(
     follow_health(&kubelet, tasks);
     let wakeups = kubelet.wakeups.clone();
     kubelet.pleg.start(tasks, move |uid| wakeups.wake(uid));
+    kubelet.volumes.csi().recall().await;
     node::start(&kubelet, tasks);
+    if kubelet.config.register_node {
+        kubelet.volumes.csi().start(tasks);
+    }
     let workers = Workers::start(kubelet.clone(), tasks);
     start_gc(kubelet.clone(), workers.clone(), tasks);
     start_storage_limits(kubelet.clone(), workers, tasks);
@@ -108,16 +113,20 @@ fn assemble(
     let config_maps = Arc::new(Objects::config_maps(client.clone(), tasks, changed.clone()));
     let secrets = Arc::new(Objects::secrets(client.clone(), tasks, changed));
     let files = Files::new(clock.clone(), tasks.ledger());
-    let volumes = Volumes::new(
+    let (node, reports) = (config.node_name.clone(), config.register_node);
+    let csi = Csi::new(client.clone(), clock.clone(), files.clone(), directories.clone(), node, reports);
+    let volumes = Arc::new(Volumes::new(Tools {
         client,
-        clock.clone(),
-        directories.clone(),
-        Arc::new(KernelMounter),
-        files.clone(),
-        config_maps.clone(),
-        secrets.clone(),
-        machine.clone(),
-    );
+        clock: clock.clone(),
+        directories: directories.clone(),
+        mounter: Arc::new(KernelMounter),
+        files: files.clone(),
+        config_maps: config_maps.clone(),
+        secrets: secrets.clone(),
+        machine: machine.clone(),
+        csi: Arc::new(csi),
+        boot: boot_id(),
+    }));
     let status = statuses.clone();
     let context = ProbeContext {
         clock: clock.clone(),
@@ -134,7 +143,6 @@ fn assemble(
         images: Images::new(),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
         config,
-        clock,
         runtime,
         recorder,
         pods,
@@ -143,10 +151,12 @@ fn assemble(
         config_maps,
         secrets,
         files,
-        volumes: Arc::new(volumes),
+        refreshing: Arc::new(Refreshing::new(volumes.clone(), clock.clone(), tasks.clone())),
+        volumes,
         directories,
         machine,
         wakeups,
+        clock,
         calls: Undisturbed::default(),
     })
 }

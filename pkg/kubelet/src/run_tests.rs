@@ -319,8 +319,17 @@ impl kedge_base::Clock for Breaking {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loops_of_the_node_that_panic_are_started_again() {
-    const LOOPS: [&str; 8] =
-        ["image-gc", "log-rotation", "node-lease", "node-status", "pleg", "pod-gc", "runtime-health", "storage-limits"];
+    const LOOPS: [&str; 9] = [
+        "image-gc",
+        "log-rotation",
+        "node-lease",
+        "node-status",
+        "pleg",
+        "plugin-registration",
+        "pod-gc",
+        "runtime-health",
+        "storage-limits",
+    ];
     let (ledger, breaking, clock) = (Ledger::new(system_clock()), Arc::new(Breaking::default()), system_clock());
     let cluster = Cluster::timed(&ledger, breaking.clone()).await;
     let every = async {

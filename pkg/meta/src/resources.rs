@@ -95,8 +95,11 @@ resources! {
     FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io"/"v1" "flowschemas" "FlowSchema" false;
     PRIORITY_LEVEL_CONFIGURATIONS = "flowcontrol.apiserver.k8s.io"/"v1" "prioritylevelconfigurations" "PriorityLevelConfiguration" false;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
+    CSI_DRIVERS = "storage.k8s.io"/"v1" "csidrivers" "CSIDriver" false;
+    CSI_NODES = "storage.k8s.io"/"v1" "csinodes" "CSINode" false;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
     STORAGE_VERSION_MIGRATIONS = "storagemigration.k8s.io"/"v1beta1" "storageversionmigrations" "StorageVersionMigration" false;
     CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io"/"v1" "customresourcedefinitions" "CustomResourceDefinition" false;
+    VOLUME_ATTACHMENTS = "storage.k8s.io"/"v1" "volumeattachments" "VolumeAttachment" false;
     VOLUME_ATTRIBUTES_CLASSES = "storage.k8s.io"/"v1" "volumeattributesclasses" "VolumeAttributesClass" false;
 }

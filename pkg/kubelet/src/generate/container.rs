@@ -20,6 +20,7 @@ pub(crate) struct ContainerParts<'a> {
     pub(crate) image_user: ImageUser,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) mounts: Vec<v1::Mount>,
+    pub(crate) devices: Vec<v1::Device>,
     /// The container whose processes an ephemeral container shares.
     pub(crate) target: Option<String>,
     pub(crate) machine: &'a Machine,
@@ -61,6 +62,7 @@ pub(crate) fn container_config(
         working_dir: container.working_dir.clone().unwrap_or_default(),
         envs: envs.collect(),
         mounts: parts.mounts,
+        devices: parts.devices,
         labels: labels::container_labels(pod, container),
         annotations: labels::container_annotations(pod, container, parts.restart_count),
         log_path: logs::relative_log_path(&container.name, parts.restart_count),
@@ -100,6 +102,7 @@ mod tests {
             image_user: ImageUser::default(),
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
+            devices: Vec::new(),
             target: None,
             machine: &Machine::default(),
             seccomp_root: "",

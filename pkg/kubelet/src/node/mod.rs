@@ -76,6 +76,7 @@ impl Keeper {
     async fn run(mut self) {
         let clock = self.kubelet.clock.clone();
         let mut health = self.kubelet.health.subscribe();
+        let mut in_use = self.kubelet.volumes.csi().in_use.subscribe();
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(7), 20);
         loop {
             let inputs = self.inputs().await;
@@ -103,6 +104,7 @@ impl Keeper {
             tokio::select! {
                 () = clock.sleep(wait) => {}
                 Ok(()) = health.changed() => {}
+                Ok(()) = in_use.changed() => {}
             }
         }
     }
@@ -128,6 +130,7 @@ impl Keeper {
             pressure,
             images,
             runtime,
+            volumes_in_use: kubelet.volumes.csi().in_use.list().map(|(names, _)| names),
             now: kubelet.clock.now(),
         }
     }
@@ -152,6 +155,17 @@ impl Keeper {
     }
 
     async fn round(&mut self) -> Result<(), kedge_client::Error> {
+        let csi = self.kubelet.volumes.csi().clone();
+        // Before the list is read, so that no more is said to be told than is.
+        let told = csi.in_use.list().map(|(_, generation)| generation);
+        self.tell_api().await?;
+        if let Some(generation) = told {
+            csi.in_use.report(generation);
+        }
+        Ok(())
+    }
+
+    async fn tell_api(&mut self) -> Result<(), kedge_client::Error> {
         let inputs = self.inputs().await;
         let name = self.kubelet.config.node_name.clone();
         let node: Value = match self.kubelet.config.client.get(&resources::NODES, "", &name).await {

@@ -30,6 +30,8 @@ pub(super) struct Inputs {
     pub(super) images: Vec<Image>,
     /// What the runtime says about its handlers and itself; older ones say nothing.
     pub(super) runtime: StatusResponse,
+    /// Attached volumes that pods have; `None` while it is not known.
+    pub(super) volumes_in_use: Option<Vec<String>>,
     pub(super) now: Timestamp,
 }
 
@@ -157,6 +159,9 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
     let handlers = handlers(&inputs.runtime);
     if !handlers.is_empty() {
         status["runtimeHandlers"] = json!(handlers);
+    }
+    if let Some(volumes) = &inputs.volumes_in_use {
+        status["volumesInUse"] = json!(volumes);
     }
     if let Some(features) = &inputs.runtime.features {
         status["features"] = json!({"supplementalGroupsPolicy": features.supplemental_groups_policy});

@@ -25,6 +25,21 @@ impl Directories {
         self.pod(uid).join("volumes")
     }
 
+    /// Block devices that a pod has.
+    pub(crate) fn devices(&self, uid: &str) -> PathBuf {
+        self.pod(uid).join("volumeDevices")
+    }
+
+    /// What plug-ins keep, and where volumes are that pods share.
+    pub(crate) fn plugins(&self) -> PathBuf {
+        self.root.join("plugins")
+    }
+
+    /// Where plug-ins register.
+    pub(crate) fn registrations(&self) -> PathBuf {
+        self.root.join("plugins_registry")
+    }
+
     /// `plugin` is such as `kubernetes.io~empty-dir`.
     pub(crate) fn volume(&self, uid: &str, plugin: &str, name: &str) -> PathBuf {
         self.volumes(uid).join(plugin).join(name)

@@ -11,7 +11,8 @@ use kedge_base::{Shutdown, TaskGroup, system_clock};
 use kedge_client::{Body, BoxError, Client, Transport};
 use serde_json::{Value, json};
 
-use super::{Directories, KernelMounter, MountPlan, Mounter, Volumes, container_mounts, referenced_objects};
+use super::{Directories, KernelMounter, MountPlan, Mounter, Tools, Volumes, container_mounts, referenced_objects};
+use crate::csi::Csi;
 use crate::files::Files;
 use crate::generate::Machine;
 use crate::objects::Objects;
@@ -49,16 +50,20 @@ impl Transport for Api {
 fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
     let client = Client::new(Arc::new(Api));
     let nothing: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(|_| {});
-    Volumes::new(
-        client.clone(),
-        system_clock(),
-        Directories::new(root),
-        Arc::new(KernelMounter),
-        Files::new(system_clock(), tasks.ledger()),
-        Arc::new(Objects::config_maps(client.clone(), tasks, nothing.clone())),
-        Arc::new(Objects::secrets(client, tasks, nothing)),
-        Arc::new(Machine { memory: 1 << 30, ..Machine::default() }),
-    )
+    let (directories, files) = (Directories::new(root), Files::new(system_clock(), tasks.ledger()));
+    let csi = Csi::new(client.clone(), system_clock(), files.clone(), directories.clone(), "node".into(), false);
+    Volumes::new(Tools {
+        client: client.clone(),
+        clock: system_clock(),
+        directories,
+        mounter: Arc::new(KernelMounter),
+        files,
+        config_maps: Arc::new(Objects::config_maps(client.clone(), tasks, nothing.clone())),
+        secrets: Arc::new(Objects::secrets(client, tasks, nothing)),
+        machine: Arc::new(Machine { memory: 1 << 30, ..Machine::default() }),
+        csi: Arc::new(csi),
+        boot: "boot".into(),
+    })
 }
 
 #[tokio::test]
@@ -116,7 +121,7 @@ async fn kernel_a_pods_volumes_come_and_go() {
     let read_only: Vec<bool> = before.iter().map(|m| m.readonly).collect();
     assert_eq!(read_only, [false, true, false, true], "what is projected is read-only, asked for or not");
 
-    volumes.tear_down("u").unwrap();
+    volumes.tear_down("u").await.unwrap();
     assert!(!root.path().join("pods/u").exists());
     assert!(KernelMounter.mounts_below(root.path()).unwrap().is_empty());
     let _: HashMap<String, super::MountedVolume> = mounted;

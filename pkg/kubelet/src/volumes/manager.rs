@@ -1,50 +1,81 @@
 //! All volumes of a pod: set up, refreshed, torn down.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+#[cfg(test)]
+use std::collections::HashSet;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{EmptyDirVolumeSource, Pod, Volume};
+use k8s_openapi::api::core::v1::{NFSVolumeSource, Pod, Volume};
 use kedge_base::{BlockingError, SharedClock};
 use kedge_client::Client;
 use kedge_cri::v1;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex as Turn;
 
 use super::atomic::{self, Payload};
+use super::empty_dir::{self, Medium};
+use super::known::{self, Known};
 use super::payload::Sources;
-use super::persistent::{bound, claim_name};
+use super::persistent::{Bound, Kind, bound, claim_name};
 use super::token::Tokens;
-use super::{Directories, Mounter, host_path, ownership};
+use super::{Directories, Mounter, host_path, nfs, ownership};
+use crate::csi::{Csi, CsiError, Published, Source};
 use crate::files::{Files, SET_GROUP};
 use crate::generate::Machine;
 use crate::objects::{ConfigMap, Objects, Secret};
-use crate::pod::{Amount, PodExt, amount, limit_of};
+use crate::pod::PodExt;
 
 /// Upstream's words, whose feature gate is off.
 const NO_REPOSITORIES: &str = "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate `GitRepoVolumeDriver`";
+const SET_UP: &str = "MountVolume.SetUp";
 
 /// Where a volume is to be found on the node.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub(crate) struct MountedVolume {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
-    /// For a volume that is an image: the runtime mounts it.
-    pub(crate) image: Option<v1::ImageSpec>,
+    /// A device instead of a file system.
+    pub(crate) device: bool,
+    /// For a volume that is an image, which the runtime mounts: its reference.
+    pub(crate) image: Option<String>,
+}
+
+impl MountedVolume {
+    /// The image that the runtime is to mount.
+    pub(crate) fn image_spec(&self) -> Option<v1::ImageSpec> {
+        self.image.as_ref().map(|image| v1::ImageSpec { image: image.clone(), ..Default::default() })
+    }
 }
 
 /// A volume that could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("MountVolume.SetUp failed for volume {volume:?} : {message}")]
+#[error("{operation} failed for volume {volume:?} : {message}")]
 pub(crate) struct VolumeError {
+    operation: &'static str,
     volume: String,
     message: String,
+}
+
+impl VolumeError {
+    /// The reason of its event.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self.operation {
+            "AttachVolume.Attach" => "FailedAttachVolume",
+            "MapVolume.SetUpDevice" | "MapVolume.MapPodDevice" => "FailedMapVolume",
+            _ => "FailedMount",
+        }
+    }
 }
 
 /// Why one volume is not ready.
 #[derive(Debug)]
 pub(super) struct Refusal {
+    operation: &'static str,
     message: String,
     /// A call for it has not come back: what follows of this pod would fail in the same way.
     stuck: bool,
@@ -52,7 +83,7 @@ pub(super) struct Refusal {
 
 impl From<String> for Refusal {
     fn from(message: String) -> Refusal {
-        Refusal { message, stuck: false }
+        Refusal { operation: SET_UP, message, stuck: false }
     }
 }
 
@@ -61,47 +92,80 @@ impl From<BlockingError> for Refusal {
         // Where there was no place for one, the others need not wait for one in turn.
         let stuck =
             matches!(error, BlockingError::Hung { .. } | BlockingError::StillHung { .. } | BlockingError::Busy { .. });
-        Refusal { message: error.to_string(), stuck }
+        Refusal { operation: SET_UP, message: error.to_string(), stuck }
     }
+}
+
+impl From<CsiError> for Refusal {
+    fn from(error: CsiError) -> Refusal {
+        Refusal { operation: error.operation, message: error.message, stuck: false }
+    }
+}
+
+/// What volumes are made with.
+pub(crate) struct Tools {
+    pub(crate) client: Client,
+    pub(crate) clock: SharedClock,
+    pub(crate) directories: Directories,
+    pub(crate) mounter: Arc<dyn Mounter>,
+    pub(crate) files: Files,
+    pub(crate) config_maps: Arc<Objects<ConfigMap>>,
+    pub(crate) secrets: Arc<Objects<Secret>>,
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) csi: Arc<Csi>,
+    /// The kernel's name of this boot.
+    pub(crate) boot: String,
 }
 
 /// The volumes of this node's pods.
 pub(crate) struct Volumes {
-    client: Client,
-    clock: SharedClock,
-    directories: Directories,
-    mounter: Arc<dyn Mounter>,
-    files: Files,
-    config_maps: Arc<Objects<ConfigMap>>,
-    secrets: Arc<Objects<Secret>>,
+    tools: Tools,
     tokens: Tokens,
-    machine: Arc<Machine>,
+    known: Known,
+    /// Whoever sets up or takes down the volumes of a pod holds its turn.
+    turns: Mutex<HashMap<String, Arc<Turn<()>>>>,
 }
 
 impl Volumes {
-    #[allow(clippy::too_many_arguments)] // Called once, where the kubelet is put together.
-    pub(crate) fn new(
-        client: Client,
-        clock: SharedClock,
-        directories: Directories,
-        mounter: Arc<dyn Mounter>,
-        files: Files,
-        config_maps: Arc<Objects<ConfigMap>>,
-        secrets: Arc<Objects<Secret>>,
-        machine: Arc<Machine>,
-    ) -> Volumes {
-        let tokens = Tokens::new(client.clone(), clock.clone());
-        Volumes { client, clock, directories, mounter, files, config_maps, secrets, tokens, machine }
+    pub(crate) fn new(tools: Tools) -> Volumes {
+        let tokens = Tokens::new(tools.client.clone(), tools.clock.clone());
+        Volumes { tools, tokens, known: Known::default(), turns: Mutex::default() }
     }
 
     pub(crate) fn mounter(&self) -> &Arc<dyn Mounter> {
-        &self.mounter
+        &self.tools.mounter
+    }
+
+    pub(crate) fn csi(&self) -> &Arc<Csi> {
+        &self.tools.csi
     }
 
     #[cfg(test)]
     pub(super) fn register_for_test(&self, uid: &str, ns: &str, maps: &HashSet<String>, secrets: &HashSet<String>) {
-        self.config_maps.register(uid, ns, maps);
-        self.secrets.register(uid, ns, secrets);
+        self.tools.config_maps.register(uid, ns, maps);
+        self.tools.secrets.register(uid, ns, secrets);
+    }
+
+    fn turn(&self, uid: &str) -> Arc<Turn<()>> {
+        self.turns.lock().entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// The volumes of a pod that all were there before: nothing is asked of anybody.
+    pub(crate) async fn known(&self, pod: &Pod) -> Option<Arc<HashMap<String, MountedVolume>>> {
+        let uid = pod.uid();
+        let known = match self.known.get(uid) {
+            Some(known) => known,
+            None => self.read_known(uid, &self.tools.directories.pod(uid)).await?,
+        };
+        pod.volumes().iter().all(|volume| known.contains_key(&volume.name)).then_some(known)
+    }
+
+    async fn read_known(&self, uid: &str, directory: &Path) -> Option<Arc<HashMap<String, MountedVolume>>> {
+        let (boot, place) = (self.tools.boot.clone(), directory.to_path_buf());
+        let read = move || known::read(&boot, &place);
+        let found = self.tools.files.of_pod(uid, "read", directory, read).await.ok().flatten()?;
+        self.known.learn(uid, found.clone());
+        Some(found)
     }
 
     /// Makes all volumes of a pod, or brings them up to date.
@@ -109,6 +173,8 @@ impl Volumes {
     /// # Errors
     /// One for each volume that is not ready; the others are, unless a call for one hangs, which ends the round.
     pub(crate) async fn set_up(&self, pod: &Pod) -> Result<HashMap<String, MountedVolume>, Vec<VolumeError>> {
+        let turn = self.turn(pod.uid());
+        let _held = turn.lock().await;
         let mut mounted = HashMap::new();
         let mut errors = Vec::new();
         for volume in pod.volumes() {
@@ -116,18 +182,38 @@ impl Volumes {
                 Ok(place) => {
                     mounted.insert(volume.name.clone(), place);
                 }
-                Err(Refusal { message, stuck }) => {
-                    errors.push(VolumeError { volume: volume.name.clone(), message });
+                Err(Refusal { operation, message, stuck }) => {
+                    errors.push(VolumeError { operation, volume: volume.name.clone(), message });
                     if stuck {
                         break;
                     }
                 }
             }
         }
-        if errors.is_empty() { Ok(mounted) } else { Err(errors) }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        self.write_known(pod.uid(), &mounted).await;
+        Ok(mounted)
+    }
+
+    /// That they are all there is worth a note; without it they are only asked for again.
+    async fn write_known(&self, uid: &str, mounted: &HashMap<String, MountedVolume>) {
+        if self.known.get(uid).is_some_and(|known| *known == *mounted) {
+            return;
+        }
+        let directory = self.tools.directories.pod(uid);
+        let (boot, place, volumes) = (self.tools.boot.clone(), directory.clone(), mounted.clone());
+        let write = move || known::write(boot, &place, volumes);
+        match self.tools.files.of_pod(uid, "write to", &directory, write).await {
+            Ok(Ok(())) => self.known.learn(uid, Arc::new(mounted.clone())),
+            Ok(Err(error)) => tracing::warn!(uid, %error, "cannot write down which volumes a pod has"),
+            Err(error) => tracing::warn!(uid, %error, "cannot write down which volumes a pod has"),
+        }
     }
 
     async fn one(&self, pod: &Pod, volume: &Volume) -> Result<MountedVolume, Refusal> {
+        let tools = &self.tools;
         let group = pod.security_context().fs_group.and_then(|g| u32::try_from(g).ok());
         if let Some(source) = &volume.host_path {
             let path = PathBuf::from(&source.path);
@@ -135,19 +221,26 @@ impl Volumes {
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
         if let Some(source) = &volume.empty_dir {
-            let path = self.directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
-            let memory = memory_size(pod, volume, source, self.machine.memory)?;
-            let (target, mounter) = (path.clone(), self.mounter.clone());
-            let make = move || empty_dir(&target, memory, group, mounter.as_ref());
-            self.files.of_pod(pod.uid(), "make", &path, make).await?.map_err(|e| e.to_string())?;
+            let path = tools.directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
+            let medium = empty_dir::medium(pod, volume, source, tools.machine.memory)?;
+            let (target, mounter) = (path.clone(), tools.mounter.clone());
+            let make = move || empty_dir::make(&target, &medium, group, mounter.as_ref());
+            tools.files.of_pod(pod.uid(), "make", &path, make).await?.map_err(|e| e.to_string())?;
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
         if let Some(source) = &volume.image {
-            let image = v1::ImageSpec { image: source.reference.clone().unwrap_or_default(), ..Default::default() };
-            return Ok(MountedVolume { read_only: true, image: Some(image), path: PathBuf::new() });
+            let image = Some(source.reference.clone().unwrap_or_default());
+            return Ok(MountedVolume { read_only: true, image, ..MountedVolume::default() });
         }
         if let Some(claim) = claim_name(pod, volume) {
             return self.claimed(pod, volume, claim, group).await;
+        }
+        if let Some(source) = &volume.csi {
+            let source = Source::inline(source, &volume.name, pod.namespace(), pod.uid());
+            return Ok(place(tools.csi.publish(&source, pod).await?));
+        }
+        if let Some(source) = &volume.nfs {
+            return self.nfs(pod, &volume.name, source, &[], false).await;
         }
         // What a repository brings along is run by git as root. Upstream has it disabled as well.
         if volume.git_repo.is_some() {
@@ -155,10 +248,10 @@ impl Volumes {
         }
         let sources = Sources {
             pod,
-            config_maps: &self.config_maps,
-            secrets: &self.secrets,
+            config_maps: &tools.config_maps,
+            secrets: &tools.secrets,
             tokens: &self.tokens,
-            machine: &self.machine,
+            machine: &tools.machine,
         };
         match sources.payload(volume).await? {
             Some(payload) => self.project(pod, volume, payload, group).await,
@@ -169,7 +262,7 @@ impl Volumes {
     async fn check_host_path(&self, path: &Path, kind: &str) -> Result<(), Refusal> {
         let (checked, kind) = (path.to_path_buf(), kind.to_string());
         let check = move || host_path::check(&checked, &kind);
-        Ok(self.files.of_path("stat", path, check).await??)
+        Ok(self.tools.files.of_path("stat", path, check).await??)
     }
 
     async fn claimed(
@@ -179,23 +272,59 @@ impl Volumes {
         claim: (String, bool),
         group: Option<u32>,
     ) -> Result<MountedVolume, Refusal> {
-        let bound = bound(&self.client, pod, volume, claim).await?;
-        let path = bound.path.clone();
-        match &bound.host_path_type {
-            Some(kind) => self.check_host_path(&path, kind).await?,
-            None => {
-                let local = path.clone();
-                if !self.files.of_path("stat", &path, move || local.exists()).await? {
-                    return Err(format!("path {:?} does not exist", path.display().to_string()).into());
-                }
+        let bound = bound(&self.tools.client, pod, volume, claim).await?;
+        match &bound.kind {
+            Kind::HostPath(source) => {
+                let path = PathBuf::from(&source.path);
+                self.check_host_path(&path, &source.kind).await?;
+                Ok(MountedVolume { path, read_only: bound.read_only, ..MountedVolume::default() })
+            }
+            Kind::Local(path) => self.local(pod, Path::new(path), &bound, group).await,
+            Kind::Nfs(source, options) => self.nfs(pod, &bound.name, source, options, bound.read_only).await,
+            Kind::Csi(source) => {
+                let published = self.tools.csi.publish(source, pod).await?;
+                let growth = bound.growth();
+                self.tools.csi.grow(source, pod, &growth).await?;
+                Ok(place(published))
             }
         }
-        if let (Some(group), None, false) = (group, &bound.host_path_type, bound.read_only) {
-            let root = path.clone();
-            let own = move || ownership::set_group(&root, group, false);
-            self.files.of_path(SET_GROUP, &path, own).await?.map_err(|e| e.to_string())?;
+    }
+
+    /// A directory of this node that is the pod's as long as it has it, or a device.
+    async fn local(&self, pod: &Pod, path: &Path, bound: &Bound, group: Option<u32>) -> Result<MountedVolume, Refusal> {
+        let files = &self.tools.files;
+        let (looked, block) = (path.to_path_buf(), bound.block);
+        let there = files.of_path("stat", path, move || is_there(&looked, block)).await?;
+        if !there {
+            let what = if block { "is no block device" } else { "does not exist" };
+            return Err(format!("path {:?} {what}", path.display().to_string()).into());
         }
-        Ok(MountedVolume { path, read_only: bound.read_only, image: None })
+        if let (Some(group), false, false) = (group, bound.read_only, block) {
+            let when_needed = on_root_mismatch(pod);
+            let root = path.to_path_buf();
+            let own = move || ownership::set_volume_group(&root, group, when_needed);
+            files.of_path(SET_GROUP, path, own).await?.map_err(|e| e.to_string())?;
+        }
+        let path = path.to_path_buf();
+        Ok(MountedVolume { path, read_only: bound.read_only, device: block, image: None })
+    }
+
+    async fn nfs(
+        &self,
+        pod: &Pod,
+        name: &str,
+        source: &NFSVolumeSource,
+        options: &[String],
+        read_only: bool,
+    ) -> Result<MountedVolume, Refusal> {
+        let tools = &self.tools;
+        let path = tools.directories.volume(pod.uid(), "kubernetes.io~nfs", name);
+        let (source, options, mounter) = (source.clone(), options.to_vec(), tools.mounter.clone());
+        let read_only = read_only || source.read_only == Some(true);
+        let target = path.clone();
+        let mount = move || nfs::mount(&source, read_only, &options, &target, mounter.as_ref());
+        tools.files.of_pod(pod.uid(), "mount", &path, mount).await?.map_err(|e| e.to_string())?;
+        Ok(MountedVolume { path, read_only, ..MountedVolume::default() })
     }
 
     async fn project(
@@ -206,20 +335,20 @@ impl Volumes {
         group: Option<u32>,
     ) -> Result<MountedVolume, Refusal> {
         // Secrets and tokens are kept in memory, so that they never reach a disk.
-        let (plugin, in_memory) = if volume.config_map.is_some() {
-            ("kubernetes.io~configmap", false)
+        let (plugin, medium) = if volume.config_map.is_some() {
+            ("kubernetes.io~configmap", Medium::Disk)
         } else if volume.secret.is_some() {
-            ("kubernetes.io~secret", true)
+            ("kubernetes.io~secret", Medium::Memory(0))
         } else if volume.downward_api.is_some() {
-            ("kubernetes.io~downward-api", false)
+            ("kubernetes.io~downward-api", Medium::Disk)
         } else {
-            ("kubernetes.io~projected", true)
+            ("kubernetes.io~projected", Medium::Memory(0))
         };
-        let path = self.directories.volume(pod.uid(), plugin, &volume.name);
-        let (target, mounter, now) = (path.clone(), self.mounter.clone(), self.clock.now());
+        let tools = &self.tools;
+        let path = tools.directories.volume(pod.uid(), plugin, &volume.name);
+        let (target, mounter, now) = (path.clone(), tools.mounter.clone(), tools.clock.now());
         let write = move || -> io::Result<()> {
-            let memory = in_memory.then_some(0);
-            empty_dir(&target, memory, None, mounter.as_ref())?;
+            empty_dir::make(&target, &medium, None, mounter.as_ref())?;
             let prepare = |fresh: &Path| match group {
                 Some(group) => ownership::set_group(fresh, group, true),
                 None => Ok(()),
@@ -227,150 +356,63 @@ impl Volumes {
             atomic::write(&target, &payload, now, &prepare)?;
             Ok(())
         };
-        self.files.of_pod(pod.uid(), "write", &path, write).await?.map_err(|error| error.to_string())?;
+        tools.files.of_pod(pod.uid(), "write", &path, write).await?.map_err(|error| error.to_string())?;
         // Whatever the pod says: what a container wrote here would be lost with the next change of the source.
-        Ok(MountedVolume { path, read_only: true, image: None })
+        Ok(MountedVolume { path, read_only: true, ..MountedVolume::default() })
     }
 
-    /// Unmounts everything below a pod's directory and removes it. What is not ours to remove stays behind its mount.
-    /// Blocks: to be called where that may be.
+    /// Gives back what drivers have made for a pod, unmounts everything below its directory and removes it. What is not ours to remove
+    /// stays behind its mount.
     ///
     /// # Errors
-    /// When a mount stays; then nothing is removed.
-    pub(crate) fn tear_down(&self, uid: &str) -> io::Result<()> {
+    /// When a mount or a driver's volume stays; then nothing is removed.
+    pub(crate) async fn tear_down(&self, uid: &str) -> Result<(), String> {
+        let turn = self.turn(uid);
+        let _held = turn.lock().await;
+        self.known.forget(uid);
         self.tokens.forget(uid);
-        let directory = self.directories.pod(uid);
-        if uid.is_empty() || !directory.exists() {
-            return Ok(());
-        }
-        for mount in self.mounter.mounts_below(&directory)? {
-            self.mounter.unmount(&mount)?;
-        }
-        if let Some(mount) = self.mounter.mounts_below(&directory)?.first() {
-            return Err(io::Error::other(format!("{} is still mounted", mount.display())));
-        }
-        fs::remove_dir_all(&directory)
+        self.tools.csi.release(uid).await?;
+        let directory = self.tools.directories.pod(uid);
+        let (mounter, root, of) = (self.tools.mounter.clone(), directory.clone(), uid.to_owned());
+        let clear = move || if of.is_empty() { Ok(()) } else { clear(&root, mounter.as_ref()) };
+        let cleared = self.tools.files.of_pod(uid, "take down", &directory, clear).await;
+        cleared.map_err(|hung| hung.to_string())?.map_err(|error| error.to_string())?;
+        self.turns.lock().remove(uid);
+        Ok(())
     }
 
     /// The uids of the pods that have a directory. Blocks.
     pub(crate) fn known_pods(&self) -> Vec<String> {
-        let entries = fs::read_dir(self.directories.pods()).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.tools.directories.pods()).into_iter().flatten().flatten();
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
     }
 }
 
-/// A directory with the rights for everybody, in memory if `memory` says how much (0: no limit of its own).
-fn empty_dir(path: &Path, memory: Option<u64>, group: Option<u32>, mounter: &dyn Mounter) -> io::Result<()> {
-    let fresh = !path.exists();
-    fs::create_dir_all(path)?;
-    if let Some(size) = memory
-        && !mounter.is_mounted(path)?
-    {
-        mounter.tmpfs(path, size)?;
+/// Unmounts and removes a pod's directory. Blocks.
+fn clear(directory: &Path, mounter: &dyn Mounter) -> io::Result<()> {
+    if !directory.exists() {
+        return Ok(());
     }
-    if fresh || fs::metadata(path)?.permissions().mode() & 0o777 != 0o777 {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
+    for mount in mounter.mounts_below(directory)? {
+        mounter.unmount(&mount)?;
     }
-    match group {
-        Some(group) if fresh => ownership::set_group(path, group, false),
-        _ => Ok(()),
+    if let Some(mount) = mounter.mounts_below(directory)?.first() {
+        return Err(io::Error::other(format!("{} is still mounted", mount.display())));
     }
+    fs::remove_dir_all(directory)
 }
 
-/// The size of an `emptyDir` in memory: its own limit, or that of the pod's memory; `None` on disk.
-fn memory_size(pod: &Pod, volume: &Volume, source: &EmptyDirVolumeSource, machine: i64) -> Result<Option<u64>, String> {
-    match source.medium.as_deref().unwrap_or_default() {
-        "" => return Ok(None),
-        "Memory" => {}
-        other => return Err(format!("unknown storage medium {other:?}")),
-    }
-    let mounts =
-        |c: &&k8s_openapi::api::core::v1::Container| c.volume_mounts.iter().flatten().any(|m| m.name == volume.name);
-    let users = PodExt::spec(pod).containers.iter().chain(pod.init_containers()).filter(mounts);
-    let limits: Vec<Option<Amount>> = users.map(|c| limit_of(c, "memory")).collect();
-    let total: i64 = limits.iter().flatten().map(Amount::value).sum();
-    let unlimited = limits.is_empty() || limits.iter().any(Option::is_none);
-    let of_pod = if unlimited { machine } else { total.min(machine) };
-    let own = source.size_limit.as_ref().map(|q| amount(q).value()).filter(|v| *v > 0);
-    let size = own.map_or(of_pod, |own| own.min(of_pod));
-    Ok(Some(u64::try_from(size).unwrap_or_default()))
+fn place(published: Published) -> MountedVolume {
+    let Published { path, device, read_only } = published;
+    MountedVolume { path, read_only, device, image: None }
 }
 
-/// The (ConfigMaps, Secrets) that a pod refers to, by name.
-pub(crate) fn referenced_objects(pod: &Pod) -> (HashSet<String>, HashSet<String>) {
-    let (mut maps, mut secrets) = (HashSet::new(), HashSet::new());
-    let spec = PodExt::spec(pod);
-    let ephemeral: Vec<_> = pod.ephemeral_containers().iter().map(crate::pod::ephemeral_as_container).collect();
-    for container in spec.containers.iter().chain(pod.init_containers()).chain(&ephemeral) {
-        for source in container.env_from.iter().flatten() {
-            maps.extend(source.config_map_ref.iter().map(|r| r.name.clone()));
-            secrets.extend(source.secret_ref.iter().map(|r| r.name.clone()));
-        }
-        for source in container.env.iter().flatten().filter_map(|e| e.value_from.as_ref()) {
-            maps.extend(source.config_map_key_ref.iter().map(|r| r.name.clone()));
-            secrets.extend(source.secret_key_ref.iter().map(|r| r.name.clone()));
-        }
-    }
-    for volume in pod.volumes() {
-        maps.extend(volume.config_map.iter().map(|s| s.name.clone()));
-        secrets.extend(volume.secret.iter().filter_map(|s| s.secret_name.clone()));
-        let parts = volume.projected.iter().flat_map(|p| p.sources.iter().flatten());
-        for part in parts {
-            maps.extend(part.config_map.iter().map(|s| s.name.clone()));
-            secrets.extend(part.secret.iter().map(|s| s.name.clone()));
-        }
-    }
-    secrets.extend(spec.image_pull_secrets.iter().flatten().map(|r| r.name.clone()));
-    (maps, secrets)
+fn is_there(path: &Path, block: bool) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    fs::metadata(path).is_ok_and(|found| !block || found.file_type().is_block_device())
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::super::mounter::testing::FakeMounter;
-    use super::*;
-    use crate::pod::testing::pod;
-    use serde_json::json;
-
-    #[test]
-    fn memory_volumes_are_limited_by_the_least() {
-        let spec = |limit: serde_json::Value, size: serde_json::Value| {
-            pod(json!({
-                "containers": [{"name": "a", "volumeMounts": [{"name": "v", "mountPath": "/v"}],
-                    "resources": {"limits": limit}}],
-                "volumes": [{"name": "v", "emptyDir": {"medium": "Memory", "sizeLimit": size}}]}))
-        };
-        let of = |pod: Pod| {
-            let volume = &pod.volumes()[0];
-            memory_size(&pod, volume, volume.empty_dir.as_ref().unwrap(), 1 << 30).unwrap()
-        };
-        assert_eq!(of(spec(json!({}), json!(null))), Some(1 << 30));
-        assert_eq!(of(spec(json!({"memory": "64Mi"}), json!(null))), Some(64 << 20));
-        assert_eq!(of(spec(json!({"memory": "64Mi"}), json!("16Mi"))), Some(16 << 20));
-    }
-
-    #[test]
-    fn an_empty_dir_is_for_everybody_and_mounted_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("a/b");
-        let mounter = FakeMounter::default();
-        empty_dir(&path, Some(1), None, &mounter).unwrap();
-        empty_dir(&path, Some(1), None, &mounter).unwrap();
-        assert_eq!(mounter.mounted.lock().len(), 1);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
-    }
-
-    #[test]
-    fn references_are_found_everywhere() {
-        let pod = pod(json!({
-            "imagePullSecrets": [{"name": "pull"}],
-            "initContainers": [{"name": "i", "envFrom": [{"configMapRef": {"name": "m1"}}]}],
-            "containers": [{"name": "a", "env": [{"name": "x", "valueFrom": {"secretKeyRef": {"name": "s1", "key": "k"}}}]}],
-            "volumes": [{"name": "v", "projected": {"sources": [{"configMap": {"name": "m2"}}]}},
-                        {"name": "w", "secret": {"secretName": "s2"}}]}));
-        let (maps, secrets) = referenced_objects(&pod);
-        assert_eq!(maps, HashSet::from(["m1".to_string(), "m2".to_string()]));
-        let want = ["pull", "s1", "s2"].map(str::to_string);
-        assert_eq!(secrets, HashSet::from(want));
-    }
+/// Whether the files of a volume are left alone when its root has the group already.
+fn on_root_mismatch(pod: &Pod) -> bool {
+    pod.security_context().fs_group_change_policy.as_deref() == Some("OnRootMismatch")
 }

@@ -4,19 +4,28 @@
 
 mod atomic;
 mod directories;
+mod empty_dir;
 mod host_path;
+mod known;
 mod manager;
 mod mounter;
+mod nfs;
 mod ownership;
 mod payload;
 mod persistent;
+mod references;
+mod refresh;
 mod subpath;
 mod token;
 
 pub(crate) use directories::Directories;
-pub(crate) use manager::{MountedVolume, Volumes, referenced_objects};
+pub(crate) use known::boot_id;
+pub(crate) use manager::{MountedVolume, Tools, VolumeError, Volumes};
 pub(crate) use mounter::{KernelMounter, Mounter};
-pub(crate) use subpath::{MountPlan, SubPath, container_mounts};
+pub(crate) use ownership::set_volume_group;
+pub(crate) use references::referenced_objects;
+pub(crate) use refresh::Refreshing;
+pub(crate) use subpath::{MountPlan, SubPath, container_devices, container_mounts};
 
 #[cfg(test)]
 mod kernel_tests;

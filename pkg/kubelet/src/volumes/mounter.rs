@@ -10,6 +10,8 @@ use rustix::mount::{MountFlags, UnmountFlags};
 pub(crate) trait Mounter: Send + Sync {
     /// A file system in memory, limited to `size` bytes if that is not 0.
     fn tmpfs(&self, target: &Path, size: u64) -> io::Result<()>;
+    /// A file system of huge pages of that size.
+    fn hugetlbfs(&self, target: &Path, page: u64, size: u64) -> io::Result<()>;
     /// Shows `source` at `target` as well.
     fn bind(&self, source: &Path, target: &Path) -> io::Result<()>;
     fn unmount(&self, target: &Path) -> io::Result<()>;
@@ -31,6 +33,12 @@ impl Mounter for KernelMounter {
             size => std::ffi::CString::new(format!("mode=0777,size={size}"))?,
         };
         rustix::mount::mount("tmpfs", target, "tmpfs", MountFlags::empty(), options.as_c_str())?;
+        Ok(())
+    }
+
+    fn hugetlbfs(&self, target: &Path, page: u64, size: u64) -> io::Result<()> {
+        let options = std::ffi::CString::new(format!("pagesize={page},size={size}"))?;
+        rustix::mount::mount("nodev", target, "hugetlbfs", MountFlags::empty(), options.as_c_str())?;
         Ok(())
     }
 
@@ -97,6 +105,9 @@ pub(crate) mod testing {
         fn tmpfs(&self, target: &Path, _size: u64) -> io::Result<()> {
             self.mounted.lock().push(target.to_path_buf());
             Ok(())
+        }
+        fn hugetlbfs(&self, target: &Path, _page: u64, size: u64) -> io::Result<()> {
+            self.tmpfs(target, size)
         }
         fn bind(&self, _source: &Path, target: &Path) -> io::Result<()> {
             self.mounted.lock().push(target.to_path_buf());

@@ -13,6 +13,8 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags};
 
 /// Directories in directories, each of which takes a file descriptor: deeper ones are a container's joke.
 const MAX_DEPTH: usize = 256;
+/// The rights of a root that was given to a group.
+const ROOT_MODE: u32 = 0o2770;
 
 /// Makes `group` the owner of everything below `root`, with the rights to read and, unless `read_only`, to write.
 /// New files in directories get the group as well.
@@ -23,6 +25,22 @@ pub(super) fn set_group(root: &Path, group: u32, read_only: bool) -> io::Result<
     let root = open(rustix::fs::CWD, root, ResolveFlags::empty())?;
     give(&root, group, read_only)?;
     if root.metadata()?.is_dir() { below(&root, &mut PathBuf::new(), 1, group, read_only) } else { Ok(()) }
+}
+
+/// Makes `group` the owner of a volume that may be written. With `when_needed` all of it is left alone when its root has the group and
+/// its rights already: `OnRootMismatch`.
+///
+/// # Errors
+/// As [`set_group`].
+pub(crate) fn set_volume_group(root: &Path, group: u32, when_needed: bool) -> io::Result<()> {
+    if when_needed {
+        let found = fs::metadata(root)?;
+        let mode = found.permissions().mode();
+        if found.gid() == group && mode & ROOT_MODE == ROOT_MODE {
+            return Ok(());
+        }
+    }
+    set_group(root, group, false)
 }
 
 /// What is at a path, also if that is a link.
@@ -97,6 +115,22 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&file), 0o640);
         assert_eq!(mode(dir.path()) & 0o2070, 0o2050);
+    }
+
+    #[test]
+    fn a_root_that_fits_speaks_for_all_where_that_is_wanted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let group = fs::metadata(&file).unwrap().gid();
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o2770)).unwrap();
+        set_volume_group(dir.path(), group, true).unwrap();
+        assert_eq!(mode(), 0o600);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
+        set_volume_group(dir.path(), group, true).unwrap();
+        assert_eq!(mode(), 0o660);
     }
 
     /// CVE-2021-25741, in another place: what a container puts in the way of the kubelet must not lead it out of the volume.

@@ -1,70 +1,107 @@
-//! Claims: from a pod's claim to the directory of its bound volume on this node.
+//! Claims: from a pod's claim to what its bound volume is.
 
-use std::path::PathBuf;
-
-use k8s_openapi::api::core::v1::{Pod, Volume};
+use k8s_openapi::api::core::v1::{NFSVolumeSource, Pod, Volume};
 use kedge_client::{Client, Error};
-use kedge_meta::{ObjectMeta, resources};
+use kedge_meta::{ObjectMeta, StringMap, nullable, resources};
 use serde::Deserialize;
 
+use crate::csi::{Around, Growth, PersistentSource, Source};
 use crate::pod::PodExt;
 
-#[derive(Deserialize)]
-struct Claim {
-    metadata: ObjectMeta,
+#[derive(Clone, Deserialize)]
+pub(super) struct Claim {
+    pub(super) metadata: ObjectMeta,
     #[serde(default)]
     spec: ClaimSpec,
     #[serde(default)]
-    status: Phase,
+    pub(super) status: ClaimStatus,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct ClaimSpec {
     volume_name: String,
     volume_mode: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-struct Phase {
+pub(super) struct ClaimStatus {
     phase: String,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) capacity: StringMap,
 }
 
-#[derive(Deserialize)]
-struct Persistent {
+#[derive(Clone, Deserialize)]
+pub(super) struct Persistent {
+    metadata: ObjectMeta,
     #[serde(default)]
     spec: PersistentSpec,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct PersistentSpec {
     claim_ref: Option<ClaimRef>,
+    #[serde(deserialize_with = "nullable")]
+    capacity: StringMap,
+    #[serde(deserialize_with = "nullable")]
+    access_modes: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    mount_options: Vec<String>,
     host_path: Option<PathSource>,
     local: Option<PathSource>,
+    nfs: Option<NFSVolumeSource>,
+    csi: Option<PersistentSource>,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
 struct ClaimRef {
     uid: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Default, Deserialize)]
 #[serde(default)]
-struct PathSource {
-    path: String,
-    #[serde(rename = "type")]
-    kind: String,
+pub(super) struct PathSource {
+    pub(super) path: String,
+    #[serde(rename = "type", deserialize_with = "nullable")]
+    pub(super) kind: String,
 }
 
-/// A directory of the node that a claim stands for.
+/// What a claim stands for.
+pub(super) enum Kind {
+    HostPath(PathSource),
+    /// A directory or a device of this node.
+    Local(String),
+    Nfs(NFSVolumeSource, Vec<String>),
+    Csi(Box<Source>),
+}
+
+/// A claim with its volume.
 pub(super) struct Bound {
-    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
+    pub(super) claim: Claim,
+    /// The name of the persistent volume.
+    pub(super) name: String,
+    /// What the volume holds.
+    pub(super) capacity: String,
     pub(super) read_only: bool,
-    /// The type to check of a `hostPath`, which belongs to the node; none for a volume that is given to the pod's group.
-    pub(super) host_path_type: Option<String>,
+    /// Whether it is a device, and no file system.
+    pub(super) block: bool,
+}
+
+impl Bound {
+    /// What the claim has to be told, when its volume has become larger.
+    pub(super) fn growth(&self) -> Growth {
+        let meta = &self.claim.metadata;
+        Growth {
+            namespace: meta.namespace.clone(),
+            claim: meta.name.clone(),
+            have: self.claim.status.capacity.get("storage").unwrap_or_default().to_owned(),
+            want: self.capacity.clone(),
+        }
+    }
 }
 
 /// The name of a volume's claim; one of its own is named after pod and volume.
@@ -100,32 +137,42 @@ pub(super) async fn bound(
     if claim.metadata.is_deleting() {
         return Err(format!("error processing PVC {namespace}/{claim_name}: PVC is being deleted"));
     }
-    let name = &claim.spec.volume_name;
+    let name = claim.spec.volume_name.clone();
     if claim.status.phase != "Bound" || name.is_empty() {
         return Err(format!("error processing PVC {namespace}/{claim_name}: PVC is not bound"));
     }
-    if claim.spec.volume_mode.as_deref() == Some("Block") {
-        return Err("block volumes are not supported by this kubelet".to_string());
-    }
     let volumes = &resources::PERSISTENT_VOLUMES;
     let found: Persistent = client
-        .get(volumes, "", name)
+        .get(volumes, "", &name)
         .await
         .map_err(|error| format!("failed to fetch PV {name:?} from API server: {error}"))?;
-    let uid = found.spec.claim_ref.map(|r| r.uid).unwrap_or_default();
+    let uid = found.spec.claim_ref.as_ref().map(|r| r.uid.clone()).unwrap_or_default();
     if uid != claim.metadata.uid {
         return Err(format!(
             "found PV object {name:?} but its pv.Spec.ClaimRef is for {uid:?} and not the claim {:?}",
             claim.metadata.uid
         ));
     }
-    if let Some(source) = found.spec.host_path {
-        let path = PathBuf::from(source.path);
-        return Ok(Bound { path, read_only, host_path_type: Some(source.kind) });
+    let block = claim.spec.volume_mode.as_deref() == Some("Block");
+    let capacity = found.spec.capacity.get("storage").unwrap_or_default().to_owned();
+    let kind = kind(found, block, read_only).ok_or_else(|| format!("no volume plugin matched for PV {name:?}"))?;
+    Ok(Bound { kind, claim, name, capacity, read_only, block })
+}
+
+fn kind(volume: Persistent, block: bool, read_only: bool) -> Option<Kind> {
+    let PersistentSpec { access_modes, mount_options, host_path, local, nfs, csi, .. } = volume.spec;
+    if let Some(source) = csi {
+        let around = Around { name: volume.metadata.name, access_modes, mount_options, block, read_only };
+        return Some(Kind::Csi(Box::new(Source::persistent(source, around))));
     }
-    if let Some(source) = found.spec.local {
-        let path = PathBuf::from(source.path);
-        return Ok(Bound { path, read_only, host_path_type: None });
+    if let Some(source) = local {
+        return Some(Kind::Local(source.path));
     }
-    Err(format!("no volume plugin matched for PV {name:?}"))
+    match (host_path, nfs) {
+        // Of these nothing can be had as a device.
+        _ if block => None,
+        (Some(source), _) => Some(Kind::HostPath(source)),
+        (None, Some(source)) => Some(Kind::Nfs(source, mount_options)),
+        (None, None) => None,
+    }
 }

@@ -57,6 +57,28 @@ pub(crate) fn container_mounts(plan: &MountPlan<'_>) -> Result<(Vec<v1::Mount>, 
     Ok((mounts, sub_paths))
 }
 
+/// The block devices of a container, as the runtime takes them.
+///
+/// # Errors
+/// The message for the container's waiting state.
+pub(crate) fn container_devices(
+    container: &Container,
+    volumes: &HashMap<String, MountedVolume>,
+) -> Result<Vec<v1::Device>, String> {
+    let devices = container.volume_devices.iter().flatten().map(|device| {
+        let volume = volumes.get(&device.name).filter(|volume| volume.device).ok_or_else(|| {
+            format!("cannot find volume {:?} to pass into container {:?}", device.name, container.name)
+        })?;
+        let permissions = if volume.read_only { "r" } else { "mrw" };
+        Ok(v1::Device {
+            container_path: device.device_path.clone(),
+            host_path: volume.path.display().to_string(),
+            permissions: permissions.to_owned(),
+        })
+    });
+    devices.collect()
+}
+
 fn one(
     plan: &MountPlan<'_>,
     index: usize,
@@ -67,6 +89,12 @@ fn one(
         format!("cannot find volume {:?} to mount into container {:?}", mount.name, plan.container.name)
     })?;
     let sub_path = sub_path(mount, plan.env)?;
+    if volume.device {
+        return Err(format!(
+            "volume {:?} is a block device, which volumeMounts of container {:?} cannot have",
+            mount.name, plan.container.name
+        ));
+    }
     if volume.image.is_none() && volume.path.as_os_str().is_empty() {
         return Err(format!("volume {:?} has no path to mount", mount.name));
     }
@@ -89,7 +117,7 @@ fn one(
         Some("Bidirectional") => v1::MountPropagation::PropagationBidirectional,
         _ => v1::MountPropagation::PropagationPrivate,
     };
-    let image = volume.image.clone();
+    let image = volume.image_spec();
     Ok(v1::Mount {
         container_path,
         host_path: if image.is_some() { String::new() } else { host_path.display().to_string() },
@@ -241,6 +269,9 @@ mod tests {
     }
 
     impl Mounter for Swapping<'_> {
+        fn hugetlbfs(&self, _target: &Path, _page: u64, _size: u64) -> io::Result<()> {
+            Ok(())
+        }
         fn tmpfs(&self, _target: &Path, _size: u64) -> io::Result<()> {
             Ok(())
         }

@@ -121,11 +121,12 @@ pub(crate) async fn clean_up(kubelet: &Kubelet, workers: &Workers) -> Result<(),
 /// Takes down the volumes and the group of a pod without a worker.
 async fn clear(kubelet: &Kubelet, uid: &str, groups: &[(String, String)]) {
     let group = groups.iter().find(|(of, _)| of == uid).map(|(_, path)| path.clone());
-    let (volumes, cgroups, of) = (kubelet.volumes.clone(), kubelet.cgroups.clone(), uid.to_string());
+    kubelet.refreshing.end(uid);
+    if let Err(error) = kubelet.volumes.tear_down(uid).await {
+        warn!(uid, error, "cannot take down the volumes of a pod that is gone");
+    }
+    let (cgroups, of) = (kubelet.cgroups.clone(), uid.to_string());
     let work = move || {
-        if let Err(error) = volumes.tear_down(&of) {
-            warn!(uid = of, %error, "cannot take down the volumes of a pod that is gone");
-        }
         if let (Some(cgroups), Some(path)) = (cgroups, group)
             && let Err(error) = cgroups.remove(&path)
         {

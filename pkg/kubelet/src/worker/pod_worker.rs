@@ -178,21 +178,18 @@ impl Worker {
         kubelet.restarts.forget_prefix(&uid);
         kubelet.images.forget(&uid);
         let path = cgroups::pod_path(pod);
-        let (volumes, cgroups) = (kubelet.volumes.clone(), kubelet.cgroups.clone());
-        let directory = kubelet.directories.pod(&uid);
-        let of = uid.clone();
-        let take_down = move || {
-            volumes.tear_down(&of).map_err(|e| format!("cannot take down volumes: {e}"))?;
-            match cgroups {
-                Some(cgroups) => cgroups.remove(&path).map_err(|e| format!("cannot remove cgroup {path}: {e}")),
-                None => Ok(()),
-            }
-        };
-        kubelet.files.of_pod(&uid, "take down", &directory, take_down).await.unwrap_or_else(|hung| {
-            let message = format!("the pod's volumes cannot be taken down: {hung}");
+        kubelet.refreshing.end(&uid);
+        if let Err(error) = kubelet.volumes.tear_down(&uid).await {
+            let message = format!("the pod's volumes cannot be taken down: {error}");
             kubelet.pod_warning(pod, "FailedUnMount", &message);
-            Err(message)
-        })
+            return Err(message);
+        }
+        let Some(cgroups) = kubelet.cgroups.clone() else { return Ok(()) };
+        let removed = path.clone();
+        let remove = move || cgroups.remove(&removed);
+        let done = kubelet.files.of_pod(&uid, "remove", std::path::Path::new(&path), remove).await;
+        let failed = |error: String| format!("cannot remove cgroup {path}: {error}");
+        done.map_err(|hung| failed(hung.to_string()))?.map_err(|error| failed(error.to_string()))
     }
 
     async fn wait_until_gone(&self) {

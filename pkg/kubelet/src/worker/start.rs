@@ -21,7 +21,7 @@ use crate::logs;
 use crate::pod::PodExt;
 use crate::runtime::{PodRuntime, State};
 use crate::sync::{Kill, KillReason};
-use crate::volumes::{MountPlan, MountedVolume, SubPath, container_mounts};
+use crate::volumes::{MountPlan, MountedVolume, SubPath, container_devices, container_mounts};
 
 /// Why a container was not started: its waiting state.
 #[derive(Debug)]
@@ -134,6 +134,7 @@ impl Starter<'_> {
             env: &env,
             directories: &kubelet.directories,
         })?;
+        let devices = container_devices(container, self.volumes)?;
         self.prepare_sub_paths(sub_paths).await?;
         let own = self.own_files(container, &mounts)?;
         mounts.extend(own.mounts());
@@ -144,6 +145,7 @@ impl Starter<'_> {
             image_user,
             env,
             mounts,
+            devices,
             target,
             machine: &kubelet.machine,
             seccomp_root: &kubelet.directories.seccomp().display().to_string(),

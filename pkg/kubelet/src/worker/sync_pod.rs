@@ -135,7 +135,7 @@ impl Sync {
     }
 
     /// Everything containers need around them: network, objects, groups, directories and volumes.
-    async fn prepare(&self, kubelet: &Kubelet, pod: &Pod) -> Result<HashMap<String, MountedVolume>, Stop> {
+    async fn prepare(&self, kubelet: &Kubelet, pod: &Arc<Pod>) -> Result<Arc<HashMap<String, MountedVolume>>, Stop> {
         if let Some(error) = kubelet.health.get().network_error
             && !pod.host_network()
         {
@@ -150,11 +150,16 @@ impl Sync {
             kubelet.pod_warning(pod, reason, &message);
             return Err(Stop(message));
         }
+        // What was there once is there: it is brought up to date beside what follows.
+        if let Some(volumes) = kubelet.volumes.known(pod).await {
+            kubelet.refresh_volumes(pod);
+            return Ok(volumes);
+        }
         match kubelet.volumes.set_up(pod).await {
-            Ok(volumes) => Ok(volumes),
+            Ok(volumes) => Ok(Arc::new(volumes)),
             Err(errors) => {
                 for error in &errors {
-                    kubelet.pod_warning(pod, "FailedMount", error.to_string());
+                    kubelet.pod_warning(pod, error.reason(), error.to_string());
                 }
                 let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 Err(Stop(all.join("; ")))

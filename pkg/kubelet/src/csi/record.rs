@@ -1,0 +1,142 @@
+//! `vol_data.json`: what is written down of a volume before a driver is asked about it, in upstream's form.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::volumes::Directories;
+
+const FILE: &str = "vol_data.json";
+const UNFINISHED: &str = ".vol_data.json";
+/// More than the names in it can take.
+const MAX_SIZE: u64 = 64 * 1024;
+/// The directory of volumes of drivers within that of a pod's.
+pub(crate) const VOLUMES: &str = "kubernetes.io~csi";
+
+/// What is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Record {
+    /// Of the persistent volume, or of the volume in the pod.
+    #[serde(rename = "specVolID")]
+    pub(super) name: String,
+    #[serde(rename = "volumeHandle")]
+    pub(super) handle: String,
+    #[serde(rename = "driverName")]
+    pub(super) driver: String,
+    #[serde(rename = "nodeName", skip_serializing_if = "String::is_empty")]
+    pub(super) node: String,
+    /// Where the volume is attached before it is mounted.
+    #[serde(rename = "attachmentID", skip_serializing_if = "String::is_empty")]
+    pub(super) attachment: String,
+    #[serde(rename = "volumeLifecycleMode", skip_serializing_if = "String::is_empty")]
+    pub(super) lifecycle: String,
+}
+
+impl Record {
+    /// Writes it into `directory`, whole or not at all. Blocks.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+        fs::create_dir_all(directory)?;
+        let path = directory.join(FILE);
+        let text = serde_json::to_vec(self).map_err(io::Error::other)?;
+        if fs::read(&path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        let unfinished = directory.join(UNFINISHED);
+        let mut file = fs::File::create(&unfinished)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        fs::rename(unfinished, path)
+    }
+
+    /// Reads the one in `directory`; `None` where there is none. Blocks.
+    pub(super) fn read(directory: &Path) -> io::Result<Option<Record>> {
+        let path = directory.join(FILE);
+        match fs::metadata(&path) {
+            Ok(found) if found.len() > MAX_SIZE => {
+                Err(io::Error::other(format!("{} is larger than anybody writes it", path.display())))
+            }
+            Ok(_) => serde_json::from_slice(&fs::read(&path)?).map(Some).map_err(io::Error::other),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Strikes it out. Blocks.
+    pub(super) fn remove(directory: &Path) -> io::Result<()> {
+        match fs::remove_file(directory.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A volume that a pod has, as it is written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owned {
+    pub(super) record: Record,
+    /// Where the record lies.
+    pub(super) directory: PathBuf,
+    pub(super) block: bool,
+}
+
+/// What a pod has of drivers. Blocks.
+pub(super) fn of_pod(directories: &Directories, uid: &str) -> io::Result<Vec<Owned>> {
+    let mut found = Vec::new();
+    for (parent, block) in
+        [(directories.volumes(uid).join(VOLUMES), false), (directories.devices(uid).join(VOLUMES), true)]
+    {
+        for directory in children(&parent)? {
+            if let Some(record) = Record::read(&directory)? {
+                found.push(Owned { record, directory, block });
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What all pods have of drivers, by the uid of the pod. What cannot be read is an error: it may be the one that counts. Blocks.
+pub(super) fn of_all(directories: &Directories) -> io::Result<Vec<(String, Owned)>> {
+    let mut all = Vec::new();
+    for pod in children(&directories.pods())? {
+        let Some(uid) = pod.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
+        all.extend(of_pod(directories, &uid)?.into_iter().map(|owned| (uid.clone(), owned)));
+    }
+    Ok(all)
+}
+
+fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_found_again_in_upstreams_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let directories = Directories::new(dir.path());
+        let record = Record { name: "pv".into(), handle: "h".into(), driver: "d".into(), ..Record::default() };
+        let (plain, block) = (directories.volumes("u").join(VOLUMES), directories.devices("u").join(VOLUMES));
+        record.write(&plain.join("pv")).unwrap();
+        record.write(&block.join("pv")).unwrap();
+        record.write(&block.join("pv")).unwrap();
+        let text = fs::read_to_string(plain.join("pv/vol_data.json")).unwrap();
+        assert_eq!(text, r#"{"specVolID":"pv","volumeHandle":"h","driverName":"d"}"#);
+        let found = of_all(&directories).unwrap();
+        assert_eq!(found.len(), 2);
+        assert!(found.iter().all(|(uid, owned)| uid == "u" && owned.record == record));
+        Record::remove(&plain.join("pv")).unwrap();
+        assert_eq!(of_pod(&directories, "u").unwrap().len(), 1);
+        fs::write(block.join("pv/vol_data.json"), "{").unwrap();
+        assert!(of_all(&directories).is_err(), "what cannot be read is never taken for nothing");
+    }
+}
