@@ -56,6 +56,7 @@ mod support;
 mod terminal;
 mod tokens;
 mod unreadable;
+mod volumes;
 mod webhook_access;
 mod webhooks;
 mod webhooks_custom;

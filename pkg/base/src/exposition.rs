@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 
@@ -48,6 +49,33 @@ impl Exposition {
     pub fn into_text(self) -> String {
         self.0
     }
+}
+
+/// Something with metrics of its own, such as a controller. It must not wait for anything but short locks.
+pub trait Shown: Send + Sync {
+    /// Writes them out.
+    fn show(&self, out: &mut Exposition);
+}
+
+/// Somebody who shows something, by name.
+type Listed = (&'static str, Weak<dyn Shown>);
+
+/// Who shows what. It is one for the process, as a process has one page of metrics, and holds them weakly: what has gone is not shown.
+static SHOWN: LazyLock<Mutex<Vec<Listed>>> = LazyLock::new(Mutex::default);
+
+/// Shows the metrics of `of` from now on for as long as it lives. Of several with the same name the last one is shown.
+pub fn list<T: Shown + 'static>(name: &'static str, of: &Arc<T>) {
+    let of: Weak<T> = Arc::downgrade(of);
+    let mut all = SHOWN.lock();
+    all.retain(|(other, one)| *other != name && one.strong_count() > 0);
+    all.push((name, of));
+}
+
+/// Writes out what is listed, by name.
+pub fn show_listed(out: &mut Exposition) {
+    let mut all: Vec<_> = SHOWN.lock().iter().filter_map(|(name, one)| Some((*name, one.upgrade()?))).collect();
+    all.sort_by_key(|(name, _)| *name);
+    all.iter().for_each(|(_, one)| one.show(out));
 }
 
 /// Labels as they are written between their braces.
@@ -205,6 +233,27 @@ mod tests {
         assert!(text.contains("x_total{name=\"7\"} 2\n") && text.contains("y_bucket{name=\"7\",le=\"1\"} 0\n"));
         assert_eq!(text.lines().filter(|line| line.starts_with("x_total{")).count(), SERIES);
         assert_eq!(text.lines().filter(|line| line.starts_with("y_count{")).count(), SERIES);
+    }
+
+    #[test]
+    fn of_several_with_one_name_the_last_is_shown_while_it_lives() {
+        struct Number(f64);
+        impl Shown for Number {
+            fn show(&self, out: &mut Exposition) {
+                out.sample("a_test_of_exposition", &[], self.0);
+            }
+        }
+        let shown = || {
+            let mut out = Exposition::default();
+            show_listed(&mut out);
+            out.into_text().lines().find(|line| line.starts_with("a_test_of_exposition")).map(str::to_owned)
+        };
+        let (one, other) = (Arc::new(Number(1.0)), Arc::new(Number(2.0)));
+        list("a test of exposition", &one);
+        list("a test of exposition", &other);
+        assert_eq!(shown().as_deref(), Some("a_test_of_exposition 2"));
+        drop(other);
+        assert_eq!(shown(), None);
     }
 
     #[test]

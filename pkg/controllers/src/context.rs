@@ -12,7 +12,8 @@ use kedge_client::{Client, Discovery, Error, EventRecorder, Informer, Keyed, Lis
 use kedge_meta::{ObjectKey, Resource, resources};
 use serde::de::DeserializeOwned;
 
-use crate::objects::{Namespace, Node, Pod, ReplicaSet, Service};
+use crate::objects::{Claim, Namespace, Node, Pod, ReplicaSet, Service, Volume};
+use crate::workload::by_claim::PodsByClaim;
 use crate::workload::index::OwnerIndex;
 
 /// Shared by all controllers; cheap to clone.
@@ -28,6 +29,9 @@ pub struct Context {
     pub namespaces: Informer<Namespace>,
     pub services: Informer<Service>,
     pub replica_sets: Informer<ReplicaSet>,
+    pub claims: Informer<Claim>,
+    pub volumes: Informer<Volume>,
+    pub pods_by_claim: PodsByClaim,
     pub pods_by_owner: OwnerIndex<Pod>,
     pub sets_by_owner: OwnerIndex<ReplicaSet>,
 }
@@ -49,6 +53,9 @@ impl Context {
             clock: clock.clone(),
             tasks: tasks.clone(),
             discovery: Discovery::start(client, tasks),
+            pods_by_claim: PodsByClaim::new(&pods),
+            claims: informer(client, tasks, &resources::PERSISTENT_VOLUME_CLAIMS),
+            volumes: informer(client, tasks, &resources::PERSISTENT_VOLUMES),
             pods_by_owner: OwnerIndex::new(&pods),
             sets_by_owner: OwnerIndex::new(&replica_sets),
             pods,

@@ -8,6 +8,7 @@ mod job;
 mod pod;
 mod policy;
 mod stateful;
+pub mod volume;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
@@ -16,6 +17,7 @@ pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, 
 pub use pod::{Container, ContainerPort, Pod, Resources, Toleration};
 pub use policy::{BudgetStatus, PodDisruptionBudget, QuotaSpec, ResourceQuota};
 pub use stateful::{StatefulSet, StatefulSetStatus};
+pub use volume::{Claim, StorageClass, Volume};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 
 use jiff::Timestamp;
@@ -133,7 +135,10 @@ keyed!(
     Service,
     Pod,
     ReplicaSet,
-    Deployment
+    Deployment,
+    Claim,
+    Volume,
+    StorageClass
 );
 
 #[cfg(test)]

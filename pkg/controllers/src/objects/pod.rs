@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_base::Alike;
-use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact};
+use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact, nullable};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
@@ -51,6 +52,50 @@ pub struct PodSpec {
     pub resources: Option<Box<Resources>>,
     pub active_deadline_seconds: Option<i64>,
     pub priority_class_name: String,
+    /// Those that come from claims.
+    #[serde(deserialize_with = "claimed")]
+    pub volumes: Vec<PodVolume>,
+}
+
+/// A volume that comes from a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodVolume {
+    pub name: String,
+    /// The claim's name; none where it is one of the pod's own, which has the names of both.
+    pub claim: Option<String>,
+}
+
+impl PodVolume {
+    /// The name of its claim.
+    pub fn claim_name(&self, pod: &str) -> String {
+        self.claim.clone().unwrap_or_else(|| format!("{pod}-{}", self.name))
+    }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawVolume {
+    name: String,
+    persistent_volume_claim: Option<RawClaimSource>,
+    ephemeral: Option<IgnoredAny>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct RawClaimSource {
+    claim_name: String,
+}
+
+fn claimed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodVolume>, D::Error> {
+    let all: Vec<RawVolume> = nullable(deserializer)?;
+    let claimed = all.into_iter().filter_map(|raw| match (raw.persistent_volume_claim, raw.ephemeral) {
+        (Some(source), _) => Some(PodVolume { name: raw.name, claim: Some(source.claim_name) }),
+        (None, Some(_)) => Some(PodVolume { name: raw.name, claim: None }),
+        (None, None) => None,
+    });
+    let mut claimed: Vec<PodVolume> = claimed.collect();
+    claimed.shrink_to_fit();
+    Ok(claimed)
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -167,6 +212,20 @@ impl Pod {
     /// Being deleted and not yet ended.
     pub fn is_terminating(&self) -> bool {
         !self.is_terminal() && self.metadata.is_deleting()
+    }
+
+    /// Whether nothing of it runs any more.
+    pub fn has_ended(&self) -> bool {
+        let runs = |status: &ContainerStatus| {
+            ["terminated", "waiting"].iter().all(|state| status.state.get(*state).is_none_or(Value::is_null))
+        };
+        let statuses = self.status.init_container_statuses.iter().chain(&self.status.container_statuses);
+        self.is_terminal() || (self.metadata.is_deleting() && !statuses.into_iter().any(runs))
+    }
+
+    /// The claims that it names.
+    pub fn claims(&self) -> impl Iterator<Item = String> {
+        self.spec.volumes.iter().map(|volume| volume.claim_name(&self.metadata.name))
     }
 
     /// For events about the pod.

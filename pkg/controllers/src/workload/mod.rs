@@ -1,6 +1,7 @@
 //! What the controllers of workloads share: who owns which pods, how pods are made from templates, and how a lagging
 //! cache is kept from making too many.
 
+pub mod by_claim;
 pub mod claim;
 pub mod expectations;
 pub mod history;

@@ -1,0 +1,295 @@
+//! Persistent volumes and claims, as far as it takes no node: who is bound to whom, what is said while a claim waits, and what becomes of a
+//! volume when its claim is gone.
+
+use std::collections::BTreeSet;
+
+use crate::support::{TestCluster, eventually};
+
+fn volume(name: &str, storage: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: PersistentVolume\nmetadata: {{name: {name}, labels: {{disk: {name}}}}}\nspec:\n  capacity: \
+         {{storage: {storage}}}\n  accessModes: [ReadWriteOnce]\n{more}"
+    )
+}
+
+fn claim(name: &str, storage: &str, more: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {{name: {name}}}\nspec:\n  accessModes: [ReadWriteOnce]\n  \
+         resources: {{requests: {{storage: {storage}}}}}\n{more}"
+    )
+}
+
+fn class(name: &str, provisioner: &str, mode: &str, annotations: &str) -> String {
+    format!(
+        "---\napiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: {name}, annotations: {{{annotations}}}}}\n\
+         provisioner: {provisioner}\nvolumeBindingMode: {mode}\n"
+    )
+}
+
+const HOST: &str = "  hostPath: {path: /tmp/none}\n";
+const NO_CLASS: &str = "  storageClassName: \"\"\n";
+
+/// The default class of the cluster is set aside, if it comes with one.
+fn without_default(cluster: &TestCluster) {
+    let classes = cluster.json(&["storageclasses"]);
+    for class in classes["items"].as_array().unwrap() {
+        let name = class["metadata"]["name"].as_str().unwrap();
+        cluster.ok(&["annotate", "--overwrite", "sc", name, "storageclass.kubernetes.io/is-default-class=false"]);
+    }
+}
+
+/// Waits until it has been said of an object.
+fn wait_until_said(cluster: &TestCluster, object: &str, wanted: &str) {
+    let selector = format!("involvedObject.name={object}");
+    let all = r#"jsonpath={range .items[*]}{.type} {.reason}: {.message}{"\n"}{end}"#;
+    eventually(&format!("{wanted:?} of {object}"), || {
+        let said = cluster.ok(&["get", "events", "--field-selector", &selector, "-o", all]);
+        if said.lines().any(|line| line == wanted) { Ok(()) } else { Err(said) }
+    });
+}
+
+fn wait_for_phase(cluster: &TestCluster, object: &str, phase: &str) {
+    cluster.wait_for(phase, &["get", object, "-o", "jsonpath={.status.phase}"]);
+}
+
+#[test]
+fn claims_and_volumes_find_each_other() {
+    let cluster = TestCluster::control_plane();
+    without_default(&cluster);
+    cluster
+        .apply(&[volume("large", "8Gi", HOST), volume("small", "2Gi", HOST), claim("any", "1Gi", NO_CLASS)].concat());
+    wait_for_phase(&cluster, "pvc/any", "Bound");
+    let bound = cluster.json(&["pvc", "any"]);
+    let annotations = &bound["metadata"]["annotations"];
+    assert_eq!(bound["spec"]["volumeName"], "small");
+    assert_eq!(annotations["pv.kubernetes.io/bind-completed"], "yes");
+    assert_eq!(annotations["pv.kubernetes.io/bound-by-controller"], "yes");
+    assert_eq!(bound["status"]["capacity"]["storage"], "2Gi");
+    assert_eq!(bound["status"]["accessModes"][0], "ReadWriteOnce");
+    wait_for_phase(&cluster, "pv/large", "Available");
+    let small = cluster.json(&["pv", "small"]);
+    let reference = &small["spec"]["claimRef"];
+    assert_eq!((&reference["kind"], &reference["uid"]), (&"PersistentVolumeClaim".into(), &bound["metadata"]["uid"]));
+    assert!(small["status"]["lastPhaseTransitionTime"].is_string());
+
+    // Whoever made the volume has a claim in mind, or whoever made the claim a volume. Nobody else gets it.
+    let reserved = format!("{HOST}  claimRef: {{namespace: default, name: meant}}\n");
+    cluster.apply(&[volume("reserved", "1Gi", &reserved), claim("other", "1Gi", "")].concat());
+    wait_for_phase(&cluster, "pvc/other", "Bound");
+    assert_eq!(cluster.json(&["pvc", "other"])["spec"]["volumeName"], "large");
+    cluster.apply(&claim("meant", "1Gi", NO_CLASS));
+    wait_for_phase(&cluster, "pvc/meant", "Bound");
+    let reserved = cluster.json(&["pv", "reserved"]);
+    assert_eq!(reserved["spec"]["claimRef"]["name"], "meant");
+    assert!(reserved["metadata"]["annotations"].get("pv.kubernetes.io/bound-by-controller").is_none());
+    cluster.apply(&claim("named", "1Gi", &format!("{NO_CLASS}  volumeName: comes-later\n")));
+    wait_for_phase(&cluster, "pvc/named", "Pending");
+    cluster.apply(&volume("comes-later", "1Gi", HOST));
+    wait_for_phase(&cluster, "pvc/named", "Bound");
+    cluster.apply(&claim("greedy", "9Gi", &format!("{NO_CLASS}  volumeName: too-small\n")));
+    cluster.apply(&volume("too-small", "1Gi", HOST));
+    let mismatch = "Warning VolumeMismatch: Cannot bind to requested volume \"too-small\": requested PV is too small";
+    wait_until_said(&cluster, "greedy", mismatch);
+
+    // A volume that was deleted while its claim has it stays until that goes; a claim whose volume is torn away has lost it.
+    cluster.ok(&["delete", "pv", "small", "--wait=false"]);
+    cluster.ok(&["patch", "pv", "small", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    wait_for_phase(&cluster, "pvc/any", "Lost");
+    let lost = "Warning ClaimLost: Bound claim has lost its PersistentVolume. Data on the volume is lost!";
+    wait_until_said(&cluster, "any", lost);
+    let shown = cluster.ok(&["get", "--raw", "/metrics"]);
+    for line in [
+        r#"pv_collector_total_pv_count{plugin_name="kubernetes.io/host-path",volume_mode="Filesystem"} 4"#,
+        r#"pv_collector_bound_pvc_count{namespace="default",storage_class="",volume_attributes_class=""} 3"#,
+    ] {
+        assert!(shown.lines().any(|found| found == line), "{line}\n{shown}");
+    }
+}
+
+#[test]
+fn a_claim_that_waits_is_told_why() {
+    let cluster = TestCluster::control_plane();
+    without_default(&cluster);
+    cluster.apply(&claim("none", "1Gi", ""));
+    let none = "Normal FailedBinding: no persistent volumes available for this claim and no storage class is set";
+    wait_until_said(&cluster, "none", none);
+    cluster.apply(&claim("unknown", "1Gi", "  storageClassName: unknown\n"));
+    let unknown = "Warning ProvisioningFailed: storageclass.storage.k8s.io \"unknown\" not found";
+    wait_until_said(&cluster, "unknown", unknown);
+    cluster.apply(&class("late", "example.com/x", "WaitForFirstConsumer", ""));
+    cluster.apply(&claim("late", "1Gi", "  storageClassName: late\n"));
+    let waiting = "Normal WaitForFirstConsumer: waiting for first consumer to be created before binding";
+    wait_until_said(&cluster, "late", waiting);
+
+    // A default class that comes later is for those who said nothing, and its provisioner is asked.
+    let default = "storageclass.kubernetes.io/is-default-class: \"true\"";
+    cluster.apply(&claim("no-class", "1Gi", NO_CLASS));
+    cluster.apply(&class("default", "example.com/y", "Immediate", default));
+    let asked = r"jsonpath={.spec.storageClassName} {.metadata.annotations.volume\.kubernetes\.io/storage-provisioner} {.metadata.annotations.volume\.beta\.kubernetes\.io/storage-provisioner}";
+    cluster.wait_for("default example.com/y example.com/y", &["get", "pvc", "none", "-o", asked]);
+    let external = "Normal ExternalProvisioning: Waiting for a volume to be created either by the external provisioner \
+                    'example.com/y' or manually by the system administrator. If volume creation is delayed, please verify that \
+                    the provisioner is running and correctly registered.";
+    wait_until_said(&cluster, "none", external);
+    assert_eq!(cluster.json(&["pvc", "no-class"])["spec"]["storageClassName"], "");
+    let shown = cluster.ok(&["get", "--raw", "/metrics"]);
+    assert!(shown.lines().any(|line| line == "retroactive_storageclass_total 1"), "{shown}");
+
+    // What the provisioner makes is bound.
+    let uid = cluster.json(&["pvc", "none"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    let made =
+        format!("{HOST}  storageClassName: default\n  claimRef: {{namespace: default, name: none, uid: {uid}}}\n");
+    cluster.apply(&volume("made", "1Gi", &made));
+    wait_for_phase(&cluster, "pvc/none", "Bound");
+}
+
+#[test]
+fn what_becomes_of_a_volume_is_what_its_policy_says() {
+    let cluster = TestCluster::control_plane();
+    let directory = tempfile::Builder::new().prefix("kedge-volume-").tempdir_in("/tmp").unwrap();
+    let inside = directory.path().join("data");
+    std::fs::create_dir(&inside).unwrap();
+    std::fs::write(inside.join("file"), "content").unwrap();
+    let host = |path: &str, policy: &str| {
+        format!("  hostPath: {{path: {path}}}\n  storageClassName: s\n  persistentVolumeReclaimPolicy: {policy}\n")
+    };
+    let local = "  local: {path: /srv/x}\n  storageClassName: s\n  persistentVolumeReclaimPolicy: Delete\n  nodeAffinity: {required: \
+                 {nodeSelectorTerms: [{matchExpressions: [{key: a, operator: Exists}]}]}}\n";
+    let mut all = String::new();
+    for (name, more) in [
+        ("retained", host("/srv/x", "Retain")),
+        ("elsewhere", host("/srv/x", "Delete")),
+        ("recycled", host("/tmp/none", "Recycle")),
+        ("deleted", host(&inside.to_string_lossy(), "Delete")),
+        ("local", local.to_owned()),
+    ] {
+        all += &volume(name, "1Gi", &more);
+        all += &claim(name, "1Gi", &format!("  storageClassName: s\n  volumeName: {name}\n"));
+    }
+    cluster.apply(&all);
+    for name in ["retained", "elsewhere", "recycled", "deleted", "local"] {
+        wait_for_phase(&cluster, &format!("pvc/{name}"), "Bound");
+    }
+    cluster.ok(&["delete", "pvc", "--all"]);
+    wait_for_phase(&cluster, "pv/retained", "Released");
+    cluster.wait_for("", &["get", "pv", "deleted", "--ignore-not-found", "-o", "name"]);
+    assert!(!inside.exists() && directory.path().exists());
+    let failed = |name: &str, reason: &str, why: &str| {
+        wait_for_phase(&cluster, &format!("pv/{name}"), "Failed");
+        wait_until_said(&cluster, name, &format!("Warning {reason}: {why}"));
+        assert_eq!(cluster.json(&["pv", name])["status"]["message"], why);
+    };
+    let elsewhere = "host_path deleter only supports /tmp/.+ but received provided /srv/x";
+    failed("elsewhere", "VolumeFailedDelete", elsewhere);
+    failed("recycled", "VolumeFailedRecycle", "No recycler plugin found for the volume!");
+    let local = "error getting deleter volume plugin for volume \"local\": no volume plugin matched";
+    failed("local", "VolumeFailedDelete", local);
+}
+
+/// Each of the four writes of a binding may be the last one before a power cut.
+#[test]
+fn bindings_that_are_interrupted_are_finished() {
+    const MANY: usize = 60;
+    let mut cluster = TestCluster::control_plane();
+    without_default(&cluster);
+    let mut all = String::new();
+    for i in 0..MANY {
+        all += &claim(&format!("c{i}"), "1Gi", NO_CLASS);
+    }
+    for i in 0..MANY {
+        all += &volume(&format!("v{i}"), &format!("{}Gi", 1 + i % 7), HOST);
+    }
+    cluster.apply(&all);
+    let bound = |cluster: &TestCluster| {
+        let claims = cluster.json(&["pvc"]);
+        let items = claims["items"].as_array().unwrap().clone();
+        items.into_iter().filter(|claim| claim["status"]["phase"] == "Bound").collect::<Vec<_>>()
+    };
+    for _ in 0..3 {
+        cluster.kill();
+        cluster.start();
+    }
+    eventually("all claims bound", || {
+        let so_far = bound(&cluster).len();
+        if so_far == MANY { Ok(()) } else { Err(so_far.to_string()) }
+    });
+    let claims = bound(&cluster);
+    let volumes: BTreeSet<&str> = claims.iter().map(|claim| claim["spec"]["volumeName"].as_str().unwrap()).collect();
+    assert_eq!(volumes.len(), MANY, "each has a volume of its own");
+    for claim in &claims {
+        let volume = cluster.json(&["pv", claim["spec"]["volumeName"].as_str().unwrap()]);
+        assert_eq!(volume["spec"]["claimRef"]["uid"], claim["metadata"]["uid"]);
+        assert_eq!(volume["status"]["phase"], "Bound");
+    }
+}
+
+#[test]
+fn a_pods_own_volumes_have_claims_and_no_others_are_taken_for_them() {
+    let cluster = TestCluster::control_plane();
+    without_default(&cluster);
+    cluster.wait_for_account();
+    let pod = |name: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: nowhere\n  containers: [{{name: c, image: \
+             kedge.test/x:1}}]\n  volumes:\n  - name: own\n    ephemeral: {{volumeClaimTemplate: {{metadata: {{labels: {{of: {name}}}}}, \
+             spec: {{accessModes: [ReadWriteOnce], storageClassName: s, resources: {{requests: {{storage: 1Gi}}}}}}}}}}\n"
+        )
+    };
+    cluster.apply(&(claim("taken-own", "1Gi", NO_CLASS) + &pod("first") + &pod("taken")));
+    let owner =
+        r"jsonpath={.metadata.ownerReferences[0].kind} {.metadata.ownerReferences[0].name} {.metadata.labels.of}";
+    cluster.wait_for("Pod first first", &["get", "pvc", "first-own", "--ignore-not-found", "-o", owner]);
+    let not_ours = "Warning FailedBinding: ephemeral volume own: PVC default/taken-own was not created for pod default/taken (pod is not \
+                    owner)";
+    wait_until_said(&cluster, "taken", not_ours);
+    // The claim is held by the pod that runs, and made again when it was not; it goes with the pod.
+    cluster.ok(&["delete", "pvc", "first-own", "--wait=false"]);
+    cluster.ok(&["patch", "pvc", "first-own", "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    let going = r"jsonpath={.metadata.deletionTimestamp}{.metadata.labels.of}";
+    cluster.wait_for("first", &["get", "pvc", "first-own", "--ignore-not-found", "-o", going]);
+    cluster.ok(&["delete", "pod", "first", "--grace-period=0", "--force"]);
+    cluster.wait_for("", &["get", "pvc", "first-own", "--ignore-not-found", "-o", "name"]);
+    let shown = cluster.ok(&["get", "--raw", "/metrics"]);
+    assert!(shown.lines().any(|line| line == "ephemeral_volume_controller_create_total 2"), "{shown}");
+}
+
+/// A class of attributes stays while a claim or a volume has it.
+#[test]
+fn classes_of_attributes_stay_while_they_are_used() {
+    let cluster = TestCluster::control_plane();
+    cluster.apply(
+        "apiVersion: storage.k8s.io/v1\nkind: VolumeAttributesClass\nmetadata: {name: gold}\ndriverName: example.com\nparameters: {a: b}\n",
+    );
+    let finalizers = ["get", "vac", "gold", "--ignore-not-found", "-o", "jsonpath={.metadata.finalizers[0]}"];
+    cluster.wait_for("kubernetes.io/vac-protection", &finalizers);
+    cluster.apply(&claim("c", "1Gi", "  storageClassName: s\n  volumeAttributesClassName: gold\n"));
+    cluster.ok(&["delete", "vac", "gold", "--wait=false"]);
+    cluster.ok(&["annotate", "vac", "gold", "looked=at"]);
+    assert_eq!(cluster.ok(&finalizers), "kubernetes.io/vac-protection");
+    cluster.ok(&["delete", "pvc", "c"]);
+    cluster.wait_for("", &["get", "vac", "gold", "--ignore-not-found", "-o", "name"]);
+}
+
+/// A claim grows when its class lets it, and then somebody else makes its volume grow.
+#[test]
+fn a_claim_that_is_to_grow_waits_for_a_resizer() {
+    let cluster = TestCluster::control_plane();
+    cluster.apply(
+        &(class("grows", "example.com/x", "Immediate", "")
+            + "allowVolumeExpansion: true\n"
+            + &class("stays", "example.com/x", "Immediate", "")),
+    );
+    for name in ["grows", "stays"] {
+        cluster.apply(&volume(name, "1Gi", &format!("{HOST}  storageClassName: {name}\n")));
+        cluster.apply(&claim(name, "1Gi", &format!("  storageClassName: {name}\n  volumeName: {name}\n")));
+        wait_for_phase(&cluster, &format!("pvc/{name}"), "Bound");
+    }
+    let larger = r#"{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}"#;
+    let said = cluster.fails(&["patch", "pvc", "stays", "-p", larger]);
+    let why = "persistentvolumeclaims \"stays\" is forbidden: only dynamically provisioned pvc can be resized and the storageclass that \
+               provisions the pvc must support resize";
+    assert!(said.contains(why), "{said}");
+    cluster.ok(&["patch", "pvc", "grows", "-p", larger]);
+    let waiting = "Normal ExternalExpanding: waiting for an external controller to expand this PVC";
+    wait_until_said(&cluster, "grows", waiting);
+}
