@@ -27,6 +27,7 @@ mod image_policy;
 mod issuers;
 mod kubectl;
 mod letter;
+mod local_storage;
 mod memory;
 mod mounts;
 mod operator;
