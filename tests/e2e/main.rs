@@ -50,6 +50,7 @@ mod service_addresses;
 mod services;
 mod shared_encryption;
 mod start;
+mod storage_driver;
 mod storage_migration;
 mod store;
 mod streams;

@@ -1,5 +1,6 @@
 //! A cluster for a test.
 
+pub mod driver;
 pub mod etcd;
 pub mod extension;
 pub mod fuse;

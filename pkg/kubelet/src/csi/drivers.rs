@@ -144,12 +144,17 @@ impl DriverSpec {
         self.service_account_token_in_secrets == Some(true)
     }
 
+    /// How volumes may live.
+    pub(super) fn modes(&self) -> Vec<&str> {
+        match self.volume_lifecycle_modes.as_slice() {
+            [] => vec!["Persistent"],
+            modes => modes.iter().map(String::as_str).collect(),
+        }
+    }
+
     /// Whether volumes may live that way.
     pub(super) fn lives(&self, mode: &str) -> bool {
-        match self.volume_lifecycle_modes.as_slice() {
-            [] => mode == "Persistent",
-            modes => modes.iter().any(|m| m == mode),
-        }
+        self.modes().contains(&mode)
     }
 
     /// Whether the files are given to the pod's group here.

@@ -139,7 +139,7 @@ fn check_lifecycle(source: &Source, spec: &DriverSpec) -> Result<(), CsiError> {
         return Ok(());
     }
     let driver = &source.driver;
-    let why = if spec.known { "CSIDriver does not list it" } else { "no CSIDriver object" };
+    let why = if spec.known { format!("only supports {:?}", spec.modes()) } else { "no CSIDriver object".to_owned() };
     let what = format!("volume mode {mode:?} not supported by driver {driver} ({why})");
     Err(set_up(format!("{PLUGIN}: mounter.SetupAt failed to check volume lifecycle mode: {what}")))
 }
