@@ -436,3 +436,87 @@ fn what_is_left_attached_is_detached() {
     cluster.wait_for("", &attached);
     assert_eq!(attachments(&cluster, "disk"), [("n1".to_owned(), "somebodys".to_owned())]);
 }
+
+/// A node that pods can be put on.
+fn ready(cluster: &TestCluster, name: &str) {
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{kubernetes.io/hostname: {name}}}}}\n"
+    ));
+    let status = r#"{"allocatable":{"cpu":"4","memory":"8Gi","pods":"110"},"capacity":{"cpu":"4","memory":"8Gi","pods":"110"},
+        "conditions":[{"type":"Ready","status":"True","reason":"Test","message":"","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
+    patch_status(cluster, &format!("node/{name}"), status);
+}
+
+fn waiting_user(name: &str, claim: &str) -> String {
+    user(name, "", claim).replace("  nodeName: \n", "")
+}
+
+/// Claims that wait for their pod get a volume that its node reaches, or have one made for that node.
+#[test]
+fn volumes_are_bound_where_their_pod_goes() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    ready(&cluster, "n1");
+    let late = "  storageClassName: late\n";
+    let at = |node: &str| {
+        format!(
+            "{HOST}{late}  nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: \
+             In, values: [{node}]}}]}}]}}}}\n"
+        )
+    };
+    let all = [
+        class("late", "kubernetes.io/no-provisioner", "WaitForFirstConsumer", ""),
+        class("made", "example.com/x", "WaitForFirstConsumer", ""),
+        volume("elsewhere", "1Gi", &at("n2")),
+        volume("here", "2Gi", &at("n1")),
+        claim("found", "1Gi", late),
+        claim("made", "1Gi", "  storageClassName: made\n"),
+    ];
+    cluster.apply(&all.concat());
+    let unused = "Normal WaitForFirstConsumer: waiting for first consumer to be created before binding";
+    wait_until_said(&cluster, "found", unused);
+    cluster.apply(&(waiting_user("finder", "found") + &waiting_user("maker", "made")));
+    cluster.wait_for("n1", &["get", "pod", "finder", "-o", "jsonpath={.spec.nodeName}"]);
+    let found = cluster.json(&["pvc", "found"]);
+    assert_eq!((&found["spec"]["volumeName"], &found["status"]["phase"]), (&"here".into(), &"Bound".into()));
+    let asked = r"jsonpath={.metadata.annotations.volume\.kubernetes\.io/selected-node} {.metadata.annotations.volume\.kubernetes\.io/storage-provisioner}";
+    cluster.wait_for("n1 example.com/x", &["get", "pvc", "made", "-o", asked]);
+    assert!(cluster.json(&["pod", "maker"])["spec"]["nodeName"].is_null());
+    let uid = cluster.json(&["pvc", "made"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    let of_claim =
+        format!("{HOST}  storageClassName: made\n  claimRef: {{namespace: default, name: made, uid: {uid}}}\n");
+    cluster.apply(&volume("for-made", "1Gi", &of_claim));
+    cluster.wait_for("n1", &["get", "pod", "maker", "-o", "jsonpath={.spec.nodeName}"]);
+}
+
+#[test]
+fn a_node_has_only_so_many_volumes_of_a_driver() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    ready(&cluster, "n1");
+    let limit = |count: u32| {
+        format!(
+            "---\napiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {{name: n1}}\nspec: {{drivers: [{{name: disks.example.com, nodeID: \
+             n1, topologyKeys: [], allocatable: {{count: {count}}}}}]}}\n"
+        )
+    };
+    cluster.apply(&[limit(1), of_driver("one", "disks.example.com"), of_driver("two", "disks.example.com")].concat());
+    for name in ["one", "two"] {
+        wait_for_phase(&cluster, &format!("pvc/{name}"), "Bound");
+    }
+    cluster.apply(&waiting_user("first", "one"));
+    cluster.wait_for("n1", &["get", "pod", "first", "-o", "jsonpath={.spec.nodeName}"]);
+    cluster.apply(&waiting_user("second", "two"));
+    let full = "Warning FailedScheduling: 0/1 nodes are available: 1 node(s) exceed max volume count. ";
+    eventually("a pod that has no place", || {
+        let said = cluster.ok(&[
+            "get",
+            "events",
+            "-o",
+            r#"jsonpath={range .items[*]}{.type} {.reason}: {.message}{"\n"}{end}"#,
+        ]);
+        if said.lines().any(|line| line.starts_with(full)) { Ok(()) } else { Err(said) }
+    });
+    cluster.ok(&["delete", "pod", "first", "--grace-period=0", "--force"]);
+    cluster.wait_for("n1", &["get", "pod", "second", "-o", "jsonpath={.spec.nodeName}"]);
+}

@@ -141,7 +141,8 @@ fn detach(facts: &Facts<'_>) -> Step {
     }
     let NodeState { ready, out_of_service, mounted } = facts.node;
     let expired = facts.unwanted >= UNMOUNT;
-    if mounted && !out_of_service && !(expired && !ready) {
+    let is_lost = out_of_service || (expired && !ready);
+    if mounted && !is_lost {
         return Step::Mounted(UNMOUNT.saturating_sub(facts.unwanted));
     }
     // Upstream counts the time first where there are two reasons.
