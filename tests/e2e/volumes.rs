@@ -293,3 +293,230 @@ fn a_claim_that_is_to_grow_waits_for_a_resizer() {
     let waiting = "Normal ExternalExpanding: waiting for an external controller to expand this PVC";
     wait_until_said(&cluster, "grows", waiting);
 }
+
+/// A node that somebody else would run; its kubelet leaves attaching to controllers.
+fn node(name: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Node\nmetadata: {{name: {name}, annotations: \
+         {{volumes.kubernetes.io/controller-managed-attach-detach: \"true\"}}}}\n"
+    )
+}
+
+fn user(name: &str, node: &str, claim: &str) -> String {
+    format!(
+        "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: {node}\n  tolerations: [{{operator: Exists}}]\n  \
+         containers: [{{name: c, image: kedge.test/x:1}}]\n  volumes:\n  - name: v\n    persistentVolumeClaim: {{claimName: {claim}}}\n"
+    )
+}
+
+/// A driver's volume and its claim.
+fn of_driver(name: &str, driver: &str) -> String {
+    let csi = format!("  csi: {{driver: {driver}, volumeHandle: handle-{name}}}\n  storageClassName: s\n");
+    volume(name, "1Gi", &csi) + &claim(name, "1Gi", &format!("  storageClassName: s\n  volumeName: {name}\n"))
+}
+
+fn patch_status(cluster: &TestCluster, object: &str, status: &str) {
+    let patch = format!("{{\"status\":{status}}}");
+    cluster.ok(&["patch", object, "--subresource=status", "--type=merge", "-p", &patch]);
+}
+
+/// The attachments of a volume, by node and whether they are there.
+fn attachments(cluster: &TestCluster, volume: &str) -> Vec<(String, String)> {
+    let all = cluster.json(&["volumeattachments"]);
+    let of = all["items"].as_array().unwrap().iter().filter(|a| a["spec"]["source"]["persistentVolumeName"] == volume);
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    of.map(|a| (text(&a["spec"]["nodeName"]), text(&a["metadata"]["name"]))).collect()
+}
+
+fn attachment_to(cluster: &TestCluster, volume: &str, node: &str) -> String {
+    eventually(&format!("an attachment of {volume} to {node}"), || {
+        let all = attachments(cluster, volume);
+        all.iter().find(|(of, _)| of == node).map(|(_, name)| name.clone()).ok_or_else(|| format!("{all:?}"))
+    })
+}
+
+fn wait_until_detached(cluster: &TestCluster, volume: &str) {
+    eventually(&format!("no attachment of {volume}"), || {
+        let all = attachments(cluster, volume);
+        if all.is_empty() { Ok(()) } else { Err(format!("{all:?}")) }
+    });
+}
+
+#[test]
+fn volumes_of_drivers_are_attached_where_they_are_used() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    cluster.apply("apiVersion: storage.k8s.io/v1\nkind: CSIDriver\nmetadata: {name: files.example.com}\nspec: {attachRequired: false}\n");
+    cluster.apply(
+        &[node("n1"), node("n2"), of_driver("disk", "disks.example.com"), of_driver("files", "files.example.com")]
+            .concat(),
+    );
+    for name in ["disk", "files"] {
+        wait_for_phase(&cluster, &format!("pvc/{name}"), "Bound");
+    }
+    cluster.apply(&[user("first", "n1", "disk"), user("reader", "n1", "files")].concat());
+    let name = attachment_to(&cluster, "disk", "n1");
+    // What `printf handle-diskdisks.example.comn1 | sha256sum` says.
+    assert_eq!(name, "csi-e0096bb0f9663887445d516084fafaa41008cbf6c0bcf3b2a634b0d13f377542");
+    assert_eq!(cluster.json(&["volumeattachment", &name])["spec"]["attacher"], "disks.example.com");
+    let error = r#"{"attachError":{"message":"no such disk","time":"2026-01-01T00:00:00Z"}}"#;
+    patch_status(&cluster, &format!("volumeattachment/{name}"), error);
+    let failed = "Warning FailedAttachVolume: AttachVolume.Attach failed for volume \"disk\" : no such disk";
+    wait_until_said(&cluster, "first", failed);
+    patch_status(&cluster, &format!("volumeattachment/{name}"), r#"{"attached":true,"attachError":null}"#);
+    let attached = ["get", "node", "n1", "-o", "jsonpath={.status.volumesAttached[*].name}"];
+    let unique = "kubernetes.io/csi/disks.example.com^handle-disk";
+    cluster.wait_for(unique, &attached);
+    wait_until_said(
+        &cluster,
+        "first",
+        "Normal SuccessfulAttachVolume: AttachVolume.Attach succeeded for volume \"disk\" ",
+    );
+    assert!(attachments(&cluster, "files").is_empty(), "its driver has nothing attached");
+
+    // It is on one node at a time, and is not taken from one that has it mounted.
+    patch_status(&cluster, "node/n1", &format!("{{\"volumesInUse\":[\"{unique}\"]}}"));
+    cluster.apply(&user("second", "n2", "disk"));
+    let elsewhere =
+        "Warning FailedAttachVolume: Multi-Attach error for volume \"disk\" Volume is already used by pod(s) first";
+    wait_until_said(&cluster, "second", elsewhere);
+    let shown = cluster.ok(&["get", "--raw", "/metrics"]);
+    for line in [
+        r#"attachdetach_controller_total_volumes{plugin_name="kubernetes.io/csi:disks.example.com",state="actual_state_of_world"} 1"#,
+        r#"attachdetach_controller_total_volumes{plugin_name="kubernetes.io/csi:disks.example.com",state="desired_state_of_world"} 2"#,
+    ] {
+        assert!(shown.lines().any(|found| found == line), "{line}\n{shown}");
+    }
+    cluster.kill();
+    cluster.start();
+    cluster.ok(&["delete", "pod", "first", "--grace-period=0", "--force"]);
+    cluster.ok(&["annotate", "node", "n1", "looked=at"]);
+    assert_eq!(attachments(&cluster, "disk").len(), 1);
+    assert_eq!(cluster.ok(&attached), unique);
+    patch_status(&cluster, "node/n1", r#"{"volumesInUse":null}"#);
+    let second = attachment_to(&cluster, "disk", "n2");
+    cluster.wait_for("", &attached);
+    assert_eq!(attachments(&cluster, "disk").len(), 1);
+
+    // A node that is declared lost need not have unmounted anything.
+    patch_status(&cluster, &format!("volumeattachment/{second}"), r#"{"attached":true}"#);
+    patch_status(&cluster, "node/n2", &format!("{{\"volumesInUse\":[\"{unique}\"]}}"));
+    cluster.wait_for(unique, &["get", "node", "n2", "-o", "jsonpath={.status.volumesAttached[*].name}"]);
+    cluster.ok(&["delete", "pod", "second", "--grace-period=0", "--force"]);
+    cluster.ok(&["taint", "node", "n2", "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"]);
+    wait_until_detached(&cluster, "disk");
+    let shown = cluster.ok(&["get", "--raw", "/metrics"]);
+    let forced = r#"attach_detach_controller_attachdetach_controller_forced_detaches{reason="out-of-service"} 1"#;
+    assert!(shown.lines().any(|line| line == forced), "{shown}");
+}
+
+/// What was attached while nobody looked, and is needed no more, is detached after a restart.
+#[test]
+fn what_is_left_attached_is_detached() {
+    let mut cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    cluster.apply(&[node("n1"), of_driver("disk", "disks.example.com")].concat());
+    wait_for_phase(&cluster, "pvc/disk", "Bound");
+    cluster.apply(&user("p", "n1", "disk"));
+    let name = attachment_to(&cluster, "disk", "n1");
+    patch_status(&cluster, &format!("volumeattachment/{name}"), r#"{"attached":true}"#);
+    let attached = ["get", "node", "n1", "-o", "jsonpath={.status.volumesAttached[*].name}"];
+    cluster.wait_for("kubernetes.io/csi/disks.example.com^handle-disk", &attached);
+    cluster.kill();
+    cluster.start_again_with(&["--disable-controller-manager"]);
+    cluster.ok(&["delete", "pod", "p", "--grace-period=0", "--force"]);
+    // One of somebody else's, whose name is not what it would be called here.
+    let foreign = "apiVersion: storage.k8s.io/v1\nkind: VolumeAttachment\nmetadata: {name: somebodys}\nspec: {attacher: disks.example.com, \
+                   nodeName: n1, source: {persistentVolumeName: disk}}\n";
+    cluster.apply(foreign);
+    cluster.kill();
+    cluster.set_flags(&["--disable-agent"]);
+    cluster.start();
+    cluster.wait_for("", &["get", "volumeattachment", &name, "--ignore-not-found", "-o", "name"]);
+    cluster.wait_for("", &attached);
+    assert_eq!(attachments(&cluster, "disk"), [("n1".to_owned(), "somebodys".to_owned())]);
+}
+
+/// A node that pods can be put on.
+fn ready(cluster: &TestCluster, name: &str) {
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Node\nmetadata: {{name: {name}, labels: {{kubernetes.io/hostname: {name}}}}}\n"
+    ));
+    let status = r#"{"allocatable":{"cpu":"4","memory":"8Gi","pods":"110"},"capacity":{"cpu":"4","memory":"8Gi","pods":"110"},
+        "conditions":[{"type":"Ready","status":"True","reason":"Test","message":"","lastHeartbeatTime":"2026-01-01T00:00:00Z","lastTransitionTime":"2026-01-01T00:00:00Z"}]}"#;
+    patch_status(cluster, &format!("node/{name}"), status);
+}
+
+fn waiting_user(name: &str, claim: &str) -> String {
+    user(name, "", claim).replace("  nodeName: \n", "")
+}
+
+/// Claims that wait for their pod get a volume that its node reaches, or have one made for that node.
+#[test]
+fn volumes_are_bound_where_their_pod_goes() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    ready(&cluster, "n1");
+    let late = "  storageClassName: late\n";
+    let at = |node: &str| {
+        format!(
+            "{HOST}{late}  nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: [{{key: kubernetes.io/hostname, operator: \
+             In, values: [{node}]}}]}}]}}}}\n"
+        )
+    };
+    let all = [
+        class("late", "kubernetes.io/no-provisioner", "WaitForFirstConsumer", ""),
+        class("made", "example.com/x", "WaitForFirstConsumer", ""),
+        volume("elsewhere", "1Gi", &at("n2")),
+        volume("here", "2Gi", &at("n1")),
+        claim("found", "1Gi", late),
+        claim("made", "1Gi", "  storageClassName: made\n"),
+    ];
+    cluster.apply(&all.concat());
+    let unused = "Normal WaitForFirstConsumer: waiting for first consumer to be created before binding";
+    wait_until_said(&cluster, "found", unused);
+    cluster.apply(&(waiting_user("finder", "found") + &waiting_user("maker", "made")));
+    cluster.wait_for("n1", &["get", "pod", "finder", "-o", "jsonpath={.spec.nodeName}"]);
+    let found = cluster.json(&["pvc", "found"]);
+    assert_eq!((&found["spec"]["volumeName"], &found["status"]["phase"]), (&"here".into(), &"Bound".into()));
+    let asked = r"jsonpath={.metadata.annotations.volume\.kubernetes\.io/selected-node} {.metadata.annotations.volume\.kubernetes\.io/storage-provisioner}";
+    cluster.wait_for("n1 example.com/x", &["get", "pvc", "made", "-o", asked]);
+    assert!(cluster.json(&["pod", "maker"])["spec"]["nodeName"].is_null());
+    let uid = cluster.json(&["pvc", "made"])["metadata"]["uid"].as_str().unwrap().to_owned();
+    let of_claim =
+        format!("{HOST}  storageClassName: made\n  claimRef: {{namespace: default, name: made, uid: {uid}}}\n");
+    cluster.apply(&volume("for-made", "1Gi", &of_claim));
+    cluster.wait_for("n1", &["get", "pod", "maker", "-o", "jsonpath={.spec.nodeName}"]);
+}
+
+#[test]
+fn a_node_has_only_so_many_volumes_of_a_driver() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    ready(&cluster, "n1");
+    let limit = |count: u32| {
+        format!(
+            "---\napiVersion: storage.k8s.io/v1\nkind: CSINode\nmetadata: {{name: n1}}\nspec: {{drivers: [{{name: disks.example.com, nodeID: \
+             n1, topologyKeys: [], allocatable: {{count: {count}}}}}]}}\n"
+        )
+    };
+    cluster.apply(&[limit(1), of_driver("one", "disks.example.com"), of_driver("two", "disks.example.com")].concat());
+    for name in ["one", "two"] {
+        wait_for_phase(&cluster, &format!("pvc/{name}"), "Bound");
+    }
+    cluster.apply(&waiting_user("first", "one"));
+    cluster.wait_for("n1", &["get", "pod", "first", "-o", "jsonpath={.spec.nodeName}"]);
+    cluster.apply(&waiting_user("second", "two"));
+    let full = "Warning FailedScheduling: 0/1 nodes are available: 1 node(s) exceed max volume count. ";
+    eventually("a pod that has no place", || {
+        let said = cluster.ok(&[
+            "get",
+            "events",
+            "-o",
+            r#"jsonpath={range .items[*]}{.type} {.reason}: {.message}{"\n"}{end}"#,
+        ]);
+        if said.lines().any(|line| line.starts_with(full)) { Ok(()) } else { Err(said) }
+    });
+    cluster.ok(&["delete", "pod", "first", "--grace-period=0", "--force"]);
+    cluster.wait_for("n1", &["get", "pod", "second", "-o", "jsonpath={.spec.nodeName}"]);
+}

@@ -3,6 +3,7 @@
 //! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
+mod attachdetach;
 mod authentication_trust;
 mod bootstrap_tokens;
 mod certificates;
@@ -104,6 +105,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     persistentvolume::start(&ctx);
     ephemeral_volume::start(&ctx);
     volume_expand::start(&ctx);
+    attachdetach::start(&ctx);
     storage_protection::start(&ctx);
     node::start(&ctx, &config.cluster_cidr);
     root_ca::start(&ctx, config.root_ca);

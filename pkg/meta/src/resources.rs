@@ -97,6 +97,7 @@ resources! {
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
     CSI_DRIVERS = "storage.k8s.io"/"v1" "csidrivers" "CSIDriver" false;
     CSI_NODES = "storage.k8s.io"/"v1" "csinodes" "CSINode" false;
+    CSI_STORAGE_CAPACITIES = "storage.k8s.io"/"v1" "csistoragecapacities" "CSIStorageCapacity" true;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
     STORAGE_VERSION_MIGRATIONS = "storagemigration.k8s.io"/"v1beta1" "storageversionmigrations" "StorageVersionMigration" false;
     CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io"/"v1" "customresourcedefinitions" "CustomResourceDefinition" false;

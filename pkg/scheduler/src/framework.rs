@@ -107,6 +107,9 @@ pub enum Event {
     Claim,
     Volume,
     StorageClass,
+    CsiNode,
+    Capacity,
+    AttachmentDelete,
     Namespace,
 }
 
@@ -171,6 +174,7 @@ impl Default for Profile {
                 (Box::new(plugins::NodePorts), 0),
                 (Box::new(plugins::NodeResourcesFit), 1),
                 (Box::new(plugins::VolumeRestrictions), 0),
+                (Box::new(plugins::NodeVolumeLimits), 0),
                 (Box::new(plugins::VolumeBinding), 0),
                 (Box::new(plugins::VolumeZone), 0),
                 (Box::new(plugins::PodTopologySpread), 2),

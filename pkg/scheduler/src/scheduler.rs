@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
-use crate::api::{Node, Pod};
+use crate::api::{Node, Pod, Volume, volume_reaches};
 use crate::bind::Writer;
 use crate::cache::Cache;
 use crate::framework::{Event, PluginSet, Profile};
@@ -143,9 +143,37 @@ impl Scheduler {
             this.queue.event(Event::Claim);
         });
         let this = self.clone();
-        self.listers.volumes.on_change(move |_| this.queue.event(Event::Volume));
+        self.listers.volumes.on_change(move |_| {
+            this.changes.send_modify(|n| *n += 1);
+            this.queue.event(Event::Volume);
+        });
         let this = self.clone();
         self.listers.storage_classes.on_change(move |_| this.queue.event(Event::StorageClass));
+        let this = self.clone();
+        self.listers.csi_nodes.on_change(move |change| {
+            // That there is less room than before helps nobody.
+            let grown = change.new.as_ref().is_some_and(|new| {
+                let old = change.old.as_ref().map(|old| old.limits()).unwrap_or_default();
+                change.old.is_none()
+                    || new.limits().iter().any(|(driver, limit)| old.get(driver).copied().unwrap_or_default() < *limit)
+            });
+            if grown {
+                this.queue.event(Event::CsiNode);
+            }
+        });
+        let this = self.clone();
+        self.listers.capacities.on_change(move |change| {
+            let old = change.old.as_ref().and_then(|old| old.limit);
+            if change.new.as_ref().is_some_and(|new| change.old.is_none() || new.limit > old) {
+                this.queue.event(Event::Capacity);
+            }
+        });
+        let this = self.clone();
+        self.listers.attachments.on_change(move |change| {
+            if change.new.is_none() {
+                this.queue.event(Event::AttachmentDelete);
+            }
+        });
         let this = self.clone();
         self.listers.namespaces.on_change(move |_| this.queue.event(Event::Namespace));
     }
@@ -304,8 +332,13 @@ impl Scheduler {
             changed: self.changes.subscribe(),
         };
         let gone = || self.queue.is_gone(pod.uid());
+        let reaches = |volume: &Volume| {
+            let state = self.state.lock();
+            let node = state.cache.find(&chosen.node).map(|index| state.cache.info(index).node.clone());
+            node.is_some_and(|node| volume_reaches(volume, node.name(), &node.metadata.labels))
+        };
         tokio::select! {
-            done = binder.run(&chosen.volumes, &chosen.node, gone) => done?,
+            done = binder.run(&chosen.volumes, &chosen.node, gone, reaches) => done?,
             () = self.tasks.shutdown().requested() => return Err(VolumeError::PodGone.into()),
         }
         self.writer.bind(pod, &chosen.node).await?;

@@ -1,6 +1,6 @@
 //! Namespaces, nodes and services.
 
-use kedge_meta::{ObjectMeta, StringMap};
+use kedge_meta::{ObjectMeta, StringMap, nullable};
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, IntOrString};
@@ -64,9 +64,20 @@ impl Taint {
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 pub struct NodeStatus {
     pub conditions: Vec<Condition>,
+    #[serde(deserialize_with = "nullable")]
+    pub volumes_in_use: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub volumes_attached: Vec<AttachedVolume>,
+}
+
+/// A volume that is attached to a node, by its name there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct AttachedVolume {
+    pub name: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

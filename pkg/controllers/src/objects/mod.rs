@@ -14,7 +14,7 @@ mod workload;
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
-pub use pod::{Container, ContainerPort, Pod, Resources, Toleration};
+pub use pod::{Container, ContainerPort, Pod, PodVolume, Resources, Toleration};
 pub use policy::{BudgetStatus, PodDisruptionBudget, QuotaSpec, ResourceQuota};
 pub use stateful::{StatefulSet, StatefulSetStatus};
 pub use volume::{Claim, StorageClass, Volume};

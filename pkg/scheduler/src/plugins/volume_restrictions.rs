@@ -24,11 +24,18 @@ impl Plugin for VolumeRestrictions {
 
     fn pre_filter<'a>(&self, incoming: Incoming<'a>, view: View<'a>) -> PreFilter<'a> {
         let namespace = &incoming.pod.metadata.namespace;
-        let exclusive = |claim: &&str| {
-            let claim = view.listers.claims.get(namespace, claim);
-            claim.is_some_and(|c| c.access_modes.iter().any(|m| m == "ReadWriteOncePod"))
-        };
-        let claims: BTreeSet<&str> = incoming.pod.volumes.iter().map(|v| v.claim.as_str()).filter(exclusive).collect();
+        let mut claims = BTreeSet::new();
+        // One of the pod's own is nobody else's.
+        for volume in incoming.pod.volumes.iter().filter(|volume| !volume.ephemeral) {
+            let name = volume.claim.as_str();
+            let Some(claim) = view.listers.claims.get(namespace, name) else {
+                let why = format!("persistentvolumeclaim {name:?} not found");
+                return PreFilter::Reject(Rejection::unresolvable(why));
+            };
+            if claim.access_modes.iter().any(|mode| mode == "ReadWriteOncePod") {
+                claims.insert(name);
+            }
+        }
         if claims.is_empty() {
             return PreFilter::Skip;
         }
@@ -68,5 +75,7 @@ mod tests {
         };
         assert_eq!(verdict("ReadWriteOncePod"), [Err(REASON.to_owned())]);
         assert_eq!(verdict("ReadWriteOnce"), [Ok(())]);
+        let none = filter_with(&VolumeRestrictions, &pod, [node("n", json!({}))], [], &Listers::default());
+        assert_eq!(none, [Err("persistentvolumeclaim \"c\" not found".to_owned())]);
     }
 }

@@ -6,12 +6,12 @@ use crate::cache::NodeInfo;
 use crate::framework::{Event, Incoming, NodeFilter, Plugin, PreFilter, Rejection, View};
 
 const REASON: &str = "node(s) had no available volume zone";
-/// The labels that place a volume, and the older name of each.
-const KEYS: [(&str, &str); 4] = [
-    ("topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"),
-    ("topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"),
-    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
-    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+/// The labels that place a volume, and the newer name of those that are old.
+const KEYS: [(&str, Option<&str>); 4] = [
+    ("failure-domain.beta.kubernetes.io/zone", Some("topology.kubernetes.io/zone")),
+    ("failure-domain.beta.kubernetes.io/region", Some("topology.kubernetes.io/region")),
+    ("topology.kubernetes.io/zone", None),
+    ("topology.kubernetes.io/region", None),
 ];
 
 /// The plugin.
@@ -19,7 +19,7 @@ pub struct VolumeZone;
 
 struct Placement {
     key: &'static str,
-    other: &'static str,
+    newer: Option<&'static str>,
     values: BTreeSet<String>,
 }
 
@@ -36,14 +36,20 @@ impl Plugin for VolumeZone {
 
     fn pre_filter<'a>(&self, incoming: Incoming<'a>, view: View<'a>) -> PreFilter<'a> {
         let mut placements = Vec::new();
-        for volume in &incoming.pod.volumes {
+        for volume in incoming.pod.volumes.iter().filter(|volume| !volume.ephemeral) {
             let claim = view.listers.claims.get(&incoming.pod.metadata.namespace, &volume.claim);
-            let Some(volume) = claim.and_then(|c| view.listers.volumes.get("", &c.volume_name)) else { continue };
-            for (key, other) in KEYS {
+            let Some(name) = claim.map(|claim| claim.volume_name.clone()).filter(|name| !name.is_empty()) else {
+                continue;
+            };
+            let Some(volume) = view.listers.volumes.get("", &name) else {
+                let why = format!("persistentvolume {name:?} not found");
+                return PreFilter::Reject(Rejection::unresolvable(why));
+            };
+            for (key, newer) in KEYS {
                 if let Some(value) = volume.metadata.labels.get(key) {
                     // Volumes that are in several zones join their names by two underscores.
                     let values = value.split("__").map(str::to_owned).collect();
-                    placements.push(Placement { key, other, values });
+                    placements.push(Placement { key, newer, values });
                 }
             }
         }
@@ -58,7 +64,8 @@ impl NodeFilter for Filter {
         if KEYS.iter().all(|(key, _)| node.label(key).is_none()) {
             return Ok(());
         }
-        let inside = |p: &Placement| node.label(p.key).or(node.label(p.other)).is_some_and(|v| p.values.contains(v));
+        let value = |p: &Placement| node.label(p.key).or(p.newer.and_then(|newer| node.label(newer)));
+        let inside = |p: &Placement| value(p).is_some_and(|value| p.values.contains(value));
         if self.0.iter().all(inside) { Ok(()) } else { Err(Rejection::unresolvable(REASON)) }
     }
 }
@@ -73,17 +80,22 @@ mod tests {
 
     #[test]
     fn the_volume_keeps_the_pod_in_its_zones() {
+        let (older, newer) = ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone");
         let claim = json!({"metadata": {"name": "c", "namespace": "default"}, "spec": {"volumeName": "v"}});
-        let volume = json!({"metadata": {"name": "v", "labels": {"topology.kubernetes.io/zone": "1__2"}}});
-        let listers = Listers::default().with_storage(vec![claim], vec![volume], vec![]);
         let pod = with_spec("p", json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "c"}}]}));
-        let nodes = [
-            node("a", json!({"topology.kubernetes.io/zone": "2"})),
-            node("b", json!({"failure-domain.beta.kubernetes.io/zone": "1"})),
-            node("c", json!({"topology.kubernetes.io/zone": "3"})),
-            node("d", json!({})),
-        ];
-        let said = filter_with(&VolumeZone, &pod, nodes, [], &listers);
-        assert_eq!(said, [Ok(()), Ok(()), Err(REASON.to_owned()), Ok(())]);
+        let nodes = || {
+            let labels = [json!({newer: "2"}), json!({older: "1"}), json!({newer: "3"}), json!({})];
+            ["a", "b", "c", "d"].into_iter().zip(labels).map(|(name, labels)| node(name, labels)).collect::<Vec<_>>()
+        };
+        let said = |label: Option<&str>| {
+            let volumes = label.map(|label| json!({"metadata": {"name": "v", "labels": {label: "1__2"}}}));
+            let listers = Listers::default().with_storage(vec![claim.clone()], volumes.into_iter().collect(), vec![]);
+            filter_with(&VolumeZone, &pod, nodes(), [], &listers)
+        };
+        let no = || Err(REASON.to_owned());
+        assert_eq!(said(Some(newer)), [Ok(()), no(), no(), Ok(())]);
+        // A label of the older name is also met by the newer one.
+        assert_eq!(said(Some(older)), [Ok(()), Ok(()), no(), Ok(())]);
+        assert_eq!(said(None)[0], Err("persistentvolume \"v\" not found".to_owned()));
     }
 }
