@@ -1,7 +1,7 @@
 //! `/metrics`: the process, and who in it keeps how much, as Prometheus reads it.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use kedge_base::exposition::Exposition;
+use kedge_base::exposition::{self, Exposition};
 use kedge_base::{process, sizes};
 use kedge_registry::Catalogue;
 
@@ -26,6 +26,7 @@ pub(crate) fn handle(server: &ApiServer, catalogue: &Catalogue) -> Response<Body
         audit.show(&mut out);
     }
     apiserver(&mut out, server, catalogue);
+    exposition::show_listed(&mut out);
     own(&mut out);
     exposed(out)
 }

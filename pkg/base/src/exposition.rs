@@ -3,11 +3,32 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 
 /// Sets of labels of a family: names in them come from objects, of which there may be many over time.
 const SERIES: usize = 2_048;
+
+/// A part that has families of metrics of its own.
+pub trait Shown: Send + Sync {
+    /// Writes them. It must not wait for anything but short locks.
+    fn show(&self, out: &mut Exposition);
+}
+
+static PARTS: LazyLock<Mutex<BTreeMap<&'static str, Weak<dyn Shown>>>> = LazyLock::new(Mutex::default);
+
+/// Shows `part` from now on for as long as it lives, in place of another of that name: a family is written once.
+pub fn list<T: Shown + 'static>(name: &'static str, part: &Arc<T>) {
+    let part: Weak<T> = Arc::downgrade(part);
+    PARTS.lock().insert(name, part);
+}
+
+/// Writes the families of all parts that are listed.
+pub fn show_listed(out: &mut Exposition) {
+    let parts: Vec<Arc<dyn Shown>> = PARTS.lock().values().filter_map(Weak::upgrade).collect();
+    parts.iter().for_each(|part| part.show(out));
+}
 
 /// Families of metrics, written out.
 #[derive(Default)]

@@ -13,6 +13,7 @@ mod daemonset;
 mod deployment;
 mod disruption;
 mod garbage_collector;
+mod horizontalpodautoscaler;
 mod job;
 mod legacy_token_cleaner;
 pub mod legacy_token_tracking;
@@ -32,6 +33,8 @@ mod statefulset;
 mod storage_migration;
 mod storage_protection;
 mod system_namespaces;
+#[cfg(test)]
+mod testing;
 mod workload;
 
 use std::fmt;
@@ -45,6 +48,7 @@ pub use authentication_trust::Trust;
 pub use certificates::Signing;
 use context::Context;
 pub use cronjob::schedule::{ParseError as ScheduleError, Schedule};
+pub use horizontalpodautoscaler::Settings as AutoscalerSettings;
 pub use serviceaccount_tokens::{SignError, TokenSigner};
 use workload::index::OwnerIndex;
 
@@ -61,6 +65,8 @@ pub struct Config {
     pub signing: Signing,
     /// Whether storage versions are migrated; else the server does not serve the kind that asks for it.
     pub storage_migration: bool,
+    /// How workloads are scaled by what is measured of them.
+    pub autoscalers: AutoscalerSettings,
     /// Signs the tokens that are kept in secrets.
     pub token_signer: Arc<dyn TokenSigner>,
 }
@@ -92,6 +98,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     service::start(&ctx);
     service_cidrs::start(&ctx);
     disruption::start(&ctx);
+    horizontalpodautoscaler::start(&ctx, config.autoscalers);
     clusterrole_aggregation::start(&ctx);
     let notice = resourcequota::start(&ctx);
     garbage_collector::start(&ctx, notice);
