@@ -55,7 +55,7 @@ impl Bench {
         let clock = VirtualClock::new("2026-01-01T12:00:00Z".parse().unwrap());
         let shared: SharedClock = Arc::new(clock.clone());
         let tasks = TaskGroup::new("test", Shutdown::new());
-        let ctx = Context::new(&Client::new(api.clone()), &shared, &tasks);
+        let ctx = Context::new(&Client::new(api.clone()), &shared, &tasks, &crate::Settings::default());
         Self { api, clock, ctx }
     }
 
@@ -170,8 +170,13 @@ impl Api {
 
     fn write(&self, method: &Method, path: &str, body: Value) -> (u16, Value) {
         if method == Method::POST {
+            let mut body = body;
             let name = body["metadata"]["name"].as_str().map(str::to_owned);
             let name = name.unwrap_or_else(|| format!("made-{}", self.version.lock()));
+            body["metadata"]["name"] = name.as_str().into();
+            if let Some(namespace) = path.split("/namespaces/").nth(1).and_then(|rest| rest.split('/').next()) {
+                body["metadata"]["namespace"] = namespace.into();
+            }
             let path = format!("{path}/{name}");
             if self.objects.lock().contains_key(&path) {
                 return (409, status(409, "AlreadyExists"));

@@ -293,7 +293,7 @@ impl Server {
             cluster_cidr: self.config.cluster_cidr.clone(),
             root_ca: self.pki.server_ca.certificate.clone(),
             storage_migration: self.config.storage_migration,
-            autoscalers: kedge_controllers::AutoscalerSettings::default(),
+            settings: self.config.controller_settings.clone(),
             token_signer: Arc::new(SecretTokens(self.api.token_signer().clone())),
             trust: kedge_controllers::Trust {
                 client_ca: self.pki.client_ca.certificate.clone(),

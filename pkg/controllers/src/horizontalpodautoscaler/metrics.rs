@@ -8,9 +8,9 @@ use kedge_meta::quantity::Quantity;
 use serde::Deserialize;
 
 use super::calculator::{PodMetric, PodMetrics};
-use super::targets;
 use super::types::Target;
 use crate::objects::parse_time;
+use crate::scales;
 
 const CUSTOM: &str = "custom.metrics.k8s.io";
 const EXTERNAL: &str = "external.metrics.k8s.io";
@@ -96,7 +96,7 @@ impl Metrics<'_> {
     /// # Errors
     /// In upstream's words.
     pub async fn resource(&self, resource: &str, selector: &str, container: &str) -> Result<PodMetrics, String> {
-        let kind = targets::resource("metrics.k8s.io", "v1beta1", "pods", "PodMetrics");
+        let kind = scales::resource("metrics.k8s.io", "v1beta1", "pods", "PodMetrics");
         let params = ListParams::labels(selector);
         let list = self.client.list::<PodUsage>(&kind, self.namespace, &params).await.map_err(|err| {
             let said = said(&err, "pods.metrics.k8s.io");
@@ -158,7 +158,7 @@ impl Metrics<'_> {
             // It is the own one, whatever it says: one does not look into others.
             self.of_objects("metrics", "", metric, &query).await
         } else {
-            match targets::find(self.discovery, group, &object.kind).await {
+            match scales::find(self.discovery, group, &object.kind).await {
                 Err(why) => {
                     let kind = if group.is_empty() { object.kind.clone() } else { format!("{}.{group}", object.kind) };
                     Err(format!("unable to map kind {kind} to resource: {why}"))
@@ -184,7 +184,7 @@ impl Metrics<'_> {
     /// # Errors
     /// In upstream's words.
     pub async fn external(&self, metric: &str, selector: &str) -> Result<Vec<i64>, String> {
-        let kind = targets::resource(EXTERNAL, "v1beta1", segment(metric)?, "ExternalMetricValueList");
+        let kind = scales::resource(EXTERNAL, "v1beta1", segment(metric)?, "ExternalMetricValueList");
         let list = self.client.list::<Measured>(&kind, self.namespace, &ListParams::labels(selector)).await;
         let list = list.map_err(|err| {
             let said = said(&err, &format!("{metric}.{EXTERNAL}"));
@@ -204,7 +204,7 @@ impl Metrics<'_> {
         query: &[(&str, &str)],
     ) -> Result<Vec<Measured>, String> {
         let version = self.custom_version().await?;
-        let kind = targets::resource(CUSTOM, &version, plural, "MetricValueList");
+        let kind = scales::resource(CUSTOM, &version, plural, "MetricValueList");
         // That of a namespace has its name in the place of an object's.
         let (name, subresource) = if name.is_empty() { (segment(metric)?, "") } else { (name, segment(metric)?) };
         let list: Result<MeasuredList, Error> =
@@ -245,7 +245,7 @@ fn segment(name: &str) -> Result<&str, String> {
 
 /// What the server answered, in the words that clients have for answers which say nothing themselves.
 fn said(err: &Error, of: &str) -> String {
-    let Some(status) = err.status() else { return targets::reason(err) };
+    let Some(status) = err.status() else { return scales::reason(err) };
     let silent = status.details.is_none() && status.reason == kedge_meta::Reason::Unknown;
     let what = match status.code {
         404 if silent => "the server could not find the requested resource",

@@ -10,7 +10,6 @@ mod metrics;
 mod pass;
 mod pods;
 mod proposals;
-mod targets;
 mod types;
 
 use std::collections::HashMap;
@@ -81,12 +80,12 @@ impl exposition::Shown for Controller {
 }
 
 /// Starts the controller.
-pub fn start(ctx: &Context, settings: Settings) {
+pub fn start(ctx: &Context) {
     let queue = ctx.queue();
     let autoscalers: Informer<Autoscaler> = ctx.informer(&HORIZONTAL_POD_AUTOSCALERS);
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
-        settings,
+        settings: ctx.settings.autoscalers.clone(),
         events: ctx.recorder("horizontal-pod-autoscaler"),
         queue: queue.clone(),
         autoscalers: autoscalers.clone(),

@@ -15,11 +15,11 @@ use super::calculator::{Tolerances, Workload};
 use super::history;
 use super::metrics::Metrics;
 use super::proposals::{Basis, Failed, Failure, matching};
-use super::targets::{self, Scale};
 use super::types::{
     ABLE_TO_SCALE, Autoscaler, Behavior, Metric, SCALED_TO_ZERO, SCALING_ACTIVE, SCALING_LIMITED, Status,
 };
 use crate::objects::{Meta, Pod};
+use crate::scales::{self, Scale};
 use crate::workload::reference;
 
 pub(super) struct Pass<'a> {
@@ -111,7 +111,7 @@ impl<'a> Pass<'a> {
         let (client, discovery) = (&self.controller.ctx.client, &self.controller.ctx.discovery);
         let target = self.autoscaler.spec.scale_target_ref.clone();
         let namespace = self.key.namespace.clone();
-        let group = match targets::group_of(&target.api_version) {
+        let group = match scales::group_of(&target.api_version) {
             Ok(group) => group,
             Err(why) => {
                 self.no_scale(&why).await;
@@ -119,7 +119,7 @@ impl<'a> Pass<'a> {
                 return Err(Failure { message, spec: true });
             }
         };
-        let kinds = match targets::find(discovery, group, &target.kind).await {
+        let kinds = match scales::find(discovery, group, &target.kind).await {
             Ok(kinds) => kinds,
             Err(why) => {
                 self.no_scale(&why).await;
@@ -131,7 +131,7 @@ impl<'a> Pass<'a> {
         match Scale::read(client, &kinds, &namespace, &target.name).await {
             Ok(scale) => Ok(scale),
             Err(err) => {
-                let why = targets::reason(&err);
+                let why = scales::reason(&err);
                 self.no_scale(&why).await;
                 let of = self.target();
                 Err(Failure::internal(format!("failed to query scale subresource for {of}: {why}")))
@@ -314,7 +314,7 @@ impl<'a> Pass<'a> {
         let Decision { desired, reason, .. } = decision;
         let (desired, controller) = (*desired, self.controller);
         if let Err(err) = scale.write(&controller.ctx.client, &controller.ctx.clock, desired).await {
-            let why = targets::reason(&err);
+            let why = scales::reason(&err);
             let message = format!("New size: {desired}; reason: {reason}; error: {why}");
             self.event(EventType::Warning, "FailedRescale", message);
             let message = format!("the HPA controller was unable to update the target scale: {why}");
@@ -351,7 +351,7 @@ impl<'a> Pass<'a> {
             .patch(&HORIZONTAL_POD_AUTOSCALERS, namespace, name, Patch::Merge(patch), Some("status"))
             .await;
         patched.map(drop).map_err(|err| {
-            let why = targets::reason(&err);
+            let why = scales::reason(&err);
             self.event(EventType::Warning, "FailedUpdateStatus", why.as_str());
             Failure::internal(format!("failed to update status for {name}: {why}"))
         })

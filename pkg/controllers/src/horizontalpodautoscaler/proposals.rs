@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 
 use super::calculator::{Workload, by_share};
 use super::metrics::Metrics;
-use super::targets;
-use super::types::{Aim, Metric, Source, printed};
-use crate::objects::Pod;
+use super::types::{Aim, Metric, Source};
+use crate::objects::{Pod, printed_selector};
+use crate::scales;
 
 /// What a metric proposes.
 #[derive(Debug, PartialEq)]
@@ -195,7 +195,7 @@ impl Basis<'_> {
         let sum = async {
             let selector = selected(&source.metric.selector)?;
             let values = self.metrics.external(name, &selector).await.map_err(|why| {
-                let of = printed(&source.metric.selector);
+                let of = printed_selector(&source.metric.selector);
                 format!("unable to get external metric {}/{name}/{of}: {why}", self.metrics.namespace)
             })?;
             Ok::<_, String>(values.into_iter().fold(0_i64, i64::saturating_add))
@@ -233,7 +233,7 @@ impl Basis<'_> {
 
 /// What a metric that is shared among the pods is called.
 fn outside(source: &Source) -> String {
-    format!("external metric {}({})", source.metric.name, printed(&source.metric.selector))
+    format!("external metric {}({})", source.metric.name, printed_selector(&source.metric.selector))
 }
 
 impl Failed {
@@ -260,7 +260,7 @@ impl Failure {
 
 impl From<Error> for Failure {
     fn from(err: Error) -> Self {
-        Self::internal(targets::reason(&err))
+        Self::internal(scales::reason(&err))
     }
 }
 

@@ -43,7 +43,7 @@ fn bench(spec: &Value, used: &str) -> Bench {
     ]);
     bench.api.serve("apps", "v1", "deployments", "Deployment");
     usage(&bench, used);
-    start(&bench.ctx, Settings::default());
+    start(&bench.ctx);
     bench
 }
 
@@ -194,7 +194,7 @@ async fn pods_have_one_autoscaler() {
     ]);
     bench.api.serve("apps", "v1", "deployments", "Deployment");
     usage(&bench, "100m");
-    start(&bench.ctx, Settings::default());
+    start(&bench.ctx);
     bench.advance(32).await;
     let wanted = "AmbiguousSelector: pods by selector app=web are controlled by multiple HPAs: [a/two a/web]";
     assert!(bench.api.events().iter().any(|event| event == wanted), "{:?}", bench.api.events());

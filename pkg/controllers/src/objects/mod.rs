@@ -7,14 +7,16 @@ mod daemon;
 mod job;
 mod pod;
 mod policy;
+mod printed;
 mod stateful;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
-pub use pod::{Container, ContainerPort, Pod, Resources, Toleration};
+pub use pod::{Container, ContainerPort, Pod, PodClaim, Resources, Toleration};
 pub use policy::{BudgetStatus, PodDisruptionBudget, QuotaSpec, ResourceQuota};
+pub use printed::printed_selector;
 pub use stateful::{StatefulSet, StatefulSetStatus};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 

@@ -101,6 +101,11 @@ impl Scale {
         i32::try_from(count).unwrap_or(i32::MAX)
     }
 
+    /// That of the object.
+    pub fn uid(&self) -> &str {
+        self.object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default()
+    }
+
     /// How many pods it should have.
     pub fn wanted(&self) -> i32 {
         self.count("/spec/replicas")
