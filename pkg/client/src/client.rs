@@ -294,8 +294,24 @@ impl Client {
         subresource: Option<&str>,
         manager: &str,
     ) -> Result<T, Error> {
+        self.apply_in(r, "", name, object, subresource, manager).await
+    }
+
+    /// The same of an object of a namespace.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn apply_in<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        namespace: &str,
+        name: &str,
+        object: &impl Serialize,
+        subresource: Option<&str>,
+        manager: &str,
+    ) -> Result<T, Error> {
         let query = [("fieldManager", manager), ("force", "true")];
-        let uri = with_query(path(r, "", name, subresource.unwrap_or_default()), &query);
+        let uri = with_query(path(r, namespace, name, subresource.unwrap_or_default()), &query);
         decode(self.call(Method::PATCH, &uri, "application/apply-patch+yaml", encode(object)?).await?)
     }
 

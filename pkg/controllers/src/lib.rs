@@ -23,6 +23,7 @@ mod objects;
 mod policy_status;
 pub mod priority_and_fairness;
 mod replicaset;
+mod resourceclaim;
 mod resourcequota;
 mod root_ca;
 mod scales;
@@ -102,6 +103,9 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     }
     if ctx.runs("clusterrole-aggregation-controller") {
         clusterrole_aggregation::start(&ctx);
+    }
+    if ctx.runs("resourceclaim-controller") {
+        resourceclaim::start(&ctx);
     }
     let notice: resourcequota::Notice =
         if ctx.runs("resourcequota-controller") { resourcequota::start(&ctx) } else { Arc::new(|_, _| {}) };

@@ -95,6 +95,10 @@ resources! {
     FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io"/"v1" "flowschemas" "FlowSchema" false;
     PRIORITY_LEVEL_CONFIGURATIONS = "flowcontrol.apiserver.k8s.io"/"v1" "prioritylevelconfigurations" "PriorityLevelConfiguration" false;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
+    DEVICE_TAINT_RULES = "resource.k8s.io"/"v1beta2" "devicetaintrules" "DeviceTaintRule" false;
+    RESOURCE_CLAIMS = "resource.k8s.io"/"v1" "resourceclaims" "ResourceClaim" true;
+    RESOURCE_CLAIM_TEMPLATES = "resource.k8s.io"/"v1" "resourceclaimtemplates" "ResourceClaimTemplate" true;
+    RESOURCE_SLICES = "resource.k8s.io"/"v1" "resourceslices" "ResourceSlice" false;
     STORAGE_CLASSES = "storage.k8s.io"/"v1" "storageclasses" "StorageClass" false;
     STORAGE_VERSION_MIGRATIONS = "storagemigration.k8s.io"/"v1beta1" "storageversionmigrations" "StorageVersionMigration" false;
     CUSTOM_RESOURCE_DEFINITIONS = "apiextensions.k8s.io"/"v1" "customresourcedefinitions" "CustomResourceDefinition" false;

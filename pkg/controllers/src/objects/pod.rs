@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kedge_base::Alike;
 use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{Condition, condition, parse_time};
@@ -51,6 +51,16 @@ pub struct PodSpec {
     pub resources: Option<Box<Resources>>,
     pub active_deadline_seconds: Option<i64>,
     pub priority_class_name: String,
+    pub resource_claims: Box<[PodClaim]>,
+}
+
+/// A claim of devices, as a pod names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaim {
+    pub name: String,
+    pub resource_claim_name: Option<String>,
+    pub resource_claim_template_name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -104,6 +114,24 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "exact")]
     pub init_container_statuses: Vec<ContainerStatus>,
+    pub resource_claim_statuses: Box<[PodClaimStatus]>,
+    pub extended_resource_claim_status: Option<Box<ExtendedClaimStatus>>,
+}
+
+/// The claim that was made for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaimStatus {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_claim_name: Option<String>,
+}
+
+/// The claim that stands for resources which pods ask for by number.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtendedClaimStatus {
+    pub resource_claim_name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
