@@ -9,6 +9,7 @@ mod aggregation;
 mod attacks;
 mod audit;
 mod authorization;
+mod autoscalers;
 mod bad_input;
 mod certificates;
 mod clients_answers;

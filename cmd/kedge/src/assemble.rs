@@ -9,11 +9,11 @@ use kedge_certs::{LeafRequest, Usage};
 use kedge_cli::{ApiServerArgs, AuthenticationArgs, AuthorizationArgs, ServerFlags, TokenArgs};
 use kedge_meta::UserInfo;
 use kedge_server::{
-    AdmissionPlugins, AuditConfig, AuthenticationConfig, AuthorizationConfig, Batching, InFlight, OidcConfig, Server,
-    ServerConfig, SnapshotSettings, TokenSettings, TokenWebhookConfig,
+    AdmissionPlugins, AuditConfig, AuthenticationConfig, AuthorizationConfig, Batching, ControllerSettings, InFlight,
+    OidcConfig, Server, ServerConfig, SnapshotSettings, TokenSettings, TokenWebhookConfig,
 };
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 /// What nodes and `kubectl version` show.
 const VERSION: &str = concat!("v1.36.2+kedge", env!("CARGO_PKG_VERSION"));
@@ -23,11 +23,12 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let kubelet_args = KubeletArgs::parse(&flags.kubelet_arg)?;
+    let controllers = controllers(&flags)?;
     flags.check_places()?;
     let shutdown = Shutdown::new();
     let node_name = flags.node_name.clone().unwrap_or_else(host::name);
     let node_ip = flags.node_ip.unwrap_or_else(host::address);
-    let server = Server::start(server_config(&flags, &node_name, node_ip)?, &shutdown).await?;
+    let server = Server::start(server_config(&flags, controllers, &node_name, node_ip)?, &shutdown).await?;
     let agent = if flags.disable_agent {
         None
     } else {
@@ -56,7 +57,21 @@ pub async fn server(flags: ServerFlags) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyhow::Result<ServerConfig> {
+/// What is set of the controllers. That a setting has no effect is no reason not to start.
+fn controllers(flags: &ServerFlags) -> anyhow::Result<ControllerSettings> {
+    let (settings, idle) = ControllerSettings::parse(&flags.kube_controller_manager_arg)?;
+    for name in idle {
+        warn!(name, "this --kube-controller-manager-arg has no effect");
+    }
+    Ok(settings)
+}
+
+fn server_config(
+    flags: &ServerFlags,
+    controllers: ControllerSettings,
+    node_name: &str,
+    node_ip: IpAddr,
+) -> anyhow::Result<ServerConfig> {
     let (datastore, datastore_tls) = crate::store::datastore(&flags.datastore)?;
     let settings = flags.api_server();
     let (enable, disable) = settings.admission_plugins();
@@ -78,6 +93,7 @@ fn server_config(flags: &ServerFlags, node_name: &str, node_ip: IpAddr) -> anyho
         node_name: node_name.to_owned(),
         scheduler: !flags.disable_scheduler,
         controllers: !flags.disable_controller_manager,
+        controller_settings: controllers,
         dns: flags.enabled("dns"),
         metrics: flags.enabled("metrics-server"),
         local_storage: flags.local_storage(),

@@ -10,6 +10,26 @@ use parking_lot::Mutex;
 /// Sets of labels of a family: names in them come from objects, of which there may be many over time.
 const SERIES: usize = 2_048;
 
+/// A part that has families of metrics of its own.
+pub trait Shown: Send + Sync {
+    /// Writes them. It must not wait for anything but short locks.
+    fn show(&self, out: &mut Exposition);
+}
+
+static PARTS: LazyLock<Mutex<BTreeMap<&'static str, Weak<dyn Shown>>>> = LazyLock::new(Mutex::default);
+
+/// Shows `part` from now on for as long as it lives, in place of another of that name: a family is written once.
+pub fn list<T: Shown + 'static>(name: &'static str, part: &Arc<T>) {
+    let part: Weak<T> = Arc::downgrade(part);
+    PARTS.lock().insert(name, part);
+}
+
+/// Writes the families of all parts that are listed.
+pub fn show_listed(out: &mut Exposition) {
+    let parts: Vec<Arc<dyn Shown>> = PARTS.lock().values().filter_map(Weak::upgrade).collect();
+    parts.iter().for_each(|part| part.show(out));
+}
+
 /// Families of metrics, written out.
 #[derive(Default)]
 pub struct Exposition(String);
@@ -49,33 +69,6 @@ impl Exposition {
     pub fn into_text(self) -> String {
         self.0
     }
-}
-
-/// Something with metrics of its own, such as a controller. It must not wait for anything but short locks.
-pub trait Shown: Send + Sync {
-    /// Writes them out.
-    fn show(&self, out: &mut Exposition);
-}
-
-/// Somebody who shows something, by name.
-type Listed = (&'static str, Weak<dyn Shown>);
-
-/// Who shows what. It is one for the process, as a process has one page of metrics, and holds them weakly: what has gone is not shown.
-static SHOWN: LazyLock<Mutex<Vec<Listed>>> = LazyLock::new(Mutex::default);
-
-/// Shows the metrics of `of` from now on for as long as it lives. Of several with the same name the last one is shown.
-pub fn list<T: Shown + 'static>(name: &'static str, of: &Arc<T>) {
-    let of: Weak<T> = Arc::downgrade(of);
-    let mut all = SHOWN.lock();
-    all.retain(|(other, one)| *other != name && one.strong_count() > 0);
-    all.push((name, of));
-}
-
-/// Writes out what is listed, by name.
-pub fn show_listed(out: &mut Exposition) {
-    let mut all: Vec<_> = SHOWN.lock().iter().filter_map(|(name, one)| Some((*name, one.upgrade()?))).collect();
-    all.sort_by_key(|(name, _)| *name);
-    all.iter().for_each(|(_, one)| one.show(out));
 }
 
 /// Labels as they are written between their braces.

@@ -130,6 +130,10 @@ pub struct ServerFlags {
     #[arg(long, value_name = "KEY=VALUE", help_heading = "Components")]
     pub kube_apiserver_arg: Vec<String>,
 
+    /// Setting of the controllers, such as controllers=*,-NAME or node-monitor-grace-period=30s; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Components")]
+    pub kube_controller_manager_arg: Vec<String>,
+
     /// Parts not to run: dns, local-storage, metrics-server.
     #[arg(long, value_delimiter = ',', value_parser = ["dns", "local-storage", "metrics-server"], help_heading = "Components")]
     pub disable: Vec<String>,

@@ -136,6 +136,23 @@ impl Client {
         decode(self.call(Method::GET, &path(r, namespace, name, ""), "", Bytes::new()).await?)
     }
 
+    /// Reads a subresource of an object, or the object with an empty one. What is empty in the query is left out.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn get_with<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let given: Vec<_> = query.iter().copied().filter(|(_, value)| !value.is_empty()).collect();
+        let uri = with_query(path(r, namespace, name, subresource), &given);
+        decode(self.call(Method::GET, &uri, "", Bytes::new()).await?)
+    }
+
     /// Reads one page of a list, or all of it without a limit.
     ///
     /// # Errors
@@ -277,8 +294,24 @@ impl Client {
         subresource: Option<&str>,
         manager: &str,
     ) -> Result<T, Error> {
+        self.apply_in(r, "", name, object, subresource, manager).await
+    }
+
+    /// The same of an object of a namespace.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub async fn apply_in<T: DeserializeOwned>(
+        &self,
+        r: &Resource,
+        namespace: &str,
+        name: &str,
+        object: &impl Serialize,
+        subresource: Option<&str>,
+        manager: &str,
+    ) -> Result<T, Error> {
         let query = [("fieldManager", manager), ("force", "true")];
-        let uri = with_query(path(r, "", name, subresource.unwrap_or_default()), &query);
+        let uri = with_query(path(r, namespace, name, subresource.unwrap_or_default()), &query);
         decode(self.call(Method::PATCH, &uri, "application/apply-patch+yaml", encode(object)?).await?)
     }
 

@@ -12,6 +12,7 @@ use kedge_client::{Client, Discovery, Error, EventRecorder, Informer, Keyed, Lis
 use kedge_meta::{ObjectKey, Resource, resources};
 use serde::de::DeserializeOwned;
 
+use crate::Settings;
 use crate::objects::{Claim, Namespace, Node, Pod, ReplicaSet, Service, Volume};
 use crate::workload::by_claim::PodsByClaim;
 use crate::workload::index::OwnerIndex;
@@ -22,6 +23,7 @@ pub struct Context {
     pub client: Client,
     pub clock: SharedClock,
     pub tasks: TaskGroup,
+    pub settings: Arc<Settings>,
     /// What there is, now that kinds come and go.
     pub discovery: Arc<Discovery>,
     pub pods: Informer<Pod>,
@@ -38,7 +40,7 @@ pub struct Context {
 
 impl Context {
     /// Starts the shared informers.
-    pub fn new(client: &Client, clock: &SharedClock, tasks: &TaskGroup) -> Self {
+    pub fn new(client: &Client, clock: &SharedClock, tasks: &TaskGroup, settings: &Settings) -> Self {
         fn informer<T: Keyed + DeserializeOwned + Send + Sync + 'static>(
             client: &Client,
             tasks: &TaskGroup,
@@ -52,6 +54,7 @@ impl Context {
             client: client.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
+            settings: Arc::new(settings.clone()),
             discovery: Discovery::start(client, tasks),
             pods_by_claim: PodsByClaim::new(&pods),
             claims: informer(client, tasks, &resources::PERSISTENT_VOLUME_CLAIMS),
@@ -71,6 +74,11 @@ impl Context {
         Informer::start(&self.client, &self.tasks, resource, ListParams::default())
     }
 
+    /// Whether the controller of that name runs.
+    pub fn runs(&self, controller: &str) -> bool {
+        self.settings.runs(controller)
+    }
+
     /// An empty queue.
     pub fn queue<K: Hash + Eq + Clone + Send + Sync + 'static>(&self) -> WorkQueue<K> {
         WorkQueue::new(self.clock.clone(), &self.tasks)
@@ -81,7 +89,7 @@ impl Context {
         EventRecorder::new(&self.client, self.clock.clone(), &self.tasks, component, "")
     }
 
-    /// Runs `workers` workers on `queue` once `synced` is done.
+    /// Runs `workers` workers on `queue`, or as many as are set for it, once `synced` is done.
     pub fn work<K, C, S, F, Fut>(
         &self,
         name: &'static str,
@@ -98,6 +106,7 @@ impl Context {
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
         let (queue, tasks) = (queue.clone(), self.tasks.clone());
+        let workers = self.settings.workers(name, workers);
         self.tasks.spawn_until_shutdown(name, async move {
             synced.await;
             run_workers(name, &queue, &tasks, workers, move |key| reconcile(controller.clone(), key));

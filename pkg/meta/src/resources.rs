@@ -95,6 +95,10 @@ resources! {
     FLOW_SCHEMAS = "flowcontrol.apiserver.k8s.io"/"v1" "flowschemas" "FlowSchema" false;
     PRIORITY_LEVEL_CONFIGURATIONS = "flowcontrol.apiserver.k8s.io"/"v1" "prioritylevelconfigurations" "PriorityLevelConfiguration" false;
     PRIORITY_CLASSES = "scheduling.k8s.io"/"v1" "priorityclasses" "PriorityClass" false;
+    DEVICE_TAINT_RULES = "resource.k8s.io"/"v1beta2" "devicetaintrules" "DeviceTaintRule" false;
+    RESOURCE_CLAIMS = "resource.k8s.io"/"v1" "resourceclaims" "ResourceClaim" true;
+    RESOURCE_CLAIM_TEMPLATES = "resource.k8s.io"/"v1" "resourceclaimtemplates" "ResourceClaimTemplate" true;
+    RESOURCE_SLICES = "resource.k8s.io"/"v1" "resourceslices" "ResourceSlice" false;
     CSI_DRIVERS = "storage.k8s.io"/"v1" "csidrivers" "CSIDriver" false;
     CSI_NODES = "storage.k8s.io"/"v1" "csinodes" "CSINode" false;
     CSI_STORAGE_CAPACITIES = "storage.k8s.io"/"v1" "csistoragecapacities" "CSIStorageCapacity" true;

@@ -9,6 +9,7 @@ use kedge_registry::ClusterConfig;
 
 pub use kedge_admission::Selection as AdmissionPlugins;
 pub use kedge_apiserver::InFlight;
+pub use kedge_controllers::{Settings as ControllerSettings, SettingsError as ControllerSettingsError};
 
 use crate::auditing::AuditConfig;
 use crate::authorization::AuthorizationConfig;
@@ -36,6 +37,8 @@ pub struct ServerConfig {
     pub scheduler: bool,
     /// Whether the built-in controllers run.
     pub controllers: bool,
+    /// Which of them, and how.
+    pub controller_settings: ControllerSettings,
     /// Whether cluster DNS runs in this cluster.
     pub dns: bool,
     /// Whether what nodes and pods use is served from here.

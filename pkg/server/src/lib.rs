@@ -37,7 +37,10 @@ mod token_rotation;
 
 pub use auditing::{AuditConfig, Batching};
 pub use authorization::AuthorizationConfig;
-pub use config::{AdmissionPlugins, InFlight, ServerConfig, SnapshotSettings, TokenSettings};
+pub use config::{
+    AdmissionPlugins, ControllerSettings, ControllerSettingsError, InFlight, ServerConfig, SnapshotSettings,
+    TokenSettings,
+};
 pub use encryption::{Action, EncryptionStatus};
 pub use error::Error;
 pub use issuers::{AuthenticationConfig, OidcConfig, TokenWebhookConfig};

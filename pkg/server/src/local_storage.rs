@@ -76,9 +76,9 @@ async fn provide(client: &Client, path: &str) -> Result<(), kedge_client::Error>
 fn repair(found: &Value, path: &str) -> Option<Value> {
     let written = found["metadata"]["annotations"][WRITTEN].as_str()?;
     let untouched = found["data"][SETTINGS_KEY] == *settings_text(written);
-    (untouched && written != path).then(|| {
-        json!({ "metadata": { "annotations": { WRITTEN: path } }, "data": { SETTINGS_KEY: settings_text(path) } })
-    })
+    (untouched && written != path).then(
+        || json!({ "metadata": { "annotations": { WRITTEN: path } }, "data": { SETTINGS_KEY: settings_text(path) } }),
+    )
 }
 
 /// Creates an object; the one that was there before, if there was one.

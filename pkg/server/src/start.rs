@@ -294,6 +294,7 @@ impl Server {
             root_ca: self.pki.server_ca.certificate.clone(),
             storage_migration: self.config.storage_migration,
             local_storage: self.config.local_storage.is_some(),
+            settings: self.config.controller_settings.clone(),
             token_signer: Arc::new(SecretTokens(self.api.token_signer().clone())),
             trust: kedge_controllers::Trust {
                 client_ca: self.pki.client_ca.certificate.clone(),

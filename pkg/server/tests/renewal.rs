@@ -35,6 +35,7 @@ fn config(dir: &Path, port: u16) -> ServerConfig {
         node_name: "n1".into(),
         scheduler: true,
         controllers: true,
+        controller_settings: Default::default(),
         dns: false,
         metrics: false,
         local_storage: None,

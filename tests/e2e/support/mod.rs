@@ -172,7 +172,12 @@ impl TestCluster {
 
     /// One node that is ready and has the test images. Nodes share the host, so there is one at a time.
     pub fn node() -> Self {
-        let cluster = Self::node_that_may_not_run(None);
+        Self::node_with(&[])
+    }
+
+    /// The same with further flags.
+    pub fn node_with(flags: &[&str]) -> Self {
+        let cluster = Self::start_node(None, flags);
         cluster.wait_for_node();
         images::import(&cluster.runtime_socket());
         cluster
@@ -180,10 +185,15 @@ impl TestCluster {
 
     /// A server with a node that finds its programs in `path`, and need not become ready.
     pub fn node_that_may_not_run(path: Option<&str>) -> Self {
+        Self::start_node(path, &[])
+    }
+
+    fn start_node(path: Option<&str>, further: &[&str]) -> Self {
         let guard = NodeGuard::acquire();
         let kubelet_port = free_port().to_string();
         let mut flags = vec!["--node-name", "n1", "--kubelet-port", &kubelet_port];
         flags.extend(NEVER_SHORT);
+        flags.extend(further);
         Self::start_with(Some(guard), &flags, path)
     }
 

@@ -15,9 +15,17 @@ const NAMESPACE: &str = "kube-system";
 
 /// Starts both controllers.
 pub fn start(ctx: &Context) {
+    let [cleans, signs] = ["token-cleaner-controller", "bootstrap-signer-controller"].map(|name| ctx.runs(name));
+    if !cleans && !signs {
+        return;
+    }
     let only_tokens = ListParams::fields("type=bootstrap.kubernetes.io/token");
     let secrets: Informer<BootstrapSecret> =
         Informer::start_in(&ctx.client, &ctx.tasks, &resources::SECRETS, NAMESPACE, only_tokens);
-    cleaner::start(ctx, &secrets);
-    signer::start(ctx, &secrets);
+    if cleans {
+        cleaner::start(ctx, &secrets);
+    }
+    if signs {
+        signer::start(ctx, &secrets);
+    }
 }

@@ -35,10 +35,21 @@ pub struct Signing {
 
 /// Starts the three controllers.
 pub fn start(ctx: &Context, signing: Signing) {
+    let runs = |part: &str| ctx.runs(&format!("certificatesigningrequest-{part}-controller"));
+    let [approves, signs, cleans] = ["approving", "signing", "cleaner"].map(runs);
+    if !approves && !signs && !cleans {
+        return;
+    }
     let requests = ctx.informer(&resources::CERTIFICATE_SIGNING_REQUESTS);
-    approver::start(ctx, &requests);
-    signer::start(ctx, &requests, signing);
-    cleaner::start(ctx, &requests);
+    if approves {
+        approver::start(ctx, &requests);
+    }
+    if signs {
+        signer::start(ctx, &requests, signing);
+    }
+    if cleans {
+        cleaner::start(ctx, &requests);
+    }
 }
 
 /// What is kept of every request: a body may have a megabyte, and is read when there is something to do.

@@ -16,8 +16,6 @@ use tracing::warn;
 use super::{Asked, FAILED, Request, Signing, Wish, rules};
 use crate::context::{Context, enqueue_changes, ignore_not_found};
 
-/// Longest life of a certificate: upstream's `--cluster-signing-duration`.
-const LONGEST: Duration = Duration::days(365);
 /// Shortest life: twice what certificates are dated back by.
 const SHORTEST: Duration = Duration::minutes(10);
 
@@ -65,18 +63,19 @@ fn authority<'a>(signing: &'a Signing, signer: &str) -> Option<&'a Authority> {
     }
 }
 
-fn decide(authority: &Authority, wish: &Wish, now: Timestamp) -> Result<Outcome, Undone> {
+fn decide(authority: &Authority, wish: &Wish, longest: Duration, now: Timestamp) -> Result<Outcome, Undone> {
     let request = wish.read()?;
     if let Err(why) = rules::check(&wish.signer_name, &request, &wish.usages) {
         return Ok(Outcome::Unfit(why));
     }
     let usages = Usages::parse(&wish.usages)?;
     let now = OffsetDateTime::from_unix_timestamp(now.as_second()).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    Ok(Outcome::Certificate(authority.sign(&request, &usages, lifetime(wish.expiration_seconds), now)?))
+    Ok(Outcome::Certificate(authority.sign(&request, &usages, lifetime(wish.expiration_seconds, longest), now)?))
 }
 
-fn lifetime(wished: Option<i64>) -> Duration {
-    wished.map_or(LONGEST, |seconds| Duration::seconds(seconds).clamp(SHORTEST, LONGEST))
+/// As wished, but neither longer than all others nor of no use.
+fn lifetime(wished: Option<i64>, longest: Duration) -> Duration {
+    wished.map_or(longest, |seconds| Duration::seconds(seconds).max(SHORTEST).min(longest))
 }
 
 /// The request with its outcome.
@@ -99,6 +98,11 @@ fn settled(mut request: Value, outcome: Outcome, now: Timestamp) -> Value {
 }
 
 impl Controller {
+    /// How long a certificate may live.
+    fn longest(&self) -> Duration {
+        Duration::try_from(self.ctx.settings.signing).unwrap_or(Duration::MAX)
+    }
+
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         let Some(known) = self.requests.get("", &key.name) else { return Ok(()) };
         let Some(authority) = authority(&self.signing, &known.spec.signer_name) else { return Ok(()) };
@@ -115,7 +119,7 @@ impl Controller {
             return Ok(());
         }
         let now = self.ctx.clock.now();
-        let outcome = match decide(authority, &Asked::deserialize(&full)?.spec, now) {
+        let outcome = match decide(authority, &Asked::deserialize(&full)?.spec, self.longest(), now) {
             Ok(outcome) => outcome,
             Err(why) => {
                 warn!(request = %key.name, error = %why, "a request is approved and cannot be signed now");
@@ -134,6 +138,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    const LONGEST: Duration = Duration::days(365);
     const NOW: i64 = 1_800_000_000;
 
     fn now() -> Timestamp {
@@ -161,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_life_is_between_ten_minutes_and_a_year() {
-        let seconds = |wished| lifetime(wished).whole_seconds();
+        let seconds = |wished| lifetime(wished, LONGEST).whole_seconds();
         assert_eq!(seconds(None), 31_536_000);
         assert_eq!(seconds(Some(1)), 600);
         assert_eq!(seconds(Some(86_400)), 86_400);
@@ -184,12 +189,13 @@ mod tests {
     #[test]
     fn a_fit_request_is_signed_and_another_told_why_not() {
         let signing = authorities();
-        let Outcome::Certificate(pem) = decide(&signing.clients, &wish(&["client auth"], Some(3600)), now()).unwrap()
+        let Outcome::Certificate(pem) =
+            decide(&signing.clients, &wish(&["client auth"], Some(3600)), LONGEST, now()).unwrap()
         else {
             panic!("it is fit")
         };
         assert_eq!(kedge_certs::not_after(pem.as_bytes()), Some(NOW + 3600));
-        let unfit = decide(&signing.clients, &wish(&["server auth"], None), now()).unwrap();
+        let unfit = decide(&signing.clients, &wish(&["server auth"], None), LONGEST, now()).unwrap();
         let settled = settled(json!({"status": {"conditions": [{"type": "Approved"}]}}), unfit, now());
         let failed = &settled["status"]["conditions"][1];
         assert_eq!((&failed["type"], &failed["reason"]), (&json!("Failed"), &json!("SignerValidationFailure")));
@@ -199,7 +205,7 @@ mod tests {
     #[test]
     fn an_authority_that_has_run_out_is_asked_again() {
         let later = Timestamp::from_second(NOW + 4000 * 86_400).unwrap();
-        let undone = decide(&authorities().clients, &wish(&["client auth"], None), later).unwrap_err();
+        let undone = decide(&authorities().clients, &wish(&["client auth"], None), LONGEST, later).unwrap_err();
         assert!(
             undone.to_string().starts_with("error auto signing csr: the signer has expired: NotAfter="),
             "{undone}"

@@ -4,22 +4,19 @@
 //! meanwhile is never forgotten.
 
 mod plan;
+mod scale;
+mod stale;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use kedge_client::{Change, Error, EventRecorder, EventType, Informer, Patch, WorkQueue};
+use kedge_meta::ObjectKey;
 use kedge_meta::labels::Selector;
-use kedge_meta::resources::{
-    DEPLOYMENTS, POD_DISRUPTION_BUDGETS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
-};
-use kedge_meta::{ObjectKey, OwnerReference, Resource};
-use serde::Deserialize;
+use kedge_meta::resources::POD_DISRUPTION_BUDGETS;
 use serde_json::{Value, json};
-use tracing::warn;
 
 use crate::context::{Context, enqueue_changes, ignore_not_found};
-use crate::objects::{BudgetStatus, Meta, Pod, PodDisruptionBudget};
+use crate::objects::{BudgetStatus, Meta, Pod, PodDisruptionBudget, printed_selector};
 use crate::workload::reference;
 
 struct Controller {
@@ -31,6 +28,7 @@ struct Controller {
 
 /// Starts the controller.
 pub fn start(ctx: &Context) {
+    stale::start(ctx);
     let queue = ctx.queue();
     let budgets: Informer<PodDisruptionBudget> = ctx.informer(&POD_DISRUPTION_BUDGETS);
     let controller = Arc::new(Controller {
@@ -59,21 +57,8 @@ pub fn start(ctx: &Context) {
     ctx.work("disruption", &queue, 2, synced, controller, |c, key| async move { c.reconcile(key).await });
 }
 
-fn selector_of(budget: &PodDisruptionBudget) -> Option<Selector> {
-    Selector::from_label_selector(&budget.spec.selector).ok()
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Scaled {
-    metadata: kedge_meta::ObjectMeta,
-    spec: ScaleSpec,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ScaleSpec {
-    replicas: i64,
+fn selector_of(budget: &PodDisruptionBudget) -> Result<Selector, String> {
+    Selector::from_label_selector(&budget.spec.selector).map_err(|err| err.to_string())
 }
 
 impl Controller {
@@ -85,90 +70,77 @@ impl Controller {
             return;
         }
         let pods: Vec<&Arc<Pod>> = change.old.iter().chain(&change.new).collect();
-        for budget in self.budgets.list_namespace(&change.key().namespace) {
-            if selector_of(&budget).is_some_and(|s| pods.iter().any(|p| s.matches(&p.metadata.labels))) {
-                self.queue.add(budget.metadata.key());
-            }
+        let concerned = |budget: &Arc<PodDisruptionBudget>| {
+            selector_of(budget).is_ok_and(|s| pods.iter().any(|p| s.matches(&p.metadata.labels)))
+        };
+        let budgets = self.budgets.list_namespace(&change.key().namespace);
+        let budgets: Vec<_> = budgets.into_iter().filter(concerned).collect();
+        if let (Some(pod), Some(budget), true) = (&change.new, budgets.first(), budgets.len() > 1) {
+            let (key, budget) = (change.key(), &budget.metadata.name);
+            let message = format!(
+                "Pod {:?}/{:?} matches multiple PodDisruptionBudgets.  Chose {budget:?} arbitrarily.",
+                key.namespace, key.name
+            );
+            self.events.event(&pod.reference(), EventType::Warning, "MultiplePodDisruptionBudgets", message);
         }
+        budgets.iter().for_each(|budget| self.queue.add(budget.metadata.key()));
     }
 
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         let Some(budget) = self.budgets.get(&key.namespace, &key.name) else {
             return Ok(());
         };
-        let Some(selector) = selector_of(&budget) else {
-            warn!(budget = %key, "the selector cannot be used");
-            return Ok(());
-        };
-        let object = reference(&POD_DISRUPTION_BUDGETS, &budget.metadata);
-        let pods: Vec<Arc<Pod>> = self.ctx.pods.list_namespace(&key.namespace);
-        let pods: Vec<Arc<Pod>> = pods.into_iter().filter(|p| selector.matches(&p.metadata.labels)).collect();
-        if pods.is_empty() {
-            self.events.event(&object, EventType::Normal, "NoPods", "No matching pods found");
-        }
         let now = self.ctx.clock.now();
-        let scale = self.scale_of(&pods).await;
-        let expected = match plan::expected(&budget, pods.len(), scale) {
-            Ok(expected) => expected,
+        let object = reference(&POD_DISRUPTION_BUDGETS, &budget.metadata);
+        let warn = |reason: &str, message: String| self.events.event(&object, EventType::Warning, reason, message);
+        let pods = match self.pods_of(&budget) {
+            Ok(pods) => pods,
             Err(why) => {
-                let message = format!("Failed to calculate the number of expected pods: {why}");
-                self.events.event(&object, EventType::Warning, "CalculateExpectedPodCountFailed", message);
+                warn("NoPods", format!("Failed to get pods: {why}"));
                 return self.write(&budget, &plan::failed(&budget, &why, now)).await;
             }
         };
+        if pods.is_empty() {
+            self.events.event(&object, EventType::Normal, "NoPods", "No matching pods found");
+        }
+        let wanted =
+            if plan::needs_scale(&budget) { scale::wanted(&self.ctx, &pods).await } else { Ok(Default::default()) };
+        let (expected, unmanaged) = match wanted {
+            Ok(wanted) => (plan::expected(&budget, pods.len(), wanted.pods), wanted.unmanaged),
+            Err(why) => {
+                warn(
+                    "CalculateExpectedPodCountFailed",
+                    format!("Failed to calculate the number of expected pods: {why}"),
+                );
+                return self.write(&budget, &plan::failed(&budget, &why, now)).await;
+            }
+        };
+        if unmanaged {
+            let selector = printed_selector(&budget.spec.selector);
+            warn(
+                "UnmanagedPods",
+                format!(
+                    "Pods selected by this PodDisruptionBudget (selector: {selector}) were found to be unmanaged. As a result, the status of the PDB cannot be calculated correctly, which may result in undefined behavior. To account for these pods please set \".spec.minAvailable\" field of the PDB to an integer value."
+                ),
+            );
+        }
         let outcome = plan::status(&budget, &pods, expected, now);
         for pod in &outcome.not_deleted {
-            let message = format!("Pod was expected by PDB {key} to be deleted but it wasn't");
+            // Upstream names the namespace twice.
+            let message = format!("Pod was expected by PDB {0}/{0} to be deleted but it wasn't", key.namespace);
             self.events.event(&pod.reference(), EventType::Warning, "NotDeleted", message);
         }
+        self.write(&budget, &outcome.status).await?;
         if let Some(after) = outcome.recheck {
             self.queue.add_after(key, after);
         }
-        self.write(&budget, &outcome.status).await
+        Ok(())
     }
 
-    /// The sum of what the managers of the pods want, each counted once.
-    async fn scale_of(&self, pods: &[Arc<Pod>]) -> Result<i64, String> {
-        let mut sizes: HashMap<String, i64> = HashMap::new();
-        for pod in pods {
-            let Some(owner) = pod.metadata.controller() else { continue };
-            if sizes.contains_key(&owner.uid) {
-                continue;
-            }
-            let (uid, size) = self.size_of(&pod.metadata.namespace, owner).await?;
-            sizes.insert(owner.uid.clone(), 0);
-            sizes.insert(uid, size);
-        }
-        Ok(sizes.values().sum())
-    }
-
-    /// The size that a manager wants, with the uid of who sets it: a Deployment for its ReplicaSets.
-    async fn size_of(&self, namespace: &str, owner: &OwnerReference) -> Result<(String, i64), String> {
-        let known = [&REPLICA_SETS, &STATEFUL_SETS, &REPLICATION_CONTROLLERS, &DEPLOYMENTS];
-        let kind = known.into_iter().find(|r| r.kind == owner.kind && r.api_version() == owner.api_version);
-        let Some(kind) = kind else {
-            let group = format!("{} {}", owner.api_version, owner.kind);
-            return Err(format!("{group} {} does not implement the scale subresource", owner.name));
-        };
-        if *kind == REPLICA_SETS
-            && let Some(set) = self.ctx.replica_sets.get(namespace, &owner.name)
-        {
-            let Some(deployment) = set.metadata.controller().filter(|o| o.kind == DEPLOYMENTS.kind) else {
-                return Ok((set.metadata.uid.clone(), set.spec.replicas));
-            };
-            return self.read_size(&DEPLOYMENTS, namespace, deployment).await;
-        }
-        self.read_size(kind, namespace, owner).await
-    }
-
-    async fn read_size(&self, kind: &Resource, namespace: &str, o: &OwnerReference) -> Result<(String, i64), String> {
-        match self.ctx.client.get::<Scaled>(kind, namespace, &o.name).await {
-            Ok(scaled) if scaled.metadata.uid == o.uid => Ok((scaled.metadata.uid, scaled.spec.replicas)),
-            // A manager that is gone wants nothing.
-            Ok(_) => Ok((o.uid.clone(), 0)),
-            Err(err) if err.is_not_found() => Ok((o.uid.clone(), 0)),
-            Err(err) => Err(err.to_string()),
-        }
+    fn pods_of(&self, budget: &PodDisruptionBudget) -> Result<Vec<Arc<Pod>>, String> {
+        let selector = selector_of(budget)?;
+        let pods = self.ctx.pods.list_namespace(&budget.metadata.namespace);
+        Ok(pods.into_iter().filter(|p| selector.matches(&p.metadata.labels)).collect())
     }
 
     async fn write(&self, budget: &PodDisruptionBudget, status: &BudgetStatus) -> Result<(), Error> {
@@ -203,3 +175,6 @@ fn conditions(status: &BudgetStatus) -> Vec<Value> {
     };
     status.conditions.iter().map(with_message).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kedge_base::time;
 
-use crate::objects::{BudgetStatus, Condition, Pod, PodDisruptionBudget};
+use crate::objects::{BudgetStatus, Condition, IntOrString, Pod, PodDisruptionBudget};
 
 /// An evicted pod that is not gone after this time was not evicted after all.
 const EVICTION: Duration = Duration::from_secs(120);
@@ -23,24 +23,19 @@ pub struct Outcome {
     pub recheck: Option<Duration>,
 }
 
-/// The pods that are expected, and how many of them must stay healthy. `scale` is the sum of what the owners of the pods
-/// want.
-///
-/// # Errors
-/// Why `scale` could not be had, if it is needed.
-pub fn expected(budget: &PodDisruptionBudget, pods: usize, scale: Result<i64, String>) -> Result<(i64, i64), String> {
+/// Whether it counts what the managers of the pods want.
+pub fn needs_scale(budget: &PodDisruptionBudget) -> bool {
+    budget.spec.max_unavailable.is_some() || matches!(budget.spec.min_available, Some(IntOrString::String(_)))
+}
+
+/// The pods that are expected, and how many of them must stay healthy. `scale` is what the managers of the pods want.
+pub fn expected(budget: &PodDisruptionBudget, pods: usize, scale: i64) -> (i64, i64) {
     let spec = &budget.spec;
-    if let Some(max) = &spec.max_unavailable {
-        let expected = scale?;
-        return Ok((expected, (expected - max.scaled(expected, true)).max(0)));
-    }
-    match &spec.min_available {
-        Some(crate::objects::IntOrString::Int(n)) => Ok((i64::try_from(pods).unwrap_or(i64::MAX), *n)),
-        Some(percent) => {
-            let expected = scale?;
-            Ok((expected, percent.scaled(expected, true)))
-        }
-        None => Ok((0, 0)),
+    match (&spec.max_unavailable, &spec.min_available) {
+        (Some(max), _) => (scale, (scale - max.scaled(scale, true)).max(0)),
+        (None, Some(IntOrString::Int(n))) => (i64::try_from(pods).unwrap_or(i64::MAX), *n),
+        (None, Some(percent)) => (scale, percent.scaled(scale, true)),
+        (None, None) => (0, 0),
     }
 }
 
@@ -62,7 +57,8 @@ pub fn status(
             not_deleted.push(pod.clone());
         } else {
             disrupted.insert(name, text);
-            let left = EVICTION - elapsed;
+            // Then it is over, and not just about to be.
+            let left = EVICTION - elapsed + Duration::from_millis(1);
             recheck = Some(recheck.map_or(left, |r| r.min(left)));
         }
     }
@@ -80,26 +76,20 @@ pub fn status(
         conditions: budget.status.conditions.clone(),
     };
     let (reason, message) = if allowed > 0 { ("SufficientPods", "") } else { ("InsufficientPods", "") };
-    set_condition(&mut status, budget, allowed > 0, reason, message, now);
+    set_condition(&mut status, allowed > 0, reason, message, now);
     Outcome { status, not_deleted, recheck }
 }
 
 /// The status when it could not be found out: nothing may be disrupted.
 pub fn failed(budget: &PodDisruptionBudget, why: &str, now: Timestamp) -> BudgetStatus {
     let mut status = BudgetStatus { disruptions_allowed: 0, ..budget.status.clone() };
-    set_condition(&mut status, budget, false, "SyncFailed", why, now);
+    set_condition(&mut status, false, "SyncFailed", why, now);
     status
 }
 
-fn set_condition(
-    status: &mut BudgetStatus,
-    budget: &PodDisruptionBudget,
-    holds: bool,
-    reason: &str,
-    message: &str,
-    now: Timestamp,
-) {
-    let generation = Some(budget.metadata.generation);
+/// It is about what the status is about: when nothing could be found out, that is what was found out before.
+fn set_condition(status: &mut BudgetStatus, holds: bool, reason: &str, message: &str, now: Timestamp) {
+    let generation = Some(status.observed_generation).filter(|generation| *generation != 0);
     let mut new =
         Condition { observed_generation: generation, ..Condition::new(CONDITION, holds, reason, message, now) };
     if let Some(old) = status.conditions.iter_mut().find(|c| c.kind == CONDITION) {
@@ -135,13 +125,14 @@ mod tests {
 
     #[test]
     fn expectations_follow_the_spec() {
-        let of = |spec| expected(&budget(spec, json!({})), 4, Ok(10));
-        assert_eq!(of(json!({"minAvailable": 2})), Ok((4, 2)));
-        assert_eq!(of(json!({"minAvailable": "25%"})), Ok((10, 3)));
-        assert_eq!(of(json!({"maxUnavailable": "25%"})), Ok((10, 7)));
-        let no_scale = |spec| expected(&budget(spec, json!({})), 4, Err("no".into()));
-        assert_eq!(no_scale(json!({"minAvailable": 2})), Ok((4, 2)));
-        assert!(no_scale(json!({"maxUnavailable": 1})).is_err());
+        let of = |spec| expected(&budget(spec, json!({})), 4, 10);
+        assert_eq!(of(json!({"minAvailable": 2})), (4, 2));
+        assert_eq!(of(json!({"minAvailable": "25%"})), (10, 3));
+        assert_eq!(of(json!({"maxUnavailable": "25%"})), (10, 7));
+        assert_eq!(of(json!({"maxUnavailable": 20})), (10, 0));
+        let needs = |spec| needs_scale(&budget(spec, json!({})));
+        assert!(!needs(json!({"minAvailable": 2})) && needs(json!({"minAvailable": "2%"})));
+        assert!(needs(json!({"maxUnavailable": 1})));
     }
 
     #[test]
@@ -154,7 +145,7 @@ mod tests {
         let evicted = budget(json!({}), json!({"p0": "2026-01-01T00:00:30Z", "p1": "2025-12-31T00:00:00Z"}));
         let outcome = status(&evicted, &pods(&[true, true, true]), (3, 1), now);
         assert_eq!(outcome.status.disruptions_allowed, 1, "p0 is on its way out");
-        assert_eq!(outcome.recheck, Some(Duration::from_secs(90)));
+        assert_eq!(outcome.recheck, Some(Duration::from_millis(90_001)));
         assert_eq!(outcome.not_deleted[0].metadata.name, "p1");
         assert_eq!(failed(&evicted, "why", now).conditions[0].reason, "SyncFailed");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use jiff::Timestamp;
 use kedge_base::time;
-use kedge_client::{DeleteOptions, Error, EventType, Patch};
+use kedge_client::{Error, EventType, Patch};
 use kedge_meta::labels::Selector;
 use kedge_meta::{ObjectKey, ObjectReference, resources};
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ use super::count::{Count, count, is_tracked};
 use super::plan::{self, Action, FAILURE_TARGET, SUCCESS_CRITERIA_MET};
 use super::{Controller, NAME, pod, tracking};
 use crate::context::ignore_not_found;
-use crate::objects::{Condition, Job, JobStatus, Meta, Pod, condition, omit_zero, parse_time};
+use crate::objects::{Condition, Job, JobStatus, Meta, Pod, condition, omit_zero};
 use crate::workload::claim::claim;
 use crate::workload::expectations::TIMEOUT;
 use crate::workload::pod_control::create_expected;
@@ -38,7 +38,7 @@ impl Controller {
         }
         if job.is_finished() {
             self.records.lock().remove(&key);
-            return self.expire(&key, &job).await;
+            return Ok(());
         }
         let selector = match Selector::from_label_selector(&job.spec.selector) {
             Ok(selector) => selector,
@@ -55,25 +55,6 @@ impl Controller {
         let pods = self.ctx.pods_by_owner.candidates(&job.metadata);
         let pods = claim(&self.ctx.client, JOBS, &job.metadata, &resources::PODS, &selector, pods).await?;
         Pass::new(self, key, job, pods, settled, seen_all).run().await
-    }
-
-    /// Deletes a finished Job when its time is over.
-    async fn expire(&self, key: &ObjectKey, job: &Job) -> Result<(), Error> {
-        let ended = job.finished().and_then(|c| parse_time(c.last_transition_time.as_ref()));
-        let (Some(ttl), Some(ended)) = (job.spec.ttl_seconds_after_finished, ended) else {
-            return Ok(());
-        };
-        if job.metadata.is_deleting() {
-            return Ok(());
-        }
-        let left = ttl - self.ctx.clock.now().duration_since(ended).as_secs();
-        if left > 0 {
-            self.queue.add_after(key.clone(), Duration::from_secs(left.unsigned_abs()));
-            return Ok(());
-        }
-        let options =
-            DeleteOptions { propagation_policy: Some("Foreground"), ..DeleteOptions::with_uid(&job.metadata.uid) };
-        ignore_not_found(self.ctx.client.delete(JOBS, &key.namespace, &key.name, &options).await)
     }
 }
 

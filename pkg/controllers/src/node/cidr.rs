@@ -40,10 +40,9 @@ impl Cidr {
         }
     }
 
-    /// How large a node's part of this range is: /24, or /64 of IPv6.
-    pub fn node_prefix(&self) -> u8 {
-        let usual = if self.v6 { 64 } else { 24 };
-        usual.max(self.prefix)
+    /// Whether its addresses are of IPv6.
+    pub fn is_ipv6(&self) -> bool {
+        self.v6
     }
 
     fn overlaps(&self, other: &Self) -> bool {
@@ -52,9 +51,9 @@ impl Cidr {
             && other.first <= self.first | self.host_mask()
     }
 
-    /// The first part of this range for a node that overlaps none of `used`.
-    pub fn first_free(&self, used: &HashSet<Self>) -> Option<Self> {
-        let prefix = self.node_prefix();
+    /// The first part of this range with so many bits for a node that overlaps none of `used`.
+    pub fn first_free(&self, bits: u8, used: &HashSet<Self>) -> Option<Self> {
+        let prefix = bits.clamp(self.prefix, self.width());
         let step = 1_u128.checked_shl(u32::from(self.width() - prefix)).unwrap_or(u128::MAX);
         // Among one part more than are used, one is free: no need to look further, however large the range is.
         let parts = 1_u128.checked_shl(u32::from(prefix - self.prefix)).unwrap_or(u128::MAX);
@@ -95,21 +94,21 @@ mod tests {
     fn the_first_free_part_is_taken_and_odd_sizes_are_respected() {
         let cluster = cidr("10.42.0.0/16");
         let mut used = HashSet::new();
-        assert_eq!(cluster.first_free(&used).unwrap().to_string(), "10.42.0.0/24");
+        assert_eq!(cluster.first_free(24, &used).unwrap().to_string(), "10.42.0.0/24");
         used.extend([cidr("10.42.0.0/24"), cidr("10.42.1.128/25"), cidr("10.42.3.0/24")]);
-        assert_eq!(cluster.first_free(&used).unwrap().to_string(), "10.42.2.0/24");
+        assert_eq!(cluster.first_free(24, &used).unwrap().to_string(), "10.42.2.0/24");
     }
 
     #[test]
     fn a_full_range_has_none() {
         let cluster = cidr("10.0.0.0/23");
         let used = HashSet::from([cidr("10.0.0.0/24"), cidr("10.0.1.0/24")]);
-        assert!(cluster.first_free(&used).is_none());
+        assert!(cluster.first_free(24, &used).is_none());
     }
 
     #[test]
     fn ipv6_nodes_get_64() {
-        assert_eq!(cidr("fd00::/56").first_free(&HashSet::new()).unwrap().to_string(), "fd00::/64");
+        assert_eq!(cidr("fd00::/56").first_free(64, &HashSet::new()).unwrap().to_string(), "fd00::/64");
         assert!(Cidr::parse("10.0.0.0/33").is_none());
     }
 }

@@ -6,17 +6,14 @@ use jiff::Timestamp;
 use kedge_base::time;
 
 use crate::objects::{Condition, Node, condition};
-
-/// How long a node may be silent.
-pub const GRACE: Duration = Duration::from_secs(50);
-/// How long a new node may take until it speaks first.
-pub const STARTUP_GRACE: Duration = Duration::from_secs(60);
+use crate::settings::NodeSettings;
 
 const WATCHED: [&str; 4] = ["Ready", "MemoryPressure", "DiskPressure", "PIDPressure"];
 
 /// How long the node may still be silent, `silent` being for how long it has been.
-pub fn patience(node: &Node, silent: Duration) -> Duration {
-    let grace = if condition(&node.status.conditions, "Ready").is_some() { GRACE } else { STARTUP_GRACE };
+pub fn patience(node: &Node, silent: Duration, settings: &NodeSettings) -> Duration {
+    let has_spoken = condition(&node.status.conditions, "Ready").is_some();
+    let grace = if has_spoken { settings.monitor_grace } else { settings.startup_grace };
     grace.saturating_sub(silent)
 }
 
@@ -60,8 +57,8 @@ mod tests {
             "status": {"conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}]}
         }))
         .unwrap();
-        assert_eq!(patience(&node, Duration::from_secs(10)), Duration::from_secs(40));
-        assert_eq!(patience(&node, Duration::from_secs(70)), Duration::ZERO);
+        assert_eq!(patience(&node, Duration::from_secs(10), &NodeSettings::default()), Duration::from_secs(40));
+        assert_eq!(patience(&node, Duration::from_secs(70), &NodeSettings::default()), Duration::ZERO);
         let conditions = lost(&node, Timestamp::UNIX_EPOCH).unwrap();
         assert_eq!(conditions.len(), 4);
         assert_eq!(conditions[0].last_heartbeat_time.as_deref(), Some("2026-01-01T00:00:00Z"));

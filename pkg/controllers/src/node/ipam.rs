@@ -19,8 +19,8 @@ use crate::objects::{Meta, Node};
 struct Controller {
     ctx: Context,
     events: EventRecorder,
-    /// One of each address family at most.
-    ranges: Vec<Cidr>,
+    /// One of each address family at most, with the bits of what a node gets of it.
+    ranges: Vec<(Cidr, u8)>,
     /// By node; what was given and may not be in the cache yet.
     given: Mutex<HashMap<String, Vec<Cidr>>>,
 }
@@ -33,6 +33,15 @@ pub fn start(ctx: &Context, cluster_cidr: &str) {
         error!(cluster_cidr, "the cluster's pod range cannot be read: nodes get no pod ranges");
         return;
     }
+    let families: Vec<bool> = ranges.iter().map(Cidr::is_ipv6).collect();
+    let masks = match ctx.settings.nodes.masks(&families) {
+        Ok(masks) => masks,
+        Err(err) => {
+            error!(error = %err, "nodes get no pod ranges");
+            return;
+        }
+    };
+    let ranges = ranges.into_iter().zip(masks).collect();
     let queue = ctx.queue();
     let q = queue.clone();
     ctx.nodes.on_change(move |change| q.add(change.key()));
@@ -51,8 +60,8 @@ pub fn start(ctx: &Context, cluster_cidr: &str) {
 }
 
 /// One free part of each range, or none when one of them is used up.
-fn plan(ranges: &[Cidr], used: &HashSet<Cidr>) -> Option<Vec<Cidr>> {
-    ranges.iter().map(|range| range.first_free(used)).collect()
+fn plan(ranges: &[(Cidr, u8)], used: &HashSet<Cidr>) -> Option<Vec<Cidr>> {
+    ranges.iter().map(|(range, bits)| range.first_free(*bits, used)).collect()
 }
 
 impl Controller {
@@ -99,7 +108,7 @@ mod tests {
 
     #[test]
     fn both_families_or_nothing() {
-        let ranges = [Cidr::parse("10.0.0.0/24").unwrap(), Cidr::parse("fd00::/63").unwrap()];
+        let ranges = [(Cidr::parse("10.0.0.0/24").unwrap(), 24), (Cidr::parse("fd00::/63").unwrap(), 64)];
         let parts = plan(&ranges, &HashSet::new()).unwrap();
         assert_eq!(parts.len(), 2);
         assert!(plan(&ranges, &HashSet::from([parts[0]])).is_none());

@@ -110,7 +110,7 @@ impl Controller {
         }
         let now = self.ctx.clock.monotonic();
         let heard = *self.heard.lock().entry(key.name.clone()).or_insert(now);
-        let patience = health::patience(&node, now.saturating_sub(heard));
+        let patience = health::patience(&node, now.saturating_sub(heard), &self.ctx.settings.nodes);
         if patience.is_zero() {
             if let Some(conditions) = health::lost(&node, self.ctx.clock.now()) {
                 return self.mark_lost(&node, &conditions).await;

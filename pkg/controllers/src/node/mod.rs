@@ -19,11 +19,21 @@ use crate::objects::{Meta, Node, Pod};
 
 /// Starts all node controllers.
 pub fn start(ctx: &Context, cluster_cidr: &str) {
-    ipam::start(ctx, cluster_cidr);
-    lifecycle::start(ctx);
-    eviction::start(ctx);
-    pod_gc::start(ctx);
-    ttl::start(ctx);
+    if ctx.runs("node-ipam-controller") {
+        ipam::start(ctx, cluster_cidr);
+    }
+    if ctx.runs("node-lifecycle-controller") {
+        lifecycle::start(ctx);
+    }
+    if ctx.runs("taint-eviction-controller") {
+        eviction::start(ctx);
+    }
+    if ctx.runs("pod-garbage-collector-controller") {
+        pod_gc::start(ctx);
+    }
+    if ctx.runs("ttl-controller") {
+        ttl::start(ctx);
+    }
 }
 
 /// For events about a node.

@@ -18,8 +18,6 @@ use crate::objects::{Meta, Node, Pod, condition};
 
 /// How long a node is given to come back.
 const QUARANTINE: Duration = Duration::from_secs(40);
-/// Ended pods that may stay.
-const THRESHOLD: usize = 12_500;
 /// The key that stands for a look at all ended pods.
 const ENDED: &str = "";
 const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
@@ -43,7 +41,8 @@ pub fn start(ctx: &Context) {
         if homeless || lost || pod.metadata.is_deleting() {
             c.queue.add(change.key());
         }
-        if pod.is_terminal() && c.ctx.pods.len() > THRESHOLD {
+        let threshold = c.ctx.settings.terminated_pods;
+        if threshold > 0 && pod.is_terminal() && c.ctx.pods.len() > threshold {
             c.queue.add_after(ObjectKey::new("", ENDED), Duration::from_secs(20));
         }
     });
@@ -109,7 +108,7 @@ fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Arc<Pod>> {
 impl Controller {
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         if key.name == ENDED {
-            for pod in surplus(&self.ctx.pods.list(), THRESHOLD) {
+            for pod in surplus(&self.ctx.pods.list(), self.ctx.settings.terminated_pods) {
                 self.delete(&pod).await?;
             }
             return Ok(());

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kedge_base::Alike;
 use kedge_meta::{ObjectMeta, ObjectReference, StringMap, exact, nullable};
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::{Condition, condition, parse_time};
@@ -55,6 +55,7 @@ pub struct PodSpec {
     /// Those that come from claims.
     #[serde(deserialize_with = "claimed")]
     pub volumes: Vec<PodVolume>,
+    pub resource_claims: Box<[PodClaim]>,
 }
 
 /// A volume that comes from a claim.
@@ -96,6 +97,15 @@ fn claimed<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PodVolume>,
     let mut claimed: Vec<PodVolume> = claimed.collect();
     claimed.shrink_to_fit();
     Ok(claimed)
+}
+
+/// A claim of devices, as a pod names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaim {
+    pub name: String,
+    pub resource_claim_name: Option<String>,
+    pub resource_claim_template_name: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -149,6 +159,24 @@ pub struct PodStatus {
     pub container_statuses: Vec<ContainerStatus>,
     #[serde(deserialize_with = "exact")]
     pub init_container_statuses: Vec<ContainerStatus>,
+    pub resource_claim_statuses: Box<[PodClaimStatus]>,
+    pub extended_resource_claim_status: Option<Box<ExtendedClaimStatus>>,
+}
+
+/// The claim that was made for a pod.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodClaimStatus {
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_claim_name: Option<String>,
+}
+
+/// The claim that stands for resources which pods ask for by number.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ExtendedClaimStatus {
+    pub resource_claim_name: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]

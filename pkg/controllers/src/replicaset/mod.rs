@@ -69,8 +69,12 @@ struct Controller {
 
 /// Starts the controller of both kinds.
 pub fn start(ctx: &Context) {
-    start_flavor(ctx, REPLICA_SET, &ctx.replica_sets);
-    start_flavor(ctx, REPLICATION_CONTROLLER, &ctx.informer(&resources::REPLICATION_CONTROLLERS));
+    if ctx.runs("replicaset-controller") {
+        start_flavor(ctx, REPLICA_SET, &ctx.replica_sets);
+    }
+    if ctx.runs("replicationcontroller-controller") {
+        start_flavor(ctx, REPLICATION_CONTROLLER, &ctx.informer(&resources::REPLICATION_CONTROLLERS));
+    }
 }
 
 fn start_flavor(ctx: &Context, flavor: Flavor, sets: &Informer<ReplicaSet>) {

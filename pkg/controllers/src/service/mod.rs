@@ -18,10 +18,19 @@ use crate::objects::{IntOrString, Pod, Service, ServicePort};
 
 /// Starts the three controllers.
 pub fn start(ctx: &Context) {
-    endpointslice::start(ctx);
-    let endpoints = ctx.informer(&resources::ENDPOINTS);
-    endpoints::start(ctx, &endpoints);
-    mirroring::start(ctx, &endpoints);
+    if ctx.runs("endpointslice-controller") {
+        endpointslice::start(ctx);
+    }
+    let [makes, mirrors] = ["endpoints-controller", "endpointslice-mirroring-controller"].map(|name| ctx.runs(name));
+    if makes || mirrors {
+        let informer = ctx.informer(&resources::ENDPOINTS);
+        if makes {
+            endpoints::start(ctx, &informer);
+        }
+        if mirrors {
+            mirroring::start(ctx, &informer);
+        }
+    }
 }
 
 const HEADLESS_LABEL: &str = "service.kubernetes.io/headless";

@@ -93,18 +93,28 @@ struct Controller {
     root_ca: String,
 }
 
-/// Starts the controller, which publishes `root_ca` with the tokens. Returns what it reads, for others.
-pub fn start(ctx: &Context, root_ca: &str, signer: Arc<dyn TokenSigner>) -> (Informer<Account>, Informer<TokenSecret>) {
-    let accounts: Informer<Account> = ctx.informer(&resources::SERVICE_ACCOUNTS);
+/// What the controller reads, and others do.
+pub fn informers(ctx: &Context) -> (Informer<Account>, Informer<TokenSecret>) {
     let only_tokens = ListParams::fields("type=kubernetes.io/service-account-token");
-    let secrets: Informer<TokenSecret> = Informer::start(&ctx.client, &ctx.tasks, &resources::SECRETS, only_tokens);
+    let secrets = Informer::start(&ctx.client, &ctx.tasks, &resources::SECRETS, only_tokens);
+    (ctx.informer(&resources::SERVICE_ACCOUNTS), secrets)
+}
+
+/// Starts the controller, which publishes `root_ca` with the tokens.
+pub fn start(
+    ctx: &Context,
+    accounts: &Informer<Account>,
+    secrets: &Informer<TokenSecret>,
+    root_ca: &str,
+    signer: Arc<dyn TokenSigner>,
+) {
+    let (accounts, secrets) = (accounts.clone(), secrets.clone());
     let queue = ctx.queue();
     let q = queue.clone();
     accounts.on_change(move |change| Key::of_account(change).into_iter().for_each(|key| q.add(key)));
     let q = queue.clone();
     secrets.on_change(move |change| Key::of_secret(change).into_iter().for_each(|key| q.add(key)));
     let root_ca = STANDARD.encode(root_ca);
-    let (ctx, given) = (ctx.clone(), (accounts.clone(), secrets.clone()));
     let controller = Arc::new(Controller { ctx: ctx.clone(), accounts, secrets, signer, root_ca });
     let c = controller.clone();
     let synced = async move {
@@ -119,7 +129,6 @@ pub fn start(ctx: &Context, root_ca: &str, signer: Arc<dyn TokenSigner>) -> (Inf
         controller,
         |c, key| async move { c.reconcile(key).await },
     );
-    given
 }
 
 impl Controller {
