@@ -49,6 +49,7 @@ mod service_addresses;
 mod services;
 mod shared_encryption;
 mod start;
+mod static_pods;
 mod storage_migration;
 mod store;
 mod streams;

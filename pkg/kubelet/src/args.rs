@@ -1,5 +1,6 @@
 //! `--kubelet-arg name=value`: what of upstream's kubelet flags can be set here.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::eviction::Thresholds;
@@ -14,7 +15,7 @@ const IMAGE_GC_LOW: u8 = 80;
 /// Kernels of small boards run out of process ids far before that.
 const MOST_PODS: u32 = 10_000;
 const KNOWN: &str = "eviction-hard, eviction-pressure-transition-period, image-gc-high-threshold, \
-                     image-gc-low-threshold, max-pods";
+                     image-gc-low-threshold, max-pods, pod-manifest-path";
 
 /// The kubelet's own settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct KubeletArgs {
     pub image_gc_high: u8,
     /// Percent down to which they are removed.
     pub image_gc_low: u8,
+    /// The directory or file of static pods, in place of the node's own.
+    pub static_pods: Option<PathBuf>,
 }
 
 impl Default for KubeletArgs {
@@ -39,6 +42,7 @@ impl Default for KubeletArgs {
             pressure_transition: TRANSITION,
             image_gc_high: IMAGE_GC_HIGH,
             image_gc_low: IMAGE_GC_LOW,
+            static_pods: None,
         }
     }
 }
@@ -95,6 +99,11 @@ impl KubeletArgs {
                 self.max_pods =
                     number.ok_or_else(|| bad("max-pods", format!("expected a number from 1 to {MOST_PODS}")))?;
             }
+            "pod-manifest-path" | "static-pod-path" => {
+                let path = Some(PathBuf::from(value)).filter(|path| path.is_absolute());
+                self.static_pods =
+                    Some(path.ok_or_else(|| bad("pod-manifest-path", "expected an absolute path".into()))?);
+            }
             other => return Err(ArgError::Unknown(other.to_owned())),
         }
         Ok(())
@@ -125,6 +134,7 @@ mod tests {
             ("max-pods", "name=value"),
             ("max-pods=many", "max-pods=many: expected a number from 1"),
             ("no-such=1", "\"no-such\" is not supported; supported are eviction-hard"),
+            ("pod-manifest-path=manifests", "expected an absolute path"),
             ("image-gc-high-threshold=101", "from 0 to 100"),
             ("image-gc-low-threshold=90", "must be lower than image-gc-high-threshold=85"),
             ("eviction-pressure-transition-period=soon", "such as 5m"),

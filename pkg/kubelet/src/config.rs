@@ -54,6 +54,8 @@ pub struct KubeletConfig {
     pub cluster_domain: String,
     /// The node's resolver configuration, for pods that use it.
     pub resolv_conf: PathBuf,
+    /// The directory, or the one file, that tells of static pods; `None` runs none.
+    pub static_pods: Option<PathBuf>,
     pub node_labels: Vec<(String, String)>,
     pub node_taints: Vec<NodeTaint>,
     pub args: KubeletArgs,

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kedge_base::SharedClock;
-use kedge_client::{EventRecorder, EventType, Informer};
+use kedge_client::{EventRecorder, EventType, Informer, WorkQueue};
 use kedge_cri::Runtime;
-use kedge_meta::ObjectReference;
+use kedge_meta::{ObjectKey, ObjectReference};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -17,7 +17,8 @@ use crate::config::KubeletConfig;
 use crate::files::Files;
 use crate::generate::{Machine, SlimService};
 use crate::objects::{ConfigMap, Objects, Secret};
-use crate::pod::{PodExt, RawPod};
+use crate::pod::PodExt;
+use crate::pods::Pods;
 use crate::probes::Probes;
 use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
 use crate::status::StatusManager;
@@ -32,8 +33,10 @@ pub(crate) struct Kubelet {
     pub(crate) health: Arc<RuntimeHealth>,
     pub(crate) pleg: Arc<Pleg>,
     pub(crate) recorder: EventRecorder,
-    /// The pods that are bound to this node.
-    pub(crate) pods: Informer<RawPod>,
+    /// The pods that are bound to this node, and those of its files.
+    pub(crate) pods: Pods,
+    /// Static pods whose images in the API are to be looked at.
+    pub(crate) mirrors: WorkQueue<ObjectKey>,
     pub(crate) services: Informer<SlimService>,
     pub(crate) statuses: Arc<StatusManager>,
     pub(crate) config_maps: Arc<Objects<ConfigMap>>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_base::{TaskGroup, time};
-use kedge_client::{EventRecorder, Informer, ListParams};
+use kedge_client::{EventRecorder, Informer, ListParams, WorkQueue};
 use kedge_cri::{CriClient, Runtime};
 use kedge_meta::resources;
 use tracing::{info, warn};
@@ -20,9 +20,11 @@ use crate::logs::Rotator;
 use crate::node;
 use crate::objects::Objects;
 use crate::pod::PodExt;
+use crate::pods::Pods;
 use crate::probes::{ProbeChange, ProbeContext, ProbeKind, Probes};
 use crate::runtime::{Pleg, RuntimeHealth};
 use crate::server;
+use crate::static_pods;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Volumes};
 use crate::worker::{Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
@@ -66,6 +68,10 @@ async fn start(
     kubelet.pleg.start(tasks, move |uid| wakeups.wake(uid));
     node::start(&kubelet, tasks);
     let workers = Workers::start(kubelet.clone(), tasks);
+    match kubelet.config.static_pods.clone() {
+        Some(path) => static_pods::start(&kubelet, &workers, path, tasks).await,
+        None => static_pods::without_files(&kubelet, &workers, tasks),
+    }
     start_gc(kubelet.clone(), workers.clone(), tasks);
     start_storage_limits(kubelet.clone(), workers, tasks);
     start_image_gc(kubelet.clone(), tasks);
@@ -98,7 +104,7 @@ fn assemble(
     let (client, clock) = (config.client.clone(), config.clock.clone());
     let recorder = EventRecorder::new(&client, clock.clone(), tasks, "kubelet", &config.node_name);
     let mine = ListParams::fields(format!("spec.nodeName={}", config.node_name));
-    let pods = Informer::start(&client, tasks, &resources::PODS, mine);
+    let pods = Pods::new(Informer::start(&client, tasks, &resources::PODS, mine));
     let services = Informer::start(&client, tasks, &resources::SERVICES, ListParams::default());
     let statuses = StatusManager::start(client.clone(), clock.clone(), pods.clone(), tasks);
     let machine = Arc::new(node::machine(groups.as_deref(), &config.args.eviction_hard));
@@ -134,9 +140,10 @@ fn assemble(
         images: Images::new(),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
         config,
-        clock,
+        clock: clock.clone(),
         runtime,
         recorder,
+        mirrors: WorkQueue::new(clock.clone(), tasks),
         pods,
         services,
         statuses,
@@ -191,3 +198,7 @@ fn follow_health(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "static_run_tests.rs"]
+mod static_tests;

@@ -3,12 +3,14 @@
 use http::{HeaderValue, Method, Request, StatusCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
+use serde_json::Value;
 use tracing::{debug, warn};
 
 use super::access::{Identity, authorize};
 use super::query::Query;
 use super::reply::{self, Reply};
 use super::{Server, logs, streams};
+use crate::pod::RawPod;
 use crate::stats::{self, Snapshot};
 
 /// A container or pod named by a path.
@@ -103,12 +105,22 @@ async fn resource_metrics(server: &Server) -> Reply {
 }
 
 fn pods(server: &Server) -> Reply {
-    let pods = server.kubelet.pods.list();
-    let items: Vec<&str> = pods.iter().map(|p| p.json()).collect();
+    let items: Vec<String> = server.kubelet.pods.list().iter().map(|pod| with_status(server, pod)).collect();
     reply::json(format!(
         "{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"items\":[{}]}}",
         items.join(",")
     ))
+}
+
+/// The pod as the API has it; of a static one nobody else may know how it is.
+fn with_status(server: &Server, pod: &RawPod) -> String {
+    let known = || {
+        let status = server.kubelet.statuses.get(&pod.metadata.uid).filter(|_| pod.is_static())?;
+        let mut value: Value = serde_json::from_str(pod.json()).ok()?;
+        value["status"] = kedge_types::encode_pod_status(&status).ok()?;
+        Some(value.to_string())
+    };
+    known().unwrap_or_else(|| pod.json().to_owned())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ const MAX_COMMAND: usize = 1024;
 fn find(server: &Server, place: &Place) -> Result<Pod, Box<Reply>> {
     let raw = server.kubelet.pods.get(&place.namespace, &place.pod);
     let raw = raw.ok_or_else(|| Box::new(reply::text(StatusCode::NOT_FOUND, "pod does not exist")))?;
-    if !place.uid.is_empty() && place.uid != raw.metadata.uid {
+    if !place.uid.is_empty() && !server.kubelet.pods.is_known_as(&raw, &place.uid) {
         return Err(Box::new(reply::text(StatusCode::NOT_FOUND, "pod not found")));
     }
     raw.decode().map_err(failed)

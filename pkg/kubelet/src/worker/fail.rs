@@ -11,17 +11,21 @@ use serde::Deserialize;
 use super::admit::{Failure, Offer, admit};
 use crate::kubelet::Kubelet;
 use crate::pod::{PodExt, qos_class};
+use crate::runtime::PodRuntime;
 
 #[derive(Deserialize)]
 struct SlimNode {
     metadata: ObjectMeta,
 }
 
-/// Checks a pod that has never run. One that has was admitted before.
+/// Checks a pod that has never run. One that has was admitted before; of a static one only the runtime knows that.
 ///
 /// # Errors
 /// Why the pod cannot run here.
-pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), Failure> {
+pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> Result<(), Failure> {
+    if pod.is_static() && !runtime.is_empty() {
+        return Ok(());
+    }
     if pod.status().start_time.is_some() || kubelet.statuses.get(pod.uid()).is_some() {
         return Ok(());
     }

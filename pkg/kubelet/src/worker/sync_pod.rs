@@ -63,11 +63,11 @@ impl Sync {
             // Container ids carry the runtime's name, so that nothing can be said before it is known.
             return Err(Stop(kubelet.health.get().error().unwrap_or_default()));
         }
-        if let Err(failure) = check_admission(kubelet, pod).await {
+        let runtime = kubelet.observe(pod.uid()).await?;
+        if let Err(failure) = check_admission(kubelet, pod, &runtime).await {
             fail::reject(kubelet, pod, &failure);
             return Ok(Outcome::Ended);
         }
-        let runtime = kubelet.observe(pod.uid()).await?;
         kubelet.probes.add_pod(pod);
         let restarts = self.resize(kubelet, pod, &runtime).await;
         let status = self.report(kubelet, pod, &runtime);
