@@ -26,6 +26,7 @@ mod hung_volumes;
 mod image_policy;
 mod issuers;
 mod kubectl;
+mod kubelet_api;
 mod letter;
 mod memory;
 mod mounts;

@@ -62,7 +62,31 @@ impl Default for Thresholds {
     }
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Amount(amount) | Self::Modest(amount) => f.write_str(&Quantity::from_bytes(*amount).to_string()),
+            Self::Share(share) => write!(f, "{}%", *share as f64 / PERCENT as f64),
+        }
+    }
+}
+
 impl Thresholds {
+    /// By the names of the signals.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        let all = [
+            ("memory.available", self.memory),
+            ("nodefs.available", self.nodefs),
+            ("nodefs.inodesFree", self.nodefs_inodes),
+            ("imagefs.available", self.imagefs),
+            ("imagefs.inodesFree", self.imagefs_inodes),
+            ("pid.available", self.pids),
+        ];
+        all.into_iter()
+            .filter_map(|(signal, limit)| Some((signal.to_owned(), serde_json::Value::from(limit?.to_string()))))
+            .collect()
+    }
+
     /// Reads `signal<value,…`. What is not named has no threshold.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
 use crate::files::Files;
 use crate::generate::{Machine, SlimService};
+use crate::metrics::Metrics;
 use crate::objects::{ConfigMap, Objects, Secret};
 use crate::pod::PodExt;
 use crate::pods::Pods;
@@ -33,6 +34,7 @@ pub(crate) struct Kubelet {
     pub(crate) health: Arc<RuntimeHealth>,
     pub(crate) pleg: Arc<Pleg>,
     pub(crate) recorder: EventRecorder,
+    pub(crate) metrics: Arc<Metrics>,
     /// The pods that are bound to this node, and those of its files.
     pub(crate) pods: Pods,
     /// Static pods whose images in the API are to be looked at.

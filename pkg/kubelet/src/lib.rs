@@ -11,6 +11,7 @@ mod http_get;
 mod kubelet;
 mod lifecycle;
 mod logs;
+mod metrics;
 mod node;
 mod objects;
 mod pod;

@@ -17,12 +17,13 @@ use crate::files::Files;
 use crate::generate::Machine;
 use crate::kubelet::{Kubelet, Wakeups};
 use crate::logs::Rotator;
+use crate::metrics::Metrics;
 use crate::node;
 use crate::objects::Objects;
 use crate::pod::PodExt;
 use crate::pods::Pods;
 use crate::probes::{ProbeChange, ProbeContext, ProbeKind, Probes};
-use crate::runtime::{Pleg, RuntimeHealth};
+use crate::runtime::{Counted, Pleg, RuntimeHealth};
 use crate::server;
 use crate::static_pods;
 use crate::status::StatusManager;
@@ -102,6 +103,8 @@ fn assemble(
     tasks: &TaskGroup,
 ) -> Arc<Kubelet> {
     let (client, clock) = (config.client.clone(), config.clock.clone());
+    let metrics = Arc::new(Metrics::default());
+    let runtime: Arc<dyn Runtime> = Arc::new(Counted::new(runtime, metrics.clone(), clock.clone()));
     let recorder = EventRecorder::new(&client, clock.clone(), tasks, "kubelet", &config.node_name);
     let mine = ListParams::fields(format!("spec.nodeName={}", config.node_name));
     let pods = Pods::new(Informer::start(&client, tasks, &resources::PODS, mine));
@@ -134,11 +137,12 @@ fn assemble(
     };
     Arc::new(Kubelet {
         health: RuntimeHealth::new(runtime.clone(), clock.clone(), config.runtime_problem.clone()),
-        pleg: Pleg::new(runtime.clone(), clock.clone()),
+        pleg: Pleg::new(runtime.clone(), clock.clone(), metrics.clone()),
         probes: Probes::new(context, tasks),
         cgroups: groups.and_then(|groups| usable(groups, &machine)),
         images: Images::new(),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
+        metrics,
         config,
         clock: clock.clone(),
         runtime,

@@ -22,7 +22,7 @@ use crate::cgroups::Cgroups;
 use crate::eviction::Thresholds;
 use crate::generate::Machine;
 use crate::kubelet::Kubelet;
-use machine::MachineInfo;
+pub(crate) use machine::MachineInfo;
 use pressure::{Pressure, PressureGauge, measure};
 
 /// Upstream's `nodeStatusUpdateFrequency`: how often the status is looked at.
