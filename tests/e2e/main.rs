@@ -30,6 +30,7 @@ mod kubelet_api;
 mod letter;
 mod memory;
 mod mounts;
+mod node_pressure;
 mod operator;
 mod pages;
 mod pod;

@@ -72,13 +72,10 @@ impl KubeletConfig {
     /// The configuration as upstream's `KubeletConfiguration` names it: what is decided here, and nothing that is not.
     pub(crate) fn document(&self) -> Value {
         let args = &self.args;
-        let seconds = |duration: std::time::Duration| {
-            kedge_base::time::go_duration_text(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
-        };
         let dns: Vec<String> = self.cluster_dns.iter().map(ToString::to_string).collect();
         let taints: Vec<Value> =
             self.node_taints.iter().map(|t| json!({"key": t.key, "value": t.value, "effect": t.effect})).collect();
-        json!({
+        let mut document = json!({
             "kind": "KubeletConfiguration",
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "enableServer": self.serving.is_some(),
@@ -96,7 +93,33 @@ impl KubeletConfig {
             "nodeStatusUpdateFrequency": "10s",
             "nodeStatusReportFrequency": "5m0s",
             "nodeLeaseDurationSeconds": 40,
-            "imageMinimumGCAge": "2m0s",
+            "containerLogMaxSize": "10Mi",
+            "containerLogMaxFiles": 5,
+            "enableControllerAttachDetach": true,
+            "serializeImagePulls": args.parallel_pulls == Some(1),
+            "maxParallelImagePulls": args.parallel_pulls,
+            "enableSystemLogHandler": true,
+            "enableSystemLogQuery": false,
+            "enableDebuggingHandlers": true,
+            "containerRuntimeEndpoint": self.cri_endpoint,
+            "registerNode": self.register_node,
+            "registerWithTaints": taints,
+        });
+        if let (Some(document), Value::Object(limits)) = (document.as_object_mut(), self.limits()) {
+            document.extend(limits);
+        }
+        document
+    }
+
+    /// The part that is about what may be used, and what goes when it is too much.
+    fn limits(&self) -> Value {
+        let args = &self.args;
+        let seconds = |duration: std::time::Duration| {
+            kedge_base::time::go_duration_text(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX))
+        };
+        json!({
+            "imageMinimumGCAge": seconds(args.image_min_age),
+            "imageMaximumGCAge": seconds(args.image_max_age.unwrap_or_default()),
             "imageGCHighThresholdPercent": args.image_gc_high,
             "imageGCLowThresholdPercent": args.image_gc_low,
             "volumeStatsAggPeriod": "1m0s",
@@ -106,17 +129,15 @@ impl KubeletConfig {
             "podPidsLimit": -1,
             "resolvConf": self.resolv_conf.display().to_string(),
             "evictionHard": args.eviction_hard.document(),
+            "evictionSoft": args.eviction_soft.document(),
+            "evictionSoftGracePeriod": args
+                .eviction_soft_grace
+                .iter()
+                .map(|(signal, period)| ((*signal).to_owned(), Value::from(seconds(*period))))
+                .collect::<serde_json::Map<_, _>>(),
+            "evictionMaxPodGracePeriod": args.eviction_max_pod_grace,
+            "evictionMinimumReclaim": args.eviction_minimum_reclaim.document(),
             "evictionPressureTransitionPeriod": seconds(args.pressure_transition),
-            "containerLogMaxSize": "10Mi",
-            "containerLogMaxFiles": 5,
-            "enableControllerAttachDetach": true,
-            "serializeImagePulls": true,
-            "enableSystemLogHandler": true,
-            "enableSystemLogQuery": false,
-            "enableDebuggingHandlers": true,
-            "containerRuntimeEndpoint": self.cri_endpoint,
-            "registerNode": self.register_node,
-            "registerWithTaints": taints,
         })
     }
 }

@@ -9,11 +9,12 @@ use kedge_client::{EventRecorder, EventType, Informer, WorkQueue};
 use kedge_cri::Runtime;
 use kedge_meta::{ObjectKey, ObjectReference};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
+use crate::eviction::Pressure;
 use crate::files::Files;
 use crate::generate::{Machine, SlimService};
 use crate::metrics::Metrics;
@@ -24,7 +25,7 @@ use crate::probes::Probes;
 use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
 use crate::status::StatusManager;
 use crate::volumes::{Directories, Volumes};
-use crate::worker::{Images, Undisturbed};
+use crate::worker::{ImageGc, Images, Undisturbed};
 
 /// One kubelet.
 pub(crate) struct Kubelet {
@@ -55,6 +56,9 @@ pub(crate) struct Kubelet {
     pub(crate) restarts: KeyedBackoff,
     pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) calls: Undisturbed,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    pub(crate) image_gc: ImageGc,
 }
 
 impl Kubelet {

@@ -8,11 +8,13 @@ use kedge_base::{TaskGroup, time};
 use kedge_client::{EventRecorder, Informer, ListParams, WorkQueue};
 use kedge_cri::{CriClient, Runtime};
 use kedge_meta::resources;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::{self, Cgroups};
 use crate::config::{KubeletConfig, KubeletError};
+use crate::eviction;
 use crate::files::Files;
 use crate::generate::Machine;
 use crate::kubelet::{Kubelet, Wakeups};
@@ -28,7 +30,7 @@ use crate::server;
 use crate::static_pods;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Volumes};
-use crate::worker::{Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
+use crate::worker::{ImageGc, Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
@@ -74,7 +76,8 @@ async fn start(
         None => static_pods::without_files(&kubelet, &workers, tasks),
     }
     start_gc(kubelet.clone(), workers.clone(), tasks);
-    start_storage_limits(kubelet.clone(), workers, tasks);
+    start_storage_limits(kubelet.clone(), workers.clone(), tasks);
+    eviction::start(kubelet.clone(), workers, tasks);
     start_image_gc(kubelet.clone(), tasks);
     let rotator = Rotator {
         runtime: kubelet.runtime.clone(),
@@ -140,7 +143,7 @@ fn assemble(
         pleg: Pleg::new(runtime.clone(), clock.clone(), metrics.clone()),
         probes: Probes::new(context, tasks),
         cgroups: groups.and_then(|groups| usable(groups, &machine)),
-        images: Images::new(),
+        images: Images::new(config.args.parallel_pulls),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
         metrics,
         config,
@@ -159,6 +162,8 @@ fn assemble(
         machine,
         wakeups,
         calls: Undisturbed::default(),
+        pressure: watch::Sender::default(),
+        image_gc: ImageGc::default(),
     })
 }
 

@@ -39,7 +39,8 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
         static_pods: Some(root.join("manifests")),
         node_labels: Vec::new(),
         node_taints: Vec::new(),
-        args: crate::KubeletArgs::default(),
+        // The machine may be nearly full; that must not fail tests of something else.
+        args: crate::KubeletArgs::parse(&["eviction-hard=memory.available<1Mi".to_owned()]).unwrap(),
         version: "v1.36.0".into(),
         register_node: true,
         serving: None,

@@ -93,7 +93,7 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-pub(super) fn read(path: &str) -> String {
+fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -103,7 +103,7 @@ fn first(paths: &[&str]) -> String {
     texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-pub(super) fn kilobytes(meminfo: &str, name: &str) -> i64 {
+fn kilobytes(meminfo: &str, name: &str) -> i64 {
     let line = meminfo.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
     number.unwrap_or_default() * 1024

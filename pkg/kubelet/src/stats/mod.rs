@@ -29,7 +29,7 @@ pub(crate) use complete::complete;
 pub(crate) use disk::Disk;
 pub(crate) use exposition::exposition;
 pub(crate) use groups::AllGroups;
-pub(crate) use rates::Rates;
+pub(crate) use rates::{CpuRates, Rates};
 pub(crate) use summary::summary;
 
 /// Why nothing can be told.

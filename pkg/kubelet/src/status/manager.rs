@@ -65,6 +65,11 @@ impl StatusManager {
         self.entries.lock().get(uid).map(|e| e.status.clone())
     }
 
+    /// Whether nothing of a pod is left on this node, as far as anybody knows.
+    pub(crate) fn is_finished(&self, uid: &str) -> bool {
+        self.entries.lock().get(uid).is_none_or(|entry| entry.finished)
+    }
+
     /// Sets a pod's status; times of transition are filled in.
     pub(crate) fn set(&self, pod: &Pod, status: PodStatus, may_run: bool) {
         self.update(pod, status, may_run, false);

@@ -8,7 +8,7 @@ use kedge_client::EventType;
 use kedge_cri::v1;
 use kedge_meta::ObjectReference;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Semaphore;
 
 use super::credentials::credentials;
 use super::duration::go_duration;
@@ -29,14 +29,15 @@ pub(crate) struct Images {
     backoff: KeyedBackoff,
     /// What went wrong at the last pull, by pod and image.
     last_errors: Mutex<HashMap<String, String>>,
-    /// One pull at a time, as upstream's `serializeImagePulls`.
-    pulling: AsyncMutex<()>,
+    /// Turns of those who pull; `None` has everybody pull at once.
+    pulling: Option<Semaphore>,
 }
 
 impl Images {
-    pub(crate) fn new() -> Images {
+    /// `at_a_time`: how many pull, if that is limited: upstream's `serializeImagePulls` and `maxParallelImagePulls`.
+    pub(crate) fn new(at_a_time: Option<usize>) -> Images {
         let backoff = KeyedBackoff::new(FIRST_DELAY, LAST_DELAY);
-        Images { backoff, last_errors: Mutex::default(), pulling: AsyncMutex::new(()) }
+        Images { backoff, last_errors: Mutex::default(), pulling: at_a_time.map(Semaphore::new) }
     }
 
     /// Forgets the failures of one pod.
@@ -118,7 +119,11 @@ impl Images {
         kubelet.event(reference, EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
         let credentials = credentials(kubelet, pod, &spec.image).await;
         let asked = kubelet.clock.monotonic();
-        let turn = self.pulling.lock().await;
+        let turn = match &self.pulling {
+            // It is never closed.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let begun = kubelet.clock.monotonic();
         let pulled = kubelet.runtime.pull_image(spec.clone(), credentials, sandbox.clone()).await;
         drop(turn);

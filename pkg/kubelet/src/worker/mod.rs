@@ -33,8 +33,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tracing::debug;
 
-pub(crate) use gc::start as start_gc;
-pub(crate) use image_gc::start as start_image_gc;
+pub(crate) use gc::{collect_all, start as start_gc};
+pub(crate) use image_gc::{ImageGc, free_images, start as start_image_gc};
 pub(crate) use images::Images;
 pub(crate) use storage::start as start_storage_limits;
 pub(crate) use undisturbed::Undisturbed;
@@ -44,6 +44,18 @@ use admit::Failure;
 use crate::kubelet::Kubelet;
 use crate::pod::RawPod;
 
+/// Upstream's grace of pods that store too much, in seconds.
+const EVICTION_GRACE: i64 = 1;
+
+/// Why a pod has to go, and the seconds it has for that.
+#[derive(Clone)]
+struct Eviction {
+    failure: Failure,
+    grace: i64,
+    /// Whether the whole node was short, so that it is a disruption that was none of the pod's own making.
+    of_node: bool,
+}
+
 /// What a worker knows of its pod.
 pub(crate) struct Slot {
     pub(crate) uid: String,
@@ -52,7 +64,7 @@ pub(crate) struct Slot {
     /// `Some(grace)` when the pod is to end, with the seconds it has for that; only ever becomes shorter.
     terminate: watch::Sender<Option<i64>>,
     /// Why the pod has to go, if it has.
-    evicted: Mutex<Option<Failure>>,
+    evicted: Mutex<Option<Eviction>>,
     /// The object is gone from the API.
     gone: watch::Sender<bool>,
     /// Nothing of the pod is left here.
@@ -122,10 +134,26 @@ impl Workers {
 
     /// Ends a pod because of what it uses.
     fn evict(&self, uid: &str, failure: Failure) {
+        self.end_for(uid, Eviction { failure, grace: EVICTION_GRACE, of_node: false });
+    }
+
+    /// Ends a pod because the node is short of something, within so many seconds.
+    pub(crate) fn evict_for(&self, uid: &str, message: String, grace: i64) {
+        let failure = Failure { reason: "Evicted".into(), message };
+        self.end_for(uid, Eviction { failure, grace, of_node: true });
+    }
+
+    fn end_for(&self, uid: &str, eviction: Eviction) {
         if let Some(slot) = self.slots.lock().get(uid) {
-            slot.evicted.lock().get_or_insert(failure);
+            slot.evicted.lock().get_or_insert(eviction);
             slot.wake.notify_one();
         }
+    }
+
+    /// Whether a pod is on its way out already.
+    pub(crate) fn is_ending(&self, uid: &str) -> bool {
+        let slots = self.slots.lock();
+        slots.get(uid).is_none_or(|slot| slot.evicted.lock().is_some() || slot.terminate.borrow().is_some())
     }
 
     fn on_change(self: &Arc<Self>, change: &Change<RawPod>) {
