@@ -58,6 +58,11 @@ impl AgentConfig {
     pub fn agent_dir(&self) -> PathBuf {
         self.data_dir.join("agent")
     }
+
+    /// Where files tell of static pods, unless the kubelet is told another place.
+    pub fn manifests_dir(&self) -> PathBuf {
+        self.agent_dir().join("pod-manifests")
+    }
 }
 
 /// A short name for a path.

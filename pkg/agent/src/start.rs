@@ -39,7 +39,7 @@ impl Agent {
             None => containerd::start(&config, &problem, &tasks)?,
             Some(_) => Paths::new(&config),
         };
-        for dir in [&paths.cni_bin, &paths.cni_conf] {
+        for dir in [&paths.cni_bin, &paths.cni_conf, &config.manifests_dir()] {
             std::fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
         }
         let endpoint = config.runtime_endpoint.clone().unwrap_or_else(|| paths.endpoint());
@@ -99,6 +99,7 @@ fn kubelet(
         cluster_dns: if config.dns { vec![config.cluster_dns] } else { Vec::new() },
         cluster_domain: config.cluster_domain.clone(),
         resolv_conf: config.resolv_conf.clone().unwrap_or_else(|| PathBuf::from("/etc/resolv.conf")),
+        static_pods: Some(config.kubelet_args.static_pods.clone().unwrap_or_else(|| config.manifests_dir())),
         node_labels: config.node_labels.iter().map(label).collect::<Result<_, _>>()?,
         node_taints: config.node_taints.iter().map(taint).collect::<Result<_, Error>>()?,
         args: config.kubelet_args.clone(),

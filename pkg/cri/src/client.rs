@@ -185,6 +185,17 @@ impl Runtime for CriClient {
         Ok(())
     }
 
+    async fn checkpoint_container(&self, id: &str, location: &str, timeout: Duration) -> Result<(), Error> {
+        let message = v1::CheckpointContainerRequest {
+            container_id: id.to_string(),
+            location: location.to_string(),
+            timeout: i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX),
+        };
+        let limit = if timeout.is_zero() { CALL } else { timeout };
+        self.rpc().checkpoint_container(within(limit, message)).await?;
+        Ok(())
+    }
+
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error> {
         self.rpc().reopen_container_log(call(v1::ReopenContainerLogRequest { container_id: id.to_string() })).await?;
         Ok(())

@@ -277,6 +277,10 @@ impl Runtime for FakeRuntime {
         self.state.lock().enter("UpdateContainerResources", id)
     }
 
+    async fn checkpoint_container(&self, _id: &str, _location: &str, _timeout: Duration) -> Result<(), Error> {
+        Err(unsupported("CheckpointContainer"))
+    }
+
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error> {
         self.state.lock().enter("ReopenContainerLog", id)
     }

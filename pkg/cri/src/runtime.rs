@@ -72,6 +72,8 @@ pub trait Runtime: Send + Sync + 'static {
     /// Containers in any state that carry all of `labels`.
     async fn list_containers(&self, labels: HashMap<String, String>) -> Result<Vec<v1::Container>, Error>;
     async fn update_container_resources(&self, id: &str, linux: v1::LinuxContainerResources) -> Result<(), Error>;
+    /// Writes what a container is at the moment to `location`; many runtimes cannot.
+    async fn checkpoint_container(&self, id: &str, location: &str, timeout: Duration) -> Result<(), Error>;
     async fn reopen_container_log(&self, id: &str) -> Result<(), Error>;
 
     /// Runs a command in a container and waits for its end, at most `timeout` (zero: the client's own limit).

@@ -5,24 +5,27 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kedge_base::SharedClock;
-use kedge_client::{EventRecorder, EventType, Informer};
+use kedge_client::{EventRecorder, EventType, Informer, WorkQueue};
 use kedge_cri::Runtime;
-use kedge_meta::ObjectReference;
+use kedge_meta::{ObjectKey, ObjectReference};
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::Cgroups;
 use crate::config::KubeletConfig;
+use crate::eviction::Pressure;
 use crate::files::Files;
 use crate::generate::{Machine, SlimService};
+use crate::metrics::Metrics;
 use crate::objects::{ConfigMap, Objects, Secret};
-use crate::pod::{PodExt, RawPod};
+use crate::pod::PodExt;
+use crate::pods::Pods;
 use crate::probes::Probes;
 use crate::runtime::{Pleg, PodRuntime, RuntimeHealth, observe};
 use crate::status::StatusManager;
 use crate::volumes::{Directories, Refreshing, Volumes};
-use crate::worker::{Images, Undisturbed};
+use crate::worker::{ImageGc, Images, Undisturbed};
 
 /// One kubelet.
 pub(crate) struct Kubelet {
@@ -32,8 +35,11 @@ pub(crate) struct Kubelet {
     pub(crate) health: Arc<RuntimeHealth>,
     pub(crate) pleg: Arc<Pleg>,
     pub(crate) recorder: EventRecorder,
-    /// The pods that are bound to this node.
-    pub(crate) pods: Informer<RawPod>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The pods that are bound to this node, and those of its files.
+    pub(crate) pods: Pods,
+    /// Static pods whose images in the API are to be looked at.
+    pub(crate) mirrors: WorkQueue<ObjectKey>,
     pub(crate) services: Informer<SlimService>,
     pub(crate) statuses: Arc<StatusManager>,
     pub(crate) config_maps: Arc<Objects<ConfigMap>>,
@@ -51,6 +57,9 @@ pub(crate) struct Kubelet {
     pub(crate) restarts: KeyedBackoff,
     pub(crate) wakeups: Arc<Wakeups>,
     pub(crate) calls: Undisturbed,
+    /// What the node is short of.
+    pub(crate) pressure: watch::Sender<Pressure>,
+    pub(crate) image_gc: ImageGc,
 }
 
 impl Kubelet {

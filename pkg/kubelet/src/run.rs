@@ -5,28 +5,33 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_base::{TaskGroup, time};
-use kedge_client::{EventRecorder, Informer, ListParams};
+use kedge_client::{EventRecorder, Informer, ListParams, WorkQueue};
 use kedge_cri::{CriClient, Runtime};
 use kedge_meta::resources;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::backoff::KeyedBackoff;
 use crate::cgroups::{self, Cgroups};
 use crate::config::{KubeletConfig, KubeletError};
 use crate::csi::Csi;
+use crate::eviction;
 use crate::files::Files;
 use crate::generate::Machine;
 use crate::kubelet::{Kubelet, Wakeups};
 use crate::logs::Rotator;
+use crate::metrics::Metrics;
 use crate::node;
 use crate::objects::Objects;
 use crate::pod::PodExt;
+use crate::pods::Pods;
 use crate::probes::{ProbeChange, ProbeContext, ProbeKind, Probes};
-use crate::runtime::{Pleg, RuntimeHealth};
+use crate::runtime::{Counted, Pleg, RuntimeHealth};
 use crate::server;
+use crate::static_pods;
 use crate::status::StatusManager;
 use crate::volumes::{Directories, KernelMounter, Refreshing, Tools, Volumes, boot_id};
-use crate::worker::{Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
+use crate::worker::{ImageGc, Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
 const FIRST_RESTART: Duration = Duration::from_secs(10);
@@ -71,8 +76,13 @@ async fn start(
         kubelet.volumes.csi().start(tasks);
     }
     let workers = Workers::start(kubelet.clone(), tasks);
+    match kubelet.config.static_pods.clone() {
+        Some(path) => static_pods::start(&kubelet, &workers, path, tasks).await,
+        None => static_pods::without_files(&kubelet, &workers, tasks),
+    }
     start_gc(kubelet.clone(), workers.clone(), tasks);
-    start_storage_limits(kubelet.clone(), workers, tasks);
+    start_storage_limits(kubelet.clone(), workers.clone(), tasks);
+    eviction::start(kubelet.clone(), workers, tasks);
     start_image_gc(kubelet.clone(), tasks);
     let rotator = Rotator {
         runtime: kubelet.runtime.clone(),
@@ -101,9 +111,11 @@ fn assemble(
     tasks: &TaskGroup,
 ) -> Arc<Kubelet> {
     let (client, clock) = (config.client.clone(), config.clock.clone());
+    let metrics = Arc::new(Metrics::default());
+    let runtime: Arc<dyn Runtime> = Arc::new(Counted::new(runtime, metrics.clone(), clock.clone()));
     let recorder = EventRecorder::new(&client, clock.clone(), tasks, "kubelet", &config.node_name);
     let mine = ListParams::fields(format!("spec.nodeName={}", config.node_name));
-    let pods = Informer::start(&client, tasks, &resources::PODS, mine);
+    let pods = Pods::new(Informer::start(&client, tasks, &resources::PODS, mine));
     let services = Informer::start(&client, tasks, &resources::SERVICES, ListParams::default());
     let statuses = StatusManager::start(client.clone(), clock.clone(), pods.clone(), tasks);
     let machine = Arc::new(node::machine(groups.as_deref(), &config.args.eviction_hard));
@@ -137,14 +149,16 @@ fn assemble(
     };
     Arc::new(Kubelet {
         health: RuntimeHealth::new(runtime.clone(), clock.clone(), config.runtime_problem.clone()),
-        pleg: Pleg::new(runtime.clone(), clock.clone()),
+        pleg: Pleg::new(runtime.clone(), clock.clone(), metrics.clone()),
         probes: Probes::new(context, tasks),
         cgroups: groups.and_then(|groups| usable(groups, &machine)),
-        images: Images::new(),
+        images: Images::new(config.args.parallel_pulls),
         restarts: KeyedBackoff::new(FIRST_RESTART, LAST_RESTART),
+        metrics,
         config,
         runtime,
         recorder,
+        mirrors: WorkQueue::new(clock.clone(), tasks),
         pods,
         services,
         statuses,
@@ -158,6 +172,8 @@ fn assemble(
         wakeups,
         clock,
         calls: Undisturbed::default(),
+        pressure: watch::Sender::default(),
+        image_gc: ImageGc::default(),
     })
 }
 
@@ -201,3 +217,7 @@ fn follow_health(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
 #[cfg(test)]
 #[path = "run_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "static_run_tests.rs"]
+mod static_tests;

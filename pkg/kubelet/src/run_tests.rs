@@ -14,11 +14,11 @@ use crate::testing::FakeApi;
 const POD: &str = "/api/v1/namespaces/ns/pods/p";
 const LIMIT: Duration = Duration::from_secs(20);
 
-struct Cluster {
-    api: Arc<FakeApi>,
-    runtime: Arc<FakeRuntime>,
+pub(super) struct Cluster {
+    pub(super) api: Arc<FakeApi>,
+    pub(super) runtime: Arc<FakeRuntime>,
     tasks: TaskGroup,
-    directory: tempfile::TempDir,
+    pub(super) directory: tempfile::TempDir,
 }
 
 fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
@@ -36,9 +36,11 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
         cluster_dns: Vec::new(),
         cluster_domain: "cluster.local".into(),
         resolv_conf: root.join("resolv.conf"),
+        static_pods: Some(root.join("manifests")),
         node_labels: Vec::new(),
         node_taints: Vec::new(),
-        args: crate::KubeletArgs::default(),
+        // The machine may be nearly full; that must not fail tests of something else.
+        args: crate::KubeletArgs::parse(&["eviction-hard=memory.available<1Mi".to_owned()]).unwrap(),
         version: "v1.36.0".into(),
         register_node: true,
         serving: None,
@@ -46,7 +48,7 @@ fn config(api: &Arc<FakeApi>, root: &Path) -> KubeletConfig {
 }
 
 impl Cluster {
-    async fn new() -> Cluster {
+    pub(super) async fn new() -> Cluster {
         Self::counting(&Ledger::process()).await
     }
 
@@ -66,7 +68,7 @@ impl Cluster {
     }
 
     /// Ends the kubelet and starts another one, with something happening in between.
-    async fn restart(&mut self, between: impl FnOnce(&Cluster)) {
+    pub(super) async fn restart(&mut self, between: impl FnOnce(&Cluster)) {
         assert!(self.tasks.join(Duration::from_secs(5)).await);
         between(self);
         self.tasks = TaskGroup::new("test", Shutdown::new());
@@ -106,7 +108,7 @@ impl Cluster {
         all.iter().map(|e| format!("{} {}", e["reason"].as_str().unwrap(), e["message"].as_str().unwrap())).collect()
     }
 
-    async fn end(self) {
+    pub(super) async fn end(self) {
         assert!(self.tasks.join(Duration::from_secs(5)).await);
     }
 }
@@ -319,7 +321,7 @@ impl kedge_base::Clock for Breaking {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loops_of_the_node_that_panic_are_started_again() {
-    const LOOPS: [&str; 9] = [
+    const LOOPS: [&str; 10] = [
         "image-gc",
         "log-rotation",
         "node-lease",
@@ -328,6 +330,7 @@ async fn loops_of_the_node_that_panic_are_started_again() {
         "plugin-registration",
         "pod-gc",
         "runtime-health",
+        "static-pods",
         "storage-limits",
     ];
     let (ledger, breaking, clock) = (Ledger::new(system_clock()), Arc::new(Breaking::default()), system_clock());

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -33,12 +34,22 @@ struct State {
 pub(crate) struct FakeApi {
     state: Mutex<State>,
     events: broadcast::Sender<Event>,
+    away: AtomicBool,
 }
 
 impl FakeApi {
     pub(crate) fn new() -> Arc<FakeApi> {
         let state = State { version: 1, objects: BTreeMap::new(), log: Vec::new() };
-        Arc::new(FakeApi { state: Mutex::new(state), events: broadcast::Sender::new(1024) })
+        Arc::new(FakeApi {
+            state: Mutex::new(state),
+            events: broadcast::Sender::new(1024),
+            away: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether nobody answers.
+    pub(crate) fn set_away(&self, away: bool) {
+        self.away.store(away, Ordering::Relaxed);
     }
 
     pub(crate) fn client(self: &Arc<Self>) -> Client {
@@ -86,7 +97,10 @@ impl FakeApi {
         let whole = path.strip_suffix("/status").unwrap_or(path);
         match *method {
             Method::POST => {
-                let object = sent();
+                let mut object = sent();
+                if object["metadata"]["uid"].is_null() {
+                    object["metadata"]["uid"] = json!(format!("uid-{}", self.state.lock().version));
+                }
                 let path = format!("{path}/{}", object["metadata"]["name"].as_str().unwrap_or("generated"));
                 if self.get(&path).is_some() {
                     return (StatusCode::CONFLICT, failure(409, "AlreadyExists"));
@@ -212,6 +226,9 @@ struct InProcess(Arc<FakeApi>);
 #[async_trait]
 impl Transport for InProcess {
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Body>, BoxError> {
+        if self.0.away.load(Ordering::Relaxed) {
+            return Err("nobody answers".into());
+        }
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         if query.contains("watch=true") {
             return Ok(Response::new(self.0.watch(path, query)));

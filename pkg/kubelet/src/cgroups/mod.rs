@@ -2,6 +2,7 @@
 //!
 //! The runtime makes the groups of containers below; here their parents are made, limited and removed.
 
+mod detail;
 mod hierarchy;
 mod v1;
 mod v2;
@@ -12,6 +13,10 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use tracing::info;
+
+#[cfg(test)]
+pub(crate) use detail::Pids;
+pub(crate) use detail::{Cpu, Detail, Io, Memory};
 
 use crate::generate::pod_resources;
 use crate::pod::{PodExt, qos_class};
@@ -42,6 +47,10 @@ pub(crate) trait Cgroups: Send + Sync {
     fn children(&self, path: &str) -> Vec<String>;
     /// (memory in use without reclaimable cache, CPU time in nanoseconds), where the group exists.
     fn usage(&self, path: &str) -> Option<(u64, u64)>;
+    /// Everything that the group tells, where it exists.
+    fn detail(&self, path: &str) -> Option<Detail>;
+    /// A process of the group, if there is one.
+    fn process(&self, path: &str) -> Option<u32>;
 }
 
 /// Finds out which version the machine runs, and says so.

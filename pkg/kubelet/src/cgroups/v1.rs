@@ -4,7 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::detail::{Cpu, Detail, Memory, Pids, Stat, legacy_io, limit, processes};
 use super::{Cgroups, Limits, hierarchy};
+
+/// Nanoseconds in a tick of `cpuacct.stat`.
+const TICK: u64 = 10_000_000;
 
 /// The hierarchies in which pods are limited.
 const LIMITED: [&str; 3] = ["cpu", "memory", "pids"];
@@ -83,6 +87,74 @@ impl Cgroups for Legacy {
         let cpu = self.directory("cpuacct", path).join("cpuacct.usage");
         let cpu = hierarchy::number(&cpu, None).unwrap_or_default();
         Some((used.saturating_sub(cache.unwrap_or_default()), cpu))
+    }
+
+    fn detail(&self, path: &str) -> Option<Detail> {
+        let (cpu, memory) = (self.cpu(path), self.memory(path));
+        if cpu.is_none() && memory.is_none() {
+            return None;
+        }
+        let blkio = self.directory("blkio", path);
+        let of = |name: &str| {
+            let all = fs::read_to_string(blkio.join(format!("blkio.throttle.{name}_recursive")));
+            all.or_else(|_| fs::read_to_string(blkio.join(format!("blkio.throttle.{name}")))).unwrap_or_default()
+        };
+        let io = legacy_io(&of("io_service_bytes"), &of("io_serviced"));
+        let pids = self.directory("pids", path);
+        let threads = hierarchy::number(&pids.join("pids.current"), None);
+        let pids =
+            threads.map(|threads| Pids { processes: processes(&pids), threads, limit: limit(&pids, "pids.max") });
+        Some(Detail { cpu, memory, pids, io })
+    }
+
+    fn process(&self, path: &str) -> Option<u32> {
+        let controllers = LIMITED.iter().filter(|c| self.root.join(c).exists());
+        let read = |c: &&str| fs::read_to_string(self.directory(c, path).join("cgroup.procs")).ok();
+        controllers.into_iter().find_map(|c| read(c)?.lines().next()?.parse().ok())
+    }
+}
+
+impl Legacy {
+    fn cpu(&self, path: &str) -> Option<Cpu> {
+        let account = self.directory("cpuacct", path);
+        let usage = hierarchy::number(&account.join("cpuacct.usage"), None)?;
+        let times = Stat::read(&account.join("cpuacct.stat"));
+        let cpu = self.directory("cpu", path);
+        let throttling = Stat::read(&cpu.join("cpu.stat"));
+        Some(Cpu {
+            usage,
+            user: times.get("user").saturating_mul(TICK),
+            system: times.get("system").saturating_mul(TICK),
+            periods: throttling.get("nr_periods"),
+            throttled_periods: throttling.get("nr_throttled"),
+            throttled: throttling.get("throttled_time"),
+            shares: hierarchy::number(&cpu.join("cpu.shares"), None),
+            // No limit is less than nothing.
+            quota: hierarchy::number(&cpu.join("cpu.cfs_quota_us"), None),
+            period: hierarchy::number(&cpu.join("cpu.cfs_period_us"), None),
+        })
+    }
+
+    fn memory(&self, path: &str) -> Option<Memory> {
+        let memory = self.directory("memory", path);
+        let number = |file: &str| hierarchy::number(&memory.join(file), None);
+        let usage = number("memory.usage_in_bytes")?;
+        let stat = Stat::read(&memory.join("memory.stat"));
+        Some(Memory {
+            usage,
+            working_set: usage.saturating_sub(stat.get("total_inactive_file")),
+            rss: stat.get("total_rss"),
+            cache: stat.get("total_cache"),
+            mapped_file: stat.get("total_mapped_file"),
+            swap: stat.get("total_swap"),
+            kernel: number("memory.kmem.usage_in_bytes").unwrap_or_default(),
+            max_usage: number("memory.max_usage_in_bytes"),
+            page_faults: stat.get("total_pgfault"),
+            major_page_faults: stat.get("total_pgmajfault"),
+            limit_reached: number("memory.failcnt").unwrap_or_default(),
+            oom_kills: Stat::read(&memory.join("memory.oom_control")).get("oom_kill"),
+            limit: limit(&memory, "memory.limit_in_bytes"),
+        })
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::detail::{Cpu, Detail, Memory, Pids, Stat, limit, processes, unified_io};
 use super::{Cgroups, Limits, hierarchy};
 
 const WANTED: [&str; 6] = ["cpuset", "cpu", "io", "memory", "hugetlb", "pids"];
@@ -86,6 +87,68 @@ impl Cgroups for Unified {
         let nanos = micros.unwrap_or_default().saturating_mul(1000);
         Some((used.saturating_sub(cache.unwrap_or_default()), nanos))
     }
+
+    fn detail(&self, path: &str) -> Option<Detail> {
+        let directory = hierarchy::directory(&self.root, path);
+        let (cpu, memory) = (cpu(&directory), memory(&directory));
+        if cpu.is_none() && memory.is_none() {
+            return None;
+        }
+        let threads = hierarchy::number(&directory.join("pids.current"), None);
+        let pids = |threads| Pids { processes: processes(&directory), threads, limit: limit(&directory, "pids.max") };
+        let io = unified_io(&fs::read_to_string(directory.join("io.stat")).unwrap_or_default());
+        Some(Detail { cpu, memory, pids: threads.map(pids), io })
+    }
+
+    fn process(&self, path: &str) -> Option<u32> {
+        let directory = hierarchy::directory(&self.root, path);
+        fs::read_to_string(directory.join("cgroup.procs")).ok()?.lines().next()?.parse().ok()
+    }
+}
+
+fn cpu(directory: &Path) -> Option<Cpu> {
+    let usage = hierarchy::number(&directory.join("cpu.stat"), Some("usage_usec"))?;
+    let stat = Stat::read(&directory.join("cpu.stat"));
+    let max = fs::read_to_string(directory.join("cpu.max")).unwrap_or_default();
+    let mut max = max.split_whitespace().map(|word| word.parse().ok());
+    let nanos = |micros: u64| micros.saturating_mul(1000);
+    Some(Cpu {
+        usage: nanos(usage),
+        user: nanos(stat.get("user_usec")),
+        system: nanos(stat.get("system_usec")),
+        periods: stat.get("nr_periods"),
+        throttled_periods: stat.get("nr_throttled"),
+        throttled: nanos(stat.get("throttled_usec")),
+        shares: hierarchy::number(&directory.join("cpu.weight"), None).map(shares),
+        quota: max.next().flatten(),
+        period: max.next().flatten(),
+    })
+}
+
+/// The shares that a weight stands for.
+fn shares(weight: u64) -> u64 {
+    2 + weight.clamp(1, 10_000).saturating_sub(1) * 262_142 / 9_999
+}
+
+fn memory(directory: &Path) -> Option<Memory> {
+    let number = |file: &str| hierarchy::number(&directory.join(file), None);
+    let usage = number("memory.current")?;
+    let (stat, events) = (Stat::read(&directory.join("memory.stat")), Stat::read(&directory.join("memory.events")));
+    Some(Memory {
+        usage,
+        working_set: usage.saturating_sub(stat.get("inactive_file")),
+        rss: stat.get("anon"),
+        cache: stat.get("file"),
+        mapped_file: stat.get("file_mapped"),
+        swap: number("memory.swap.current").unwrap_or_default(),
+        kernel: stat.get("kernel"),
+        max_usage: number("memory.peak"),
+        page_faults: stat.get("pgfault"),
+        major_page_faults: stat.get("pgmajfault"),
+        limit_reached: events.get("max"),
+        oom_kills: events.get("oom_kill"),
+        limit: limit(directory, "memory.max"),
+    })
 }
 
 #[cfg(test)]
@@ -95,5 +158,35 @@ mod tests {
     #[test]
     fn weights_span_the_range() {
         assert_eq!((weight(2), weight(1024), weight(262_144)), (1, 39, 10_000));
+        assert_eq!((shares(1), shares(10_000)), (2, 262_144));
+    }
+
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn a_group_tells_what_its_files_say() {
+        let root = tempfile::tempdir().unwrap();
+        let group = root.path().join("kubepods");
+        fs::create_dir(&group).unwrap();
+        for (file, text) in [
+            ("cpu.stat", "usage_usec 7\nuser_usec 4\nsystem_usec 3\nnr_periods 2\nnr_throttled 1\nthrottled_usec 9\n"),
+            ("cpu.max", "50000 100000\n"),
+            ("memory.current", "4096\n"),
+            ("memory.max", "max\n"),
+            ("memory.stat", "anon 1024\nfile 2048\ninactive_file 1000\npgfault 5\n"),
+            ("memory.events", "low 0\nmax 3\noom_kill 1\n"),
+            ("pids.current", "6\n"),
+            ("cgroup.procs", "11\n12\n"),
+        ] {
+            fs::write(group.join(file), text).unwrap();
+        }
+        let groups = Unified::new(root.path());
+        let told = groups.detail("/kubepods").unwrap();
+        let (cpu, memory, pids) = (told.cpu.unwrap(), told.memory.unwrap(), told.pids.unwrap());
+        assert_eq!((cpu.usage, cpu.throttled, cpu.quota, cpu.period), (7000, 9000, Some(50_000), Some(100_000)));
+        assert_eq!((memory.working_set, memory.rss, memory.limit), (3096, 1024, None));
+        assert_eq!((memory.limit_reached, memory.oom_kills), (3, 1));
+        assert_eq!((pids.processes, pids.threads, pids.limit), (2, 6, None));
+        assert_eq!(groups.process("/kubepods"), Some(11));
+        assert!(groups.detail("/none").is_none());
     }
 }

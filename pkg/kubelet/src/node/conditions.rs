@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::pressure::Pressure;
+use crate::eviction::Pressure;
 use crate::runtime::Health;
 
 /// Upstream's limit for the age of the last list of pods.

@@ -13,6 +13,8 @@ use crate::generate::Machine;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MachineInfo {
     pub(crate) cpus: i64,
+    pub(crate) physical_cores: i64,
+    pub(crate) sockets: i64,
     /// Bytes.
     pub(crate) memory: i64,
     pub(crate) swap: i64,
@@ -34,6 +36,7 @@ impl MachineInfo {
     pub(crate) fn detect(root: &Path, thresholds: &Thresholds) -> MachineInfo {
         let meminfo = read("/proc/meminfo");
         let os_release = read("/etc/os-release");
+        let cpuinfo = read("/proc/cpuinfo");
         let machine_id = first(&["/etc/machine-id", "/var/lib/dbus/machine-id"]);
         let uuid = first(&["/sys/class/dmi/id/product_uuid", "/proc/device-tree/vm,uuid"]).to_lowercase();
         let (memory, storage) = (kilobytes(&meminfo, "MemTotal"), disk_size(root));
@@ -41,6 +44,8 @@ impl MachineInfo {
         MachineInfo {
             memory_reserved: reserved(thresholds.memory, memory),
             storage_reserved: reserved(thresholds.nodefs, storage),
+            physical_cores: topology(&cpuinfo).0,
+            sockets: topology(&cpuinfo).1,
             cpus: std::thread::available_parallelism().map_or(1, |n| i64::try_from(n.get()).unwrap_or(1)),
             memory,
             swap: kilobytes(&meminfo, "SwapTotal"),
@@ -88,7 +93,7 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-pub(super) fn read(path: &str) -> String {
+fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
@@ -98,10 +103,27 @@ fn first(paths: &[&str]) -> String {
     texts.into_iter().find(|text| !text.is_empty()).unwrap_or_default()
 }
 
-pub(super) fn kilobytes(meminfo: &str, name: &str) -> i64 {
+fn kilobytes(meminfo: &str, name: &str) -> i64 {
     let line = meminfo.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':'));
     let number = line.and_then(|l| l.split_whitespace().next()?.parse::<i64>().ok());
     number.unwrap_or_default() * 1024
+}
+
+/// (cores, sockets), as far as the kernel tells them apart; each processor is one of both otherwise.
+fn topology(cpuinfo: &str) -> (i64, i64) {
+    let mut cores = std::collections::BTreeSet::new();
+    let mut sockets = std::collections::BTreeSet::new();
+    for (number, processor) in cpuinfo.split("\n\n").filter(|p| p.contains("processor")).enumerate() {
+        let value = |name: &str| {
+            let line = processor.lines().find(|line| line.starts_with(name))?;
+            line.split_once(':').map(|(_, value)| value.trim().to_owned())
+        };
+        let socket = value("physical id").unwrap_or_default();
+        cores.insert((socket.clone(), value("core id").unwrap_or_else(|| format!("p{number}"))));
+        sockets.insert(socket);
+    }
+    let count = |n: usize| i64::try_from(n).unwrap_or(1).max(1);
+    (count(cores.len()), count(sockets.len()))
 }
 
 fn os_name(os_release: &str) -> String {
@@ -152,6 +174,13 @@ mod tests {
         assert!(info.cpus > 0 && info.memory > 0 && info.ephemeral_storage > 0);
         assert!(info.allocatable_memory() < info.memory);
         assert!(!info.kernel_version.is_empty() && !info.boot_id.is_empty());
+    }
+
+    #[test]
+    fn threads_of_a_core_are_one() {
+        let one = |socket: u8, core: u8| format!("processor\t: 0\nphysical id\t: {socket}\ncore id\t: {core}\n");
+        assert_eq!(topology(&[one(0, 0), one(0, 0), one(0, 1), one(1, 0)].join("\n")), (3, 2));
+        assert_eq!(topology("processor\t: 0\n\nprocessor\t: 1\n"), (2, 1), "a board that does not say");
     }
 
     #[test]

@@ -4,11 +4,10 @@ mod conditions;
 mod lease;
 mod machine;
 mod object;
-mod pressure;
 mod register;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +21,7 @@ use crate::cgroups::Cgroups;
 use crate::eviction::Thresholds;
 use crate::generate::Machine;
 use crate::kubelet::Kubelet;
-use machine::MachineInfo;
-use pressure::{Pressure, PressureGauge, measure};
+pub(crate) use machine::MachineInfo;
 
 /// Upstream's `nodeStatusUpdateFrequency`: how often the status is looked at.
 const LOOK: Duration = Duration::from_secs(10);
@@ -50,8 +48,6 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
     let keeper = Keeper {
         kubelet: kubelet.clone(),
         info: Arc::new(MachineInfo::detect(&kubelet.config.root_dir, &kubelet.config.args.eviction_hard)),
-        pressure: PressureGauge::new(&kubelet.config.args),
-        measured: Pressure::default(),
         reported: None,
         seen: HashMap::new(),
     };
@@ -64,8 +60,6 @@ pub(crate) fn start(kubelet: &Arc<Kubelet>, tasks: &TaskGroup) {
 struct Keeper {
     kubelet: Arc<Kubelet>,
     info: Arc<MachineInfo>,
-    pressure: PressureGauge,
-    measured: Pressure,
     /// When the status was last written, on the monotonic clock.
     reported: Option<Duration>,
     /// The conditions' last states, for events about changes.
@@ -75,7 +69,7 @@ struct Keeper {
 impl Keeper {
     async fn run(mut self) {
         let clock = self.kubelet.clock.clone();
-        let mut health = self.kubelet.health.subscribe();
+        let (mut health, mut pressure) = (self.kubelet.health.subscribe(), self.kubelet.pressure.subscribe());
         let mut in_use = self.kubelet.volumes.csi().in_use.subscribe();
         let mut retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(7), 20);
         loop {
@@ -105,14 +99,14 @@ impl Keeper {
                 () = clock.sleep(wait) => {}
                 Ok(()) = health.changed() => {}
                 Ok(()) = in_use.changed() => {}
+                Ok(()) = pressure.changed() => {}
             }
         }
     }
 
     async fn inputs(&mut self) -> object::Inputs {
         let kubelet = self.kubelet.clone();
-        let images_dir = self.images_dir().await;
-        let pressure = self.pressure(images_dir).await;
+        let pressure = *kubelet.pressure.borrow();
         let images = match kubelet.runtime.list_images().await {
             Ok(images) => images,
             Err(error) => {
@@ -133,25 +127,6 @@ impl Keeper {
             volumes_in_use: kubelet.volumes.csi().in_use.list().map(|(names, _)| names),
             now: kubelet.clock.now(),
         }
-    }
-
-    /// What was measured last stands for what cannot be measured: the status is told all the same.
-    async fn pressure(&mut self, images: PathBuf) -> Pressure {
-        let kubelet = &self.kubelet;
-        let (thresholds, root, path) = (self.pressure.thresholds(), kubelet.config.root_dir.clone(), images.clone());
-        let measure = move || measure(&thresholds, &root, &images);
-        match kubelet.files.of_node("node-status", "measure", &path, measure).await {
-            Ok(seen) => self.measured = seen,
-            Err(error) => warn!(%error, "cannot measure how much of the disks is left"),
-        }
-        self.pressure.count(self.measured, kubelet.clock.monotonic())
-    }
-
-    /// Where the runtime keeps images; while it does not answer, the disk of pods stands for it.
-    async fn images_dir(&self) -> PathBuf {
-        let info = self.kubelet.runtime.image_fs_info().await.unwrap_or_default();
-        let id = info.image_filesystems.into_iter().next().and_then(|f| f.fs_id);
-        id.map_or_else(|| self.kubelet.config.root_dir.clone(), |id| id.mountpoint.into())
     }
 
     async fn round(&mut self) -> Result<(), kedge_client::Error> {

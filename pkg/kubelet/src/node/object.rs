@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use super::conditions;
 use super::machine::{MachineInfo, architecture};
-use super::pressure::Pressure;
 use crate::config::KubeletConfig;
+use crate::eviction::Pressure;
 use crate::runtime::Health;
 
 /// Upstream's `nodeStatusMaxImages` and its limit for names of one image.

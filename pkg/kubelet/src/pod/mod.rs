@@ -13,8 +13,14 @@ pub(crate) use qos::qos_class;
 pub(crate) use raw::RawPod;
 pub(crate) use resources::{Amount, amount, limit_of, pod_limits, pod_requests, request_of, resource_list};
 
-/// The annotation that tells where a pod's manifest came from; absent for pods of the API server.
-const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+/// The annotation that tells where a pod's manifest came from.
+pub(crate) const CONFIG_SOURCE: &str = "kubernetes.io/config.source";
+/// Which manifest it is: the uid of a static pod.
+pub(crate) const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+/// When it was first seen.
+pub(crate) const CONFIG_SEEN: &str = "kubernetes.io/config.seen";
+/// On the image in the API of a static pod: the uid of that.
+pub(crate) const CONFIG_MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// Accessors with defaults.
 pub(crate) trait PodExt {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::{CONFIG_MIRROR, CONFIG_SOURCE};
 use crate::status::is_owned;
 
 /// A pod of the watch: about as large as its JSON, a tenth of the typed form.
@@ -16,6 +17,8 @@ use crate::status::is_owned;
 pub(crate) struct RawPod {
     pub(crate) metadata: ObjectMeta,
     json: Arc<str>,
+    /// A static one; what the API says of itself does not make a pod that.
+    of_file: bool,
 }
 
 impl RawPod {
@@ -24,7 +27,27 @@ impl RawPod {
     /// # Errors
     /// When the object does not have the shape of a pod.
     pub(crate) fn decode(&self) -> Result<Pod, kedge_types::Error> {
-        kedge_types::decode_pod(self.json.as_bytes())
+        let mut pod = kedge_types::decode_pod(self.json.as_bytes())?;
+        if let (false, Some(annotations)) = (self.of_file, &mut pod.metadata.annotations) {
+            // Only files make static pods: nobody gets to be one by saying so.
+            annotations.remove(CONFIG_SOURCE);
+        }
+        Ok(pod)
+    }
+
+    /// The same, said by a file.
+    pub(crate) fn into_static(self) -> RawPod {
+        RawPod { of_file: true, ..self }
+    }
+
+    /// Whether a file told of it.
+    pub(crate) fn is_static(&self) -> bool {
+        self.of_file
+    }
+
+    /// The uid of the static pod that this one is the image of in the API.
+    pub(crate) fn mirror_of(&self) -> Option<&str> {
+        self.metadata.annotations.get(CONFIG_MIRROR).filter(|_| !self.of_file)
     }
 
     /// The object as the API sent it.
@@ -103,7 +126,7 @@ impl<'de> Deserialize<'de> for RawPod {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<RawPod, D::Error> {
         let raw = Box::<RawValue>::deserialize(deserializer)?;
         let slim: Slim = serde_json::from_str(raw.get()).map_err(serde::de::Error::custom)?;
-        Ok(RawPod { metadata: slim.metadata, json: Arc::from(raw.get()) })
+        Ok(RawPod { metadata: slim.metadata, json: Arc::from(raw.get()), of_file: false })
     }
 }
 
@@ -124,6 +147,15 @@ mod tests {
         let raw: RawPod = serde_json::from_str(json).unwrap();
         assert_eq!(raw.metadata.uid, "1");
         assert_eq!(raw.decode().unwrap().spec.unwrap().containers[0].name, "c");
+    }
+
+    #[test]
+    fn only_a_file_makes_a_static_pod() {
+        use crate::pod::PodExt as _;
+        let json = r#"{"metadata":{"name":"a","annotations":{"kubernetes.io/config.source":"file"}},"spec":{"containers":[]}}"#;
+        let raw: RawPod = serde_json::from_str(json).unwrap();
+        assert!(!raw.decode().unwrap().is_static());
+        assert!(raw.into_static().decode().unwrap().is_static());
     }
 
     /// A runtime that named the container in its error once made its pod be tried fifty times a second.

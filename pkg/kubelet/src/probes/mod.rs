@@ -1,5 +1,6 @@
 //! Liveness, readiness and startup probes: one task a probe, results by container id.
 
+mod counts;
 mod grpc;
 mod handler;
 mod results;
@@ -19,6 +20,8 @@ use tokio::sync::Notify;
 use crate::pod::{PodExt, is_sidecar};
 use crate::status::ReadinessView;
 use crate::sync::ProbeView;
+use counts::Counts;
+use kedge_base::exposition::Exposition;
 use results::Results;
 use worker::Worker;
 
@@ -101,6 +104,7 @@ pub(crate) struct Probes {
     tasks: TaskGroup,
     results: Arc<Results>,
     running: Arc<Mutex<HashMap<Key, Running>>>,
+    counts: Counts,
     started_at: Timestamp,
 }
 
@@ -112,8 +116,14 @@ impl Probes {
             tasks: tasks.clone(),
             results: Arc::default(),
             running: Arc::default(),
+            counts: Counts::default(),
             started_at,
         })
+    }
+
+    /// Writes out how often the probes that run succeeded.
+    pub(crate) fn show(&self, out: &mut Exposition) {
+        self.counts.show(out);
     }
 
     /// Starts the probes of a pod that do not run yet. Call it before the pod's first status is computed: containers
@@ -140,7 +150,9 @@ impl Probes {
         let now = Arc::new(Notify::new());
         running.insert(key.clone(), Running { tasks: tasks.clone(), now: now.clone() });
         drop(running);
-        let worker = Worker::new(self.context.clone(), self.results.clone(), pod, container, kind, probe);
+        let count = self.counts.begin(kind, pod, &container.name);
+        let worker =
+            Worker::new(self.context.clone(), self.results.clone(), pod, container, kind, probe).counted(count);
         let (registry, started_at) = (self.running.clone(), self.started_at);
         let shutdown = tasks.shutdown().clone();
         // After a panic the probe begins to count anew; its last verdict stands until there is another.

@@ -9,6 +9,7 @@ use kedge_base::random;
 use kedge_client::EventType;
 use tokio::sync::Notify;
 
+use super::counts::{Count, Tried};
 use super::handler::{self, Outcome, Subject};
 use super::results::Results;
 use super::{ProbeChange, ProbeContext, ProbeKind, bare_id};
@@ -61,9 +62,15 @@ pub(super) struct Worker {
     counter: Counter,
     /// A verdict was reached that only a new container can change.
     on_hold: bool,
+    count: Option<Arc<Count>>,
 }
 
 impl Worker {
+    /// The same, counting what comes of each try.
+    pub(super) fn counted(self, count: Arc<Count>) -> Worker {
+        Worker { count: Some(count), ..self }
+    }
+
     pub(super) fn new(
         context: Arc<ProbeContext>,
         results: Arc<Results>,
@@ -82,6 +89,7 @@ impl Worker {
             current: String::new(),
             counter: Counter::default(),
             on_hold: false,
+            count: None,
         }
     }
 
@@ -211,7 +219,17 @@ impl Worker {
             Subject { container: &self.container, container_id: bare_id(container).unwrap_or_default(), pod_ip: ip };
         let mut outcome = Outcome::Success;
         for _ in 0..ATTEMPTS {
+            let begun = self.context.clock.monotonic();
             outcome = handler::run(&self.probe, &subject, self.context.runtime.as_ref()).await;
+            let took = self.context.clock.monotonic().saturating_sub(begun);
+            let tried = match &outcome {
+                Outcome::Success | Outcome::Warning(_) => Tried::Succeeded,
+                Outcome::Failure(_) => Tried::Failed,
+                Outcome::Error(_) => Tried::Unknown,
+            };
+            if let Some(count) = &self.count {
+                count.add(tried, took.as_secs_f64());
+            }
             if !matches!(outcome, Outcome::Error(_)) {
                 break;
             }

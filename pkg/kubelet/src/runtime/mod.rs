@@ -1,5 +1,6 @@
 //! What the container runtime knows of one pod: the only truth about what runs, re-read before every decision.
 
+mod counted;
 mod health;
 pub(crate) mod labels;
 mod observe;
@@ -8,6 +9,7 @@ mod problem;
 
 use jiff::Timestamp;
 
+pub(crate) use counted::Counted;
 pub(crate) use health::{Health, RuntimeHealth};
 pub(crate) use observe::{list_pod, observe};
 pub(crate) use pleg::Pleg;

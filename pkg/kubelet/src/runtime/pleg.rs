@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tracing::{debug, info, warn};
 
 use super::labels;
+use crate::metrics::Metrics;
 
 const WITHOUT_EVENTS: Duration = Duration::from_secs(1);
 const WITH_EVENTS: Duration = Duration::from_secs(10);
@@ -42,10 +43,11 @@ pub(crate) struct Pleg {
     last: Mutex<Option<Duration>>,
     wake: Notify,
     events_seen: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 impl Pleg {
-    pub(crate) fn new(runtime: Arc<dyn Runtime>, clock: SharedClock) -> Arc<Pleg> {
+    pub(crate) fn new(runtime: Arc<dyn Runtime>, clock: SharedClock, metrics: Arc<Metrics>) -> Arc<Pleg> {
         Arc::new(Pleg {
             runtime,
             clock,
@@ -53,6 +55,7 @@ impl Pleg {
             last: Mutex::new(None),
             wake: Notify::new(),
             events_seen: AtomicBool::new(false),
+            metrics,
         })
     }
 
@@ -104,8 +107,15 @@ impl Pleg {
 }
 
 async fn relist_always(pleg: Arc<Pleg>, changed: Arc<impl Fn(&str) + Send + Sync>) {
+    let mut before = None;
     loop {
-        match pleg.relist().await {
+        let begun = pleg.clock.monotonic();
+        if let Some(before) = before.replace(begun) {
+            pleg.metrics.pleg_interval.observe(begun.saturating_sub(before).as_secs_f64());
+        }
+        let relisted = pleg.relist().await;
+        pleg.metrics.pleg_relist.observe(pleg.clock.monotonic().saturating_sub(begun).as_secs_f64());
+        match relisted {
             Ok(uids) => uids.iter().for_each(|uid| changed(uid)),
             Err(error) => debug!(%error, "relist failed"),
         }
@@ -164,7 +174,7 @@ mod tests {
     #[tokio::test]
     async fn relist_tells_what_changed() {
         let runtime = Arc::new(FakeRuntime::default());
-        let pleg = Pleg::new(runtime.clone(), kedge_base::system_clock());
+        let pleg = Pleg::new(runtime.clone(), kedge_base::system_clock(), Arc::default());
         assert!(pleg.relist().await.unwrap().is_empty());
         let labels = [(labels::POD_UID, "u"), (labels::POD_NAME, "p"), (labels::POD_NAMESPACE, "n")];
         let labels = labels.map(|(k, v)| (k.to_string(), v.to_string())).into();

@@ -1,31 +1,46 @@
 //! Who asks, and whether they may: the API server and administrators always, others if the API says so.
 
+use std::time::Duration;
+
 use http::Method;
+use kedge_base::SharedClock;
 use kedge_client::Client;
 use kedge_meta::resources;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use x509_parser::prelude::FromDer;
+
+use super::tokens::Remembered;
 
 /// The API server's own name.
 const API_SERVER: &str = "system:kube-apiserver";
 const MASTERS: &str = "system:masters";
+/// Upstream's `authorization.webhook.cacheAuthorizedTTL` and `cacheUnauthorizedTTL`.
+const ALLOWED: Duration = Duration::from_secs(300);
+const REFUSED: Duration = Duration::from_secs(30);
 
-/// The owner of a client certificate.
+/// The owner of a client certificate or of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) name: String,
     pub(super) groups: Vec<String>,
+    pub(super) uid: String,
+    /// More about them, for who decides: lists of texts by name.
+    pub(super) extra: Value,
 }
 
 impl Identity {
+    pub(super) fn new(name: String, groups: Vec<String>) -> Identity {
+        Identity { name, groups, uid: String::new(), extra: Value::Null }
+    }
+
     /// Common name and organizations of a certificate whose chain has been verified.
     pub(super) fn of_certificate(der: &[u8]) -> Option<Identity> {
         let (_, parsed) = x509_parser::certificate::X509Certificate::from_der(der).ok()?;
         let subject = parsed.subject();
         let name = subject.iter_common_name().next()?.as_str().ok()?.to_string();
         let groups = subject.iter_organization().filter_map(|o| o.as_str().ok()).map(str::to_string).collect();
-        (!name.is_empty()).then_some(Identity { name, groups })
+        (!name.is_empty()).then(|| Identity::new(name, groups))
     }
 
     fn is_privileged(&self) -> bool {
@@ -73,39 +88,69 @@ struct ReviewStatus {
     allowed: bool,
 }
 
-/// Whether the request may be served.
-///
-/// # Errors
-/// The text of a 403, or why nothing could be found out.
-pub(super) async fn authorize(
-    client: &Client,
-    node: &str,
-    identity: &Identity,
-    method: &Method,
-    path: &str,
-) -> Result<(), String> {
-    if identity.is_privileged() {
-        return Ok(());
+/// What the API was asked about who may do what.
+pub(super) struct Decisions(Remembered<String, bool>);
+
+impl Decisions {
+    pub(super) fn new(clock: SharedClock) -> Decisions {
+        Decisions(Remembered::new(clock))
     }
-    let verb = verb(method);
-    let mut groups = identity.groups.clone();
-    groups.push("system:authenticated".to_string());
-    let groups = &groups;
-    one_allowed(&identity.name, verb, subresources(path), |subresource| async move {
-        let review = json!({
-            "apiVersion": "authorization.k8s.io/v1",
-            "kind": "SubjectAccessReview",
-            "spec": {
-                "user": identity.name,
-                "groups": groups,
-                "resourceAttributes": {
-                    "verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node},
-            },
+
+    /// Whether the request may be served.
+    ///
+    /// # Errors
+    /// The text of a 403, or why nothing could be found out.
+    pub(super) async fn authorize(
+        &self,
+        client: &Client,
+        node: &str,
+        identity: &Identity,
+        method: &Method,
+        path: &str,
+    ) -> Result<(), String> {
+        if identity.is_privileged() {
+            return Ok(());
+        }
+        let verb = verb(method);
+        let allowed = |subresource| self.allowed(client, node, identity, verb, subresource);
+        one_allowed(&identity.name, verb, subresources(path), allowed).await
+    }
+
+    async fn allowed(
+        &self,
+        client: &Client,
+        node: &str,
+        identity: &Identity,
+        verb: &str,
+        subresource: &str,
+    ) -> Result<bool, String> {
+        let mut groups = identity.groups.clone();
+        if !groups.iter().any(|group| group == "system:authenticated") {
+            groups.push("system:authenticated".to_string());
+        }
+        let mut spec = json!({
+            "user": identity.name,
+            "groups": groups,
+            "resourceAttributes": {
+                "verb": verb, "version": "v1", "resource": "nodes", "subresource": subresource, "name": node},
         });
+        if !identity.uid.is_empty() {
+            spec["uid"] = json!(identity.uid);
+        }
+        if identity.extra.is_object() {
+            spec["extra"] = identity.extra.clone();
+        }
+        let asked = spec.to_string();
+        if let Some(known) = self.0.get(&asked) {
+            return Ok(known);
+        }
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec});
         let answer = client.create::<Review>(&resources::SUBJECT_ACCESS_REVIEWS, "", &review).await;
-        answer.map(|review| review.status.allowed).map_err(|error| error.to_string())
-    })
-    .await
+        let allowed = answer.map(|review| review.status.allowed).map_err(|error| error.to_string())?;
+        self.0.put(asked, allowed, if allowed { ALLOWED } else { REFUSED });
+        Ok(allowed)
+    }
 }
 
 /// Asks about one subresource after the other until one is allowed.
@@ -133,7 +178,7 @@ mod tests {
 
     #[test]
     fn only_the_api_server_and_masters_need_no_review() {
-        let identity = |name: &str, group: &str| Identity { name: name.into(), groups: vec![group.into()] };
+        let identity = |name: &str, group: &str| Identity::new(name.into(), vec![group.into()]);
         assert!(identity(API_SERVER, "x").is_privileged());
         assert!(identity("admin", MASTERS).is_privileged());
         assert!(!identity("system:node:a", "system:nodes").is_privileged());

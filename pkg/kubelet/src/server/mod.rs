@@ -1,15 +1,20 @@
-//! The kubelet's HTTPS port: logs, exec, attach, port-forward and a look at the pods, for the API server.
+//! The kubelet's HTTPS port: logs, exec, attach, port-forward and a look at the pods for the API server; metrics for who scrapes.
 //!
 //! Every request is authorized before anything else about it is looked at.
 
+mod about;
 mod access;
+mod checkpoint;
+mod host_logs;
 mod local_volumes;
 mod logs;
+mod metrics;
 mod netns;
 mod query;
 mod reply;
 mod router;
 mod streams;
+mod tokens;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -33,9 +38,11 @@ use tracing::{debug, info, warn};
 
 use crate::config::{KubeletError, ServingConfig};
 use crate::kubelet::Kubelet;
+use crate::node::MachineInfo;
 use crate::stats::Rates;
-use access::Identity;
+use access::{Decisions, Identity};
 use reply::Reply;
+use tokens::Tokens;
 
 /// Connections at a time; further ones wait in the kernel.
 const MAX_CONNECTIONS: usize = 1024;
@@ -52,6 +59,9 @@ pub(super) struct Server {
     kubelet: Arc<Kubelet>,
     tasks: TaskGroup,
     rates: Rates,
+    tokens: Tokens,
+    decisions: Decisions,
+    machine: MachineInfo,
 }
 
 /// Opens the port and serves it until shutdown.
@@ -67,8 +77,15 @@ pub(crate) async fn start(
     let address = config.address;
     let listener = TcpListener::bind(address).await.map_err(|source| KubeletError::Listen { address, source })?;
     info!(%address, "kubelet is listening");
-    let rates = Rates::new(kubelet.clock.clone());
-    let server = Arc::new(Server { kubelet, tasks: tasks.clone(), rates });
+    let clock = kubelet.clock.clone();
+    let server = Arc::new(Server {
+        rates: Rates::new(clock.clone()),
+        tokens: Tokens::new(clock.clone()),
+        decisions: Decisions::new(clock),
+        machine: MachineInfo::detect(&kubelet.config.root_dir, &kubelet.config.args.eviction_hard),
+        kubelet,
+        tasks: tasks.clone(),
+    });
     let (listener, tls) = (Arc::new(listener), TlsAcceptor::from(Arc::new(tls)));
     tasks.spawn_worker("kubelet-server", move || accept(server.clone(), listener.clone(), tls.clone()));
     Ok(())
@@ -118,6 +135,14 @@ async fn accept(server: Arc<Server>, listener: Arc<TcpListener>, tls: TlsAccepto
 /// A panic fails the one request, not the others on the connection.
 async fn answer(server: &Server, identity: Option<&Identity>, request: http::Request<Incoming>) -> Reply {
     let is_head = *request.method() == http::Method::HEAD;
+    let known = router::known(request.uri().path());
+    let long = matches!(known, "exec" | "attach" | "portForward" | "debug");
+    server.kubelet.metrics.http_requests.add(kedge_base::exposition::written(&[
+        ("long_running", if long { "true" } else { "false" }),
+        ("method", request.method().as_str()),
+        ("path", known),
+        ("server_type", "readwrite"),
+    ]));
     let handled = router::handle(server, identity, request);
     let caught = server.tasks.ledger().catch("kubelet", "kubelet-request", Weight::Single, handled).await;
     let failed = |_| reply::text(StatusCode::INTERNAL_SERVER_ERROR, "the request made the kubelet panic");

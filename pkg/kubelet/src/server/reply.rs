@@ -28,6 +28,10 @@ pub(super) fn text(status: StatusCode, text: impl Into<String>) -> Reply {
     with_type(status, "text/plain; charset=utf-8", full(text.into()))
 }
 
+pub(super) fn html(text: impl Into<Bytes>) -> Reply {
+    with_type(StatusCode::OK, "text/html; charset=utf-8", full(text))
+}
+
 pub(super) fn json(text: impl Into<Bytes>) -> Reply {
     with_type(StatusCode::OK, "application/json", full(text))
 }

@@ -26,7 +26,7 @@ const MAX_COMMAND: usize = 1024;
 fn find(server: &Server, place: &Place) -> Result<Pod, Box<Reply>> {
     let raw = server.kubelet.pods.get(&place.namespace, &place.pod);
     let raw = raw.ok_or_else(|| Box::new(reply::text(StatusCode::NOT_FOUND, "pod does not exist")))?;
-    if !place.uid.is_empty() && place.uid != raw.metadata.uid {
+    if !place.uid.is_empty() && !server.kubelet.pods.is_known_as(&raw, &place.uid) {
         return Err(Box::new(reply::text(StatusCode::NOT_FOUND, "pod not found")));
     }
     raw.decode().map_err(failed)
@@ -34,6 +34,32 @@ fn find(server: &Server, place: &Place) -> Result<Pod, Box<Reply>> {
 
 fn failed(error: impl std::fmt::Display) -> Box<Reply> {
     Box::new(reply::text(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// `/run`: a command whose output is the answer; older clients than those of streams ask for it.
+pub(super) async fn run(server: &Server, place: &Place, query: &Query) -> Reply {
+    let pod = match find(server, place) {
+        Ok(pod) => pod,
+        Err(reply) => return *reply,
+    };
+    let runtime = match observe(server, &pod).await {
+        Ok(runtime) => runtime,
+        Err(reply) => return *reply,
+    };
+    let refused = |message: String| reply::text(StatusCode::INTERNAL_SERVER_ERROR, message);
+    let Some(run) = running(&runtime, &place.container) else {
+        return refused(format!("container not found ({:?})", place.container));
+    };
+    let command: Vec<String> =
+        query.get("cmd").unwrap_or_default().split(' ').map(str::to_owned).take(MAX_COMMAND).collect();
+    match server.kubelet.runtime.exec_sync(&run.id, command.clone(), std::time::Duration::ZERO).await {
+        Ok(output) if output.exit_code == 0 => reply::json([output.stdout, output.stderr].concat()),
+        Ok(output) => {
+            let told = String::from_utf8_lossy(&output.stderr).into_owned();
+            refused(format!("command '{}' exited with {}: {told}", command.join(" "), output.exit_code))
+        }
+        Err(error) => refused(error.to_string()),
+    }
 }
 
 async fn observe(server: &Server, pod: &Pod) -> Result<PodRuntime, Box<Reply>> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::{PodUsage, Snapshot, Usage};
 
 /// A kind of metric: its name, its type and what it is.
-type Family = (&'static str, &'static str, &'static str);
+pub(super) type Family = (&'static str, &'static str, &'static str);
 
 const CONTAINER_CPU: Family = ("container_cpu_usage_seconds_total", "counter", "CPU time that a container has used");
 const CONTAINER_MEMORY: Family = ("container_memory_working_set_bytes", "gauge", "Working set of a container");
@@ -62,7 +62,7 @@ fn memory(usage: &Usage) -> String {
 }
 
 /// Nanoseconds as seconds, exactly.
-fn seconds(nanos: u64) -> String {
+pub(super) fn seconds(nanos: u64) -> String {
     format!("{}.{:09}", nanos / 1_000_000_000, nanos % 1_000_000_000)
 }
 
@@ -71,14 +71,14 @@ fn pod_labels(pod: &PodUsage) -> String {
 }
 
 /// Names need no escaping, but they come from the runtime.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
 /// Labels, a value, and the time of it in nanoseconds.
-type Sample = (String, String, Option<i64>);
+pub(super) type Sample = (String, String, Option<i64>);
 
-fn family(out: &mut String, (name, kind, help): &Family, samples: impl IntoIterator<Item = Sample>) {
+pub(super) fn family(out: &mut String, (name, kind, help): &Family, samples: impl IntoIterator<Item = Sample>) {
     let mut samples = samples.into_iter().peekable();
     if samples.peek().is_none() {
         return;

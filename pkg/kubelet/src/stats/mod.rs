@@ -4,7 +4,12 @@
 //! version. CPU time is a sum; [`rates`] makes of two readings how much is used at present.
 //! Invariant: what cannot be told is left out, and never shown as nothing.
 
+mod cadvisor;
+mod complete;
+mod disk;
 mod exposition;
+mod groups;
+mod network;
 mod rates;
 mod summary;
 
@@ -19,8 +24,12 @@ use crate::cgroups::{self, Cgroups, KUBEPODS};
 use crate::kubelet::Kubelet;
 use crate::runtime::labels;
 
+pub(crate) use cadvisor::cadvisor;
+pub(crate) use complete::complete;
+pub(crate) use disk::Disk;
 pub(crate) use exposition::exposition;
-pub(crate) use rates::Rates;
+pub(crate) use groups::AllGroups;
+pub(crate) use rates::{CpuRates, Rates};
 pub(crate) use summary::summary;
 
 /// Why nothing can be told.

@@ -1,4 +1,4 @@
-//! `/stats/summary`: upstream's document, with CPU and memory.
+//! `/stats/summary`: upstream's document, with CPU and memory; [`super::complete`] adds the rest.
 
 use serde_json::{Value, json};
 

@@ -1,14 +1,15 @@
 //! Keeps the latest status of each pod and writes it to the API when it differs from what the API has.
 //!
 //! Workers never wait for the API: they leave a status here, and a few tasks write. When a pod is being deleted, has
-//! finished on this node, and the API knows that it ended, its object is deleted for good here.
+//! finished on this node, and the API knows that it ended, its object is deleted for good here. What is written of a static pod is
+//! written to its image, whenever there is one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 use kedge_base::{SharedClock, TaskGroup};
-use kedge_client::{Client, DeleteOptions, Error, Informer, Patch, WorkQueue, run_workers};
+use kedge_client::{Client, DeleteOptions, Error, Patch, WorkQueue, run_workers};
 use kedge_meta::{ObjectKey, resources};
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -18,9 +19,11 @@ use super::patch::status_patch;
 use super::settle::{end_unseen, hold_back, is_terminal, settle};
 use super::{conditions, find_condition};
 use crate::pod::{PodExt, RawPod};
+use crate::pods::Pods;
 
 const WRITERS: usize = 4;
 
+#[derive(Clone)]
 struct Entry {
     key: ObjectKey,
     status: PodStatus,
@@ -28,6 +31,8 @@ struct Entry {
     may_run: bool,
     /// Nothing of the pod is left on this node.
     finished: bool,
+    /// A file told of it: its object in the API is another one each time it is made.
+    is_static: bool,
     /// The object as our last write left it.
     written: Option<RawPod>,
 }
@@ -36,19 +41,14 @@ struct Entry {
 pub(crate) struct StatusManager {
     client: Client,
     clock: SharedClock,
-    pods: Informer<RawPod>,
+    pods: Pods,
     queue: WorkQueue<String>,
     entries: Mutex<HashMap<String, Entry>>,
 }
 
 impl StatusManager {
     /// Starts the writing tasks.
-    pub(crate) fn start(
-        client: Client,
-        clock: SharedClock,
-        pods: Informer<RawPod>,
-        tasks: &TaskGroup,
-    ) -> Arc<StatusManager> {
+    pub(crate) fn start(client: Client, clock: SharedClock, pods: Pods, tasks: &TaskGroup) -> Arc<StatusManager> {
         let queue = WorkQueue::new(clock.clone(), tasks);
         let entries = Mutex::default();
         let manager = Arc::new(StatusManager { client, clock, pods, queue: queue.clone(), entries });
@@ -63,6 +63,11 @@ impl StatusManager {
     /// The status set last.
     pub(crate) fn get(&self, uid: &str) -> Option<PodStatus> {
         self.entries.lock().get(uid).map(|e| e.status.clone())
+    }
+
+    /// Whether nothing of a pod is left on this node, as far as anybody knows.
+    pub(crate) fn is_finished(&self, uid: &str) -> bool {
+        self.entries.lock().get(uid).is_none_or(|entry| entry.finished)
     }
 
     /// Sets a pod's status; times of transition are filled in.
@@ -138,17 +143,20 @@ impl StatusManager {
         }
         let written = entries.remove(&uid).and_then(|e| e.written);
         let key = ObjectKey::new(pod.namespace(), pod.name());
-        entries.insert(uid.clone(), Entry { key, status, may_run, finished, written });
+        let is_static = pod.is_static();
+        entries.insert(uid.clone(), Entry { key, status, may_run, finished, is_static, written });
         drop(entries);
         self.queue.add(uid);
     }
 
     /// The object as far as it is known: of the watch, or of our last write if that is newer.
     fn known(&self, uid: &str, key: &ObjectKey, written: Option<RawPod>) -> Option<RawPod> {
-        let watched = self.pods.get(&key.namespace, &key.name);
-        if watched.as_ref().is_some_and(|p| p.metadata.uid != uid) {
+        let watched = self.pods.in_api(key, uid);
+        if watched.is_none() && self.pods.is_named_in_api(key) {
             return None;
         }
+        let same = |written: &RawPod| watched.as_ref().is_none_or(|w| w.metadata.uid == written.metadata.uid);
+        let written = written.filter(same);
         let version = |pod: &RawPod| pod.metadata.resource_version.parse::<u64>().unwrap_or_default();
         match (watched, written) {
             (Some(watched), Some(written)) if version(&written) > version(&watched) => Some(written),
@@ -158,16 +166,12 @@ impl StatusManager {
     }
 
     async fn write(&self, uid: &str) -> Result<(), Error> {
-        let Some((key, status, may_run, finished, written)) = self
-            .entries
-            .lock()
-            .get(uid)
-            .map(|e| (e.key.clone(), e.status.clone(), e.may_run, e.finished, e.written.clone()))
+        let Some(Entry { key, status, may_run, finished, is_static, written }) = self.entries.lock().get(uid).cloned()
         else {
             return Ok(());
         };
         let Some(mut known) = self.known(uid, &key, written) else {
-            self.forget(uid);
+            self.without_object(uid, is_static);
             return Ok(());
         };
         let have = known.status();
@@ -179,11 +183,11 @@ impl StatusManager {
             }
         };
         hold_back(&have, &mut want, may_run);
-        if let Some(patch) = status_patch(uid, &have, &want) {
+        if let Some(patch) = status_patch(&known.metadata.uid, &have, &want) {
             match self.patch(&key, patch).await {
                 Ok(Some(pod)) => known = pod,
                 Ok(None) => {
-                    self.forget(uid);
+                    self.without_object(uid, is_static);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
@@ -193,10 +197,19 @@ impl StatusManager {
             }
         }
         let ended = is_terminal(known.status().get("phase").and_then(Value::as_str));
-        if known.metadata.is_deleting() && finished && ended {
+        if known.metadata.is_deleting() && finished && ended && !is_static {
             self.delete(uid, &key).await?;
         }
         Ok(())
+    }
+
+    /// Nothing is written of a pod that is gone; a static one gets another image, whose coming is told.
+    fn without_object(&self, uid: &str, is_static: bool) {
+        if !is_static {
+            self.forget(uid);
+        } else if let Some(entry) = self.entries.lock().get_mut(uid) {
+            entry.written = None;
+        }
     }
 
     /// `None` when the pod is gone or another one has its name.
@@ -206,7 +219,7 @@ impl StatusManager {
         match self.client.patch(&resources::PODS, namespace, name, patch, Some("status")).await {
             Ok(pod) => Ok(Some(pod)),
             Err(error) if error.is_not_found() => Ok(None),
-            Err(error) if error.is_conflict() && self.pods.get(namespace, name).is_none() => Ok(None),
+            Err(error) if error.is_conflict() && !self.pods.is_named_in_api(key) => Ok(None),
             Err(error) => Err(error),
         }
     }

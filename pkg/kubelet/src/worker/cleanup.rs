@@ -160,6 +160,7 @@ async fn end_orphan(kubelet: &Kubelet, uid: &str, key: &ObjectKey) -> Result<(),
         return Ok(());
     }
     info!(pod = %key, uid, "ending a pod that is not in the API any more");
+    kubelet.metrics.orphaned_pods.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let mut pod = Pod::default();
     pod.metadata.uid = Some(uid.to_string());
     pod.metadata.namespace = Some(key.namespace.clone());

@@ -19,7 +19,8 @@ pub(super) async fn variables(
     container: &Container,
     pod_ips: &[String],
 ) -> Result<Vec<(String, String)>, String> {
-    if !kubelet.services.has_synced() {
+    // A static pod runs without the API, too.
+    if !pod.is_static() && !kubelet.services.has_synced() {
         return Err("services have not yet been read at least once, cannot construct envvars".into());
     }
     let mut services = kubelet.services.list_namespace(pod.namespace());

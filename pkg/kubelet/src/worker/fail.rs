@@ -3,28 +3,38 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus};
+use k8s_openapi::api::core::v1::{Pod, PodCondition, PodStatus, Toleration};
 use kedge_client::EventType;
 use kedge_meta::{ObjectMeta, StringMap, resources};
 use serde::Deserialize;
 
+use super::Eviction;
 use super::admit::{Failure, Offer, admit};
+use crate::eviction::Pressure;
 use crate::kubelet::Kubelet;
 use crate::pod::{PodExt, qos_class};
+use crate::runtime::PodRuntime;
+
+/// Pods of this priority and above are the cluster's own.
+const CRITICAL: i32 = 2_000_000_000;
 
 #[derive(Deserialize)]
 struct SlimNode {
     metadata: ObjectMeta,
 }
 
-/// Checks a pod that has never run. One that has was admitted before.
+/// Checks a pod that has never run. One that has was admitted before; of a static one only the runtime knows that.
 ///
 /// # Errors
 /// Why the pod cannot run here.
-pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), Failure> {
+pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> Result<(), Failure> {
+    if pod.is_static() && !runtime.is_empty() {
+        return Ok(());
+    }
     if pod.status().start_time.is_some() || kubelet.statuses.get(pod.uid()).is_some() {
         return Ok(());
     }
+    under_pressure(pod, *kubelet.pressure.borrow())?;
     let spec = PodExt::spec(pod);
     let choosy = spec.node_selector.is_some() || spec.affinity.is_some();
     let labels = if choosy { node_labels(kubelet).await } else { Some(StringMap::new()) };
@@ -44,6 +54,32 @@ pub(super) async fn check_admission(kubelet: &Kubelet, pod: &Pod) -> Result<(), 
         max_pods: kubelet.config.args.max_pods,
     };
     admit(pod, &others, &offer)
+}
+
+/// A node that is short of something takes no pod that would make it worse.
+fn under_pressure(pod: &Pod, pressure: Pressure) -> Result<(), Failure> {
+    let short = [(pressure.memory, "MemoryPressure"), (pressure.disk, "DiskPressure"), (pressure.pids, "PIDPressure")];
+    let short: Vec<&str> = short.into_iter().filter(|(is, _)| *is).map(|(_, name)| name).collect();
+    let critical = pod.is_static() || PodExt::spec(pod).priority.unwrap_or_default() >= CRITICAL;
+    if short.is_empty() || critical {
+        return Ok(());
+    }
+    if short == ["MemoryPressure"] {
+        let tolerated = |toleration: &Toleration| {
+            let key = toleration.key.as_deref().unwrap_or_default();
+            let effect = toleration.effect.as_deref().unwrap_or_default();
+            let any = toleration.operator.as_deref() == Some("Exists");
+            (key == "node.kubernetes.io/memory-pressure" || (key.is_empty() && any))
+                && matches!(effect, "" | "NoSchedule")
+                && (any || toleration.value.as_deref().unwrap_or_default().is_empty())
+        };
+        // Who asked for memory gets it: somebody else has to go.
+        if qos_class(pod) != "BestEffort" || PodExt::spec(pod).tolerations.iter().flatten().any(tolerated) {
+            return Ok(());
+        }
+    }
+    let message = format!("The node had condition: [{}]. ", short.join(" "));
+    Err(Failure { reason: "Evicted".into(), message })
 }
 
 async fn node_labels(kubelet: &Kubelet) -> Option<StringMap> {
@@ -82,8 +118,12 @@ pub(super) fn past_deadline(kubelet: &Kubelet, pod: &Pod, status: PodStatus) {
 }
 
 /// Fails a pod because of what it uses.
-pub(super) fn evict(kubelet: &Kubelet, pod: &Pod, mut status: PodStatus, failure: &Failure) {
+pub(super) fn evict(kubelet: &Kubelet, pod: &Pod, mut status: PodStatus, eviction: &Eviction) {
+    let failure = &eviction.failure;
     kubelet.pod_warning(pod, "Evicted", &failure.message);
+    if !eviction.of_node {
+        return fail(kubelet, pod, status, &failure.reason, &failure.message);
+    }
     let conditions = status.conditions.get_or_insert_default();
     conditions.retain(|c| c.type_ != "DisruptionTarget");
     conditions.push(PodCondition {
@@ -110,6 +150,24 @@ mod tests {
     use super::*;
     use crate::pod::testing::pod_with;
     use serde_json::json;
+
+    #[test]
+    fn a_node_that_is_short_takes_no_more_of_what_it_is_short_of() {
+        use crate::pod::testing::pod;
+        let memory = Pressure { memory: true, ..Pressure::default() };
+        let disk = Pressure { disk: true, ..Pressure::default() };
+        let best_effort = || pod(json!({"containers": [{"name": "c"}]}));
+        let refused = |pod: &Pod, pressure| under_pressure(pod, pressure).err().map(|failure| failure.message);
+        assert_eq!(refused(&best_effort(), Pressure::default()), None);
+        assert_eq!(refused(&best_effort(), memory).as_deref(), Some("The node had condition: [MemoryPressure]. "));
+        let asks = pod(json!({"containers": [{"name": "c", "resources": {"requests": {"memory": "1Mi"}}}]}));
+        assert_eq!(refused(&asks, memory), None);
+        assert_eq!(refused(&asks, disk).as_deref(), Some("The node had condition: [DiskPressure]. "));
+        let tolerant =
+            json!([{"key": "node.kubernetes.io/memory-pressure", "operator": "Exists", "effect": "NoSchedule"}]);
+        assert_eq!(refused(&pod(json!({"containers": [{"name": "c"}], "tolerations": tolerant})), memory), None);
+        assert_eq!(refused(&pod(json!({"containers": [{"name": "c"}], "priority": 2_000_000_000})), disk), None);
+    }
 
     #[test]
     fn the_deadline_counts_from_the_start() {

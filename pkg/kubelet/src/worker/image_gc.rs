@@ -1,4 +1,4 @@
-//! Removes images that nobody uses when their disk is nearly full.
+//! Removes images that nobody uses: when their disk is nearly full, when they are old, or when the node is short of space.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -8,15 +8,16 @@ use std::time::Duration;
 use kedge_base::TaskGroup;
 use kedge_client::EventType;
 use kedge_cri::{Error, v1};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
 use crate::kubelet::Kubelet;
+use crate::metrics::label;
 use crate::node;
 
-/// Upstream's `ImageGCPeriod` and `imageMinimumGCAge`.
+/// Upstream's `ImageGCPeriod`.
 const PERIOD: Duration = Duration::from_secs(300);
-const MIN_AGE: Duration = Duration::from_secs(120);
 
 /// What is remembered of an image, on the monotonic clock.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +26,28 @@ struct Seen {
     last_used: Duration,
 }
 
+/// What is known of the images of a node.
+#[derive(Default)]
+pub(crate) struct ImageGc {
+    seen: Mutex<HashMap<String, Seen>>,
+}
+
+/// Images as they are, and which of them somebody needs.
+struct Look {
+    images: Vec<v1::Image>,
+    used: HashSet<String>,
+    seen: HashMap<String, Seen>,
+    now: Duration,
+}
+
 /// Starts to look at the disk of images.
 pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) {
-    // As upstream has it, a high mark of 100 percent turns this off.
-    if kubelet.config.args.image_gc_high >= 100 {
-        return;
-    }
     tasks.spawn_worker("image-gc", move || {
         let kubelet = kubelet.clone();
         async move {
-            let mut seen = HashMap::new();
             loop {
                 kubelet.clock.sleep(PERIOD).await;
-                if let Err(error) = round(&kubelet, &mut seen).await {
+                if let Err(error) = round(&kubelet).await {
                     warn!(%error, "cannot look after unused images");
                 }
             }
@@ -45,13 +55,60 @@ pub(crate) fn start(kubelet: Arc<Kubelet>, tasks: &TaskGroup) {
     });
 }
 
-async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<(), Error> {
+async fn look(kubelet: &Kubelet) -> Result<Look, Error> {
     let images = kubelet.runtime.list_images().await?;
     let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
     let mut used: HashSet<String> = containers.into_iter().map(|c| c.image_ref).collect();
     used.extend(sandbox_image(kubelet).await?);
     let now = kubelet.clock.monotonic();
-    remember(seen, &images, &used, now);
+    let mut seen = kubelet.image_gc.seen.lock();
+    remember(&mut seen, &images, &used, now);
+    Ok(Look { images, used, seen: seen.clone(), now })
+}
+
+/// Removes everything that nobody uses, because the node is short of space.
+///
+/// # Errors
+/// When it cannot be told what there is.
+pub(crate) async fn free_images(kubelet: &Kubelet) -> Result<(), Error> {
+    let look = look(kubelet).await?;
+    let all = look.unused(kubelet.config.args.image_min_age);
+    remove(kubelet, all, u64::MAX, "space").await;
+    Ok(())
+}
+
+/// Removes images in their order until so much is free; returns how much is.
+async fn remove(kubelet: &Kubelet, images: Vec<&v1::Image>, wanted: u64, reason: &str) -> u64 {
+    let mut freed = 0_u64;
+    for image in images {
+        if freed >= wanted {
+            break;
+        }
+        debug!(image = image.id, reason, "removing an unused image");
+        let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
+        match kubelet.runtime.remove_image(spec).await {
+            Ok(()) => {
+                freed = freed.saturating_add(image.size);
+                kubelet.metrics.images_collected.add(label("reason", reason));
+            }
+            Err(error) => warn!(image = image.id, %error, "cannot remove an unused image"),
+        }
+    }
+    freed
+}
+
+async fn round(kubelet: &Kubelet) -> Result<(), Error> {
+    let look = look(kubelet).await?;
+    let args = &kubelet.config.args;
+    // Upstream counts from its own start, too: what was used before is not known.
+    if let Some(most) = args.image_max_age.filter(|most| look.now > *most) {
+        let old = look.unused(args.image_min_age).into_iter().filter(|image| look.is_older(image, most));
+        remove(kubelet, old.collect(), u64::MAX, "age").await;
+    }
+    // As upstream has it, a high mark of 100 percent turns this off.
+    if args.image_gc_high >= 100 {
+        return Ok(());
+    }
     let info = kubelet.runtime.image_fs_info().await?;
     let path = info.image_filesystems.first().and_then(|f| f.fs_id.as_ref()).map(|id| id.mountpoint.clone());
     let Some(path) = path else { return Ok(()) };
@@ -62,23 +119,12 @@ async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<()
         None
     });
     let Some((capacity, available)) = space else { return Ok(()) };
-    let (high, low) = (u64::from(kubelet.config.args.image_gc_high), u64::from(kubelet.config.args.image_gc_low));
+    let (high, low) = (u64::from(args.image_gc_high), u64::from(args.image_gc_low));
     if capacity == 0 || used_percent(capacity, available) < high {
         return Ok(());
     }
     let wanted = (capacity / 100 * (100 - low)).saturating_sub(available);
-    let mut freed = 0;
-    for image in unused(&images, &used, seen, now) {
-        if freed >= wanted {
-            break;
-        }
-        debug!(image = image.id, "removing an unused image");
-        let spec = v1::ImageSpec { image: image.id.clone(), ..Default::default() };
-        match kubelet.runtime.remove_image(spec).await {
-            Ok(()) => freed = freed.saturating_add(image.size),
-            Err(error) => warn!(image = image.id, %error, "cannot remove an unused image"),
-        }
-    }
+    let freed = remove(kubelet, look.unused(args.image_min_age), wanted, "space").await;
     info!(freed, wanted, "unused images were removed");
     if freed < wanted {
         let message = format!(
@@ -89,6 +135,18 @@ async fn round(kubelet: &Kubelet, seen: &mut HashMap<String, Seen>) -> Result<()
         kubelet.event(&node, EventType::Warning, "FreeDiskSpaceFailed", message);
     }
     Ok(())
+}
+
+impl Look {
+    /// What may go, in the order in which it goes.
+    fn unused(&self, min_age: Duration) -> Vec<&v1::Image> {
+        unused(&self.images, &self.used, &self.seen, self.now, min_age)
+    }
+
+    /// Whether it was last used, or first seen, so long ago.
+    fn is_older(&self, image: &v1::Image, most: Duration) -> bool {
+        self.seen.get(&image.id).is_some_and(|seen| self.now.saturating_sub(seen.last_used.max(seen.first)) > most)
+    }
 }
 
 /// Older runtimes do not say that the image of their sandboxes is needed.
@@ -127,9 +185,10 @@ fn unused<'a>(
     used: &HashSet<String>,
     seen: &HashMap<String, Seen>,
     now: Duration,
+    min_age: Duration,
 ) -> Vec<&'a v1::Image> {
     let of = |image: &v1::Image| seen.get(&image.id).copied();
-    let old = |image: &v1::Image| of(image).is_some_and(|s| now.saturating_sub(s.first) >= MIN_AGE);
+    let old = |image: &v1::Image| of(image).is_some_and(|s| now.saturating_sub(s.first) >= min_age);
     let mut free: Vec<&v1::Image> = images.iter().filter(|i| !i.pinned && !used.contains(&i.id) && old(i)).collect();
     free.sort_by_key(|image| of(image).map(|s| (s.last_used, s.first)));
     free
@@ -148,7 +207,7 @@ mod tests {
         remember(&mut seen, &images, &HashSet::from(["a".to_string()]), at(0));
         let used = HashSet::from(["used".to_string()]);
         remember(&mut seen, &images, &HashSet::from(["used".to_string(), "a".to_string()]), at(10));
-        let ids = |now| unused(&images, &used, &seen, now).iter().map(|i| i.id.clone()).collect::<Vec<_>>();
+        let ids = |now| unused(&images, &used, &seen, now, at(120)).iter().map(|i| i.id.clone()).collect::<Vec<_>>();
         assert!(ids(at(60)).is_empty());
         assert_eq!(ids(at(200)), ["b", "a"]);
         assert_eq!(used_percent(100, 15), 85);

@@ -8,7 +8,7 @@ use kedge_client::EventType;
 use kedge_cri::v1;
 use kedge_meta::ObjectReference;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::Semaphore;
 
 use super::credentials::credentials;
 use super::duration::go_duration;
@@ -16,6 +16,7 @@ use super::image_name::with_tag;
 use super::start::StartError;
 use crate::backoff::KeyedBackoff;
 use crate::kubelet::Kubelet;
+use crate::metrics::label;
 use crate::pod::PodExt;
 
 const FIRST_DELAY: Duration = Duration::from_secs(10);
@@ -28,14 +29,15 @@ pub(crate) struct Images {
     backoff: KeyedBackoff,
     /// What went wrong at the last pull, by pod and image.
     last_errors: Mutex<HashMap<String, String>>,
-    /// One pull at a time, as upstream's `serializeImagePulls`.
-    pulling: AsyncMutex<()>,
+    /// Turns of those who pull; `None` has everybody pull at once.
+    pulling: Option<Semaphore>,
 }
 
 impl Images {
-    pub(crate) fn new() -> Images {
+    /// `at_a_time`: how many pull, if that is limited: upstream's `serializeImagePulls` and `maxParallelImagePulls`.
+    pub(crate) fn new(at_a_time: Option<usize>) -> Images {
         let backoff = KeyedBackoff::new(FIRST_DELAY, LAST_DELAY);
-        Images { backoff, last_errors: Mutex::default(), pulling: AsyncMutex::new(()) }
+        Images { backoff, last_errors: Mutex::default(), pulling: at_a_time.map(Semaphore::new) }
     }
 
     /// Forgets the failures of one pod.
@@ -117,7 +119,11 @@ impl Images {
         kubelet.event(reference, EventType::Normal, "Pulling", format!("Pulling image {image:?}"));
         let credentials = credentials(kubelet, pod, &spec.image).await;
         let asked = kubelet.clock.monotonic();
-        let turn = self.pulling.lock().await;
+        let turn = match &self.pulling {
+            // It is never closed.
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
         let begun = kubelet.clock.monotonic();
         let pulled = kubelet.runtime.pull_image(spec.clone(), credentials, sandbox.clone()).await;
         drop(turn);
@@ -126,6 +132,8 @@ impl Images {
             Ok(found) => {
                 let status = kubelet.runtime.image_status(v1::ImageSpec { image: found.clone(), ..spec }).await;
                 let size = status.ok().flatten().map_or(0, |i| i.size);
+                let took = done.saturating_sub(begun).as_secs_f64();
+                kubelet.metrics.image_pull.observe(label("image_size_in_bytes", size_bucket(size)), took);
                 let message = format!(
                     "Successfully pulled image {image:?} in {} ({} including waiting). Image size: {size} bytes.",
                     go_duration(done.saturating_sub(begun)),
@@ -146,6 +154,24 @@ impl Images {
                 Err(StartError { until: Some(soon), ..StartError::new(reason, message) })
             }
         }
+    }
+}
+
+/// Upstream's classes of sizes in metrics.
+fn size_bucket(size: u64) -> &'static str {
+    match size >> 20 {
+        0..10 => "0-10MB",
+        10..100 => "10MB-100MB",
+        100..500 => "100MB-500MB",
+        500..1024 => "500MB-1GB",
+        1024..5120 => "1GB-5GB",
+        5120..10_240 => "5GB-10GB",
+        10_240..20_480 => "10GB-20GB",
+        20_480..30_720 => "20GB-30GB",
+        30_720..40_960 => "30GB-40GB",
+        40_960..61_440 => "40GB-60GB",
+        61_440..102_400 => "60GB-100GB",
+        _ => "GT100GB",
     }
 }
 

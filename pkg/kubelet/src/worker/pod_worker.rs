@@ -20,8 +20,6 @@ use crate::status::{StartErrors, Subject, generate};
 
 /// Each pod is looked at this often, even when nothing tells of a change.
 const RESYNC: Duration = Duration::from_secs(60);
-/// Upstream's, for pods that store too much, in seconds.
-const EVICTION_GRACE: i64 = 1;
 const FIRST_RETRY: Duration = Duration::from_millis(250);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 
@@ -59,10 +57,10 @@ impl Worker {
             if terminate.borrow_and_update().is_some() || pod.is_terminal() {
                 return Some(Arc::unwrap_or_clone(pod));
             }
-            if let Some(failure) = self.slot.evicted.lock().clone() {
+            if let Some(eviction) = self.slot.evicted.lock().clone() {
                 let status = self.kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
-                fail::evict(&self.kubelet, &pod, status, &failure);
-                self.slot.terminate(EVICTION_GRACE);
+                fail::evict(&self.kubelet, &pod, status, &eviction);
+                self.slot.terminate(eviction.grace);
                 return Some(Arc::unwrap_or_clone(pod));
             }
             // Whatever is under way, such as a pull, is given up.

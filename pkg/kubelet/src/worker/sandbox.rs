@@ -1,6 +1,7 @@
 //! The sandbox of a pod: the one that is there, or a new one.
 
 use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 use k8s_openapi::api::core::v1::Pod;
 use kedge_client::EventType;
@@ -53,8 +54,12 @@ pub(super) async fn ensure(
     }
     let call = kubelet.calls.of(pod.uid());
     let undisturbed = call.lock().await;
+    kubelet.metrics.started_pods.fetch_add(1, Relaxed);
     let made = kubelet.runtime.run_pod_sandbox(config.clone(), &handler).await;
     drop(undisturbed);
+    if made.is_err() {
+        kubelet.metrics.failed_pods.fetch_add(1, Relaxed);
+    }
     let id = match made {
         Ok(id) => id,
         Err(error) => return Err(failed(error.to_string())),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kedge_base::exposition::written;
 use kedge_base::random;
 use kedge_client::EventType;
 use kedge_cri::v1;
@@ -18,6 +19,7 @@ use crate::generate::{ContainerParts, ImageUser, container_config, host_and_doma
 use crate::kubelet::Kubelet;
 use crate::lifecycle::run_hook;
 use crate::logs;
+use crate::metrics::label;
 use crate::pod::PodExt;
 use crate::runtime::{PodRuntime, State};
 use crate::sync::{Kill, KillReason};
@@ -66,6 +68,27 @@ impl Starter<'_> {
     /// [`StartError`]; events are already written.
     pub(super) async fn start(&self, container: &Container, target: Option<&str>) -> Result<(), StartError> {
         self.back_off(container)?;
+        let kind = if target.is_some() { "ephemeral_container" } else { self.kind(container) };
+        self.kubelet.metrics.started_containers.add(label("container_type", kind));
+        let started = self.start_now(container, target).await;
+        if let Err(error) = &started {
+            let labels = [("code", error.reason), ("container_type", kind)];
+            self.kubelet.metrics.failed_containers.add(written(&labels));
+        }
+        started
+    }
+
+    /// The word in metrics.
+    fn kind(&self, container: &Container) -> &'static str {
+        let is = |list: &[Container]| list.iter().any(|c| c.name == container.name);
+        match () {
+            () if is(&PodExt::spec(self.pod).containers) => "container",
+            () if is(self.pod.init_containers()) => "init_container",
+            () => "ephemeral_container",
+        }
+    }
+
+    async fn start_now(&self, container: &Container, target: Option<&str>) -> Result<(), StartError> {
         let (kubelet, pod) = (self.kubelet, self.pod);
         let image = kubelet.images.ensure(kubelet, pod, container, self.sandbox).await.inspect_err(|error| {
             self.event(container, EventType::Warning, "Failed", format!("Error: {}", error.reason));

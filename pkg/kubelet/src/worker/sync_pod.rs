@@ -16,6 +16,7 @@ use super::sandbox;
 use super::start::{StartError, Starter};
 use crate::cgroups;
 use crate::kubelet::Kubelet;
+use crate::metrics::label;
 use crate::pod::{PodExt, ephemeral_as_container, is_sidecar};
 use crate::runtime::PodRuntime;
 use crate::status::{StartErrors, Subject, generate};
@@ -38,6 +39,9 @@ pub(super) struct Sync {
     start_errors: StartErrors,
     /// What is still in effect of containers whose resources could not be changed.
     not_resized: HashMap<String, Option<ResourceRequirements>>,
+    /// When the pod was first looked at, on the monotonic clock, until it runs; nothing of one that ran before that.
+    begun: Option<Duration>,
+    looked: bool,
 }
 
 /// The end of a round that did not get through.
@@ -52,9 +56,31 @@ impl From<kedge_cri::Error> for Stop {
 impl Sync {
     /// One round.
     pub(super) async fn run(&mut self, kubelet: &Kubelet, pod: &Arc<Pod>) -> Outcome {
-        match self.round(kubelet, pod).await {
+        let begun = kubelet.clock.monotonic();
+        let result = self.round(kubelet, pod).await;
+        let took = kubelet.clock.monotonic().saturating_sub(begun);
+        let kind = if std::mem::replace(&mut self.looked, true) { "sync" } else { "create" };
+        kubelet.metrics.pod_worker.observe(label("operation_type", kind), took.as_secs_f64());
+        match result {
             Ok(outcome) => outcome,
             Err(Stop(error)) => Outcome::Failed { error },
+        }
+    }
+
+    /// Counts how long the start of a pod took, when it runs.
+    fn count_start(&mut self, kubelet: &Kubelet, pod: &Pod, status: &PodStatus) {
+        let now = kubelet.clock.monotonic();
+        if !self.looked && self.begun.is_none() && status.phase.as_deref() == Some("Pending") {
+            self.begun = Some(now);
+        }
+        if status.phase.as_deref() != Some("Running") {
+            return;
+        }
+        let Some(begun) = self.begun.take() else { return };
+        kubelet.metrics.pod_start.observe(now.saturating_sub(begun).as_secs_f64());
+        if let Some(made) = &pod.metadata.creation_timestamp {
+            let since = kubelet.clock.now().duration_since(made.0).as_secs_f64();
+            kubelet.metrics.pod_start_total.observe(since.max(0.0));
         }
     }
 
@@ -63,11 +89,11 @@ impl Sync {
             // Container ids carry the runtime's name, so that nothing can be said before it is known.
             return Err(Stop(kubelet.health.get().error().unwrap_or_default()));
         }
-        if let Err(failure) = check_admission(kubelet, pod).await {
+        let runtime = kubelet.observe(pod.uid()).await?;
+        if let Err(failure) = check_admission(kubelet, pod, &runtime).await {
             fail::reject(kubelet, pod, &failure);
             return Ok(Outcome::Ended);
         }
-        let runtime = kubelet.observe(pod.uid()).await?;
         kubelet.probes.add_pod(pod);
         let restarts = self.resize(kubelet, pod, &runtime).await;
         let status = self.report(kubelet, pod, &runtime);
@@ -113,7 +139,7 @@ impl Sync {
         }
     }
 
-    fn report(&self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> PodStatus {
+    fn report(&mut self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> PodStatus {
         let old = kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
         let subject = Subject {
             pod,
@@ -131,6 +157,7 @@ impl Sync {
             }
         }
         kubelet.statuses.set(pod, status.clone(), true);
+        self.count_start(kubelet, pod, &status);
         status
     }
 

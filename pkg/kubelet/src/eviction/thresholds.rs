@@ -1,6 +1,11 @@
-//! Hard eviction thresholds: how little may be left of a resource before the node is short of it.
+//! Eviction thresholds as they are given: how little may be left of a resource before the node is short of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use kedge_meta::quantity::Quantity;
+
+use super::signals::Signal;
 
 /// Small boards: with less memory than twice the default, a tenth of it is enough.
 const MEMORY: i64 = 100 << 20;
@@ -62,17 +67,57 @@ impl Default for Thresholds {
     }
 }
 
+impl std::fmt::Display for Limit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Amount(amount) | Self::Modest(amount) => f.write_str(&Quantity::from_bytes(*amount).to_string()),
+            Self::Share(share) => write!(f, "{}%", *share as f64 / PERCENT as f64),
+        }
+    }
+}
+
 impl Thresholds {
+    /// By the names of the signals.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        let all = [
+            ("memory.available", self.memory),
+            ("nodefs.available", self.nodefs),
+            ("nodefs.inodesFree", self.nodefs_inodes),
+            ("imagefs.available", self.imagefs),
+            ("imagefs.inodesFree", self.imagefs_inodes),
+            ("pid.available", self.pids),
+        ];
+        all.into_iter()
+            .filter_map(|(signal, limit)| Some((signal.to_owned(), serde_json::Value::from(limit?.to_string()))))
+            .collect()
+    }
+
     /// Reads `signal<value,…`. What is not named has no threshold.
     ///
     /// # Errors
     /// What is wrong, naming the part.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let mut all =
-            Self { memory: None, nodefs: None, nodefs_inodes: None, imagefs: None, imagefs_inodes: None, pids: None };
+        Self::read(text, '<', limit)
+    }
+
+    /// Reads `signal=value,…`: how much more than the threshold is reclaimed.
+    ///
+    /// # Errors
+    /// What is wrong, naming the part.
+    pub(crate) fn parse_reclaim(text: &str) -> Result<Self, String> {
+        Self::read(text, '=', reclaim)
+    }
+
+    /// No thresholds at all.
+    pub(crate) fn none() -> Self {
+        Self { memory: None, nodefs: None, nodefs_inodes: None, imagefs: None, imagefs_inodes: None, pids: None }
+    }
+
+    fn read(text: &str, sign: char, limit: fn(&str) -> Result<Option<Limit>, String>) -> Result<Self, String> {
+        let mut all = Self::none();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let Some((signal, value)) = part.split_once('<') else {
-                return Err(format!("{part:?} is not of the form signal<value, such as nodefs.available<5%"));
+            let Some((signal, value)) = part.split_once(sign) else {
+                return Err(format!("{part:?} is not of the form signal{sign}value, such as nodefs.available{sign}5%"));
             };
             let limit = limit(value.trim()).map_err(|why| format!("{part:?}: {why}"))?;
             let place = match signal.trim() {
@@ -95,6 +140,29 @@ impl Thresholds {
         }
         Ok(all)
     }
+}
+
+/// Reads `signal=duration,…`: how long soft thresholds may be crossed.
+///
+/// # Errors
+/// What is wrong, naming the part.
+pub(crate) fn periods(text: &str) -> Result<BTreeMap<&'static str, Duration>, String> {
+    let mut all = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let (signal, value) = part
+            .split_once('=')
+            .ok_or_else(|| format!("{part:?} is not of the form signal=duration, such as memory.available=1m30s"))?;
+        let known = Signal::ALL.into_iter().map(Signal::as_str).find(|known| *known == signal.trim());
+        let signal = known.ok_or_else(|| format!("unknown signal {:?}", signal.trim()))?;
+        let period = kedge_base::time::go_duration(value.trim());
+        all.insert(signal, period.ok_or_else(|| format!("{part:?}: expected a duration such as 5m or 1m30s"))?);
+    }
+    Ok(all)
+}
+
+/// Of what is reclaimed nothing at all is something, too.
+fn reclaim(text: &str) -> Result<Option<Limit>, String> {
+    if matches!(text, "0" | "0%") { Ok(None) } else { limit(text) }
 }
 
 /// A percentage or a quantity. As upstream has it, 0% and 100% are no threshold at all.
@@ -130,6 +198,17 @@ mod tests {
     }
 
     #[test]
+    fn periods_and_what_is_reclaimed_are_read() {
+        let periods = periods("memory.available=1m30s, nodefs.inodesFree=5s").unwrap();
+        assert_eq!(periods.get("memory.available"), Some(&Duration::from_secs(90)));
+        assert_eq!(periods.len(), 2);
+        assert!(super::periods("memory=1m").is_err() && super::periods("memory.available=soon").is_err());
+        let more = Thresholds::parse_reclaim("memory.available=0,nodefs.available=1Gi,imagefs.available=2%").unwrap();
+        assert_eq!((more.memory, more.nodefs), (None, Some(Limit::Amount(1 << 30))));
+        assert!(Thresholds::parse_reclaim("nodefs.available<1").is_err());
+    }
+
+    #[test]
     fn a_small_board_keeps_a_tenth_of_its_memory() {
         let memory = Thresholds::default().memory.unwrap();
         assert_eq!((memory.of(100 << 20), memory.of(1 << 30)), (10 << 20, 100 << 20));
@@ -145,6 +224,7 @@ mod tests {
             ("nodefs.available<-5%", "must not be negative"),
             ("nodefs.available<101%", "more than 100%"),
             ("memory.available<0", "more than 0"),
+            ("memory.available=0", "signal<value"),
         ] {
             let err = Thresholds::parse(text).unwrap_err();
             assert!(err.contains(named), "{text}: {err}");
