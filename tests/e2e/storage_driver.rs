@@ -69,7 +69,7 @@ fn events(cluster: &TestCluster) -> String {
 #[test]
 fn volumes_of_a_driver_live_as_long_as_their_claims() {
     let mut cluster = TestCluster::node();
-    let driver = driver(&cluster, "{attachRequired: false, fsGroupPolicy: File}");
+    let driver = driver(&cluster, "{fsGroupPolicy: File}");
     let node = cluster.ok(&["get", "nodes", "-o", "jsonpath={.items[0].metadata.name}"]);
     let noted = cluster.json(&["csinode", &node]);
     assert_eq!(noted["spec"]["drivers"][0]["nodeID"], "id-of-the-node");
@@ -84,6 +84,11 @@ fn volumes_of_a_driver_live_as_long_as_their_claims() {
     ready(&cluster, "a");
     cluster.ok(&["exec", "a", "--", "sh", "-c", "echo kept > /data/f; echo raw > /dev/disk; sync"]);
     assert_eq!(cluster.ok(&["exec", "a", "--", "stat", "-c", "%g %a", "/data"]).trim(), "4321 2775");
+    // The controller had it attached first, and the driver is told where.
+    let asked = driver.asked();
+    assert_eq!(asked.iter().find(|asked| asked.call == "stage").unwrap().context["slot"], "3");
+    let in_use = cluster.ok(&["get", "node", &node, "-o", "jsonpath={.status.volumesInUse}{.status.volumesAttached}"]);
+    assert_eq!(in_use.matches(&format!("kubernetes.io/csi/{NAME}^pvc-")).count(), 4, "{in_use}");
     // Another pod of the node shares it: it is staged once, and unstaged when both are gone.
     cluster.apply(&pod("b", mount, files));
     ready(&cluster, "b");
@@ -126,6 +131,8 @@ fn volumes_of_a_driver_live_as_long_as_their_claims() {
     cluster.ok(&["delete", "pod", "b", "--timeout=120s"]);
     assert_eq!(driver.count("unstage"), unstaged + 2);
     assert!(driver.left().is_empty(), "{:?}", driver.left());
+    cluster.wait_for("", &["get", "volumeattachments", "-o", "name"]);
+    cluster.wait_for("", &["get", "node", &node, "-o", "jsonpath={.status.volumesInUse}{.status.volumesAttached}"]);
     // What was written is there for the next pod.
     cluster.apply(&pod("c", &devices, both));
     ready(&cluster, "c");
