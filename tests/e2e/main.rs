@@ -26,6 +26,7 @@ mod host_ports;
 mod hung_volumes;
 mod image_policy;
 mod issuers;
+mod killed;
 mod kubectl;
 mod kubelet_api;
 mod letter;

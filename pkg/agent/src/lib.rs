@@ -8,6 +8,7 @@ mod containerd;
 mod dns_slice;
 mod error;
 pub mod host;
+mod kubelet_dir;
 mod network;
 mod pause;
 mod start;

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::config::AgentConfig;
 use crate::containerd::{self, Paths};
 use crate::error::Error;
-use crate::{dns_slice, host, network};
+use crate::{dns_slice, host, kubelet_dir, network};
 
 /// How long parts may take to end.
 const STOP: Duration = Duration::from_secs(8);
@@ -43,7 +43,12 @@ impl Agent {
             std::fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
         }
         let endpoint = config.runtime_endpoint.clone().unwrap_or_else(|| paths.endpoint());
-        kedge_kubelet::run(kubelet(&config, endpoint, problem)?, &tasks).await?;
+        let kubelet = kubelet(&config, endpoint, problem)?;
+        if let Err(error) = kubelet_dir::spread_mounts(&kubelet.root_dir, &config.data_dir) {
+            let directory = kubelet.root_dir.display();
+            warn!(%directory, %error, "what drivers mount in their pods is not seen by others");
+        }
+        kedge_kubelet::run(kubelet, &tasks).await?;
         let nft: Arc<dyn Nft> = Arc::new(nft_command());
         if config.proxy {
             start_proxy(&config, nft.clone(), &tasks);
@@ -93,7 +98,7 @@ fn kubelet(
         clock: config.clock.clone(),
         cri_endpoint,
         runtime_problem,
-        root_dir: config.agent_dir().join("kubelet"),
+        root_dir: kubelet_dir::choose(config),
         pod_log_dir: PathBuf::from("/var/log/pods"),
         container_log_dir: Some(PathBuf::from("/var/log/containers")),
         cluster_dns: if config.dns { vec![config.cluster_dns] } else { Vec::new() },

@@ -19,7 +19,7 @@ const KNOWN: &str = "eviction-hard, eviction-max-pod-grace-period, eviction-mini
                      eviction-pressure-transition-period, eviction-soft, eviction-soft-grace-period, \
                      image-gc-high-threshold, image-gc-low-threshold, image-maximum-gc-age, max-parallel-image-pulls, \
                      max-pods, maximum-dead-containers, maximum-dead-containers-per-container, \
-                     minimum-container-ttl-duration, minimum-image-ttl-duration, pod-manifest-path, \
+                     minimum-container-ttl-duration, minimum-image-ttl-duration, pod-manifest-path, root-dir, \
                      serialize-image-pulls";
 /// Upstream's `imageMinimumGCAge`.
 const IMAGE_MIN_AGE: Duration = Duration::from_secs(120);
@@ -58,6 +58,8 @@ pub struct KubeletArgs {
     pub container_min_age: Duration,
     /// The directory or file of static pods, in place of the node's own.
     pub static_pods: Option<PathBuf>,
+    /// Where pods' volumes are kept, in place of the node's own.
+    pub root_dir: Option<PathBuf>,
 }
 
 impl Default for KubeletArgs {
@@ -79,6 +81,7 @@ impl Default for KubeletArgs {
             image_gc_high: IMAGE_GC_HIGH,
             image_gc_low: IMAGE_GC_LOW,
             static_pods: None,
+            root_dir: None,
         }
     }
 }
@@ -182,6 +185,10 @@ impl KubeletArgs {
                 self.pressure_transition = kedge_base::time::go_duration(value).ok_or_else(|| {
                     bad("eviction-pressure-transition-period", "expected a duration such as 5m or 1m30s".into())
                 })?;
+            }
+            "root-dir" => {
+                let path = Some(PathBuf::from(value)).filter(|path| path.is_absolute() && path.parent().is_some());
+                self.root_dir = Some(path.ok_or_else(|| bad("root-dir", "expected an absolute path".into()))?);
             }
             "image-gc-high-threshold" => self.image_gc_high = percent("image-gc-high-threshold")?,
             "image-gc-low-threshold" => self.image_gc_low = percent("image-gc-low-threshold")?,
