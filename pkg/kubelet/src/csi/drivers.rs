@@ -70,7 +70,7 @@ impl Abilities {
 }
 
 /// What the object `CSIDriver` says; without one, what is so by default.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct DriverSpec {
     attach_required: Option<bool>,
@@ -85,21 +85,6 @@ pub(super) struct DriverSpec {
     /// Whether there is such an object.
     #[serde(skip)]
     pub(super) known: bool,
-}
-
-impl Default for DriverSpec {
-    fn default() -> Self {
-        Self {
-            attach_required: None,
-            pod_info_on_mount: None,
-            fs_group_policy: None,
-            volume_lifecycle_modes: Vec::new(),
-            token_requests: Vec::new(),
-            requires_republish: None,
-            service_account_token_in_secrets: None,
-            known: false,
-        }
-    }
 }
 
 /// Whom a token is for.
