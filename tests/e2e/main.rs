@@ -42,6 +42,7 @@ mod policies_mutating;
 mod port_forward;
 mod proxy;
 mod renewal;
+mod resize;
 mod resource_metrics;
 mod restart;
 mod rights;

@@ -285,8 +285,9 @@ impl Runtime for FakeRuntime {
         self.state.lock().enter("ReopenContainerLog", id)
     }
 
-    async fn exec_sync(&self, id: &str, _command: Vec<String>, _timeout: Duration) -> Result<ExecOutput, Error> {
-        self.state.lock().enter("ExecSync", id)?;
+    async fn exec_sync(&self, id: &str, command: Vec<String>, timeout: Duration) -> Result<ExecOutput, Error> {
+        let called = format!("{id} {} {}s", command.join(" "), timeout.as_secs());
+        self.state.lock().enter("ExecSync", &called)?;
         Ok(ExecOutput::default())
     }
 

@@ -12,8 +12,13 @@ use crate::pod::PodExt;
 
 /// A hook over HTTP has no limit of its own; the grace period, or this, ends it.
 const HTTP_LIMIT: Duration = Duration::from_secs(3600);
+/// Nor has a command that is run when a container starts.
+pub(crate) const NO_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// So much later the runtime ends a command that nobody waits for any more.
+const BEHIND: Duration = Duration::from_secs(1);
 
-/// Runs a hook to its end.
+/// Runs a hook to its end. A command may take until `limit`, which whoever asks watches as well: the runtime only sees to it that none
+/// runs on for ever.
 ///
 /// # Errors
 /// The message for the container's waiting state.
@@ -23,11 +28,12 @@ pub(crate) async fn run_hook(
     container: &Container,
     container_id: &str,
     hook: &LifecycleHandler,
+    limit: Duration,
 ) -> Result<(), String> {
     let place = format!("for Container {:?} in Pod {:?} failed - error:", container.name, pod.display());
     if let Some(exec) = &hook.exec {
         let command = exec.command.clone().unwrap_or_default();
-        let (error, output) = match run_command(kubelet, container_id, &command).await {
+        let (error, output) = match run_command(kubelet, container_id, &command, limit).await {
             Ok(()) => return Ok(()),
             Err(failed) => failed,
         };
@@ -48,8 +54,8 @@ pub(crate) async fn run_hook(
 }
 
 /// The error and what the command wrote.
-async fn run_command(kubelet: &Kubelet, id: &str, command: &[String]) -> Result<(), (String, String)> {
-    let result = kubelet.runtime.exec_sync(id, command.to_vec(), Duration::ZERO).await;
+async fn run_command(kubelet: &Kubelet, id: &str, command: &[String], limit: Duration) -> Result<(), (String, String)> {
+    let result = kubelet.runtime.exec_sync(id, command.to_vec(), limit.saturating_add(BEHIND)).await;
     let output = result.map_err(|error| (error.to_string(), String::new()))?;
     if output.exit_code == 0 {
         return Ok(());

@@ -124,6 +124,11 @@ impl Metrics {
         for (counters, name, help) in counters {
             counters.show(out, name, help);
         }
+        self.show_durations(out);
+        self.show_numbers(out);
+    }
+
+    fn show_durations(&self, out: &mut Exposition) {
         self.runtime_durations.show(
             out,
             "kubelet_runtime_operations_duration_seconds",
@@ -156,6 +161,9 @@ impl Metrics {
             "kubelet_pleg_relist_interval_seconds",
             "Interval in seconds between relisting in PLEG.",
         );
+    }
+
+    fn show_numbers(&self, out: &mut Exposition) {
         let numbers = [
             (&self.started_pods, "kubelet_started_pods_total", "Cumulative number of pods started"),
             (&self.failed_pods, "kubelet_started_pods_errors_total", "Cumulative number of errors when starting pods"),

@@ -391,3 +391,21 @@ async fn the_node_is_registered_and_ready() {
     time::timeout(LIMIT, wait).await.unwrap();
     cluster.end().await;
 }
+
+/// A command before the stop was once given up by the client after two minutes, however long the pod had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_before_the_stop_has_all_of_the_grace_period() {
+    let cluster = Cluster::new().await;
+    let hook = json!({"preStop": {"exec": {"command": ["drain"]}}});
+    cluster.create(json!({"terminationGracePeriodSeconds": 3600, "containers": [
+        {"name": "a", "image": "i:1", "lifecycle": hook}]}));
+    cluster.until("running", |pod| state_is(pod, 0, "running")).await;
+    let mut pod = cluster.api.get(POD).unwrap();
+    pod["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    pod["metadata"]["deletionGracePeriodSeconds"] = json!(3600);
+    cluster.api.put(POD, pod);
+    cluster.until("gone", Value::is_null).await;
+    let calls = cluster.runtime.calls();
+    assert!(calls.iter().any(|call| call.starts_with("ExecSync(") && call.ends_with(" drain 3601s)")), "{calls:?}");
+    cluster.end().await;
+}

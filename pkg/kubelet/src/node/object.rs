@@ -73,6 +73,9 @@ fn with_own<'a>(mut labels: Map<String, Value>, own: impl Iterator<Item = (&'a s
     labels
 }
 
+/// What this kubelet can do that others may not, by the names that upstream's declare, sorted.
+const DECLARED: [&str; 2] = ["InPlacePodLevelResourcesVerticalScaling", "InPlacePodVerticalScalingInitContainers"];
+
 /// What says that controllers attach volumes, which all nodes of today leave to them.
 pub(super) const ATTACH: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
 
@@ -155,6 +158,7 @@ pub(super) fn status(inputs: &Inputs, have: &Value) -> Value {
             "systemUUID": info.system_uuid,
         },
     });
+    status["declaredFeatures"] = json!(DECLARED);
     set_swap(&mut status["nodeInfo"], &have["nodeInfo"], info.swap);
     let handlers = handlers(&inputs.runtime);
     if !handlers.is_empty() {

@@ -32,7 +32,8 @@ pub(super) fn status_patch(uid: &str, have: &Value, want: &Value) -> Option<Valu
         if have.get(name) == Some(value) {
             continue;
         }
-        patch.insert(name.clone(), replacement(name, value));
+        let is_there = have.get(name).is_some_and(Value::is_object);
+        patch.insert(name.clone(), replacement(name, value, is_there));
     }
     for name in have.keys().filter(|name| !want.contains_key(*name)) {
         if name != "conditions" && !FOREIGN.contains(&name.as_str()) {
@@ -42,14 +43,15 @@ pub(super) fn status_patch(uid: &str, have: &Value, want: &Value) -> Option<Valu
     (!patch.is_empty()).then(|| json!({"metadata": {"uid": uid}, "status": patch}))
 }
 
-fn replacement(name: &str, value: &Value) -> Value {
+/// `is_there`: whether there is something to be replaced. A server takes what replaces nothing for nothing.
+fn replacement(name: &str, value: &Value, is_there: bool) -> Value {
     match value {
         Value::Array(items) if MERGED_LISTS.contains(&name) => {
             let mut list = vec![json!({"$patch": "replace"})];
             list.extend(items.iter().cloned());
             Value::Array(list)
         }
-        Value::Object(fields) => {
+        Value::Object(fields) if is_there => {
             let mut fields = fields.clone();
             fields.insert("$patch".into(), "replace".into());
             Value::Object(fields)
@@ -92,6 +94,15 @@ fn changed_conditions(have: Option<&Value>, want: &Value) -> Vec<Value> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// What a pod was given as a whole never came to be known: there was nothing to replace.
+    #[test]
+    fn what_is_new_is_sent_as_it_is_and_what_was_there_is_replaced() {
+        let want = json!({"allocatedResources": {"cpu": "1"}});
+        let sent = |have: Value| status_patch("u", &have, &want).unwrap()["status"]["allocatedResources"].clone();
+        assert_eq!(sent(json!({})), json!({"cpu": "1"}));
+        assert_eq!(sent(json!({"allocatedResources": {"memory": "1"}})), json!({"cpu": "1", "$patch": "replace"}));
+    }
 
     #[test]
     fn only_differences_are_sent() {

@@ -59,7 +59,7 @@ async fn stop(kubelet: &Kubelet, pod: &Pod, kill: &Kill, how: How<'_>) -> Result
     let hook = container.as_ref().and_then(|c| c.lifecycle.as_ref()).and_then(|l| l.pre_stop.as_ref());
     if let (Some(container), Some(hook), true) = (&container, hook, grace > 0) {
         let begin = kubelet.clock.monotonic();
-        let run = run_hook(kubelet, pod, container, &kill.id, hook);
+        let run = run_hook(kubelet, pod, container, &kill.id, hook, seconds(grace));
         tokio::select! {
             result = run => if let Err(error) = result {
                 warn!(pod = pod.display(), container = kill.name, error, "preStop hook failed");

@@ -1,4 +1,4 @@
-//! Changes of resources of running containers: applied in place, or by a restart where the container asks for that.
+//! Changes of resources of running containers and of whole pods: applied in place, or by a restart where the container asks for that.
 
 use std::path::Path;
 
@@ -34,9 +34,8 @@ fn resizable(resources: Option<&ResourceRequirements>) -> [[Option<crate::pod::A
 
 /// Compares the spec with what was last reported as being in effect.
 fn changes<'a>(pod: &'a Pod, status: &PodStatus, runtime: &PodRuntime) -> Vec<Change<'a>> {
-    let sidecars = pod.init_containers().iter().filter(|c| is_sidecar(c));
     let mut found = Vec::new();
-    for container in PodExt::spec(pod).containers.iter().chain(sidecars) {
+    for container in PodExt::spec(pod).containers.iter().chain(pod.init_containers()) {
         let Some(run) = runtime.latest(&container.name).filter(|r| r.state == State::Running) else { continue };
         let lists = [&status.container_statuses, &status.init_container_statuses];
         let mut all = lists.into_iter().flatten().flatten();
@@ -52,10 +51,18 @@ fn changes<'a>(pod: &'a Pod, status: &PodStatus, runtime: &PodRuntime) -> Vec<Ch
             let policies = container.resize_policy.iter().flatten();
             policies.into_iter().any(|p| p.resource_name == name && p.restart_policy == "RestartContainer")
         };
-        let restart = (have[0] != want[0] && restarts("cpu")) || (have[1] != want[1] && restarts("memory"));
+        // One that initializes the pod runs once: a second time would not be the same.
+        let once = pod.init_containers().iter().any(|c| c.name == container.name) && !is_sidecar(container);
+        let restart = !once && ((have[0] != want[0] && restarts("cpu")) || (have[1] != want[1] && restarts("memory")));
         found.push(Change { container, id: run.id.clone(), restart });
     }
     found
+}
+
+/// Whether the pod as a whole has other resources than those that are in effect.
+fn pod_changed(pod: &Pod, status: &PodStatus) -> bool {
+    let Some(have) = &status.resources else { return false };
+    resizable(Some(have)) != resizable(PodExt::spec(pod).resources.as_ref())
 }
 
 /// Applies what can be applied, and returns the containers that must be restarted for their change.
@@ -69,20 +76,16 @@ pub(super) async fn apply(
     runtime: &PodRuntime,
 ) -> Result<Vec<Kill>, String> {
     let changes = changes(pod, status, runtime);
-    if changes.is_empty() {
+    if changes.is_empty() && !pod_changed(pod, status) {
         return Ok(Vec::new());
     }
     let failed = |error: String| {
         kubelet.pod_warning(pod, "ResizeError", message(pod, "error", Some(&error)));
         error
     };
-    if let Some(cgroups) = kubelet.cgroups.clone() {
-        let (path, limits) = (cgroups::pod_path(pod), cgroups::pod_limits(pod));
-        let group = path.clone();
-        let ensure = move || cgroups.ensure(&group, &limits);
-        let ensured = kubelet.files.of_pod(pod.uid(), "limit", Path::new(&path), ensure).await;
-        ensured.map_err(|error| failed(error.to_string()))?.map_err(|error| failed(error.to_string()))?;
-    }
+    // A pod that grows does so before its containers, and one that shrinks after them: the kernel lets no group have more than the
+    // one that it is in. Which of both it is shows by whether it works.
+    let before = limit_pod(kubelet, pod).await;
     let mut kills = Vec::new();
     for Change { container, id, restart } in changes {
         let name = &container.name;
@@ -96,8 +99,21 @@ pub(super) async fn apply(
         updated.map_err(|error| failed(error.to_string()))?;
         info!(pod = pod.display(), container = name, "the container's resources were changed");
     }
+    if before.is_err() {
+        limit_pod(kubelet, pod).await.map_err(failed)?;
+    }
     kubelet.event(&pod.reference(), EventType::Normal, "ResizeCompleted", message(pod, "completed", None));
     Ok(kills)
+}
+
+/// Gives the pod's group the pod's limits.
+async fn limit_pod(kubelet: &Kubelet, pod: &Pod) -> Result<(), String> {
+    let Some(cgroups) = kubelet.cgroups.clone() else { return Ok(()) };
+    let (path, limits) = (cgroups::pod_path(pod), cgroups::pod_limits(pod));
+    let group = path.clone();
+    let ensure = move || cgroups.ensure(&group, &limits);
+    let ensured = kubelet.files.of_pod(pod.uid(), "limit", Path::new(&path), ensure).await;
+    ensured.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
 }
 
 /// Upstream's message, with the fields in its order.
@@ -173,6 +189,18 @@ mod tests {
             message(&pod, "completed", None),
             r#"Pod resize completed: {"containers":[{"name":"c1","resources":{"requests":{"cpu":"1","memory":"1Gi"}}}],"generation":1}"#
         );
+    }
+
+    #[test]
+    fn a_pod_as_a_whole_is_compared_with_what_is_in_effect() {
+        let changed = |have: Value, want: &str| {
+            let spec = json!({"containers": [], "resources": {"limits": {"cpu": want}}});
+            let pod = pod_with(json!({}), spec, json!({"resources": have}));
+            pod_changed(&pod, pod.status())
+        };
+        assert!(!changed(json!({"limits": {"cpu": "1"}}), "1000m"));
+        assert!(changed(json!({"limits": {"cpu": "1"}}), "2"));
+        assert!(!changed(Value::Null, "2"), "nothing was put into effect yet");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::kill::kill_container;
 use super::own_files::{Attempt, HOSTS, Hosts, OwnFiles};
 use crate::generate::{ContainerParts, ImageUser, container_config, host_and_domain, verify_run_as_non_root};
 use crate::kubelet::Kubelet;
-use crate::lifecycle::run_hook;
+use crate::lifecycle::{NO_LIMIT, run_hook};
 use crate::logs;
 use crate::metrics::label;
 use crate::pod::PodExt;
@@ -252,7 +252,7 @@ impl Starter<'_> {
     async fn post_start(&self, container: &Container, id: &str) -> Result<(), StartError> {
         let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
         let Some(hook) = hook else { return Ok(()) };
-        let Err(message) = run_hook(self.kubelet, self.pod, container, id, hook).await else { return Ok(()) };
+        let Err(message) = run_hook(self.kubelet, self.pod, container, id, hook, NO_LIMIT).await else { return Ok(()) };
         warn!(pod = self.pod.display(), container = container.name, message, "postStart hook failed");
         self.event(container, EventType::Warning, "FailedPostStartHook", "PostStartHook failed");
         let kill = Kill {

@@ -39,6 +39,8 @@ pub(super) struct Sync {
     start_errors: StartErrors,
     /// What is still in effect of containers whose resources could not be changed.
     not_resized: HashMap<String, Option<ResourceRequirements>>,
+    /// And of the pod as a whole, if that could not be.
+    pod_not_resized: Option<Option<ResourceRequirements>>,
     /// When the pod was first looked at, on the monotonic clock, until it runs; nothing of one that ran before that.
     begun: Option<Duration>,
     looked: bool,
@@ -128,12 +130,14 @@ impl Sync {
     async fn resize(&mut self, kubelet: &Kubelet, pod: &Pod, runtime: &PodRuntime) -> Vec<Kill> {
         let old = kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
         self.not_resized.clear();
+        self.pod_not_resized = None;
         match resize::apply(kubelet, pod, &old, runtime).await {
             Ok(kills) => kills,
             Err(error) => {
                 warn!(pod = pod.display(), error, "the pod's resources were not changed");
-                let running = old.container_statuses.into_iter().flatten();
+                let running = old.container_statuses.into_iter().chain(old.init_container_statuses).flatten();
                 self.not_resized = running.map(|s| (s.name, s.resources)).collect();
+                self.pod_not_resized = Some(old.resources);
                 Vec::new()
             }
         }
@@ -151,10 +155,14 @@ impl Sync {
             terminal: false,
         };
         let mut status = generate(&subject);
-        for one in status.container_statuses.iter_mut().flatten() {
+        let lists = [&mut status.container_statuses, &mut status.init_container_statuses];
+        for one in lists.into_iter().flatten().flatten() {
             if let Some(resources) = self.not_resized.get(&one.name) {
                 one.resources.clone_from(resources);
             }
+        }
+        if let Some(resources) = &self.pod_not_resized {
+            status.resources.clone_from(resources);
         }
         kubelet.statuses.set(pod, status.clone(), true);
         self.count_start(kubelet, pod, &status);
