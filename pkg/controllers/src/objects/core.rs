@@ -67,6 +67,14 @@ impl Taint {
 #[serde(default)]
 pub struct NodeStatus {
     pub conditions: Vec<Condition>,
+    pub allocatable: Allocatable,
+}
+
+/// What a node has for pods, as far as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct Allocatable {
+    pub cpu: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
