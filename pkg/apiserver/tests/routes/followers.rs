@@ -64,6 +64,7 @@ pub fn start_controllers(cluster: &Cluster, clock: &SharedClock) -> TaskGroup {
         cluster_cidr: "10.42.0.0/16".into(),
         root_ca: "ca".into(),
         storage_migration: false,
+        settings: kedge_controllers::Settings::default(),
         trust: kedge_controllers::Trust {
             client_ca: "ca".into(),
             request_header_ca: "ca".into(),
