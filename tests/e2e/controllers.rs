@@ -74,3 +74,99 @@ fn extension_servers_find_what_they_trust() {
     cluster.ok(&[&binding[..], &["--serviceaccount=kube-system:metrics"]].concat());
     cluster.wait_for("yes", &[&reader[..], &["--as=system:serviceaccount:kube-system:metrics"]].concat());
 }
+
+/// A claim of devices is made for a pod, published in its status, and goes when the pod has ended, though the pod stays.
+#[test]
+fn claims_of_devices_come_and_go_with_their_pods() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    cluster.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  nodeName: nowhere
+  terminationGracePeriodSeconds: 0
+  resourceClaims: [{name: gpu, resourceClaimTemplateName: t}]
+  containers: [{name: c, image: kedge.test/x:1, resources: {claims: [{name: gpu}]}}]
+",
+    );
+    let of_pod = ["get", "events", "--field-selector", "involvedObject.name=p", "-o", "jsonpath={.items[*].reason}"];
+    eventually("that the template is missing", || {
+        let said = cluster.ok(&of_pod);
+        if said.contains("FailedResourceClaimCreation") { Ok(()) } else { Err(said) }
+    });
+    cluster.apply(
+        "
+apiVersion: resource.k8s.io/v1
+kind: ResourceClaimTemplate
+metadata: {name: t}
+spec: {metadata: {labels: {made: here}}, spec: {devices: {requests: [{name: r, exactly: {deviceClassName: none}}]}}}
+",
+    );
+    let name = eventually("the name of the claim", || {
+        let name =
+            cluster.ok(&["get", "pod", "p", "-o", "jsonpath={.status.resourceClaimStatuses[0].resourceClaimName}"]);
+        if name.starts_with("p-gpu-") { Ok(name) } else { Err(name) }
+    });
+    assert_eq!(
+        cluster.ok(&["get", "resourceclaims", "-l", "made=here", "-o", "jsonpath={.items[*].metadata.name}"]),
+        name
+    );
+    let end = ["patch", "pod", "p", "--subresource=status", "-p", "{\"status\":{\"phase\":\"Succeeded\"}}"];
+    cluster.ok(&end);
+    cluster.wait_for("", &["get", "resourceclaims", "-o", "name"]);
+    cluster.ok(&["get", "pod", "p"]);
+}
+
+/// A budget counts what a custom resource wants, and says when that cannot be known.
+#[test]
+fn a_budget_counts_whatever_has_a_scale() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    cluster.apply(
+        "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: farms.example.com}
+spec:
+  group: example.com
+  scope: Namespaced
+  names: {plural: farms, kind: Farm}
+  versions:
+  - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}},
+    subresources: {scale: {specReplicasPath: .spec.size, statusReplicasPath: .status.size}}}
+",
+    );
+    cluster.ok(&["wait", "--for=condition=Established", "crd/farms.example.com", "--timeout=60s"]);
+    eventually("a farm", || {
+        let farm =
+            cluster.file("farm.yaml", "{apiVersion: example.com/v1, kind: Farm, metadata: {name: f}, spec: {size: 4}}");
+        let out = cluster.kubectl(&["apply", "-f", farm.to_str().unwrap()]);
+        if out.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&out.stderr).into_owned()) }
+    });
+    let uid = cluster.ok(&["get", "farm", "f", "-o", "jsonpath={.metadata.uid}"]);
+    cluster.ok(&["create", "pdb", "b", "--selector=app=farm", "--max-unavailable=50%"]);
+    cluster.apply(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: p
+  labels: {{app: farm}}
+  ownerReferences: [{{apiVersion: example.com/v1, kind: Farm, name: f, uid: {uid}, controller: true}}]
+spec: {{containers: [{{name: c, image: kedge.test/x:1}}]}}
+"
+    ));
+    let status = "jsonpath={.status.expectedPods} {.status.desiredHealthy} {.status.conditions[0].reason}";
+    cluster.wait_for("4 2 InsufficientPods", &["get", "pdb", "b", "-o", status]);
+    cluster.ok(&["delete", "farm", "f", "--cascade=orphan"]);
+    cluster.wait_for("", &["get", "pod", "p", "-o", "jsonpath={.metadata.ownerReferences}"]);
+    cluster.ok(&["label", "pod", "p", "again=yes"]);
+    let of_budget = ["get", "events", "--field-selector", "involvedObject.name=b", "-o", "jsonpath={.items[*].reason}"];
+    eventually("that the pod is nobody's", || {
+        let said = cluster.ok(&of_budget);
+        if said.contains("UnmanagedPods") { Ok(()) } else { Err(said) }
+    });
+}

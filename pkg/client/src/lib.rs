@@ -15,6 +15,7 @@ mod objects;
 mod transport;
 mod watch;
 mod workqueue;
+mod workqueue_meters;
 
 pub use client::{Client, DeleteOptions, List, ListParams, Patch, Preconditions};
 pub use discovery::{Discovered, Discovery, Found};

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use crate::error::Error;
+use crate::workqueue_meters::Meters;
 
 const BASE_DELAY: Duration = Duration::from_millis(5);
 const MAX_DELAY: Duration = Duration::from_secs(1000);
@@ -49,6 +50,8 @@ struct State<K> {
     due: HashMap<K, (Duration, u64)>,
     failures: HashMap<K, u32>,
     sequence: u64,
+    /// Of a queue that is measured.
+    meters: Option<Arc<Meters>>,
 }
 
 impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
@@ -63,6 +66,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
             due: HashMap::new(),
             failures: HashMap::new(),
             sequence: 0,
+            meters: None,
         };
         let inner = Arc::new(Inner {
             state: Mutex::new(state),
@@ -74,6 +78,11 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
         let queue = inner.clone();
         tasks.spawn_worker("work queue timer", move || move_due(queue.clone()));
         Self { inner }
+    }
+
+    /// Shows in metrics how busy the queue is, under that name.
+    pub fn measure(&self, name: &'static str) {
+        self.inner.state.lock().meters = Some(Meters::new(name));
     }
 
     /// Adds a key now.
@@ -109,7 +118,11 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
             let mut state = self.inner.state.lock();
             let failures = state.failures.entry(key.clone()).or_default();
             *failures += 1;
-            *failures
+            let failures = *failures;
+            if let Some(meters) = &state.meters {
+                meters.retried();
+            }
+            failures
         };
         let delay = BASE_DELAY.saturating_mul(1_u32.checked_shl(failures - 1).unwrap_or(u32::MAX)).min(MAX_DELAY);
         self.add_after(key, delay);
@@ -176,6 +189,9 @@ impl<K: Hash + Eq + Clone> State<K> {
             return false;
         }
         self.ready.push_back(key);
+        if let Some(meters) = &self.meters {
+            meters.added(self.ready.len());
+        }
         true
     }
 
@@ -185,6 +201,9 @@ impl<K: Hash + Eq + Clone> State<K> {
         self.ready.tighten();
         self.queued.tighten();
         self.running.insert(key.clone());
+        if let Some(meters) = &self.meters {
+            meters.waits(self.ready.len());
+        }
         Some(key)
     }
 }
@@ -256,6 +275,8 @@ where
     Fut: Future<Output = Result<(), Error>> + Send + 'static,
 {
     while let Some(key) = queue.get().await {
+        let begun = queue.inner.clock.monotonic();
+        let meters = queue.inner.state.lock().meters.clone();
         let held = Held { queue: &queue, key };
         let key = &held.key;
         // The call itself may panic as well as what it returns.
@@ -273,6 +294,9 @@ where
                 warn!(controller = name, %key, error = %panicked, "reconcile panicked, trying again");
                 queue.add_rate_limited(key.clone());
             }
+        }
+        if let Some(meters) = meters {
+            meters.worked(queue.inner.clock.monotonic().saturating_sub(begun));
         }
     }
 }
@@ -377,6 +401,38 @@ mod tests {
         queue.add_after("a".to_owned(), Duration::from_millis(100));
         assert_eq!(queue.get().await.unwrap(), "a");
         assert_eq!(ledger.panics_of("work queue timer"), 1);
+        assert!(tasks.join(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_measured_is_shown() {
+        let (queue, tasks) = queue();
+        queue.measure("a test of queues");
+        ["a", "a", "b"].into_iter().for_each(|key| queue.add(key.to_owned()));
+        let shown = || {
+            let mut out = kedge_base::exposition::Exposition::default();
+            kedge_base::exposition::show_listed(&mut out);
+            out.into_text()
+        };
+        let has = |line: &str| shown().lines().any(|l| l == line);
+        assert!(
+            has("workqueue_adds_total{name=\"a test of queues\"} 2")
+                && has("workqueue_depth{name=\"a test of queues\"} 2")
+        );
+        let (done, mut finished) = tokio::sync::mpsc::channel(8);
+        run_workers("measured", &queue, &tasks, 1, move |key: String| {
+            let done = done.clone();
+            async move {
+                done.send(key).await.unwrap();
+                Err(Error::Request("on purpose".to_owned()))
+            }
+        });
+        for _ in 0..3 {
+            finished.recv().await.unwrap();
+        }
+        assert!(!has("workqueue_retries_total{name=\"a test of queues\"} 0"), "{}", shown());
+        assert!(!has("workqueue_work_duration_seconds_count{name=\"a test of queues\"} 0"));
+        assert_eq!(shown().matches("# TYPE workqueue_depth gauge").count(), 1);
         assert!(tasks.join(Duration::from_secs(5)).await);
     }
 

@@ -107,10 +107,35 @@ impl Context {
     {
         let (queue, tasks) = (queue.clone(), self.tasks.clone());
         let workers = self.settings.workers(name, workers);
+        queue.measure(measured(name));
         self.tasks.spawn_until_shutdown(name, async move {
             synced.await;
             run_workers(name, &queue, &tasks, workers, move |key| reconcile(controller.clone(), key));
         });
+    }
+}
+
+/// What upstream's metrics call the queue that is called so here.
+fn measured(name: &'static str) -> &'static str {
+    match name {
+        "bootstrap-signer" => "bootstrap_signer_queue",
+        "clusterrole-aggregation" => "ClusterRoleAggregator",
+        "endpoints" => "endpoint",
+        "endpointslice" => "endpoint_slice",
+        "endpointslice-mirroring" => "endpoint_slice_mirroring",
+        "garbage-collector" => "garbage_collector_attempt_to_delete",
+        "job-orphans" => "job_orphan_pod",
+        "node-lifecycle" => "node_lifecycle_controller",
+        "resourceclaim" => "resource_claim",
+        "resourcequota" => "resourcequota_primary",
+        "replicationcontroller" => "replicationmanager",
+        "root-ca" => "root_ca_cert_publisher",
+        "stale-pod-disruption" => "stale_pod_disruption",
+        "taint-eviction" => "noexec_taint_pod",
+        "token-cleaner" => "token_cleaner",
+        "ttl" => "ttlcontroller",
+        "ttl-after-finished" => "ttl_jobs_to_delete",
+        other => other,
     }
 }
 

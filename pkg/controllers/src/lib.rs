@@ -3,6 +3,7 @@
 //! Each has a planner without I/O (state in, actions out) and an edge that reads informers and calls the client.
 //! Invariant: they reach the API only through `kedge-client`, so they also work against a stock API server.
 
+mod apiserver_leases;
 mod attachdetach;
 mod authentication_trust;
 mod bootstrap_tokens;
@@ -125,6 +126,7 @@ pub fn start(client: &Client, clock: &SharedClock, tasks: &TaskGroup, config: Co
     if ctx.runs("root-ca-certificate-publisher-controller") {
         root_ca::start(&ctx, config.root_ca);
     }
+    apiserver_leases::start(&ctx);
     authentication_trust::start(&ctx, config.trust);
     certificates::start(&ctx, config.signing);
     if ctx.runs("validatingadmissionpolicy-status-controller") {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_base::exposition::{self, Exposition, Histogram};
 use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, WorkQueue};
 use kedge_meta::{ObjectKey, resources};
 use parking_lot::Mutex;
@@ -16,12 +17,28 @@ use super::taints::{NO_EXECUTE, Stay, stay};
 use crate::context::{Context, ignore_not_found};
 use crate::objects::{Node, Pod};
 
+/// From five milliseconds to four minutes.
+const BOUNDS: [f64; 12] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5, 10.0, 30.0, 60.0, 120.0, 180.0, 240.0];
+
 struct Controller {
     ctx: Context,
     events: EventRecorder,
     queue: WorkQueue<ObjectKey>,
     /// Pods that are on their way out: uid, and since when, by the monotonic clock.
     due: Mutex<HashMap<ObjectKey, (String, Duration)>>,
+    /// How late each deletion was.
+    deleted: Histogram<12>,
+}
+
+impl exposition::Shown for Controller {
+    fn show(&self, out: &mut Exposition) {
+        let help = "[ALPHA] Total number of Pods deleted by TaintEvictionController since its start.";
+        out.single("taint_eviction_controller_pod_deletions_total", "counter", help, self.deleted.count() as f64);
+        let family = "taint_eviction_controller_pod_deletion_duration_seconds";
+        let help = "[ALPHA] Latency, in seconds, between the time when a taint effect has been activated for the Pod and its deletion via TaintEvictionController.";
+        out.family(family, "histogram", help);
+        self.deleted.show(out, family, "");
+    }
 }
 
 /// Starts the controller.
@@ -32,7 +49,9 @@ pub fn start(ctx: &Context) {
         events: ctx.recorder("taint-eviction-controller"),
         queue: queue.clone(),
         due: Mutex::default(),
+        deleted: Histogram::new(&BOUNDS),
     });
+    exposition::list("taint eviction", &controller);
     let c = controller.clone();
     ctx.pods.on_change(move |change| {
         let Some(pod) = change.object() else { return };
@@ -81,6 +100,14 @@ fn plan(pod: &Pod, node: Option<&Node>, waited: Duration) -> Action {
     }
 }
 
+/// For how long a pod should have been gone that has been on its way out for `waited`.
+fn overdue(pod: &Pod, node: Option<&Node>, waited: Duration) -> Duration {
+    match node.map(|node| stay(&node.spec.taints, &pod.spec.tolerations)) {
+        Some(Stay::Seconds(seconds)) => waited.saturating_sub(Duration::from_secs(seconds)),
+        _ => Duration::ZERO,
+    }
+}
+
 impl Controller {
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         let Some(pod) = self.ctx.pods.get(&key.namespace, &key.name) else {
@@ -90,7 +117,8 @@ impl Controller {
         let node = self.ctx.nodes.get("", &pod.spec.node_name);
         let now = self.ctx.clock.monotonic();
         let since = self.due.lock().get(&key).filter(|(uid, _)| *uid == pod.metadata.uid).map(|(_, since)| *since);
-        match plan(&pod, node.as_deref(), now.saturating_sub(since.unwrap_or(now))) {
+        let waited = now.saturating_sub(since.unwrap_or(now));
+        match plan(&pod, node.as_deref(), waited) {
             Action::Keep => {
                 if self.due.lock().remove(&key).is_some() && !pod.metadata.is_deleting() {
                     let message = format!("Cancelling deletion of Pod {key}");
@@ -98,7 +126,10 @@ impl Controller {
                 }
                 Ok(())
             }
-            Action::EvictIn(left) if left.is_zero() => self.evict(&key, &pod).await,
+            Action::EvictIn(left) if left.is_zero() => {
+                let late = since.map(|_| overdue(&pod, node.as_deref(), waited)).unwrap_or_default();
+                self.evict(&key, &pod, late).await
+            }
             Action::EvictIn(left) => {
                 self.due.lock().entry(key.clone()).or_insert_with(|| (pod.metadata.uid.clone(), now));
                 self.queue.add_after(key, left);
@@ -107,15 +138,17 @@ impl Controller {
         }
     }
 
-    async fn evict(&self, key: &ObjectKey, pod: &Pod) -> Result<(), Error> {
+    async fn evict(&self, key: &ObjectKey, pod: &Pod, late: Duration) -> Result<(), Error> {
         self.due.lock().remove(key);
         info!(pod = %key, node = pod.spec.node_name, "evicting the pod: it does not tolerate its node's taints");
         let message = format!("Marking for deletion Pod {key}");
         self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", message);
-        let why = "Taint manager: deleting due to NoExecute taint";
-        mark_disrupted(&self.ctx, pod, "DeletionByTaintManager", why, false).await?;
+        let why = ("DeletionByTaintManager", "Taint manager: deleting due to NoExecute taint");
+        mark_disrupted(&self.ctx, pod, Some(why), false).await?;
         let options = DeleteOptions::with_uid(&pod.metadata.uid);
-        ignore_not_found(self.ctx.client.delete(&resources::PODS, &key.namespace, &key.name, &options).await)
+        ignore_not_found(self.ctx.client.delete(&resources::PODS, &key.namespace, &key.name, &options).await)?;
+        self.deleted.observe(late.as_secs_f64());
+        Ok(())
     }
 }
 

@@ -1,12 +1,15 @@
 //! Follows the heartbeats of nodes, marks lost ones, and keeps their taints in line with their conditions.
 //!
+//! Nodes that are unwell are emptied zone by zone, one after the other, as fast as the health of the zone lets.
 //! Invariant: silence is measured by this process's monotonic clock from the last change it saw, so neither a wrong clock
 //! on a node nor a jump of the wall clock makes a node look lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kedge_base::exposition::{self, Counters, Exposition, written};
 use kedge_base::time;
 use kedge_client::{Error, EventRecorder, EventType, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::{ObjectKey, ObjectMeta, resources};
@@ -15,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
 
+use super::zones::{self, Turn, Turned, Zones};
 use super::{health, reference, taints};
 use crate::context::{Context, ignore_not_found};
 use crate::objects::{Condition, Meta, Node, condition, keyed};
@@ -44,8 +48,31 @@ struct Controller {
     heard: Mutex<HashMap<String, Duration>>,
     /// Nodes that were announced by an event.
     known: Mutex<HashSet<String>>,
-    /// Whether all nodes were unwell when last looked at.
-    spare: Mutex<bool>,
+    zones: Mutex<Zones>,
+    /// A node has come or gone, or has become well or unwell, since the zones were looked at.
+    stale: AtomicBool,
+    /// Whether all nodes of all zones are unwell.
+    lost: AtomicBool,
+    emptied: Counters,
+}
+
+impl exposition::Shown for Controller {
+    fn show(&self, out: &mut Exposition) {
+        let help = "Number of Node evictions that happened since current instance of NodeController started.";
+        self.emptied.show(out, "node_collector_evictions_total", help);
+        let zones = self.zones.lock();
+        let all: Vec<(&str, usize, usize)> = zones.sizes().collect();
+        let mut gauge = |name: &str, help: &str, value: fn(usize, usize) -> f64| {
+            let name = format!("node_collector_{name}");
+            out.family(&name, "gauge", help);
+            all.iter().for_each(|(zone, size, unwell)| out.sample(&name, &[("zone", zone)], value(*size, *unwell)));
+        };
+        gauge("zone_size", "[ALPHA] Gauge measuring number of registered Nodes per zones.", |size, _| size as f64);
+        let help = "[ALPHA] Gauge measuring percentage of healthy nodes per zone.";
+        gauge("zone_health", help, |size, unwell| 100.0 * (size - unwell) as f64 / size.max(1) as f64);
+        let help = "[ALPHA] Gauge measuring number of not Ready Nodes per zones.";
+        gauge("unhealthy_nodes_in_zone", help, |_, unwell| unwell as f64);
+    }
 }
 
 /// Starts the controller.
@@ -60,8 +87,12 @@ pub fn start(ctx: &Context) {
         leases: leases.clone(),
         heard: Mutex::default(),
         known: Mutex::default(),
-        spare: Mutex::default(),
+        zones: Mutex::default(),
+        stale: AtomicBool::new(true),
+        lost: AtomicBool::new(false),
+        emptied: Counters::default(),
     });
+    exposition::list("nodes", &controller);
     let c = controller.clone();
     leases.on_change(move |change| {
         let renewed = |lease: &Option<Arc<Lease>>| lease.as_ref().and_then(|l| l.spec.renew_time.clone());
@@ -74,7 +105,19 @@ pub fn start(ctx: &Context) {
         if heartbeat(change.old.as_deref()) != heartbeat(change.new.as_deref()) {
             c.hear(&change.key().name);
         }
+        if placed(change.old.as_deref()) != placed(change.new.as_deref()) {
+            c.stale.store(true, Ordering::SeqCst);
+        }
         c.queue.add(change.key());
+    });
+    // A pod that comes to a node that is lost.
+    let c = controller.clone();
+    ctx.pods.on_change(move |change| {
+        let Some(pod) = &change.new else { return };
+        let comes = change.old.as_ref().is_none_or(|old| old.spec.node_name != pod.spec.node_name);
+        if comes && c.ctx.nodes.get("", &pod.spec.node_name).is_some_and(|node| is_lost(&node)) {
+            c.queue.add(ObjectKey::new("", &pod.spec.node_name));
+        }
     });
     let c = controller.clone();
     let synced = async move {
@@ -92,6 +135,18 @@ fn heartbeat(node: Option<&Node>) -> Option<&String> {
 /// Whether the node is known to be unwell.
 fn is_unwell(node: &Node) -> bool {
     condition(&node.status.conditions, "Ready").is_some_and(|c| !c.is_true())
+}
+
+/// Whether it was marked as lost, which none but this controller does.
+fn is_lost(node: &Node) -> bool {
+    condition(&node.status.conditions, "Ready").is_some_and(|c| c.status == "Unknown")
+}
+
+/// What a node is for the health of its zone: where it is, and whether it is ready.
+fn placed(node: Option<&Node>) -> Option<(String, bool)> {
+    let node = node.filter(|node| zones::counts(&node.metadata.labels))?;
+    let ready = condition(&node.status.conditions, "Ready").is_some_and(Condition::is_true);
+    Some((zones::zone_of(&node.metadata.labels), ready))
 }
 
 impl Controller {
@@ -118,7 +173,7 @@ impl Controller {
         } else {
             self.queue.add_after(key, patience + Duration::from_millis(1));
         }
-        if is_unwell(&node) {
+        if is_lost(&node) {
             self.mark_pods_not_ready(&node.metadata.name).await?;
         }
         self.taint(&node).await
@@ -126,6 +181,7 @@ impl Controller {
 
     fn forget(&self, name: &str) {
         self.heard.lock().remove(name);
+        self.leave(name);
         if self.known.lock().remove(name) {
             let node = Node { metadata: ObjectMeta { name: name.into(), ..ObjectMeta::default() }, ..Node::default() };
             let message = format!("Node {name} event: Removing Node {name} from Controller");
@@ -140,7 +196,12 @@ impl Controller {
         let version = &node.metadata.resource_version;
         let patch = json!({ "metadata": { "resourceVersion": version }, "status": { "conditions": conditions } });
         let patched = self.ctx.client.patch(&resources::NODES, "", name, Patch::Strategic(patch), Some("status")).await;
-        ignore_not_found(patched.map(|_: Meta| ()))
+        ignore_not_found(patched.map(|_: Meta| ()))?;
+        if condition(&node.status.conditions, "Ready").is_some_and(Condition::is_true) {
+            let message = format!("Node {name} status is now: NodeNotReady");
+            self.events.event(&reference(node), EventType::Normal, "NodeNotReady", message);
+        }
+        Ok(())
     }
 
     /// The services must stop to send to pods on an unwell node, which cannot say so itself.
@@ -160,26 +221,76 @@ impl Controller {
         Ok(())
     }
 
-    async fn taint(&self, node: &Node) -> Result<(), Error> {
-        let nodes = self.ctx.nodes.list();
-        let spare = nodes.iter().all(|n| is_unwell(n));
-        if std::mem::replace(&mut *self.spare.lock(), spare) != spare {
-            nodes.iter().for_each(|n| self.queue.add(n.metadata.key()));
+    /// Looks at the zones again if something has changed for them.
+    fn look_at_zones(&self) {
+        if !self.stale.swap(false, Ordering::SeqCst) {
+            return;
         }
+        let nodes = self.ctx.nodes.list();
+        let placed: Vec<(String, bool)> = nodes.iter().filter_map(|node| placed(Some(node))).collect();
+        let (turned, heads) = {
+            let mut zones = self.zones.lock();
+            let all = placed.iter().map(|(zone, ready)| (zone.as_str(), *ready));
+            let turned = zones.update(all, &self.ctx.settings.nodes);
+            (turned, zones.heads().cloned().collect::<Vec<_>>())
+        };
+        self.lost.store(matches!(turned, Turned::AllLost | Turned::StillLost), Ordering::SeqCst);
+        heads.iter().for_each(|name| self.queue.add(ObjectKey::new("", name)));
+        match turned {
+            Turned::AllLost => info!("no node is ready: nothing is evicted until one is"),
+            Turned::Back => {
+                // What was silent while nobody was heard may not have been.
+                let now = self.ctx.clock.monotonic();
+                self.heard.lock().values_mut().for_each(|heard| *heard = now);
+            }
+            Turned::Apart | Turned::StillLost => return,
+        }
+        nodes.iter().for_each(|node| self.queue.add(node.metadata.key()));
+    }
+
+    /// Whether pods have to leave the node by now.
+    fn is_to_be_emptied(&self, node: &Node) -> bool {
+        let name = &node.metadata.name;
+        if !is_unwell(node) || self.lost.load(Ordering::SeqCst) || taints::is_emptied(node) {
+            self.leave(name);
+            return is_unwell(node) && !self.lost.load(Ordering::SeqCst);
+        }
+        let zone = zones::zone_of(&node.metadata.labels);
+        let turn = self.zones.lock().turn(&zone, name, self.ctx.clock.monotonic());
+        match turn {
+            Turn::Now(next) => {
+                next.into_iter().for_each(|name| self.queue.add(ObjectKey::new("", name)));
+                self.emptied.add(written(&[("zone", &zone)]));
+                true
+            }
+            Turn::After(wait) => {
+                self.queue.add_after(node.metadata.key(), wait);
+                false
+            }
+            Turn::Wait => false,
+        }
+    }
+
+    /// A node does not wait to be emptied any more.
+    fn leave(&self, name: &str) {
+        let next = self.zones.lock().leave(name);
+        next.into_iter().for_each(|name| self.queue.add(ObjectKey::new("", name)));
+    }
+
+    async fn taint(&self, node: &Node) -> Result<(), Error> {
+        self.look_at_zones();
+        let spare = !self.is_to_be_emptied(node);
         let Some(taints) = taints::plan(node, spare, self.ctx.clock.now()) else {
             return Ok(());
         };
         let name = &node.metadata.name;
-        let turned = is_unwell(node)
-            && !node.spec.taints.iter().any(|t| t.key == taints::NOT_READY || t.key == taints::UNREACHABLE);
         let version = &node.metadata.resource_version;
         let patch = json!({ "metadata": { "resourceVersion": version }, "spec": { "taints": taints } });
         let patched = self.ctx.client.patch(&resources::NODES, "", name, Patch::Merge(patch), None).await;
-        ignore_not_found(patched.map(|_: Meta| ()))?;
-        if turned {
-            let message = format!("Node {name} status is now: NodeNotReady");
-            self.events.event(&reference(node), EventType::Normal, "NodeNotReady", message);
-        }
-        Ok(())
+        ignore_not_found(patched.map(|_: Meta| ()))
     }
 }
+
+#[cfg(test)]
+#[path = "lifecycle_tests.rs"]
+mod tests;

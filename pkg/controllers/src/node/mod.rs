@@ -8,6 +8,7 @@ mod lifecycle;
 mod pod_gc;
 pub mod taints;
 mod ttl;
+mod zones;
 
 use kedge_base::time;
 use kedge_client::{Error, Patch};
@@ -47,16 +48,20 @@ fn reference(node: &Node) -> ObjectReference {
     }
 }
 
-/// Writes the condition DisruptionTarget of a pod, and fails the pod if asked to.
-async fn mark_disrupted(ctx: &Context, pod: &Pod, reason: &str, message: &str, fail: bool) -> Result<(), Error> {
+/// Writes the condition DisruptionTarget of a pod for a reason and with a message, and fails the pod if asked to.
+async fn mark_disrupted(ctx: &Context, pod: &Pod, why: Option<(&str, &str)>, fail: bool) -> Result<(), Error> {
     let now = time::rfc3339(ctx.clock.now());
-    let condition = json!({
-        "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": now,
-        "observedGeneration": pod.metadata.generation,
-    });
-    let mut status = json!({ "conditions": [condition] });
+    let mut status = json!({});
+    if let Some((reason, message)) = why {
+        let condition = json!({
+            "type": "DisruptionTarget", "status": "True", "reason": reason, "message": message, "lastTransitionTime": now,
+            "observedGeneration": pod.metadata.generation,
+        });
+        status["conditions"] = json!([condition]);
+    }
     if fail {
         status["phase"] = Value::from("Failed");
+        status["observedGeneration"] = pod.metadata.generation.into();
     }
     let patch = json!({ "metadata": { "uid": pod.metadata.uid }, "status": status });
     let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);

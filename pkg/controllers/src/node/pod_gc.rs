@@ -7,12 +7,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kedge_base::exposition::{self, Counters, Exposition, written};
 use kedge_client::{DeleteOptions, Error, WorkQueue};
 use kedge_meta::{ObjectKey, resources};
 use parking_lot::Mutex;
 use tracing::info;
 
-use super::{mark_disrupted, taints};
+use super::mark_disrupted;
 use crate::context::{Context, ignore_not_found};
 use crate::objects::{Meta, Node, Pod, condition};
 
@@ -27,12 +28,50 @@ struct Controller {
     queue: WorkQueue<ObjectKey>,
     /// By node: since when the cache lacks it, by the monotonic clock.
     missing: Mutex<HashMap<String, Duration>>,
+    deleted: Counters,
+    failed: Counters,
+}
+
+impl exposition::Shown for Controller {
+    fn show(&self, out: &mut Exposition) {
+        let help = "[ALPHA] Number of pods that are being forcefully deleted since the Pod GC Controller started.";
+        self.deleted.show(out, "pod_gc_collector_force_delete_pods_total", help);
+        let help = "[ALPHA] Number of errors encountered when forcefully deleting the pods since the Pod GC Controller started.";
+        self.failed.show(out, "pod_gc_collector_force_delete_pod_errors_total", help);
+    }
+}
+
+/// Why a pod goes, as metrics call it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Garbage {
+    Terminated,
+    Orphaned,
+    Unscheduled,
+    OutOfService,
+}
+
+impl Garbage {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Terminated => "terminated",
+            Self::Orphaned => "orphaned",
+            Self::Unscheduled => "unscheduled",
+            Self::OutOfService => "out-of-service",
+        }
+    }
 }
 
 /// Starts the controller.
 pub fn start(ctx: &Context) {
     let queue = ctx.queue();
-    let controller = Arc::new(Controller { ctx: ctx.clone(), queue: queue.clone(), missing: Mutex::default() });
+    let controller = Arc::new(Controller {
+        ctx: ctx.clone(),
+        queue: queue.clone(),
+        missing: Mutex::default(),
+        deleted: Counters::default(),
+        failed: Counters::default(),
+    });
+    exposition::list("pod garbage", &controller);
     let c = controller.clone();
     ctx.pods.on_change(move |change| {
         let Some(pod) = &change.new else { return };
@@ -70,7 +109,7 @@ pub fn start(ctx: &Context) {
 /// Whether an administrator has said that the node is not coming back for now.
 fn out_of_service(node: &Node) -> bool {
     let ready = condition(&node.status.conditions, "Ready").is_some_and(|c| c.is_true());
-    !ready && node.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE && t.effect != taints::NO_SCHEDULE)
+    !ready && node.spec.taints.iter().any(|t| t.key == OUT_OF_SERVICE)
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -78,18 +117,16 @@ enum Action {
     Keep,
     /// Its node is missing: ask the API server after a while.
     CheckNode,
-    Delete,
-    /// Delete, after it was marked as disrupted for this reason.
-    Fail(&'static str),
+    Delete(Garbage),
 }
 
 fn plan(pod: &Pod, node: Option<&Node>) -> Action {
     let deleting = pod.metadata.is_deleting();
     match node {
-        _ if pod.spec.node_name.is_empty() && deleting => Action::Delete,
+        _ if pod.spec.node_name.is_empty() && deleting => Action::Delete(Garbage::Unscheduled),
         _ if pod.spec.node_name.is_empty() => Action::Keep,
         None => Action::CheckNode,
-        Some(node) if deleting && out_of_service(node) => Action::Fail("PodGC: node is out-of-service"),
+        Some(node) if deleting && out_of_service(node) => Action::Delete(Garbage::OutOfService),
         Some(_) => Action::Keep,
     }
 }
@@ -109,7 +146,7 @@ impl Controller {
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         if key.name == ENDED {
             for pod in surplus(&self.ctx.pods.list(), self.ctx.settings.terminated_pods) {
-                self.delete(&pod).await?;
+                self.delete(&pod, Garbage::Terminated).await?;
             }
             return Ok(());
         }
@@ -119,8 +156,7 @@ impl Controller {
         let node = self.ctx.nodes.get("", &pod.spec.node_name);
         match plan(&pod, node.as_deref()) {
             Action::Keep => Ok(()),
-            Action::Delete => self.delete(&pod).await,
-            Action::Fail(why) => self.fail(&pod, why).await,
+            Action::Delete(why) => self.delete(&pod, why).await,
             Action::CheckNode => {
                 let now = self.ctx.clock.monotonic();
                 let since = *self.missing.lock().entry(pod.spec.node_name.clone()).or_insert(now);
@@ -130,7 +166,7 @@ impl Controller {
                     return Ok(());
                 }
                 match self.ctx.client.get::<Meta>(&resources::NODES, "", &pod.spec.node_name).await {
-                    Err(err) if err.is_not_found() => self.fail(&pod, "PodGC: node no longer exists").await,
+                    Err(err) if err.is_not_found() => self.delete(&pod, Garbage::Orphaned).await,
                     Err(err) => Err(err),
                     Ok(_) => Ok(()),
                 }
@@ -138,16 +174,24 @@ impl Controller {
         }
     }
 
-    async fn fail(&self, pod: &Pod, why: &str) -> Result<(), Error> {
-        if !pod.is_terminal() {
-            mark_disrupted(&self.ctx, pod, "DeletionByPodGC", why, true).await?;
+    async fn delete(&self, pod: &Pod, why: Garbage) -> Result<(), Error> {
+        let labels = written(&[("namespace", &pod.metadata.namespace), ("reason", why.name())]);
+        self.deleted.add(labels.clone());
+        let deleted = self.force(pod, why).await;
+        if deleted.is_err() {
+            self.failed.add(labels);
         }
-        self.delete(pod).await
+        deleted
     }
 
-    async fn delete(&self, pod: &Pod) -> Result<(), Error> {
+    /// Nobody else would say that it has ended.
+    async fn force(&self, pod: &Pod, why: Garbage) -> Result<(), Error> {
+        if !pod.is_terminal() {
+            let orphaned = ("DeletionByPodGC", "PodGC: node no longer exists");
+            mark_disrupted(&self.ctx, pod, (why == Garbage::Orphaned).then_some(orphaned), true).await?;
+        }
         let (namespace, name) = (&pod.metadata.namespace, &pod.metadata.name);
-        info!(namespace, pod = name, "pod is garbage, deleting it");
+        info!(namespace, pod = name, reason = why.name(), "pod is garbage, deleting it");
         let options = DeleteOptions::now(&pod.metadata.uid);
         match ignore_not_found(self.ctx.client.delete(&resources::PODS, namespace, name, &options).await) {
             // Another pod of that name is there already.
@@ -170,11 +214,21 @@ mod tests {
     #[test]
     fn pods_without_a_node_to_end_them_are_deleted() {
         let unscheduled = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
-        assert_eq!(plan(&pod(unscheduled), None), Action::Delete);
+        assert_eq!(plan(&pod(unscheduled), None), Action::Delete(Garbage::Unscheduled));
         assert_eq!(plan(&pod(json!({})), None), Action::Keep);
         let placed = pod(json!({"spec": {"nodeName": "n"}}));
         assert_eq!(plan(&placed, None), Action::CheckNode);
         assert_eq!(plan(&placed, Some(&Node::default())), Action::Keep);
+        let node = |ready: &str| -> Node {
+            serde_json::from_value(json!({"spec": {"taints": [{"key": OUT_OF_SERVICE, "effect": "NoSchedule"}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]}}))
+            .unwrap()
+        };
+        let leaving =
+            pod(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"nodeName": "n"}}));
+        assert_eq!(plan(&leaving, Some(&node("Unknown"))), Action::Delete(Garbage::OutOfService));
+        assert_eq!(plan(&leaving, Some(&node("True"))), Action::Keep);
+        assert_eq!(plan(&placed, Some(&node("Unknown"))), Action::Keep);
     }
 
     #[test]

@@ -19,8 +19,12 @@ const BY_CONDITION: [(&str, &str); 4] = [
     ("PIDPressure", "node.kubernetes.io/pid-pressure"),
 ];
 
-/// The node's taints as they should be, or none if they are so. With `spare`, which is when all nodes are unwell, nothing
-/// is evicted: then the trouble is more likely with the network of the control plane.
+/// Whether pods have to leave the node because it is unwell.
+pub fn is_emptied(node: &Node) -> bool {
+    node.spec.taints.iter().any(|t| t.effect == NO_EXECUTE && is_ours(t))
+}
+
+/// The node's taints as they should be, or none if they are so. With `spare` no pods have to leave, however unwell it is.
 pub fn plan(node: &Node, spare: bool, now: Timestamp) -> Option<Vec<Taint>> {
     let wanted = wanted(node, spare);
     let mut taints: Vec<Taint> = node.spec.taints.clone();

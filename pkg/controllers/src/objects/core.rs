@@ -71,6 +71,7 @@ pub struct NodeStatus {
     pub volumes_in_use: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     pub volumes_attached: Vec<AttachedVolume>,
+    pub allocatable: Allocatable,
 }
 
 /// A volume that is attached to a node, by its name there.
@@ -78,6 +79,13 @@ pub struct NodeStatus {
 #[serde(default)]
 pub struct AttachedVolume {
     pub name: String,
+}
+
+/// What a node has for pods, as far as it is read.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(default)]
+pub struct Allocatable {
+    pub cpu: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

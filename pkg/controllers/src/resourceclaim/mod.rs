@@ -22,6 +22,8 @@ use crate::objects::{Meta, Pod};
 use crate::workload::index::OwnerIndex;
 use types::{Claim, Named};
 
+/// Pods and claims that are worked on at once; where there are none, each worker is only memory.
+const WORKERS: usize = 10;
 /// Pods that are gone and still known to be.
 const REMEMBERED: usize = 500;
 
@@ -132,7 +134,7 @@ pub fn start(ctx: &Context) {
         let pods = c.ctx.pods.list();
         pods.iter().filter(|pod| types::has_claims(pod)).for_each(|pod| c.look_at(pod, false));
     };
-    ctx.work("resourceclaim", &queue, 50, synced, controller, |c, work| async move { c.reconcile(work).await });
+    ctx.work("resourceclaim", &queue, WORKERS, synced, controller, |c, work| async move { c.reconcile(work).await });
 }
 
 fn used(pod: &Pod) -> Vec<Used> {

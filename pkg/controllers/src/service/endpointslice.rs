@@ -2,18 +2,21 @@
 //!
 //! Invariant: while a created slice is not in the cache, nothing is planned for its service, so none is made twice.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::future::try_join_all;
 use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, Informer, ListParams, WorkQueue};
 use kedge_meta::{ObjectKey, Resource, Status, resources};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::slices::{EndpointSlice, MANAGED_BY_LABEL, MANAGER, SERVICE_LABEL, plan};
+use super::hints::{self, Said, Shares};
+use super::slices::{EndpointSlice, MANAGED_BY_LABEL, MANAGER, SERVICE_LABEL, Topology, plan};
 use super::trigger::Trigger;
 use super::{TRIGGER_TIME, follow_pods};
 use crate::context::{Context, enqueue_changes, ignore_not_found};
-use crate::objects::{Meta, Pod, Service};
+use crate::objects::{Meta, Node, Pod, Service};
 use crate::serviceaccount::is_namespace_terminating;
 use crate::workload::expectations::{Expectations, TIMEOUT};
 use crate::workload::reference;
@@ -27,6 +30,10 @@ struct Controller {
     slices: Informer<EndpointSlice>,
     expectations: Expectations,
     trigger: Trigger,
+    /// What each zone has of the CPU, while some service asks for it.
+    shares: Mutex<Option<Shares>>,
+    /// Services whose endpoints have hints by that.
+    hinted: Mutex<HashSet<ObjectKey>>,
 }
 
 /// Starts the controller.
@@ -41,6 +48,17 @@ pub fn start(ctx: &Context) {
         slices: slices.clone(),
         expectations: Expectations::new(ctx.clock.clone()),
         trigger: Trigger::default(),
+        shares: Mutex::default(),
+        hinted: Mutex::default(),
+    });
+    let c = controller.clone();
+    ctx.nodes.on_change(move |change| {
+        let part = |node: &Option<Arc<Node>>| {
+            node.as_ref().and_then(|n| hints::part(n).map(|(zone, cpu)| (zone.to_owned(), cpu)))
+        };
+        if part(&change.old) != part(&change.new) {
+            c.look_at_shares();
+        }
     });
     enqueue_changes(&ctx.services, &queue);
     follow_pods(ctx, &queue);
@@ -73,6 +91,7 @@ impl Controller {
         let Some(service) = self.ctx.services.get(&key.namespace, &key.name) else {
             self.expectations.forget(&key);
             self.trigger.forget(&key);
+            self.hinted.lock().remove(&key);
             return Ok(());
         };
         if !service.is_selecting() || service.metadata.is_deleting() {
@@ -87,7 +106,9 @@ impl Controller {
         let slices = slices.filter(|s| !s.metadata.is_deleting()).collect();
         let pods = self.ctx.pods.list_namespace(&key.namespace);
         let pods: Vec<Arc<Pod>> = pods.into_iter().filter(|p| service.selects(p)).collect();
-        let changes = plan(&service, &pods, |node| self.ctx.nodes.get("", node), slices);
+        let topology = Topology { shares: self.shares.lock().clone(), hinted: self.hinted.lock().contains(&key) };
+        let changes = plan(&service, &pods, |node| self.ctx.nodes.get("", node), slices, &topology);
+        let (hinted, said) = (changes.hinted, changes.said.clone());
         let at = self.trigger.last_change(&service, &pods).map(|t| t.to_string());
         let creates = changes.create.into_iter().map(|slice| self.create(&key, slice, at.as_deref()));
         let updates = changes.update.into_iter().map(|slice| self.update(slice, at.as_deref()));
@@ -99,13 +120,43 @@ impl Controller {
                 self.report(&service, &err);
                 Err(err)
             }
-            Ok(_) => match changes.homeless.first() {
-                Some(pod) => {
-                    let message = format!("skipping Pod {pod} for Service {key}: its Node is not found");
-                    Err(Status::not_found(&resources::NODES.group_resource(), &message).into())
+            Ok(_) => {
+                self.say(&service, hinted, said);
+                match changes.homeless.first() {
+                    Some(pod) => {
+                        let message = format!("skipping Pod {pod} for Service {key}: its Node is not found");
+                        Err(Status::not_found(&resources::NODES.group_resource(), &message).into())
+                    }
+                    None => Ok(()),
                 }
-                None => Ok(()),
-            },
+            }
+        }
+    }
+
+    /// Looks at the nodes again, and at all services for which they count.
+    fn look_at_shares(&self) {
+        let shares = hints::shares(self.ctx.nodes.list().iter());
+        if std::mem::replace(&mut *self.shares.lock(), shares.clone()) == shares {
+            return;
+        }
+        for service in self.ctx.services.list() {
+            if hints::are_wanted(&service.metadata.annotations) {
+                self.queue.add(service.metadata.key());
+            }
+        }
+    }
+
+    /// Says what became of hints, and remembers it.
+    fn say(&self, service: &Service, hinted: bool, said: Vec<Said>) {
+        let key = service.metadata.key();
+        if hinted {
+            self.hinted.lock().insert(key);
+        } else {
+            self.hinted.lock().remove(&key);
+        }
+        let object = reference(&resources::SERVICES, &service.metadata);
+        for (kind, reason, message) in said {
+            self.events.event(&object, kind, reason, message);
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod endpoints;
 mod endpointslice;
+mod hints;
 mod mirroring;
 mod slices;
 mod subsets;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kedge_meta::{ObjectMeta, ObjectReference, StringMap, resources};
 use serde::{Deserialize, Serialize};
 
+use super::hints::{self, Said, Shares, Slices};
 use super::{HEADLESS_LABEL, addresses, find_port, hostname, is_endpoint, target};
 use crate::objects::{Node, Pod, Service, keyed, nullable};
 use crate::workload::controller_ref;
@@ -88,6 +89,19 @@ pub struct Changes {
     pub delete: Vec<Arc<EndpointSlice>>,
     /// Pods that were left out because their nodes are not known.
     pub homeless: Vec<String>,
+    /// What is to be said of hints.
+    pub said: Vec<Said>,
+    /// Whether endpoints have hints by the shares of zones.
+    pub hinted: bool,
+}
+
+/// What is known of zones.
+#[derive(Debug, Default)]
+pub struct Topology {
+    /// What each has of the CPU, if that is known.
+    pub shares: Option<Shares>,
+    /// Whether the service's endpoints had hints by them.
+    pub hinted: bool,
 }
 
 type Ports = BTreeSet<EndpointPort>;
@@ -162,7 +176,9 @@ fn endpoint(service: &Service, pod: &Pod, node: Option<&Node>, v6: bool) -> Endp
     let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
     let node_name = Some(&pod.spec.node_name).filter(|n| !n.is_empty()).cloned();
     let zone = node.and_then(|n| n.metadata.labels.get(ZONE_LABEL)).filter(|z| !z.is_empty()).map(str::to_owned);
-    let hints = hints(&service.spec.traffic_distribution, node_name.as_ref(), zone.as_ref()).filter(|_| ready);
+    let by_share = hints::are_wanted(&service.metadata.annotations);
+    let distribution = if by_share { "" } else { service.spec.traffic_distribution.as_str() };
+    let hints = nearby(distribution, node_name.as_ref(), zone.as_ref()).filter(|_| ready);
     Endpoint {
         addresses: addresses(pod, v6),
         conditions: Conditions { ready: Some(ready), serving: Some(serving), terminating: Some(terminating) },
@@ -174,7 +190,8 @@ fn endpoint(service: &Service, pod: &Pod, node: Option<&Node>, v6: bool) -> Endp
     }
 }
 
-fn hints(distribution: &str, node: Option<&String>, zone: Option<&String>) -> Option<Hints> {
+/// The hints of a service that prefers what is near.
+fn nearby(distribution: &str, node: Option<&String>, zone: Option<&String>) -> Option<Hints> {
     let named = |name: Option<&String>| name.map(|n| Named { name: n.clone() }).into_iter().collect();
     let hints = match distribution {
         "PreferClose" | "PreferSameZone" => Hints { for_zones: named(zone), for_nodes: Vec::new() },
@@ -190,6 +207,7 @@ pub fn plan(
     pods: &[Arc<Pod>],
     node: impl Fn(&str) -> Option<Arc<Node>>,
     existing: Vec<Arc<EndpointSlice>>,
+    topology: &Topology,
 ) -> Changes {
     let mut changes = Changes::default();
     let types = address_types(service);
@@ -198,7 +216,13 @@ pub fn plan(
     for address_type in types {
         let of_type = kept.iter().filter(|s| s.address_type == address_type).cloned().collect();
         let desired = desired(service, pods, &node, address_type == "IPv6", &mut changes.homeless);
-        of_family(service, address_type, desired, of_type, &mut changes);
+        let mut group = of_family(service, address_type, desired, of_type);
+        give_hints(service, address_type, topology, &mut group, &kept);
+        changes.create.extend(group.create);
+        changes.update.extend(group.update);
+        changes.delete.extend(group.delete);
+        changes.said.extend(group.said);
+        changes.hinted |= group.hinted;
     }
     changes.delete.extend(foreign);
     changes
@@ -229,13 +253,7 @@ fn desired(
     desired
 }
 
-fn of_family(
-    service: &Service,
-    address_type: &str,
-    desired: Desired,
-    existing: Vec<Arc<EndpointSlice>>,
-    changes: &mut Changes,
-) {
+fn of_family(service: &Service, address_type: &str, desired: Desired, existing: Vec<Arc<EndpointSlice>>) -> Changes {
     let there = existing.len();
     let (mut create, mut update, mut delete) = (Vec::new(), Vec::new(), Vec::new());
     let mut by_ports: BTreeMap<Ports, Vec<Arc<EndpointSlice>>> = BTreeMap::new();
@@ -282,9 +300,33 @@ fn of_family(
         let metadata = ObjectMeta { labels: new.metadata.labels.clone(), ..old.metadata.clone() };
         update.push(EndpointSlice { metadata, ..new });
     }
-    changes.create.extend(create);
-    changes.update.extend(update);
-    changes.delete.extend(delete);
+    Changes { create, update, delete, ..Changes::default() }
+}
+
+/// Gives the endpoints of a family hints by the shares of zones if the service asks for them, and takes them away if it does no more.
+fn give_hints(
+    service: &Service,
+    address_type: &str,
+    topology: &Topology,
+    changes: &mut Changes,
+    existing: &[Arc<EndpointSlice>],
+) {
+    let wanted = hints::are_wanted(&service.metadata.annotations);
+    if !wanted {
+        if topology.hinted {
+            changes.said.push(hints::say_ended(address_type));
+        }
+        return;
+    }
+    let name = |slice: &EndpointSlice| slice.metadata.name.clone();
+    let written: BTreeSet<String> =
+        changes.update.iter().map(name).chain(changes.delete.iter().map(|slice| name(slice))).collect();
+    let stays = |slice: &&Arc<EndpointSlice>| slice.address_type == address_type && !written.contains(&name(slice));
+    let unchanged = existing.iter().filter(stays).cloned().collect();
+    let mut slices = Slices { create: &mut changes.create, update: &mut changes.update, unchanged };
+    let outcome = hints::distribute(&mut slices, topology.shares.as_ref());
+    changes.said.extend(hints::say(&outcome, topology.hinted, address_type));
+    changes.hinted = outcome.is_ok();
 }
 
 /// Distributes endpoints of one set of ports over slices.
@@ -298,8 +340,17 @@ fn fit(
     let mut changes = Changes::default();
     let mut unchanged = Vec::new();
     let wanted_labels = labels(service);
+    let hints_by_share = hints::are_wanted(&service.metadata.annotations);
     for slice in existing {
-        let still: Vec<Endpoint> = slice.endpoints.iter().filter_map(|e| endpoints.remove(&key(e))).collect();
+        let still = |e: &Endpoint| {
+            let mut endpoint = endpoints.remove(&key(e))?;
+            if hints_by_share && endpoint.conditions.ready == Some(true) {
+                // They are looked at later, all together.
+                endpoint.hints.clone_from(&e.hints);
+            }
+            Some(endpoint)
+        };
+        let still: Vec<Endpoint> = slice.endpoints.iter().filter_map(still).collect();
         if still.is_empty() && !slice.endpoints.is_empty() {
             changes.delete.push(slice);
         } else if still != slice.endpoints || slice.metadata.labels != wanted_labels {
@@ -342,6 +393,53 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use serde_json::json;
+
+    fn plan(
+        service: &Service,
+        pods: &[Arc<Pod>],
+        node: impl Fn(&str) -> Option<Arc<Node>>,
+        existing: Vec<Arc<EndpointSlice>>,
+    ) -> Changes {
+        super::plan(service, pods, node, existing, &Topology::default())
+    }
+
+    /// One that is hinted stays as it is, and one that is no more asked for it loses its hints.
+    #[test]
+    fn hints_by_share_come_stay_and_go() {
+        let mut service = service();
+        service.metadata.annotations.insert("service.kubernetes.io/topology-mode", "Auto");
+        let zone = |name: &str| -> Option<Arc<Node>> {
+            let labels = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": name}}});
+            Some(Arc::new(serde_json::from_value(labels).unwrap()))
+        };
+        let pods: Vec<Arc<Pod>> = (0..4)
+            .map(|i| {
+                let mut pod = (*pod(i, "True")).clone();
+                pod.spec.node_name = if i % 2 == 0 { "a" } else { "b" }.into();
+                Arc::new(pod)
+            })
+            .collect();
+        let shares = Some(Shares::from([("a".to_owned(), 0.5), ("b".to_owned(), 0.5)]));
+        let topology = Topology { shares: shares.clone(), hinted: false };
+        let first = super::plan(&service, &pods, zone, vec![], &topology);
+        assert!(first.hinted && first.said[0].1 == "TopologyAwareHintsEnabled");
+        assert!(
+            first.create[0]
+                .endpoints
+                .iter()
+                .all(|e| e.hints.as_ref().unwrap().for_zones[0].name == *e.zone.as_ref().unwrap())
+        );
+        let slices = stored(first.create);
+        let topology = Topology { shares, hinted: true };
+        let again = super::plan(&service, &pods, zone, slices.clone(), &topology);
+        assert!(again.update.is_empty() && again.create.is_empty() && again.said.is_empty() && again.hinted);
+        let unknown = super::plan(&service, &pods, zone, slices.clone(), &Topology { shares: None, hinted: true });
+        assert!(!unknown.hinted && unknown.update[0].endpoints.iter().all(|e| e.hints.is_none()));
+        service.metadata.annotations.remove("service.kubernetes.io/topology-mode");
+        let ended = super::plan(&service, &pods, zone, slices, &topology);
+        assert_eq!(ended.said[0].2, "Topology Aware Hints has been disabled, addressType: IPv4");
+        assert!(!ended.hinted && ended.update[0].endpoints.iter().all(|e| e.hints.is_none()));
+    }
 
     fn service() -> Service {
         serde_json::from_value(json!({
