@@ -108,7 +108,7 @@ impl Controller {
             None if change.new.is_none() => {
                 let is_other = |place: &Place| place.attachment().as_ref() != Some(&attachment.metadata.name);
                 self.memory.lock().retain(|place, _| is_other(place));
-                self.leaving.lock().retain(is_other);
+                self.leaving.lock().retain(|place, _| is_other(place));
             }
             None => {}
         }

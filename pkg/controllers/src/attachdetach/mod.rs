@@ -15,7 +15,7 @@ mod objects;
 mod plan;
 mod sync;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,8 +70,9 @@ struct Controller {
     drivers: Informer<Driver>,
     index: Index,
     memory: Mutex<HashMap<Place, Memory>>,
-    /// Those whose node is no longer told that they are there, since their attachment is about to go.
-    leaving: Mutex<HashSet<Place>>,
+    /// Those whose node is no longer told that they are there, since their attachment goes, by the uid of that. It may have been deleted
+    /// although that is not seen yet.
+    leaving: Mutex<HashMap<Place, String>>,
     /// Held while a node is told something.
     telling: tokio::sync::Mutex<()>,
     /// What nodes that are gone had mounted when they were last seen.
