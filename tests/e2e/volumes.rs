@@ -520,3 +520,65 @@ fn a_node_has_only_so_many_volumes_of_a_driver() {
     cluster.ok(&["delete", "pod", "first", "--grace-period=0", "--force"]);
     cluster.wait_for("n1", &["get", "pod", "second", "-o", "jsonpath={.spec.nodeName}"]);
 }
+
+/// A claim that went with its pod once is not taken for the next pod of that name.
+#[test]
+fn claims_of_stateful_sets_go_as_they_are_told() {
+    let cluster = TestCluster::control_plane();
+    cluster.wait_for_account();
+    let set = |name: &str, deleted: &str, scaled: &str| {
+        format!(
+            "---\napiVersion: apps/v1\nkind: StatefulSet\nmetadata: {{name: {name}}}\nspec:\n  serviceName: {name}\n  replicas: 2\n  \
+             podManagementPolicy: Parallel\n  persistentVolumeClaimRetentionPolicy: {{whenDeleted: {deleted}, whenScaled: {scaled}}}\n  \
+             selector: {{matchLabels: {{app: {name}}}}}\n  template:\n    metadata: {{labels: {{app: {name}}}}}\n    spec:\n      containers: \
+             [{{name: c, image: kedge.test/x:1}}]\n  volumeClaimTemplates:\n  - metadata: {{name: data}}\n    spec: {{accessModes: \
+             [ReadWriteOnce], storageClassName: s, resources: {{requests: {{storage: 1Gi}}}}}}\n"
+        )
+    };
+    cluster.apply(&[set("keeps", "Retain", "Retain"), set("drops", "Delete", "Delete")].concat());
+    let claims = |set: &str, wanted: &str| {
+        let selector = format!("app={set}");
+        cluster.wait_for(wanted, &["get", "pvc", "-l", &selector, "-o", "jsonpath={.items[*].metadata.name}"]);
+    };
+    let owner = |claim: &str, wanted: &str| {
+        cluster.wait_for(wanted, &["get", "pvc", claim, "-o", "jsonpath={.metadata.ownerReferences[*].name}"]);
+    };
+    for set in ["keeps", "drops"] {
+        claims(set, &format!("data-{set}-0 data-{set}-1"));
+    }
+    owner("data-drops-1", "drops");
+    owner("data-keeps-1", "");
+    let made = "Normal SuccessfulCreate: Create Claim data-drops-0 Pod drops-0 in StatefulSet drops success";
+    wait_until_said(&cluster, "drops", made);
+    // What holds the claim back shows that the next pod waits for it to be gone.
+    cluster.ok(&[
+        "patch",
+        "pvc",
+        "data-drops-1",
+        "--type=json",
+        "-p",
+        r#"[{"op":"add","path":"/metadata/finalizers/-","value":"a.test/held"}]"#,
+    ]);
+    cluster.ok(&["scale", "sts", "keeps", "drops", "--replicas=1"]);
+    let leaving = ["get", "pvc", "data-drops-1", "-o", "jsonpath={.metadata.ownerReferences[0].kind}"];
+    cluster.wait_for("Pod", &leaving);
+    cluster.wait_for("", &["get", "pod", "drops-1", "--ignore-not-found", "-o", "name"]);
+    claims("keeps", "data-keeps-0 data-keeps-1");
+    let uid = cluster.json(&["pvc", "data-drops-1"])["metadata"]["uid"].clone();
+    cluster.ok(&["scale", "sts", "keeps", "drops", "--replicas=2"]);
+    cluster.wait_for("keeps-1", &["get", "pod", "keeps-1", "--ignore-not-found", "-o", "jsonpath={.metadata.name}"]);
+    assert_eq!(cluster.ok(&["get", "pod", "drops-1", "--ignore-not-found", "-o", "name"]), "");
+    cluster.ok(&[
+        "patch",
+        "pvc",
+        "data-drops-1",
+        "--type=json",
+        "-p",
+        r#"[{"op":"remove","path":"/metadata/finalizers"}]"#,
+    ]);
+    cluster.wait_for("drops-1", &["get", "pod", "drops-1", "--ignore-not-found", "-o", "jsonpath={.metadata.name}"]);
+    assert_ne!(cluster.json(&["pvc", "data-drops-1"])["metadata"]["uid"], uid);
+    cluster.ok(&["delete", "sts", "keeps", "drops"]);
+    claims("drops", "");
+    claims("keeps", "data-keeps-0 data-keeps-1");
+}

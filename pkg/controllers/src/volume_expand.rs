@@ -8,8 +8,8 @@ use kedge_meta::{ObjectKey, Status, resources};
 use serde_json::json;
 
 use crate::context::{Context, ignore_not_found};
-use crate::objects::volume::{ClaimPhase, RESIZER, SIZE_BEFORE, Source};
-use crate::objects::{Claim, Meta, Volume};
+use crate::objects::volume::{RESIZER, SIZE_BEFORE, Source};
+use crate::objects::{Claim, ClaimPhase, Meta, Volume};
 use crate::persistentvolume::migrated;
 
 /// Whether a change is about the size of a bound claim.

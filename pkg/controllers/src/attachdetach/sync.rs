@@ -36,11 +36,15 @@ impl Controller {
             now: self.ctx.clock.now(),
         };
         let step = step(&facts);
-        if attachment.as_ref().is_none_or(|attachment| attachment.metadata.is_deleting()) {
-            self.leaving.lock().remove(place);
+        let uid = attachment.as_ref().filter(|a| !a.metadata.is_deleting()).map(|a| a.metadata.uid.clone());
+        {
+            let mut leaving = self.leaving.lock();
+            if leaving.get(place) != uid.as_ref() {
+                leaving.remove(place);
+            }
         }
         let volume = self.volume_of(&users, &volumes);
-        self.carry_out(place, step, &users, volume, &name).await
+        self.carry_out(place, step, &users, volume, (&name, &uid.unwrap_or_default())).await
     }
 
     async fn carry_out(
@@ -49,7 +53,7 @@ impl Controller {
         step: Step,
         users: &[Arc<Pod>],
         volume: Option<&Volume>,
-        name: &str,
+        (name, uid): (&str, &str),
     ) -> Result<(), Error> {
         let about = volume.map_or("nil", |volume| volume.metadata.name.as_str());
         let (driver, handle) = split(&place.volume).unwrap_or_default();
@@ -105,7 +109,7 @@ impl Controller {
                     self.queue.add_after(Key::Place(place.clone()), left);
                 }
             }
-            Step::Detach(force) => return self.detach(place, name, force).await,
+            Step::Detach(force) => return self.detach(place, (name, uid), force).await,
         }
         Ok(())
     }
@@ -207,20 +211,28 @@ impl Controller {
         }
     }
 
-    async fn detach(&self, place: &Place, name: &str, force: Option<Force>) -> Result<(), Error> {
+    async fn detach(&self, place: &Place, (name, uid): (&str, &str), force: Option<Force>) -> Result<(), Error> {
         // The kubelet mounts nothing that its node is not told of; so what is not mounted after that is not mounted at all.
-        self.leaving.lock().insert(place.clone());
-        if let Err(err) = self.let_go(place, force.is_some()).await {
-            self.leaving.lock().remove(place);
-            self.queue.add(Key::Node(place.node.clone()));
-            return Err(err);
+        if self.leaving.lock().insert(place.clone(), uid.to_owned()).is_some() {
+            // It has been deleted, which is yet to be seen.
+            return Ok(());
         }
-        info!(volume = place.volume, node = place.node, forced = force.map(Force::name), "detaching a volume");
-        let attachments = &resources::VOLUME_ATTACHMENTS;
-        let deleted = self.ctx.client.delete(attachments, "", name, &DeleteOptions::default()).await;
-        ignore_not_found(deleted)?;
-        force.into_iter().for_each(|why| self.meters.forced(why));
-        Ok(())
+        let done = match self.let_go(place, force.is_some()).await {
+            Ok(()) => {
+                info!(volume = place.volume, node = place.node, forced = force.map(Force::name), "detaching a volume");
+                let options = DeleteOptions::with_uid(uid);
+                ignore_not_found(self.ctx.client.delete(&resources::VOLUME_ATTACHMENTS, "", name, &options).await)
+            }
+            failed => failed,
+        };
+        match &done {
+            Ok(()) => force.into_iter().for_each(|why| self.meters.forced(why)),
+            Err(_) => {
+                self.leaving.lock().remove(place);
+                self.queue.add(Key::Node(place.node.clone()));
+            }
+        }
+        done
     }
 
     /// Takes a volume off what its node is told, and sees that the node has not mounted it by now. The server is asked, since what has just
@@ -254,7 +266,10 @@ impl Controller {
         let attachments = self.index.on_node(name).into_iter().filter_map(|name| self.attachments.get("", &name));
         let there = attachments.filter(|a| a.status.attached && !a.metadata.is_deleting());
         let leaving = self.leaving.lock().clone();
-        let places = there.filter_map(|attachment| self.place_of(&attachment)).filter(|place| !leaving.contains(place));
+        let places = there.filter_map(|attachment| {
+            let place = self.place_of(&attachment)?;
+            (leaving.get(&place) != Some(&attachment.metadata.uid)).then_some(place)
+        });
         let wanted: BTreeSet<String> = places.map(|place| place.volume).collect();
         let told: BTreeSet<String> = node.status.volumes_attached.iter().map(|volume| volume.name.clone()).collect();
         if wanted == told {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: none of these is ever written back as a whole; writes are patches or objects built from stored JSON.
 
+mod claim;
 mod core;
 mod daemon;
 mod job;
@@ -13,13 +14,14 @@ pub mod volume;
 mod workload;
 
 pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
+pub use claim::{Claim, ClaimPhase};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
 pub use pod::{Container, ContainerPort, Pod, PodClaim, PodVolume, Resources, Toleration};
 pub use policy::{BudgetStatus, PodDisruptionBudget, QuotaSpec, ResourceQuota};
 pub use printed::printed_selector;
 pub use stateful::{StatefulSet, StatefulSetStatus};
-pub use volume::{Claim, StorageClass, Volume};
+pub use volume::{StorageClass, Volume};
 pub use workload::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetStatus};
 
 use jiff::Timestamp;

@@ -10,8 +10,8 @@ use kedge_client::Informer;
 use parking_lot::Mutex;
 
 use super::provisioners::plugin_name;
-use crate::objects::volume::{ClaimPhase, VolumePhase};
-use crate::objects::{Claim, Volume};
+use crate::objects::volume::VolumePhase;
+use crate::objects::{Claim, ClaimPhase, Volume};
 
 const SECONDS: [f64; 13] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 25.0, 50.0, 120.0, 300.0, 600.0];
 

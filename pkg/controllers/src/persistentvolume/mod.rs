@@ -19,6 +19,8 @@ mod reclaim;
 mod sync;
 #[cfg(test)]
 mod sync_tests;
+#[cfg(test)]
+mod testing;
 
 use std::fmt;
 use std::sync::Arc;

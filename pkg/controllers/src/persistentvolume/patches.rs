@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use crate::objects::volume::{
-    BETA_PROVISIONER, BIND_COMPLETED, BOUND_BY_CONTROLLER, ClaimPhase, PROVISIONER, SIZE_BEFORE, VolumePhase,
+    BETA_PROVISIONER, BIND_COMPLETED, BOUND_BY_CONTROLLER, PROVISIONER, SIZE_BEFORE, VolumePhase,
 };
-use crate::objects::{Claim, Volume};
+use crate::objects::{Claim, ClaimPhase, Volume};
 use kedge_meta::quantity::Quantity;
 use kedge_meta::{ObjectMeta, StringMap};
 

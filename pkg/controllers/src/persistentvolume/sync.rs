@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::plan::{self, ClaimStep, Said, VolumeStep};
 use super::{AGAIN, Binder, Key, patches};
-use crate::objects::volume::{ClaimPhase, MIGRATED_TO, PROVISIONED_BY, VolumePhase};
-use crate::objects::{Claim, Volume};
+use crate::objects::volume::{MIGRATED_TO, PROVISIONED_BY, VolumePhase};
+use crate::objects::{Claim, ClaimPhase, Volume};
 
 impl Binder {
     pub(super) async fn sync_claim(&self, key: &ObjectKey) -> Result<(), Error> {

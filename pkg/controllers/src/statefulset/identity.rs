@@ -1,6 +1,6 @@
 //! The pods of a StatefulSet and their claims: names, labels, volumes, and who owns the claims.
 
-use kedge_meta::{ObjectMeta, OwnerReference, resources};
+use kedge_meta::{ObjectMeta, OwnerReference, Resource, resources};
 use serde_json::{Map, Value, json};
 
 use super::plan::{REVISION_LABEL, ordinal};
@@ -75,30 +75,69 @@ fn set_owner(set: &StatefulSet) -> OwnerReference {
     OwnerReference { block_owner_deletion: Some(true), ..controller_ref(&resources::STATEFUL_SETS, &set.metadata) }
 }
 
-/// The owners that a claim should have by the retention policy, or none if it has them. `pod` is the claim's pod, with
-/// whether it is beyond the wanted number.
-pub fn claim_owners(set: &StatefulSet, claim: &ObjectMeta, pod: &Pod, condemned: bool) -> Option<Vec<OwnerReference>> {
+fn is_ref_to(reference: &OwnerReference, resource: &Resource, name: &str) -> bool {
+    reference.kind == resource.kind && reference.api_version == resource.api_version() && reference.name == name
+}
+
+/// Whether a claim belongs to an object of that kind and name that was there before this one.
+fn is_stale(claim: &ObjectMeta, resource: &Resource, name: &str, uid: &str) -> bool {
+    let first = claim.owner_references.iter().find(|reference| is_ref_to(reference, resource, name));
+    first.is_some_and(|reference| reference.uid != uid)
+}
+
+/// Whether a claim of the pod that is to be made waits to go with the pod that was there before: it is not this one's.
+pub fn is_of_earlier_pod(set: &StatefulSet, claim: &ObjectMeta, ordinal: i64) -> bool {
+    let pod = format!("{}-{ordinal}", set.metadata.name);
+    set.spec.persistent_volume_claim_retention_policy.when_scaled == "Delete"
+        && is_stale(claim, &resources::PODS, &pod, "")
+}
+
+/// Whether somebody else manages a claim that the retention policy is about.
+pub fn is_managed_by_others(set: &StatefulSet, claim: &ObjectMeta, ordinal: i64) -> bool {
+    let policy = &set.spec.persistent_volume_claim_retention_policy;
+    let pod = format!("{}-{ordinal}", set.metadata.name);
+    let is_other = |reference: &OwnerReference| {
+        reference.controller == Some(true)
+            && !is_ref_to(reference, &resources::STATEFUL_SETS, &set.metadata.name)
+            && !is_ref_to(reference, &resources::PODS, &pod)
+    };
+    [&policy.when_deleted, &policy.when_scaled].into_iter().any(|policy| policy == "Delete")
+        && claim.owner_references.iter().any(is_other)
+}
+
+/// The owners that a claim should have by the retention policy, or none if it has them. `pod` is the claim's pod, with its ordinal and
+/// whether that is beyond the wanted number.
+pub fn claim_owners(
+    set: &StatefulSet,
+    claim: &ObjectMeta,
+    pod: &Pod,
+    (ordinal, condemned): (i64, bool),
+) -> Option<Vec<OwnerReference>> {
+    let (of_set, of_pod) = (&set.metadata, &pod.metadata);
+    let stale = is_stale(claim, &resources::STATEFUL_SETS, &of_set.name, &of_set.uid)
+        || is_stale(claim, &resources::PODS, &of_pod.name, &of_pod.uid);
+    if stale {
+        // It goes with whom it belongs to.
+        return None;
+    }
+    let refers = |uid: &str| claim.owner_references.iter().any(|reference| reference.uid == uid);
+    let mut owners = claim.owner_references.clone();
+    owners.retain(|reference| reference.uid != of_set.uid && reference.uid != of_pod.uid);
+    if is_managed_by_others(set, claim, ordinal) {
+        // There is one manager; what is ours is taken back.
+        return (refers(&of_set.uid) || refers(&of_pod.uid)).then_some(owners);
+    }
     let policy = &set.spec.persistent_volume_claim_retention_policy;
     let by_pod = condemned && policy.when_scaled == "Delete";
     let by_set = !by_pod && policy.when_deleted == "Delete";
-    let mut owners = claim.owner_references.clone();
-    owners.retain(|o| o.uid != set.metadata.uid && o.uid != pod.metadata.uid);
-    // A claim that somebody else manages is left alone.
-    if owners.iter().any(|o| o.controller == Some(true)) {
+    let ours = claim.owner_references.iter().filter(|r| r.uid == of_set.uid || r.uid == of_pod.uid);
+    let managing = ours.into_iter().all(|reference| reference.controller == Some(true));
+    if managing && refers(&of_set.uid) == by_set && refers(&of_pod.uid) == by_pod {
         return None;
     }
-    if by_set {
-        owners.push(set_owner(set));
-    }
-    if by_pod {
-        owners.push(controller_ref(&resources::PODS, &pod.metadata));
-    }
-    let ids = |list: &[OwnerReference]| {
-        let mut ids: Vec<String> = list.iter().map(|o| o.uid.clone()).collect();
-        ids.sort();
-        ids
-    };
-    (ids(&owners) != ids(&claim.owner_references)).then_some(owners)
+    owners.extend(by_set.then(|| set_owner(set)));
+    owners.extend(by_pod.then(|| controller_ref(&resources::PODS, of_pod)));
+    Some(owners)
 }
 
 /// The labels that the pod lacks or has wrong.
@@ -142,16 +181,52 @@ mod tests {
         assert!(claim["metadata"].get("ownerReferences").is_none());
     }
 
+    fn claim_of(owners: Value) -> ObjectMeta {
+        serde_json::from_value(json!({"name": "data-web-0", "ownerReferences": owners})).unwrap()
+    }
+
+    fn by(kind: &str, name: &str, uid: &str, manages: bool) -> Value {
+        let version = if kind == "Pod" { "v1" } else { "apps/v1" };
+        json!({"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": manages})
+    }
+
     #[test]
     fn claims_follow_the_retention_policy() {
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "web-0", "uid": "pu"}})).unwrap();
-        let owners = |policy: Value, condemned| {
-            let owners = claim_owners(&set(policy), &ObjectMeta::default(), &pod, condemned);
-            owners.map(|o| o.into_iter().map(|o| o.uid).collect::<Vec<_>>())
+        let after = |deleted: &str, scaled: &str, owners: Value, condemned| {
+            let set = set(json!({"whenDeleted": deleted, "whenScaled": scaled}));
+            let owners = claim_owners(&set, &claim_of(owners), &pod, (0, condemned));
+            owners.map(|o| o.into_iter().map(|o| o.uid).collect::<Vec<_>>().join(","))
         };
-        assert_eq!(owners(json!({"whenDeleted": "Retain", "whenScaled": "Retain"}), true), None);
-        assert_eq!(owners(json!({"whenDeleted": "Delete", "whenScaled": "Retain"}), false).unwrap(), ["su"]);
-        assert_eq!(owners(json!({"whenDeleted": "Retain", "whenScaled": "Delete"}), false), None);
-        assert_eq!(owners(json!({"whenDeleted": "Delete", "whenScaled": "Delete"}), true).unwrap(), ["pu"]);
+        let owners = |deleted: &str, scaled: &str, condemned| after(deleted, scaled, json!([]), condemned);
+        let some = |uids: &str| Some(uids.to_owned());
+        assert_eq!(owners("Retain", "Retain", true), None);
+        assert_eq!(owners("Delete", "Retain", false), some("su"));
+        assert_eq!(owners("Retain", "Delete", false), None);
+        assert_eq!(owners("Delete", "Delete", true), some("pu"));
+        let (ours, pods) = (by("StatefulSet", "web", "su", true), by("Pod", "web-0", "pu", true));
+        assert_eq!(after("Delete", "Delete", json!([ours]), false), None);
+        assert_eq!(after("Delete", "Delete", json!([pods]), false), some("su"), "it is wanted again");
+        assert_eq!(after("Retain", "Retain", json!([ours]), false), some(""));
+        // One that owns without managing is made to manage; those that were there before are left to go.
+        assert_eq!(after("Delete", "Retain", json!([by("StatefulSet", "web", "su", false)]), false), some("su"));
+        assert_eq!(after("Delete", "Delete", json!([by("StatefulSet", "web", "old", true)]), false), None);
+        assert_eq!(after("Delete", "Delete", json!([by("Pod", "web-0", "old", true)]), false), None);
+        // Where somebody else manages it, nobody else does.
+        let other = by("Other", "x", "ou", true);
+        assert_eq!(after("Delete", "Retain", json!([other]), false), None);
+        assert_eq!(after("Delete", "Retain", json!([other, ours]), false), some("ou"));
+        assert_eq!(after("Retain", "Retain", json!([other]), false), None);
+    }
+
+    #[test]
+    fn a_claim_that_goes_with_an_earlier_pod_is_not_taken_for_the_next() {
+        let earlier = claim_of(json!([by("Pod", "web-0", "old", true)]));
+        let deletes = set(json!({"whenScaled": "Delete"}));
+        assert!(is_of_earlier_pod(&deletes, &earlier, 0));
+        assert!(!is_of_earlier_pod(&set(json!({"whenScaled": "Retain"})), &earlier, 0));
+        assert!(!is_of_earlier_pod(&deletes, &claim_of(json!([by("StatefulSet", "web", "su", true)])), 0));
+        assert!(is_managed_by_others(&deletes, &claim_of(json!([by("Other", "x", "ou", true)])), 0));
+        assert!(!is_managed_by_others(&deletes, &earlier, 0));
     }
 }

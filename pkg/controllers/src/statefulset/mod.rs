@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use kedge_client::{Change, EventRecorder, Informer, WorkQueue};
 use kedge_meta::labels::Selector;
-use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, STATEFUL_SETS};
+use kedge_meta::resources::STATEFUL_SETS;
 use kedge_meta::{ObjectKey, resources};
 
 use crate::context::{Context, enqueue_changes};
-use crate::objects::{Meta, Pod, StatefulSet};
+use crate::objects::{Pod, StatefulSet};
 use crate::workload::expectations::Expectations;
 use crate::workload::history::ControllerRevision;
 use crate::workload::index::OwnerIndex;
@@ -23,7 +23,6 @@ struct Controller {
     events: EventRecorder,
     queue: WorkQueue<ObjectKey>,
     sets: Informer<StatefulSet>,
-    claims: Informer<Meta>,
     revisions: OwnerIndex<ControllerRevision>,
     expectations: Expectations,
 }
@@ -32,23 +31,27 @@ struct Controller {
 pub fn start(ctx: &Context, history: &Informer<ControllerRevision>, revisions: &OwnerIndex<ControllerRevision>) {
     let queue = ctx.queue();
     let sets: Informer<StatefulSet> = ctx.informer(&STATEFUL_SETS);
-    let claims: Informer<Meta> = ctx.informer(&PERSISTENT_VOLUME_CLAIMS);
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
         events: ctx.recorder("statefulset-controller"),
         queue: queue.clone(),
         sets: sets.clone(),
-        claims,
         revisions: revisions.clone(),
         expectations: Expectations::new(ctx.clock.clone()),
     });
     enqueue_changes(&sets, &queue);
     let c = controller.clone();
     ctx.pods.on_change(move |change| c.pod_changed(change));
+    let c = controller.clone();
+    ctx.claims.on_change(move |change| {
+        if change.new.is_none() {
+            c.claim_gone(&change.key());
+        }
+    });
     let (c, history) = (controller.clone(), history.clone());
     let synced = async move {
         c.sets.synced().await;
-        c.claims.synced().await;
+        c.ctx.claims.synced().await;
         c.ctx.pods.synced().await;
         history.synced().await;
     };
@@ -56,6 +59,16 @@ pub fn start(ctx: &Context, history: &Informer<ControllerRevision>, revisions: &
 }
 
 impl Controller {
+    /// A set may have waited for that.
+    fn claim_gone(&self, claim: &ObjectKey) {
+        for set in self.sets.list_namespace(&claim.namespace) {
+            let ordinal = claim.name.rsplit_once('-').and_then(|(_, n)| n.parse().ok());
+            if ordinal.is_some_and(|n| identity::claims(&set, n).iter().any(|(_, name)| *name == claim.name)) {
+                self.queue.add(set.metadata.key());
+            }
+        }
+    }
+
     fn pod_changed(&self, change: &Change<Pod>) {
         let owner = |pod: &Option<Arc<Pod>>| {
             let meta = &pod.as_ref()?.metadata;

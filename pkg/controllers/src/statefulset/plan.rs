@@ -106,11 +106,15 @@ impl View<'_> {
         out.into_iter().map(|(_, p)| p).collect()
     }
 
-    /// What to do now. `needs_repair` tells of a pod that is not as the set wants it.
-    pub fn steps(&self, needs_repair: impl Fn(&Pod) -> bool) -> Vec<Step> {
+    /// What to do now. `needs_repair` tells of a pod that is not as the set wants it, `is_held_up` of one that cannot be made before what
+    /// is left of an earlier one is gone.
+    pub fn steps(&self, needs_repair: impl Fn(&Pod) -> bool, is_held_up: impl Fn(i64) -> bool) -> Vec<Step> {
         let mut steps = Vec::new();
         for n in self.range() {
             let Some(pod) = self.pod(n) else {
+                if is_held_up(n) {
+                    return steps;
+                }
                 steps.push(Step::Create { ordinal: n, current: self.of_current(n) });
                 if self.is_ordered() {
                     return steps;
@@ -256,7 +260,7 @@ mod tests {
             Step::Delete(p, why) => format!("delete {} {why:?}", p.metadata.name),
             Step::Repair(p) => format!("repair {}", p.metadata.name),
         };
-        view.steps(|_| false).into_iter().map(text).collect()
+        view.steps(|_| false, |_| false).into_iter().map(text).collect()
     }
 
     #[test]

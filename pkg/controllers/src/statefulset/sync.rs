@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kedge_client::{DeleteOptions, Error, EventType, Patch};
 use kedge_meta::labels::Selector;
 use kedge_meta::resources::{PERSISTENT_VOLUME_CLAIMS, PODS, STATEFUL_SETS};
-use kedge_meta::{ObjectKey, ObjectReference};
+use kedge_meta::{ObjectKey, ObjectMeta, ObjectReference, Status};
 use serde_json::{Value, json};
 use tracing::warn;
 
@@ -22,6 +22,27 @@ use crate::workload::pod_control::template;
 use crate::workload::reference;
 
 const HASH_LABEL: &str = "controller.kubernetes.io/hash";
+
+/// Why a pod has not the claims that it needs.
+#[derive(Debug, thiserror::Error)]
+enum ClaimError {
+    #[error("pvc {0} is being deleted")]
+    Leaving(String),
+    #[error("failed to create PVC {name}: {source}")]
+    Create { name: String, source: Error },
+}
+
+impl From<ClaimError> for Error {
+    fn from(err: ClaimError) -> Self {
+        match err {
+            // It is tried again when it has gone.
+            ClaimError::Leaving(name) => {
+                Status::conflict(&PERSISTENT_VOLUME_CLAIMS.group_resource(), &name, "it is being deleted").into()
+            }
+            ClaimError::Create { source, .. } => source,
+        }
+    }
+}
 
 /// What a pass works with.
 struct Pass<'a> {
@@ -86,7 +107,7 @@ impl Controller {
             self.queue.add_after(key.clone(), TIMEOUT);
         } else if !set.metadata.is_deleting() {
             self.keep_claims(&pass, &pods).await?;
-            for step in view.steps(|p| self.needs_repair(set, p)) {
+            for step in view.steps(|p| self.needs_repair(set, p), |n| self.is_held_up(set, n)) {
                 done = self.step(&pass, step).await;
                 if done.is_err() {
                     break;
@@ -104,16 +125,29 @@ impl Controller {
     fn needs_repair(&self, set: &StatefulSet, pod: &Pod) -> bool {
         let missing = |n: i64| {
             let claims = identity::claims(set, n);
-            claims.iter().any(|(_, name)| self.claims.get(&set.metadata.namespace, name).is_none())
+            claims.iter().any(|(_, name)| self.ctx.claims.get(&set.metadata.namespace, name).is_none())
         };
         let claims = pod.status.phase == "Pending" && ordinal(set, &pod.metadata.name).is_some_and(missing);
         claims || !identity::wrong_labels(set, pod).is_empty()
     }
 
+    /// Whether a pod with that ordinal has to wait until a claim of an earlier one is gone.
+    fn is_held_up(&self, set: &StatefulSet, ordinal: i64) -> bool {
+        identity::claims(set, ordinal).iter().any(|(_, name)| {
+            let claim = self.ctx.claims.get(&set.metadata.namespace, name);
+            claim.is_some_and(|claim| identity::is_of_earlier_pod(set, &claim.metadata, ordinal))
+        })
+    }
+
     async fn step(&self, pass: &Pass<'_>, step: Step) -> Result<(), Error> {
         match step {
             Step::Create { ordinal, current } => {
-                self.create_claims(pass, ordinal).await?;
+                if let Err(err) = self.create_claims(pass, ordinal).await {
+                    let what = format!("Create Pod {0}-{ordinal} in StatefulSet {0}", pass.key.name);
+                    let message = format!("{what} failed error: {err}");
+                    self.events.event(&pass.object, EventType::Warning, "FailedCreate", message);
+                    return Err(err.into());
+                }
                 self.create_pod(pass, ordinal, if current { &pass.current } else { &pass.update }).await
             }
             Step::Delete(pod, why) => self.delete_pod(pass, &pod, why).await,
@@ -133,33 +167,48 @@ impl Controller {
         }
     }
 
-    async fn create_claims(&self, pass: &Pass<'_>, ordinal: i64) -> Result<(), Error> {
+    async fn create_claims(&self, pass: &Pass<'_>, ordinal: i64) -> Result<(), ClaimError> {
         let (namespace, set) = (&pass.key.namespace, &pass.key.name);
         for (name, body) in identity::claim_bodies(pass.set, ordinal) {
-            if self.claims.get(namespace, &name).is_some() {
+            if let Some(claim) = self.ctx.claims.get(namespace, &name) {
+                if claim.metadata.is_deleting() {
+                    return Err(ClaimError::Leaving(name));
+                }
+                self.tell_of_others(pass, &claim.metadata, ordinal);
                 continue;
             }
-            let what = format!("create Claim {name} Pod {set}-{ordinal} in StatefulSet {set}");
             match self.ctx.client.create::<Meta>(&PERSISTENT_VOLUME_CLAIMS, namespace, &body).await {
                 Ok(_) => {
-                    self.events.event(&pass.object, EventType::Normal, "SuccessfulCreate", format!("{what} success"));
+                    let message = format!("Create Claim {name} Pod {set}-{ordinal} in StatefulSet {set} success");
+                    self.events.event(&pass.object, EventType::Normal, "SuccessfulCreate", message);
                 }
                 Err(err) if err.is_already_exists() => {}
-                Err(err) => {
-                    let message = format!("{what} failed error: {err}");
+                Err(source) => {
+                    let what = format!("Create Claim {name} for Pod {set}-{ordinal} in StatefulSet {set}");
+                    let message = format!("{what} failed error: {source}");
                     self.events.event(&pass.object, EventType::Warning, "FailedCreate", message);
-                    return Err(err);
+                    return Err(ClaimError::Create { name, source });
                 }
             }
         }
         Ok(())
     }
 
+    /// Says that the retention policy is not kept where somebody else manages a claim.
+    fn tell_of_others(&self, pass: &Pass<'_>, claim: &ObjectMeta, ordinal: i64) {
+        if identity::is_managed_by_others(pass.set, claim, ordinal) {
+            // The word is upstream's.
+            let why = "has a conflicting OwnerReference that acts as a manging controller, the retention policy is ignored for this claim";
+            let message = format!("PersistentVolumeClaim {} {why}", claim.name);
+            self.events.event(&pass.object, EventType::Warning, "ConflictingController", message);
+        }
+    }
+
     async fn create_pod(&self, pass: &Pass<'_>, ordinal: i64, revision: &ControllerRevision) -> Result<(), Error> {
         let of_update = revision.metadata.name == pass.update.metadata.name;
         let template = if of_update { template(&pass.set.spec.template) } else { revision.template() };
         let pod = identity::pod(pass.set, &template, ordinal, &revision.metadata.name);
-        let what = format!("create Pod {0}-{ordinal} in StatefulSet {0}", pass.key.name);
+        let what = format!("Create Pod {0}-{ordinal} in StatefulSet {0}", pass.key.name);
         self.expectations.expect_creations(pass.key, 1);
         match self.ctx.client.create::<Meta>(&PODS, &pass.key.namespace, &pod).await {
             Ok(_) => {
@@ -191,7 +240,7 @@ impl Controller {
         self.expectations.expect_deletions(key, [pod.metadata.uid.clone()]);
         let options = DeleteOptions::with_uid(&pod.metadata.uid);
         let deleted = self.ctx.client.delete(&PODS, &key.namespace, name, &options).await;
-        let what = format!("delete Pod {name} in StatefulSet {}", key.name);
+        let what = format!("Delete Pod {name} in StatefulSet {}", key.name);
         match deleted {
             Ok(()) => {
                 self.events.event(&pass.object, EventType::Normal, "SuccessfulDelete", format!("{what} successful"));
@@ -215,9 +264,10 @@ impl Controller {
         for pod in pods {
             let Some(n) = ordinal(set, &pod.metadata.name) else { continue };
             for (_, name) in identity::claims(set, n) {
-                let Some(claim) = self.claims.get(namespace, &name) else { continue };
-                let owners = identity::claim_owners(set, &claim.metadata, pod, !wanted.contains(&n));
+                let Some(claim) = self.ctx.claims.get(namespace, &name) else { continue };
+                let owners = identity::claim_owners(set, &claim.metadata, pod, (n, !wanted.contains(&n)));
                 let Some(owners) = owners else { continue };
+                self.tell_of_others(pass, &claim.metadata, n);
                 let version = &claim.metadata.resource_version;
                 let patch = json!({ "metadata": { "resourceVersion": version, "ownerReferences": owners } });
                 let client = &self.ctx.client;
