@@ -14,12 +14,8 @@ const KNOWN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/letter/known.txt");
 #[test]
 fn answers_are_those_of_a_stock_server() {
     // A stock server has no metrics and no storage class of its own.
-    let flags = [
-        "--disable-controller-manager",
-        "--disable-scheduler",
-        "--disable",
-        "dns,metrics-server,local-storage",
-    ];
+    let flags =
+        ["--disable-controller-manager", "--disable-scheduler", "--disable", "dns,metrics-server,local-storage"];
     let cluster = TestCluster::control_plane_with(&flags);
     let outcome = xtask::diff::replay(&cluster.kubeconfig(), &std::fs::read(ANSWERS).unwrap()).unwrap();
     assert!(outcome.requests >= 600, "{} requests", outcome.requests);

@@ -74,6 +74,15 @@ impl Kind {
         }
     }
 
+    /// Upstream's name of who protects it.
+    fn controller(self) -> &'static str {
+        match self {
+            Self::Claim => "persistentvolumeclaim-protection-controller",
+            Self::Volume => "persistentvolume-protection-controller",
+            Self::Class => "volumeattributesclass-protection-controller",
+        }
+    }
+
     fn finalizer(self) -> &'static str {
         match self {
             Self::Claim => "kubernetes.io/pvc-protection",
@@ -174,6 +183,9 @@ impl Controller {
     }
 
     async fn reconcile(&self, Key(kind, name): Key) -> Result<(), Error> {
+        if !self.ctx.runs(kind.controller()) {
+            return Ok(());
+        }
         let (metadata, used): (ObjectMeta, fn(&Self, &str) -> bool) = match kind {
             Kind::Claim => return self.reconcile_claims(&name).await,
             Kind::Volume => match self.ctx.volumes.get("", &name) {

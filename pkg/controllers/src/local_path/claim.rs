@@ -8,12 +8,10 @@ use serde_json::{Value, json};
 
 use super::PROVISIONER;
 use super::settings::Settings;
-use super::volume::{HOST, NODE, PROVISIONED_BY};
-use crate::objects::{Node, keyed};
+use super::volume::{HOST, NODE};
+use crate::objects::Node;
+use crate::objects::volume::{BETA_PROVISIONER, PROVISIONED_BY, PROVISIONER as ASKED, SELECTED_NODE};
 
-pub(super) const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
-const STORAGE_PROVISIONER: &str = "volume.kubernetes.io/storage-provisioner";
-const STORAGE_PROVISIONER_BEFORE: &str = "volume.beta.kubernetes.io/storage-provisioner";
 /// How a volume names its directory: as `local`, or as `hostPath`. Said by the claim, or else by the class.
 const VOLUME_TYPE: &str = "volumeType";
 const DEFAULT_VOLUME_TYPE: &str = "defaultVolumeType";
@@ -26,7 +24,6 @@ pub(super) struct Claim {
     pub(super) metadata: ObjectMeta,
     pub(super) spec: Spec,
 }
-keyed!(Claim);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -49,7 +46,7 @@ impl Claim {
     /// Whether it waits for a volume of ours.
     pub(super) fn is_ours(&self) -> bool {
         let annotation = |key: &str| self.metadata.annotations.get(key);
-        let by = annotation(STORAGE_PROVISIONER).or_else(|| annotation(STORAGE_PROVISIONER_BEFORE));
+        let by = annotation(ASKED).or_else(|| annotation(BETA_PROVISIONER));
         by == Some(PROVISIONER) && self.spec.volume_name.is_empty() && !self.metadata.is_deleting()
     }
 
@@ -77,7 +74,6 @@ pub(super) struct Class {
     reclaim_policy: String,
     parameters: StringMap,
 }
-keyed!(Class);
 
 impl Class {
     pub(super) fn waits_for_consumer(&self) -> bool {
@@ -222,7 +218,7 @@ mod tests {
     fn only_claims_that_the_binder_gave_us_are_ours() {
         let mut ours = claim(spec());
         assert!(!ours.is_ours());
-        ours.metadata.annotations.insert(STORAGE_PROVISIONER, PROVISIONER);
+        ours.metadata.annotations.insert(ASKED, PROVISIONER);
         assert!(ours.is_ours());
         ours.spec.volume_name = "v".into();
         assert!(!ours.is_ours(), "it has one");

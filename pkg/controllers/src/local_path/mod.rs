@@ -16,13 +16,15 @@ use std::time::Duration;
 
 use http::Method;
 use kedge_base::time;
-use kedge_client::{DeleteOptions, Error, EventRecorder, EventType, Informer};
+use kedge_client::{DeleteOptions, Error, EventRecorder, EventType};
 use kedge_meta::{ObjectKey, ObjectReference, resources};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
-use crate::context::{Context, enqueue_changes, ignore_not_found};
+use crate::context::{Context, ignore_not_found};
+use crate::objects;
+use crate::objects::volume::{BETA_PROVISIONER, PROVISIONED_BY, PROVISIONER as PROVISIONED, Reclaim, VolumePhase};
 use crate::serviceaccount::tolerate_races;
 use claim::{Claim, Class};
 use settings::Settings;
@@ -41,31 +43,29 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Controller {
     ctx: Context,
-    claims: Informer<Claim>,
-    volumes: Informer<Volume>,
-    classes: Informer<Class>,
     events: EventRecorder,
 }
 
 /// Starts the provisioner.
 pub fn start(ctx: &Context) {
-    let claims: Informer<Claim> = ctx.informer(&resources::PERSISTENT_VOLUME_CLAIMS);
-    let volumes: Informer<Volume> = ctx.informer(&resources::PERSISTENT_VOLUMES);
-    let classes: Informer<Class> = ctx.informer(&resources::STORAGE_CLASSES);
     let (to_make, to_remove) = (ctx.queue(), ctx.queue());
     let queue = to_make.clone();
-    claims.on_change(move |change| {
-        if change.object().is_some_and(|claim| claim.is_ours()) {
+    ctx.claims.on_change(move |change| {
+        if change.new.as_ref().is_some_and(|claim| is_ours(claim)) {
             queue.add(change.key());
         }
     });
-    enqueue_changes(&volumes, &to_remove);
+    let queue = to_remove.clone();
+    ctx.volumes.on_change(move |change| {
+        if change.new.as_ref().is_some_and(|volume| is_to_be_removed(volume)) {
+            queue.add(change.key());
+        }
+    });
     let events = ctx.recorder(PROVISIONER);
-    let controller = Arc::new(Controller { ctx: ctx.clone(), claims, volumes, classes, events });
+    let controller = Arc::new(Controller { ctx: ctx.clone(), events });
     let synced = |c: Arc<Controller>| async move {
-        c.claims.synced().await;
-        c.volumes.synced().await;
-        c.classes.synced().await;
+        c.ctx.claims.synced().await;
+        c.ctx.volumes.synced().await;
         c.ctx.nodes.synced().await;
     };
     let ready = synced(controller.clone());
@@ -80,15 +80,22 @@ pub fn start(ctx: &Context) {
 
 impl Controller {
     async fn provision(&self, key: &ObjectKey) -> Result<(), Error> {
-        let Some(claim) = self.claims.get(&key.namespace, &key.name).filter(|claim| claim.is_ours()) else {
+        // What is decided upon is asked for: it is rarely needed, and then as it is now.
+        let claims = &resources::PERSISTENT_VOLUME_CLAIMS;
+        let Some(claim) = found(self.ctx.client.get::<Claim>(claims, &key.namespace, &key.name).await)? else {
             return Ok(());
         };
-        let Some(class) = self.classes.get("", &claim.spec.storage_class_name) else { return Ok(()) };
+        if !claim.is_ours() {
+            return Ok(());
+        }
+        let classes = &resources::STORAGE_CLASSES;
+        let class = self.ctx.client.get::<Class>(classes, "", &claim.spec.storage_class_name).await;
+        let Some(class) = found(class)? else { return Ok(()) };
         if class.provisioner != PROVISIONER || (class.waits_for_consumer() && claim.selected_node().is_none()) {
             return Ok(());
         }
-        // Of a claim that was dealt with just now, seen as it was before.
-        if self.volumes.get("", &claim.volume_name()).is_some() {
+        // It is made, and not yet bound.
+        if self.ctx.volumes.get("", &claim.volume_name()).is_some() {
             return Ok(());
         }
         let node = match claim.selected_node() {
@@ -136,7 +143,7 @@ impl Controller {
         self.events.event(&claim.reference(), EventType::Warning, "ProvisioningFailed", message);
         let patch = json!({ "metadata": {
             "resourceVersion": claim.metadata.resource_version,
-            "annotations": { claim::SELECTED_NODE: null },
+            "annotations": { objects::volume::SELECTED_NODE: null },
         } });
         let key = claim.metadata.key();
         let claims = &resources::PERSISTENT_VOLUME_CLAIMS;
@@ -159,9 +166,12 @@ impl Controller {
     }
 
     async fn remove(&self, name: &str) -> Result<(), Error> {
-        let Some(volume) = self.volumes.get("", name).filter(|volume| volume.is_to_be_removed()) else {
+        let Some(volume) = found(self.ctx.client.get::<Volume>(&resources::PERSISTENT_VOLUMES, "", name).await)? else {
             return Ok(());
         };
+        if !volume.is_to_be_removed() {
+            return Ok(());
+        }
         match volume.place() {
             Err(why) => return self.not_removed(&volume, &why),
             Ok((node, path)) => {
@@ -204,6 +214,30 @@ impl Controller {
             }
             Err(_) => Err(format!("node {node} has not answered within {} s", PATIENCE.as_secs())),
         }
+    }
+}
+
+/// Whether a claim is worth a look.
+fn is_ours(claim: &objects::Claim) -> bool {
+    let annotation = |key: &str| claim.metadata.annotations.get(key);
+    annotation(PROVISIONED).or_else(|| annotation(BETA_PROVISIONER)) == Some(PROVISIONER)
+        && claim.volume_name.is_empty()
+        && !claim.metadata.is_deleting()
+}
+
+/// Whether a volume is worth a look.
+fn is_to_be_removed(volume: &objects::Volume) -> bool {
+    volume.metadata.annotations.get(PROVISIONED_BY) == Some(PROVISIONER)
+        && volume.reclaim == Reclaim::Delete
+        && volume.phase == VolumePhase::Released
+}
+
+/// What is there, if it is.
+fn found<T>(got: Result<T, Error>) -> Result<Option<T>, Error> {
+    match got {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -4,9 +4,8 @@ use kedge_meta::{ObjectMeta, ObjectReference};
 use serde::Deserialize;
 
 use super::PROVISIONER;
-use crate::objects::keyed;
+use crate::objects::volume::PROVISIONED_BY;
 
-pub(super) const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
 /// By this label of nodes volumes name theirs.
 pub(super) const HOST: &str = "kubernetes.io/hostname";
 /// Where volumes of another implementation say their node.
@@ -19,7 +18,6 @@ pub(super) struct Volume {
     spec: Spec,
     status: Status,
 }
-keyed!(Volume);
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
