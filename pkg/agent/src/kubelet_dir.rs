@@ -8,13 +8,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::mount::MountPropagationFlags;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::AgentConfig;
 
 const USUAL: &str = "/var/lib/kubelet";
 /// The data directory of the node that is a host's own.
 const DATA_DIR: &str = "/var/lib/kedge";
+const MARK: &str = ".kedge";
 
 /// Where it is.
 pub(crate) fn choose(config: &AgentConfig) -> PathBuf {
@@ -22,8 +23,28 @@ pub(crate) fn choose(config: &AgentConfig) -> PathBuf {
         return given.clone();
     }
     let own = config.agent_dir().join("kubelet");
-    let has_pods = || fs::read_dir(own.join("pods")).is_ok_and(|mut pods| pods.next().is_some());
-    if config.data_dir == Path::new(DATA_DIR) && !has_pods() { PathBuf::from(USUAL) } else { own }
+    if config.data_dir == Path::new(DATA_DIR) && !has_pods(&own) && is_ours(Path::new(USUAL)) {
+        return PathBuf::from(USUAL);
+    }
+    own
+}
+
+fn has_pods(directory: &Path) -> bool {
+    fs::read_dir(directory.join("pods")).is_ok_and(|mut pods| pods.next().is_some())
+}
+
+/// Whether a directory may be had: another kubelet's pods are not ours to clear away. The mark says whose it is from now on.
+fn is_ours(directory: &Path) -> bool {
+    let mark = directory.join(MARK);
+    if mark.exists() {
+        return true;
+    }
+    if has_pods(directory) {
+        warn!(directory = %directory.display(), "another kubelet has pods there; this one keeps its own in the data directory");
+        return false;
+    }
+    let marked = fs::create_dir_all(directory).and_then(|()| fs::write(&mark, "This directory is used by kedge.\n"));
+    marked.inspect_err(|error| warn!(directory = %directory.display(), %error, "cannot be used for pods")).is_ok()
 }
 
 /// Makes it so that what is mounted there in a container that may do so is mounted on the host, and for pods, too. A host whose mounts
@@ -33,6 +54,7 @@ pub(crate) fn choose(config: &AgentConfig) -> PathBuf {
 /// What the kernel says.
 pub(crate) fn spread_mounts(directory: &Path, data_dir: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
+    let directory = &fs::canonicalize(directory)?;
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     if directory.starts_with(data_dir) || spreads(&table, directory) {
         return Ok(());
@@ -68,7 +90,19 @@ fn spreads(table: &str, directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_pods_of_another_kubelet_are_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (theirs, free) = (dir.path().join("theirs"), dir.path().join("free"));
+        fs::create_dir_all(theirs.join("pods/uid")).unwrap();
+        assert!(!is_ours(&theirs));
+        assert!(is_ours(&free));
+        fs::create_dir_all(free.join("pods/uid")).unwrap();
+        assert!(is_ours(&free), "these are ours");
+    }
 
     #[test]
     fn the_nearest_mount_counts() {

@@ -12,7 +12,11 @@ pub struct Error {
 
 impl From<tonic::Status> for Error {
     fn from(status: tonic::Status) -> Self {
-        Self { code: status.code(), message: status.message().to_owned() }
+        // A status with a cause was made on this side: the connection broke, and what the driver does is not known.
+        let lost = std::error::Error::source(&status).is_some()
+            && !matches!(status.code(), Code::Cancelled | Code::DeadlineExceeded);
+        let code = if lost { Code::Unavailable } else { status.code() };
+        Self { code, message: status.message().to_owned() }
     }
 }
 
@@ -22,6 +26,11 @@ impl Error {
         let at_it =
             [Code::Cancelled, Code::DeadlineExceeded, Code::Unavailable, Code::ResourceExhausted, Code::Aborted];
         !at_it.contains(&self.code)
+    }
+
+    /// Whether it cannot be done as things are.
+    pub fn is_precondition(&self) -> bool {
+        self.code == Code::FailedPrecondition
     }
 
     /// Whether what was asked about is not there.
@@ -61,6 +70,8 @@ mod tests {
     fn errors_read_as_those_of_go() {
         let error = Error::from(tonic::Status::cancelled("gone"));
         assert_eq!(error.to_string(), "rpc error: code = Canceled desc = gone");
+        let broken = tonic::Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::BrokenPipe)));
+        assert!(!Error::from(broken).is_final(), "a connection that breaks says nothing about the driver");
         assert!(!error.is_final() && Error::from(tonic::Status::invalid_argument("x")).is_final());
     }
 }

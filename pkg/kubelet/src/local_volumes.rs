@@ -37,11 +37,18 @@ pub(crate) fn make(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
+        return Err(io::Error::other(format!("{} has no parent", path.display())));
+    };
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+    // Under its name it has its rights, whenever this ends.
+    let unfinished = parent.join(format!(".{name}"));
+    match fs::create_dir(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-    fs::create_dir(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))
+    fs::set_permissions(&unfinished, fs::Permissions::from_mode(MODE))?;
+    fs::rename(unfinished, path)
 }
 
 /// Removes the directory with what is in it; one that is gone is no error. Links are removed, not followed. Blocks.

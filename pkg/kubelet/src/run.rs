@@ -58,6 +58,7 @@ async fn start(
     groups: Option<Arc<dyn Cgroups>>,
     tasks: &TaskGroup,
 ) -> Result<(), KubeletError> {
+    let config = with_plain_root(config)?;
     let directories = Directories::new(&config.root_dir);
     let pods_dir = directories.pods();
     let needed = [Some(pods_dir.as_path()), Some(&config.pod_log_dir), config.container_log_dir.as_deref()];
@@ -99,6 +100,14 @@ async fn start(
     Ok(())
 }
 
+/// The mount table has paths without links: by another name of its directory the kubelet would find none of its mounts.
+fn with_plain_root(mut config: KubeletConfig) -> Result<KubeletConfig, KubeletError> {
+    make_directory(&config.root_dir)?;
+    let plain = std::fs::canonicalize(&config.root_dir);
+    config.root_dir = plain.map_err(|source| KubeletError::Directory { path: config.root_dir.clone(), source })?;
+    Ok(config)
+}
+
 fn make_directory(path: &Path) -> Result<(), KubeletError> {
     std::fs::create_dir_all(path).map_err(|source| KubeletError::Directory { path: path.to_path_buf(), source })
 }
@@ -126,7 +135,7 @@ fn assemble(
     let secrets = Arc::new(Objects::secrets(client.clone(), tasks, changed));
     let files = Files::new(clock.clone(), tasks.ledger());
     let (node, reports) = (config.node_name.clone(), config.register_node);
-    let csi = Csi::new(client.clone(), clock.clone(), files.clone(), directories.clone(), node, reports);
+    let csi = Csi::new(client.clone(), clock.clone(), files.clone(), directories.clone(), node, reports, tasks.clone());
     let volumes = Arc::new(Volumes::new(Tools {
         client,
         clock: clock.clone(),

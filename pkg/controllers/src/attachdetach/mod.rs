@@ -30,6 +30,7 @@ use crate::objects::{ClaimPhase, Node, Pod};
 use index::Index;
 use meters::Meters;
 use objects::{Attachment, Driver, Place, unique_name};
+use sync::Coming;
 
 /// On nodes that leave attaching to controllers.
 const MANAGED: &str = "volumes.kubernetes.io/controller-managed-attach-detach";
@@ -73,6 +74,8 @@ struct Controller {
     /// Those whose node is no longer told that they are there, since their attachment goes, by the uid of that. It may have been deleted
     /// although that is not seen yet.
     leaving: Mutex<HashMap<Place, String>>,
+    /// Where a volume that only one node can have is about to go: its attachment has been asked for, and is yet to be seen.
+    coming: Mutex<HashMap<String, Coming>>,
     /// Held while a node is told something.
     telling: tokio::sync::Mutex<()>,
     /// What nodes that are gone had mounted when they were last seen.
@@ -94,6 +97,7 @@ pub fn start(ctx: &Context) {
         index: Index::default(),
         memory: Mutex::default(),
         leaving: Mutex::default(),
+        coming: Mutex::default(),
         telling: tokio::sync::Mutex::default(),
         departed: Mutex::default(),
         meters: meters.clone(),

@@ -15,6 +15,16 @@ use super::{Controller, Key, is_managed, is_out_of_service, is_ready};
 use crate::context::ignore_not_found;
 use crate::objects::{Meta, Node, Pod, Volume};
 
+/// When it is looked again whether a volume has come to another node.
+const COMING: Duration = Duration::from_secs(1);
+
+/// Where a volume is about to go.
+pub(super) struct Coming {
+    node: String,
+    /// Until when that keeps others from having it, if nothing is seen of it.
+    until: Duration,
+}
+
 impl Controller {
     pub(super) async fn sync_place(&self, place: &Place) -> Result<(), Error> {
         let (Some((driver, _)), Some(name)) = (split(&place.volume), place.attachment()) else { return Ok(()) };
@@ -35,7 +45,13 @@ impl Controller {
             unwanted: self.unwanted(place, users.is_empty() && attachment.is_some()),
             now: self.ctx.clock.now(),
         };
-        let step = step(&facts);
+        if facts.attachment.is_some() || !facts.wanted {
+            self.has_come(place);
+        }
+        let mut step = step(&facts);
+        if step == Step::Attach && facts.exclusive && !self.comes(place) {
+            step = Step::Queue(COMING);
+        }
         let uid = attachment.as_ref().filter(|a| !a.metadata.is_deleting()).map(|a| a.metadata.uid.clone());
         {
             let mut leaving = self.leaving.lock();
@@ -112,6 +128,25 @@ impl Controller {
             Step::Detach(force) => return self.detach(place, (name, uid), force).await,
         }
         Ok(())
+    }
+
+    /// Whether a volume that one node can have may come to this one: it is not about to go to another. What was asked for is not seen at once.
+    fn comes(&self, place: &Place) -> bool {
+        let (now, mut coming) = (self.ctx.clock.monotonic(), self.coming.lock());
+        let elsewhere = coming.get(&place.volume).filter(|to| to.node != place.node && now < to.until);
+        if elsewhere.is_some() {
+            return false;
+        }
+        coming.insert(place.volume.clone(), Coming { node: place.node.clone(), until: now + ATTACHER });
+        true
+    }
+
+    /// It has come, or is not to.
+    fn has_come(&self, place: &Place) {
+        let mut coming = self.coming.lock();
+        if coming.get(&place.volume).is_some_and(|to| to.node == place.node) {
+            coming.remove(&place.volume);
+        }
     }
 
     /// Attachments of the volume to other nodes.

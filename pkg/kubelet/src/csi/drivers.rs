@@ -22,11 +22,9 @@ pub(super) struct Registered {
 pub(super) struct Drivers(RwLock<BTreeMap<String, Registered>>);
 
 impl Drivers {
-    pub(super) fn add(&self, name: &str, socket: &Path) -> NodeDriver {
-        let driver = NodeDriver::new(socket);
-        let registered = Registered { driver: driver.clone(), socket: socket.to_path_buf() };
+    pub(super) fn add(&self, name: &str, socket: &Path) {
+        let registered = Registered { driver: NodeDriver::new(socket), socket: socket.to_path_buf() };
         self.0.write().insert(name.to_owned(), registered);
-        driver
     }
 
     /// Forgets the driver at that socket; one that has come to another place meanwhile stays.

@@ -6,7 +6,7 @@ use kedge_csi::v1;
 use kedge_meta::quantity::Quantity;
 use kedge_meta::resources;
 use serde_json::{Value, json};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::drivers::Abilities;
 use super::publish::capability;
@@ -57,7 +57,14 @@ impl Csi {
                 volume_capability: Some(capability(source, &abilities, None)),
                 secrets,
             };
-            driver.expand(request).await.map_err(|error| failed(error.to_string()))?;
+            match driver.expand(request).await {
+                // It cannot grow while it is used, which is no reason to have it not.
+                Err(error) if error.is_precondition() => {
+                    warn!(pod = pod.display(), volume = source.name, %error, "a volume does not grow as it is used");
+                    return Ok(());
+                }
+                done => done.map_err(|error| failed(error.to_string()))?,
+            };
         }
         self.tell(growth).await.map_err(|error| failed(error.to_string()))?;
         info!(pod = pod.display(), volume = source.name, bytes, "a volume has become larger");

@@ -55,6 +55,19 @@ impl InUse {
         }
     }
 
+    /// A pod has none any more.
+    pub(super) fn forget(&self, uid: &str) {
+        let mut volumes = self.volumes.lock();
+        let before = volumes.len();
+        volumes.retain(|_, users| {
+            users.remove(uid);
+            !users.is_empty()
+        });
+        if volumes.len() != before {
+            self.changed.send_modify(|generation| *generation += 1);
+        }
+    }
+
     /// Waits until everything that was added before is reported; whether it is.
     pub(super) async fn told(&self) -> bool {
         if !self.reports {
@@ -63,6 +76,11 @@ impl InUse {
         let wanted = *self.changed.borrow();
         let mut reported = self.reported.subscribe();
         time::timeout(PATIENCE, reported.wait_for(|done| *done >= wanted)).await.is_ok_and(|seen| seen.is_ok())
+    }
+
+    /// Whether all that was there at start has been added.
+    pub(super) fn is_whole(&self) -> bool {
+        self.known.load(Ordering::Acquire)
     }
 
     /// All that was there at start has been added.
@@ -108,7 +126,8 @@ mod tests {
         assert_eq!((names.as_slice(), generation), (["v".to_owned()].as_slice(), 1));
         in_use.report(generation);
         assert!(in_use.told().await);
-        in_use.remove("v", "b");
+        in_use.add("w", "b");
+        in_use.forget("b");
         assert!(in_use.list().is_some_and(|(names, _)| names.is_empty()));
     }
 }

@@ -29,10 +29,10 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
-use kedge_base::SharedClock;
+use kedge_base::{SharedClock, TaskGroup};
 use kedge_client::Client;
 use parking_lot::Mutex;
-use tokio::sync::Mutex as Call;
+use tokio::sync::{Mutex as Call, Notify};
 
 use crate::files::Files;
 use crate::volumes::Directories;
@@ -74,7 +74,10 @@ pub(crate) struct Csi {
     files: Files,
     directories: Directories,
     node: String,
+    tasks: TaskGroup,
     drivers: Drivers,
+    /// The node was made anew, and knows nothing of drivers.
+    renewed: Notify,
     pub(crate) in_use: InUse,
     /// One call at a time for each volume.
     calls: Mutex<HashMap<String, Weak<Call<()>>>>,
@@ -91,6 +94,7 @@ impl Csi {
         directories: Directories,
         node: String,
         reports: bool,
+        tasks: TaskGroup,
     ) -> Csi {
         let in_use = InUse::new(reports);
         Csi {
@@ -99,7 +103,9 @@ impl Csi {
             files,
             directories,
             node,
+            tasks,
             drivers: Drivers::default(),
+            renewed: Notify::new(),
             in_use,
             calls: Mutex::default(),
             staged: Mutex::default(),
@@ -118,6 +124,11 @@ impl Csi {
         let call = Arc::default();
         calls.insert(key, Arc::downgrade(&call));
         call
+    }
+
+    /// The node was made anew: what it knew of drivers is to be written once more.
+    pub(crate) fn renew(&self) {
+        self.renewed.notify_one();
     }
 
     fn plugins(&self) -> PathBuf {

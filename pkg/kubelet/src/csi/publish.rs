@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kedge_csi::v1::volume_capability::access_mode::Mode;
 use kedge_csi::v1::volume_capability::{AccessMode, AccessType, BlockVolume, MountVolume};
 use kedge_csi::{NodeDriver, v1};
+use tokio::sync::oneshot;
 
 use super::drivers::{Abilities, DriverSpec};
 use super::record::{Record, VOLUMES};
@@ -23,6 +25,16 @@ pub(crate) struct Published {
     pub(crate) path: PathBuf,
     pub(crate) device: bool,
     pub(crate) read_only: bool,
+}
+
+/// What a driver is asked with.
+struct Asked {
+    driver: NodeDriver,
+    spec: DriverSpec,
+    context: HashMap<String, String>,
+    attaches: bool,
+    /// Whether this process has asked before.
+    again: bool,
 }
 
 /// Where a volume is on this node.
@@ -54,14 +66,15 @@ impl Csi {
 
     /// Makes the volume ready for the pod, or asks for it again, where the driver wants that or it is not known here.
     ///
+    /// What the driver is asked goes on to its end also when nobody waits for it any more: whoever gives the volume back waits until then.
+    ///
     /// # Errors
     /// [`CsiError`], for the pod's events.
-    pub(crate) async fn publish(&self, source: &Source, pod: &Pod) -> Result<Published, CsiError> {
-        let uid = pod.uid();
-        let places = self.places(uid, &source.name, &source.driver, &source.handle, source.block);
-        let published = Published { path: places.target.clone(), device: source.block, read_only: source.read_only };
+    pub(crate) async fn publish(self: &Arc<Self>, source: &Source, pod: &Pod) -> Result<Published, CsiError> {
+        let places = self.places(pod.uid(), &source.name, &source.driver, &source.handle, source.block);
+        let published = Published { path: places.target, device: source.block, read_only: source.read_only };
         let spec = DriverSpec::get(&self.client, &source.driver).await.map_err(|error| set_up(error.to_string()))?;
-        let key = (uid.to_owned(), source.name.clone());
+        let key = (pod.uid().to_owned(), source.name.clone());
         let again = self.published.lock().contains(&key);
         if again && !spec.republishes() {
             return Ok(published);
@@ -72,24 +85,45 @@ impl Csi {
             false => device(format!("{PLUGIN}: attacher.MountDevice failed to create newCsiDriverClient: {error}")),
         })?;
         let attaches = spec.attaches() && !source.is_ephemeral();
-        let context = if attaches { self.attached(source, uid).await? } else { HashMap::new() };
-        let call = self.call(&source.driver, &source.handle);
-        let _held = call.lock().await;
-        let abilities = Abilities::of(&driver).await.map_err(|error| device(error.to_string()))?;
-        self.write_down(source, pod, &places, attaches).await?;
-        let work = Work { csi: self, source, pod, places: &places, driver, abilities, spec, context };
-        if let Err((error, is_final)) = work.run(again).await {
-            let undone = is_final && !again && !self.staged.lock().contains(&staged_key(source));
-            if undone {
-                self.strike_out(pod.uid(), &places).await;
+        let context = if attaches { self.attached(source, pod.uid()).await? } else { HashMap::new() };
+        let asked = Asked { driver, spec, context, attaches, again };
+        let (waiter, waits) = oneshot::channel();
+        let (this, source, pod) = (self.clone(), source.clone(), pod.clone());
+        self.tasks.spawn_until_shutdown("volume-driver", async move {
+            let call = this.call(&source.driver, &source.handle);
+            let _held = call.lock().await;
+            // Whoever had it so far may have taken long, and the pod may have ended meanwhile.
+            if waiter.is_closed() {
+                return;
             }
-            return Err(error);
-        }
-        self.published.lock().insert(key);
+            let done = this.ask(&source, &pod, asked).await;
+            if done.is_ok() {
+                this.published.lock().insert(key);
+            }
+            // Nobody may wait for it any more.
+            let _ = waiter.send(done);
+        });
+        waits.await.unwrap_or_else(|_| Err(set_up("the node is shutting down")))?;
         Ok(published)
     }
 
-    async fn write_down(&self, source: &Source, pod: &Pod, places: &Places, attaches: bool) -> Result<(), CsiError> {
+    /// Asks the driver, while nobody else does about this volume.
+    async fn ask(&self, source: &Source, pod: &Pod, asked: Asked) -> Result<(), CsiError> {
+        let Asked { driver, spec, context, attaches, again } = asked;
+        let places = self.places(pod.uid(), &source.name, &source.driver, &source.handle, source.block);
+        let abilities = Abilities::of(&driver).await.map_err(|error| device(error.to_string()))?;
+        let is_new = self.write_down(source, pod, &places, attaches).await?;
+        let work = Work { csi: self, source, pod, places: &places, driver, abilities, spec, context };
+        let Err((error, is_final)) = work.run(again).await else { return Ok(()) };
+        // What was written down by an earlier attempt, or by whoever ran before, may have been done.
+        if is_new && is_final && !self.staged.lock().contains(&staged_key(source)) {
+            self.strike_out(pod.uid(), &places).await;
+        }
+        Err(error)
+    }
+
+    /// Whether it is written down for the first time.
+    async fn write_down(&self, source: &Source, pod: &Pod, places: &Places, attaches: bool) -> Result<bool, CsiError> {
         let node = self.node.clone();
         let attachment = attachment_name(&source.handle, &source.driver, &node);
         let record = Record {
@@ -102,9 +136,10 @@ impl Csi {
         };
         let own = places.own.clone();
         let parent = places.target.parent().map(Path::to_path_buf);
-        let write = move || -> std::io::Result<()> {
-            record.write(&own)?;
-            parent.map_or(Ok(()), std::fs::create_dir_all)
+        let write = move || -> std::io::Result<bool> {
+            let is_new = record.write(&own)?;
+            parent.map_or(Ok(()), std::fs::create_dir_all)?;
+            Ok(is_new)
         };
         let done = self.files.of_pod(pod.uid(), "write", &places.own, write).await;
         let failed =
@@ -171,7 +206,8 @@ impl Work<'_> {
         if again || self.source.block || self.source.read_only {
             return Ok(());
         }
-        let sets_group = self.source.is_ephemeral() || self.source.access_modes.iter().any(|m| m == "ReadWriteOnce");
+        let sets_group = self.source.is_ephemeral()
+            || self.source.access_modes.iter().any(|m| matches!(m.as_str(), "ReadWriteOnce" | "ReadWriteOncePod"));
         match self.group().filter(|_| !self.abilities.mount_group) {
             Some(group) if self.spec.sets_group(&self.source.fs_type, sets_group) => self.give(group).await,
             _ => Ok(()),
@@ -211,7 +247,7 @@ impl Work<'_> {
         let (shared, staged) = (places.shared.clone(), places.staged.clone());
         let make = move || -> std::io::Result<()> {
             std::fs::create_dir_all(staged)?;
-            record.write(&shared)
+            record.write(&shared).map(drop)
         };
         let made = csi.files.of_pod(self.pod.uid(), "make", &places.staged, make).await;
         let failed = |error: String| (device(format!("{PLUGIN}: failed to save volume info data: {error}")), true);

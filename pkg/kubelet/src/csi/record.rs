@@ -36,19 +36,21 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// Writes it into `directory`, whole or not at all. Blocks.
-    pub(super) fn write(&self, directory: &Path) -> io::Result<()> {
+    /// Writes it into `directory`, whole or not at all; whether nobody had before. Blocks.
+    pub(super) fn write(&self, directory: &Path) -> io::Result<bool> {
         fs::create_dir_all(directory)?;
         let path = directory.join(FILE);
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        if fs::read(&path).is_ok_and(|there| there == text) {
-            return Ok(());
+        let there = fs::read(&path).ok();
+        if there.as_ref() == Some(&text) {
+            return Ok(false);
         }
         let unfinished = directory.join(UNFINISHED);
         let mut file = fs::File::create(&unfinished)?;
         file.write_all(&text)?;
         file.sync_all()?;
-        fs::rename(unfinished, path)
+        fs::rename(unfinished, path)?;
+        Ok(there.is_none())
     }
 
     /// Reads the one in `directory`; `None` where there is none. Blocks.
@@ -98,19 +100,17 @@ pub(super) fn of_pod(directories: &Directories, uid: &str) -> io::Result<Vec<Own
 }
 
 /// What all pods have of drivers, by the uid of the pod. What cannot be read is an error: it may be the one that counts. Blocks.
-pub(super) fn of_all(directories: &Directories) -> io::Result<Vec<(String, Owned)>> {
-    let mut all = Vec::new();
-    for pod in children(&directories.pods())? {
-        let Some(uid) = pod.file_name().and_then(|name| name.to_str()).map(str::to_owned) else { continue };
-        all.extend(of_pod(directories, &uid)?.into_iter().map(|owned| (uid.clone(), owned)));
-    }
-    Ok(all)
+pub(super) fn of_all(directories: &Directories) -> io::Result<Vec<(String, io::Result<Vec<Owned>>)>> {
+    let pods = children(&directories.pods())?.into_iter();
+    let named = pods.filter_map(|pod| pod.file_name().and_then(|name| name.to_str()).map(str::to_owned));
+    Ok(named.map(|uid| (uid.clone(), of_pod(directories, &uid))).collect())
 }
 
 fn children(directory: &Path) -> io::Result<Vec<PathBuf>> {
     match fs::read_dir(directory) {
         Ok(entries) => entries.map(|entry| entry.map(|e| e.path())).collect(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        // What is no directory is no pod's.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
 }
@@ -126,17 +126,20 @@ mod tests {
         let directories = Directories::new(dir.path());
         let record = Record { name: "pv".into(), handle: "h".into(), driver: "d".into(), ..Record::default() };
         let (plain, block) = (directories.volumes("u").join(VOLUMES), directories.devices("u").join(VOLUMES));
-        record.write(&plain.join("pv")).unwrap();
-        record.write(&block.join("pv")).unwrap();
-        record.write(&block.join("pv")).unwrap();
+        assert!(record.write(&plain.join("pv")).unwrap());
+        assert!(record.write(&block.join("pv")).unwrap());
+        assert!(!record.write(&block.join("pv")).unwrap(), "it was there");
         let text = fs::read_to_string(plain.join("pv/vol_data.json")).unwrap();
         assert_eq!(text, r#"{"specVolID":"pv","volumeHandle":"h","driverName":"d"}"#);
-        let found = of_all(&directories).unwrap();
+        let found = of_pod(&directories, "u").unwrap();
         assert_eq!(found.len(), 2);
-        assert!(found.iter().all(|(uid, owned)| uid == "u" && owned.record == record));
+        assert!(found.iter().all(|owned| owned.record == record));
         Record::remove(&plain.join("pv")).unwrap();
         assert_eq!(of_pod(&directories, "u").unwrap().len(), 1);
         fs::write(block.join("pv/vol_data.json"), "{").unwrap();
-        assert!(of_all(&directories).is_err(), "what cannot be read is never taken for nothing");
+        fs::write(directories.pods().join("file"), "").unwrap();
+        let all = of_all(&directories).unwrap();
+        let unreadable: Vec<&str> = all.iter().filter(|(_, of)| of.is_err()).map(|(uid, _)| uid.as_str()).collect();
+        assert_eq!(unreadable, ["u"], "what cannot be read is never taken for nothing");
     }
 }

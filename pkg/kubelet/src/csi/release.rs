@@ -13,7 +13,8 @@ use super::source::unique_name;
 use super::{Csi, PLUGIN};
 
 impl Csi {
-    /// Reads what pods have since before this process began, so that the node goes on to say so. To be called before it says anything.
+    /// Reads what pods have since before this process began, so that the node goes on to say so; to be called before it says anything. What
+    /// cannot be read is tried again, and until then nothing is said.
     pub(crate) async fn recall(&self) {
         let directories = self.directories.clone();
         // All of it lies on the disk of the node, beside what is mounted.
@@ -23,8 +24,22 @@ impl Csi {
             Ok(Err(error)) => return warn!(%error, "it is not known which attached volumes pods have"),
             Err(error) => return warn!(%error, "it is not known which attached volumes pods have"),
         };
-        for (uid, owned) in found.iter().filter(|(_, owned)| !owned.record.attachment.is_empty()) {
-            self.in_use.add(&unique_name(&owned.record.driver, &owned.record.handle), uid);
+        let mut whole = true;
+        for (uid, volumes) in found {
+            match volumes {
+                Ok(volumes) => {
+                    for Owned { record, .. } in volumes.iter().filter(|owned| !owned.record.attachment.is_empty()) {
+                        self.in_use.add(&unique_name(&record.driver, &record.handle), &uid);
+                    }
+                }
+                Err(error) => {
+                    whole = false;
+                    warn!(uid, %error, "it is not known which attached volumes the pod has");
+                }
+            }
+        }
+        if !whole {
+            return;
         }
         self.in_use.is_known();
     }
@@ -45,7 +60,13 @@ impl Csi {
                 errors.push(format!("volume {:?}: {error}", volume.record.name));
             }
         }
-        if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+        if !errors.is_empty() {
+            return Err(errors.join("; "));
+        }
+        // Also what was waited for and never came.
+        self.in_use.forget(uid);
+        self.published.lock().retain(|(of, _)| of != uid);
+        Ok(())
     }
 
     async fn give_back(&self, uid: &str, owned: &Owned) -> Result<(), String> {
@@ -54,23 +75,24 @@ impl Csi {
         let driver = self.drivers.get(driver_name).map_err(|error| format!("{PLUGIN}: {error}"))?;
         let call = self.call(driver_name, handle);
         let _held = call.lock().await;
+        // Whatever comes of it: what is asked for again is to be asked of the driver.
+        self.published.lock().remove(&(uid.to_owned(), name.clone()));
         match driver.unpublish(handle, &places.target.display().to_string()).await {
             Err(error) if !error.is_not_found() => return Err(error.to_string()),
             _ => {}
         }
-        self.published.lock().remove(&(uid.to_owned(), name.clone()));
         let target = places.target.clone();
         let clear = move || remove_place(&target);
         self.blocking(uid, "remove", &places.target, clear).await?;
         if lifecycle != "Ephemeral" && !self.is_had_by_others(uid, owned).await? {
             let abilities = Abilities::of(&driver).await.map_err(|error| error.to_string())?;
+            self.staged.lock().remove(&(driver_name.clone(), handle.clone()));
             if abilities.stage {
                 match driver.unstage(handle, &places.staged.display().to_string()).await {
                     Err(error) if !error.is_not_found() => return Err(error.to_string()),
                     _ => {}
                 }
             }
-            self.staged.lock().remove(&(driver_name.clone(), handle.clone()));
             let Places { shared, staged, .. } = &places;
             let (shared_data, stage) = (shared.clone(), staged.clone());
             let clear = move || -> io::Result<()> {
@@ -96,8 +118,10 @@ impl Csi {
         let directories = self.directories.clone();
         let pods = directories.pods();
         let found = self.blocking(uid, "read", &pods, move || record::of_all(&directories)).await?;
-        let same = |record: &Record| record.driver == owned.record.driver && record.handle == owned.record.handle;
-        Ok(found.iter().any(|(other, volume)| other != uid && same(&volume.record)))
+        let same =
+            |volume: &Owned| volume.record.driver == owned.record.driver && volume.record.handle == owned.record.handle;
+        let mut others = found.iter().filter(|(other, _)| other != uid);
+        Ok(others.any(|(_, volumes)| volumes.as_ref().map_or(true, |volumes| volumes.iter().any(same))))
     }
 
     async fn blocking<T: Send + 'static>(

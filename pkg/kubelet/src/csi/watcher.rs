@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kedge_base::{Backoff, Changes, DirWatch, TaskGroup};
-use kedge_csi::Registrar;
+use kedge_base::{Backoff, Changes, DirWatch, TaskGroup, time};
+use kedge_csi::{NodeDriver, Registrar};
 use tracing::{info, warn};
 
 use super::Csi;
@@ -22,6 +22,8 @@ const MAX_DEPTH: usize = 3;
 const MAX_SOCKETS: usize = 256;
 /// For what watching does not tell: sockets in directories within, and everything where it does not work.
 const LOOK: Duration = Duration::from_secs(20);
+/// How long others wait for a plug-in that does not answer.
+const REGISTRATION: Duration = Duration::from_secs(15);
 const FIRST_RETRY: Duration = Duration::from_millis(500);
 const LAST_RETRY: Duration = Duration::from_secs(120);
 
@@ -63,6 +65,9 @@ impl Csi {
                     }
                 };
             }
+            if !self.in_use.is_whole() {
+                self.recall().await;
+            }
             let looked = directory.clone();
             match self.files.of_node("plugins", "list", &directory, move || sockets(&looked)).await {
                 Ok(Ok(found)) => self.follow(&mut plugins, found).await,
@@ -80,6 +85,11 @@ impl Csi {
             };
             tokio::select! {
                 () = self.clock.sleep(wait) => {}
+                () = self.renewed.notified() => {
+                    self.introduce_for_long().await;
+                    // All register once more.
+                    plugins.clear();
+                }
                 result = changed => {
                     if result.is_err() {
                         watch = None;
@@ -107,9 +117,10 @@ impl Csi {
         for socket in gone {
             let Some(plugin) = plugins.remove(&socket) else { continue };
             let Some((name, endpoint)) = plugin.driver else { continue };
+            // Another registration may speak for the same driver, or this one come anew: then it stays until that says otherwise.
             let replaced = plugins.values().any(|other| other.driver.as_ref().is_some_and(|(n, _)| *n == name));
             let back = found.contains_key(&socket);
-            if self.drivers.remove(&name, &endpoint) && !replaced && !back {
+            if !replaced && !back && self.drivers.remove(&name, &endpoint) {
                 info!(driver = name, "the storage driver is gone");
                 if let Err(error) = self.uninstall(&name).await {
                     warn!(driver = name, error, "cannot write down that the driver is gone");
@@ -127,7 +138,9 @@ impl Csi {
             }
             let before = plugins.remove(&socket).and_then(|plugin| plugin.again);
             let mut wait = before.map_or_else(|| Backoff::new(FIRST_RETRY, LAST_RETRY, 20), |(_, wait)| wait);
-            let plugin = match self.register(&socket).await {
+            let registered = time::timeout(REGISTRATION, self.register(&socket)).await;
+            let registered = registered.unwrap_or_else(|_| Err("it does not answer".into()));
+            let plugin = match registered {
                 Ok(driver) => Plugin { identity, driver: Some(driver), again: None },
                 Err(error) => {
                     warn!(socket = %socket.display(), error, "a plug-in is not registered");
@@ -167,18 +180,10 @@ impl Csi {
                 endpoint.display()
             ));
         }
-        let driver = self.drivers.add(name, endpoint);
-        let info = match driver.info().await {
-            Ok(info) => info,
-            Err(error) => {
-                self.drivers.remove(name, endpoint);
-                return Err(error.to_string());
-            }
-        };
-        if let Err(error) = self.install(name, &info).await {
-            self.drivers.remove(name, endpoint);
-            return Err(error);
-        }
+        // One that does not work takes no place of one that does.
+        let info = NodeDriver::new(endpoint).info().await.map_err(|error| error.to_string())?;
+        self.install(name, &info).await?;
+        self.drivers.add(name, endpoint);
         info!(driver = name, node = info.node_id, "a storage driver has registered");
         Ok(())
     }

@@ -145,7 +145,11 @@ impl Keeper {
         let name = self.kubelet.config.node_name.clone();
         let node: Value = match self.kubelet.config.client.get(&resources::NODES, "", &name).await {
             // Somebody deleted it; a kubelet that runs makes it anew.
-            Err(error) if error.is_not_found() => return register::ensure(&self.kubelet, &inputs).await,
+            Err(error) if error.is_not_found() => {
+                register::ensure(&self.kubelet, &inputs).await?;
+                self.kubelet.volumes.csi().renew();
+                return Ok(());
+            }
             node => node?,
         };
         let have = node.get("status").cloned().unwrap_or_default();

@@ -88,8 +88,14 @@ fn huge_pages(pod: &Pod, page: Option<&str>) -> Result<Medium, String> {
     Ok(Medium::HugePages { page: of(bytes), size: of(size) })
 }
 
-/// A directory with the rights for everybody. Blocks.
-pub(super) fn make(path: &Path, medium: &Medium, group: Option<u32>, mounter: &dyn Mounter) -> io::Result<()> {
+/// A directory with the rights for everybody, unless it is `settled`: a container may have given it others since. Blocks.
+pub(super) fn make(
+    path: &Path,
+    medium: &Medium,
+    group: Option<u32>,
+    settled: bool,
+    mounter: &dyn Mounter,
+) -> io::Result<()> {
     let fresh = !path.exists();
     fs::create_dir_all(path)?;
     if *medium != Medium::Disk && !mounter.is_mounted(path)? {
@@ -99,7 +105,7 @@ pub(super) fn make(path: &Path, medium: &Medium, group: Option<u32>, mounter: &d
             Medium::HugePages { page, size } => mounter.hugetlbfs(path, *page, *size)?,
         }
     }
-    if fresh || fs::metadata(path)?.permissions().mode() & 0o777 != 0o777 {
+    if fresh || (!settled && fs::metadata(path)?.permissions().mode() & 0o777 != 0o777) {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777))?;
     }
     match group {
@@ -155,9 +161,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         let mounter = FakeMounter::default();
-        make(&path, &Medium::Memory(1), None, &mounter).unwrap();
-        make(&path, &Medium::Memory(1), None, &mounter).unwrap();
+        make(&path, &Medium::Memory(1), None, false, &mounter).unwrap();
+        make(&path, &Medium::Memory(1), None, false, &mounter).unwrap();
         assert_eq!(mounter.mounted.lock().len(), 1);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o777);
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o777);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).unwrap();
+        make(&path, &Medium::Memory(1), None, true, &mounter).unwrap();
+        assert_eq!(mode(), 0o700, "what a container has changed stays");
+        make(&path, &Medium::Memory(1), None, false, &mounter).unwrap();
+        assert_eq!(mode(), 0o777, "what was cut off is made whole");
     }
 }

@@ -51,7 +51,15 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
     let client = Client::new(Arc::new(Api));
     let nothing: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(|_| {});
     let (directories, files) = (Directories::new(root), Files::new(system_clock(), tasks.ledger()));
-    let csi = Csi::new(client.clone(), system_clock(), files.clone(), directories.clone(), "node".into(), false);
+    let csi = Csi::new(
+        client.clone(),
+        system_clock(),
+        files.clone(),
+        directories.clone(),
+        "node".into(),
+        false,
+        tasks.clone(),
+    );
     Volumes::new(Tools {
         client: client.clone(),
         clock: system_clock(),

@@ -58,6 +58,14 @@ pub(super) fn write(boot: String, directory: &Path, volumes: Places) -> io::Resu
     fs::rename(unfinished, directory.join(FILE))
 }
 
+/// Removes what was written down. Blocks.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_file(directory.join(FILE)) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// Reads what was written down by whoever ran before, in this boot. What cannot be read is not known. Blocks.
 pub(super) fn read(boot: &str, directory: &Path) -> Option<Arc<Places>> {
     let path = directory.join(FILE);
@@ -88,6 +96,9 @@ mod tests {
         write("boot-1".into(), dir.path(), volumes.clone()).unwrap();
         assert_eq!(*read("boot-1", dir.path()).unwrap(), volumes);
         assert!(read("boot-2", dir.path()).is_none() && read("", dir.path()).is_none());
+        remove(dir.path()).unwrap();
+        remove(dir.path()).unwrap();
+        assert!(read("boot-1", dir.path()).is_none(), "they are being taken down");
         fs::write(dir.path().join(FILE), "{\"boot\":").unwrap();
         assert!(read("boot-1", dir.path()).is_none());
     }

@@ -22,7 +22,7 @@ use super::known::{self, Known};
 use super::payload::Sources;
 use super::persistent::{Bound, Kind, bound, claim_name};
 use super::token::Tokens;
-use super::{Directories, Mounter, host_path, nfs, ownership};
+use super::{Directories, Mounter, host_path, nfs, ownership, removal};
 use crate::csi::{Csi, CsiError, Published, Source};
 use crate::files::{Files, SET_GROUP};
 use crate::generate::Machine;
@@ -223,8 +223,8 @@ impl Volumes {
         if let Some(source) = &volume.empty_dir {
             let path = tools.directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
             let medium = empty_dir::medium(pod, volume, source, tools.machine.memory)?;
-            let (target, mounter) = (path.clone(), tools.mounter.clone());
-            let make = move || empty_dir::make(&target, &medium, group, mounter.as_ref());
+            let (target, mounter, settled) = (path.clone(), tools.mounter.clone(), self.had(pod, volume));
+            let make = move || empty_dir::make(&target, &medium, group, settled, mounter.as_ref());
             tools.files.of_pod(pod.uid(), "make", &path, make).await?.map_err(|e| e.to_string())?;
             return Ok(MountedVolume { path, ..MountedVolume::default() });
         }
@@ -279,7 +279,7 @@ impl Volumes {
                 self.check_host_path(&path, &source.kind).await?;
                 Ok(MountedVolume { path, read_only: bound.read_only, ..MountedVolume::default() })
             }
-            Kind::Local(path) => self.local(pod, Path::new(path), &bound, group).await,
+            Kind::Local(path) => self.local((pod, volume), Path::new(path), &bound, group).await,
             Kind::Nfs(source, options) => self.nfs(pod, &bound.name, source, options, bound.read_only).await,
             Kind::Csi(source) => {
                 let published = self.tools.csi.publish(source, pod).await?;
@@ -290,8 +290,19 @@ impl Volumes {
         }
     }
 
+    /// Whether the pod has had the volume before, with its rights as they were to be then.
+    fn had(&self, pod: &Pod, volume: &Volume) -> bool {
+        self.known.get(pod.uid()).is_some_and(|known| known.contains_key(&volume.name))
+    }
+
     /// A directory of this node that is the pod's as long as it has it, or a device.
-    async fn local(&self, pod: &Pod, path: &Path, bound: &Bound, group: Option<u32>) -> Result<MountedVolume, Refusal> {
+    async fn local(
+        &self,
+        (pod, volume): (&Pod, &Volume),
+        path: &Path,
+        bound: &Bound,
+        group: Option<u32>,
+    ) -> Result<MountedVolume, Refusal> {
         let files = &self.tools.files;
         let (looked, block) = (path.to_path_buf(), bound.block);
         let there = files.of_path("stat", path, move || is_there(&looked, block)).await?;
@@ -299,7 +310,8 @@ impl Volumes {
             let what = if block { "is no block device" } else { "does not exist" };
             return Err(format!("path {:?} {what}", path.display().to_string()).into());
         }
-        if let (Some(group), false, false) = (group, bound.read_only, block) {
+        // The pod may have changed since what it was given.
+        if let (Some(group), false, false, false) = (group, bound.read_only, block, self.had(pod, volume)) {
             let when_needed = on_root_mismatch(pod);
             let root = path.to_path_buf();
             let own = move || ownership::set_volume_group(&root, group, when_needed);
@@ -348,7 +360,7 @@ impl Volumes {
         let path = tools.directories.volume(pod.uid(), plugin, &volume.name);
         let (target, mounter, now) = (path.clone(), tools.mounter.clone(), tools.clock.now());
         let write = move || -> io::Result<()> {
-            empty_dir::make(&target, &medium, None, mounter.as_ref())?;
+            empty_dir::make(&target, &medium, None, false, mounter.as_ref())?;
             let prepare = |fresh: &Path| match group {
                 Some(group) => ownership::set_group(fresh, group, true),
                 None => Ok(()),
@@ -371,8 +383,12 @@ impl Volumes {
         let _held = turn.lock().await;
         self.known.forget(uid);
         self.tokens.forget(uid);
-        self.tools.csi.release(uid).await?;
         let directory = self.tools.directories.pod(uid);
+        // Whoever comes next is not to believe that they are there.
+        let of = directory.clone();
+        let forgotten = self.tools.files.of_pod(uid, "remove", &directory, move || known::remove(&of)).await;
+        forgotten.map_err(|hung| hung.to_string())?.map_err(|error| error.to_string())?;
+        self.tools.csi.release(uid).await?;
         let (mounter, root, of) = (self.tools.mounter.clone(), directory.clone(), uid.to_owned());
         let clear = move || if of.is_empty() { Ok(()) } else { clear(&root, mounter.as_ref()) };
         let cleared = self.tools.files.of_pod(uid, "take down", &directory, clear).await;
@@ -399,7 +415,7 @@ fn clear(directory: &Path, mounter: &dyn Mounter) -> io::Result<()> {
     if let Some(mount) = mounter.mounts_below(directory)?.first() {
         return Err(io::Error::other(format!("{} is still mounted", mount.display())));
     }
-    fs::remove_dir_all(directory)
+    removal::remove(directory)
 }
 
 fn place(published: Published) -> MountedVolume {

@@ -15,6 +15,7 @@ mod payload;
 mod persistent;
 mod references;
 mod refresh;
+mod removal;
 mod subpath;
 mod token;
 

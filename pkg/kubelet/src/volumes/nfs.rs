@@ -20,6 +20,15 @@ fn options(source: &NFSVolumeSource, read_only: bool, more: &[String]) -> String
     list.join(",")
 }
 
+/// What is mounted; addresses of IPv6 stand in brackets.
+fn export(source: &NFSVolumeSource) -> String {
+    let server = &source.server;
+    match server.parse::<std::net::Ipv6Addr>() {
+        Ok(_) => format!("[{server}]:{}", source.path),
+        Err(_) => format!("{server}:{}", source.path),
+    }
+}
+
 /// Mounts the volume, unless it is. Blocks, for as long as the server does not answer.
 ///
 /// # Errors
@@ -42,7 +51,8 @@ pub(super) fn mount(
     if !options.is_empty() {
         command.args(["-o", &options]);
     }
-    command.arg(format!("{}:{}", source.server, source.path)).arg(target).stdin(Stdio::null());
+    let export = export(source);
+    command.arg("--").arg(&export).arg(target).stdin(Stdio::null());
     let done = command.output().map_err(|error| io::Error::other(format!("cannot run mount: {error}")))?;
     if done.status.success() {
         return Ok(());
@@ -52,10 +62,8 @@ pub(super) fn mount(
     let said = String::from_utf8_lossy(&done.stderr);
     let said: String = said.chars().take(MAX_OUTPUT).collect();
     Err(io::Error::other(format!(
-        "mount failed: {}\nMounting arguments: -t nfs -o {options} {}:{} {}\nOutput: {}",
+        "mount failed: {}\nMounting arguments: -t nfs -o {options} {export} {}\nOutput: {}",
         done.status,
-        source.server,
-        source.path,
         target.display(),
         said.trim()
     )))
@@ -69,7 +77,9 @@ mod tests {
     fn who_may_only_read_says_so_once() {
         let source = NFSVolumeSource { path: "/p".into(), server: "s".into(), read_only: Some(true) };
         assert_eq!(options(&source, true, &["nfsvers=4.1".into()]), "ro,nfsvers=4.1");
-        let source = NFSVolumeSource { read_only: None, ..source };
+        assert_eq!(export(&source), "s:/p");
+        let source = NFSVolumeSource { read_only: None, server: "fd00::1".into(), ..source };
+        assert_eq!(export(&source), "[fd00::1]:/p");
         assert_eq!(options(&source, false, &[]), "");
         assert_eq!(options(&source, false, &["hard".into()]), "hard");
     }

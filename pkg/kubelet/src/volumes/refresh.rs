@@ -30,6 +30,7 @@ struct Wanted {
 struct Slot {
     wanted: Mutex<Wanted>,
     changed: Notify,
+    ended: Notify,
 }
 
 /// The refreshes of a node.
@@ -55,18 +56,18 @@ impl Refreshing {
             return;
         }
         let wanted = Mutex::new(Wanted { pod: Some(pod.clone()), new: true });
-        let slot = Arc::new(Slot { wanted, changed: Notify::new() });
+        let slot = Arc::new(Slot { wanted, changed: Notify::new(), ended: Notify::new() });
         slots.insert(uid.clone(), slot.clone());
         drop(slots);
         let this = self.clone();
         self.tasks.spawn_until_shutdown("volume-refresh", async move { this.run(&uid, &slot, tell).await });
     }
 
-    /// The pod ends: nothing is refreshed any more, once what is under way has ended.
+    /// The pod ends: nothing is refreshed any more, and nobody waits for what is under way but whoever takes it back.
     pub(crate) fn end(&self, uid: &str) {
         if let Some(slot) = self.slots.lock().remove(uid) {
             slot.wanted.lock().pod = None;
-            slot.changed.notify_one();
+            slot.ended.notify_one();
         }
     }
 
@@ -80,11 +81,16 @@ impl Refreshing {
                 wanted.pod.clone()
             };
             let Some(pod) = pod else { return };
-            if let Err(errors) = self.volumes.set_up(&pod).await {
-                if slot.wanted.lock().pod.is_some() {
-                    tell(&pod, &errors);
-                }
+            let done = tokio::select! {
+                // First, so that nothing begins once the pod ends.
+                biased;
+                () = slot.ended.notified() => return,
+                done = self.volumes.set_up(&pod) => done,
+            };
+            if let Err(errors) = done {
+                tell(&pod, &errors);
                 tokio::select! {
+                    () = slot.ended.notified() => return,
                     () = self.clock.sleep(wait.next()) => {}
                     () = slot.changed.notified() => {}
                 }

@@ -4,12 +4,12 @@ use kedge_meta::field::{Error, ErrorList};
 use kedge_meta::names::{is_dns1123_label, is_dns1123_subdomain};
 
 use super::super::validation::files::no_backsteps;
+use super::super::validation::volume::csi_driver;
 use super::super::validation::{At, Report};
 
 const MAX_PARTITION: i64 = 255;
 const MAX_PORTAL: usize = 64;
 const MAX_TENANT: usize = 64;
-const MAX_DRIVER: usize = 63;
 const HOST_PATH_TYPES: [&str; 8] =
     ["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
@@ -278,13 +278,7 @@ fn azure_disk(at: &At<'_>, errors: &mut ErrorList) {
 }
 
 fn csi(at: &At<'_>, errors: &mut ErrorList) {
-    let driver = at.child("driver");
-    if errors.need_text(&driver) {
-        if driver.text().len() > MAX_DRIVER {
-            errors.push(Error::too_long(&driver.path, MAX_DRIVER));
-        }
-        errors.complaints(&driver, is_dns1123_subdomain(&driver.text().to_lowercase()));
-    }
+    csi_driver(&at.child("driver"), errors);
     errors.need_text(&at.child("volumeHandle"));
     for field in
         ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"]

@@ -14,6 +14,8 @@ const MAX_TOKEN_SECONDS: i64 = 1 << 32;
 const HOST_PATH_TYPES: &[&str] =
     &["", "BlockDevice", "CharDevice", "Directory", "DirectoryOrCreate", "File", "FileOrCreate", "Socket"];
 
+const MAX_DRIVER: usize = 63;
+
 /// The valid volumes of a pod by name.
 pub(crate) struct Volumes<'a>(Vec<(&'a str, At<'a>)>);
 
@@ -106,7 +108,7 @@ fn one_source(kind: &str, at: &At<'_>, errors: &mut ErrorList) {
             }
         }
         "csi" => {
-            errors.need_text(&at.child("driver"));
+            csi_driver(&at.child("driver"), errors);
             let secret = at.child("nodePublishSecretRef");
             if secret.is_set() {
                 errors.need_name(&secret.child("name"), names::is_dns1123_subdomain);
@@ -205,6 +207,17 @@ fn token(volume: &At<'_>, at: &At<'_>, errors: &mut ErrorList) {
     if errors.need_text(&path) {
         local(&path, errors);
     }
+}
+
+/// The name of a driver.
+pub(crate) fn csi_driver(at: &At<'_>, errors: &mut ErrorList) {
+    if !errors.need_text(at) {
+        return;
+    }
+    if at.text().len() > MAX_DRIVER {
+        errors.push(Error::too_long(&at.path, MAX_DRIVER));
+    }
+    errors.complaints(at, names::is_dns1123_subdomain(&at.text().to_lowercase()));
 }
 
 /// The mounts of a container.
