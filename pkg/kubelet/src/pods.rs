@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kedge_client::{Change, Informer};
 use kedge_meta::ObjectKey;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use crate::pod::RawPod;
 
@@ -17,12 +18,14 @@ use crate::pod::RawPod;
 pub(crate) struct Pods {
     api: Informer<RawPod>,
     statics: Arc<RwLock<BTreeMap<ObjectKey, Arc<RawPod>>>>,
+    /// Whether it is known which static pods there are.
+    read: watch::Sender<bool>,
 }
 
 impl Pods {
     /// `api`: the pods that are bound to this node.
     pub(crate) fn new(api: Informer<RawPod>) -> Pods {
-        Pods { api, statics: Arc::default() }
+        Pods { api, statics: Arc::default(), read: watch::Sender::new(false) }
     }
 
     /// The pod of that name.
@@ -73,6 +76,7 @@ impl Pods {
         let mut statics = self.statics.write();
         let old = std::mem::replace(&mut *statics, new.clone());
         drop(statics);
+        self.read.send_replace(true);
         let gone = old.iter().filter(|(key, _)| !new.contains_key(key));
         let gone = gone.map(|(_, pod)| Change { old: Some(pod.clone()), new: None });
         let differs = |pod: &RawPod, old: Option<&Arc<RawPod>>| old.is_none_or(|old| old.json() != pod.json());
@@ -86,9 +90,21 @@ impl Pods {
         self.api.on_change(handler);
     }
 
-    /// Completes when the API has told of its pods.
+    /// No files are followed: there are no static pods.
+    pub(crate) fn without_files(&self) {
+        self.read.send_replace(true);
+    }
+
+    /// Whether all pods are known. Until then one that is not listed may be one that shall run.
+    pub(crate) fn are_known(&self) -> bool {
+        self.api.has_synced() && *self.read.borrow()
+    }
+
+    /// Completes when the API has told of its pods, and the files of theirs.
     pub(crate) async fn synced(&self) {
         self.api.synced().await;
+        // It lives as long as this does.
+        let _ = self.read.subscribe().wait_for(|read| *read).await;
     }
 }
 
@@ -110,8 +126,10 @@ mod tests {
         let mirror = pod("s-n", "m", json!({"kubernetes.io/config.mirror": "hash"}));
         let pods = Pods::new(Informer::fixed(&resources::PODS, vec![pod("a", "1", json!({})), mirror]));
         assert!(pods.get("ns", "s-n").is_none());
+        assert!(!pods.are_known(), "the files have not been read, and nothing may be cleared away");
         let changes = pods.set_static(vec![Arc::new(pod("s-n", "hash", json!({})))]);
         assert!(changes.len() == 1 && changes[0].old.is_none());
+        assert!(pods.are_known());
         let uids: Vec<String> = pods.list().iter().map(|p| p.metadata.uid.clone()).collect();
         assert_eq!(uids, ["1", "hash"]);
         let of_file = pods.get("ns", "s-n").unwrap();

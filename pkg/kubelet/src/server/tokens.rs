@@ -13,11 +13,15 @@ use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 
 use super::access::Identity;
 
 /// Upstream's `authentication.webhook.cacheTTL`.
 const KEPT: Duration = Duration::from_secs(120);
+const REFUSED: Duration = Duration::from_secs(10);
+/// Reviews at a time.
+const ASKING: usize = 16;
 /// Answers that are remembered.
 const MOST: usize = 1_024;
 /// No token is longer.
@@ -75,11 +79,15 @@ struct User {
 }
 
 /// The tokens that the API was asked about.
-pub(super) struct Tokens(Remembered<[u8; 32], Option<Identity>>);
+pub(super) struct Tokens {
+    known: Remembered<[u8; 32], Option<Identity>>,
+    /// Of those that ask who they are: anybody can.
+    asking: Semaphore,
+}
 
 impl Tokens {
     pub(super) fn new(clock: SharedClock) -> Tokens {
-        Tokens(Remembered::new(clock))
+        Tokens { known: Remembered::new(clock), asking: Semaphore::new(ASKING) }
     }
 
     /// Whose token came with a request, if one did and is good.
@@ -89,7 +97,12 @@ impl Tokens {
     pub(super) async fn identify(&self, client: &Client, headers: &HeaderMap) -> Result<Option<Identity>, String> {
         let Some(token) = bearer(headers) else { return Ok(None) };
         let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
-        if let Some(known) = self.0.get(&digest) {
+        if let Some(known) = self.known.get(&digest) {
+            return Ok(known);
+        }
+        let _turn = self.asking.acquire().await.map_err(|error| error.to_string())?;
+        // Somebody with the same may have been before.
+        if let Some(known) = self.known.get(&digest) {
             return Ok(known);
         }
         let review = json!({
@@ -103,9 +116,8 @@ impl Tokens {
             ..Identity::new(username, groups)
         });
         // A token that is not good now may be when its key has come about.
-        if identity.is_some() {
-            self.0.put(digest, identity.clone(), KEPT);
-        }
+        let kept = if identity.is_some() { KEPT } else { REFUSED };
+        self.known.put(digest, identity.clone(), kept);
         Ok(identity)
     }
 }

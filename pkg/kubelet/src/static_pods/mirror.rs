@@ -30,7 +30,7 @@ enum Step {
     Delete(String),
 }
 
-/// Starts to keep them, once the API has told which there are.
+/// Starts to keep them, once the API has told which there are, and the files which there are to be.
 pub(super) fn start(kubelet: Arc<Kubelet>, workers: Arc<Workers>, tasks: &TaskGroup) {
     let group = tasks.clone();
     // The API may stay away for as long as it likes.

@@ -19,11 +19,12 @@ use crate::worker::Workers;
 
 /// Reads the files, and follows them until shutdown. Returns when those that are there have been taken in.
 pub(crate) async fn start(kubelet: &Arc<Kubelet>, workers: &Arc<Workers>, path: PathBuf, tasks: &TaskGroup) {
-    mirror::start(kubelet.clone(), workers.clone(), tasks);
     source::start(kubelet, workers, path, tasks).await;
+    mirror::start(kubelet.clone(), workers.clone(), tasks);
 }
 
 /// The images of static pods alone: what an earlier run left of files that are followed no longer is taken back.
 pub(crate) fn without_files(kubelet: &Arc<Kubelet>, workers: &Arc<Workers>, tasks: &TaskGroup) {
+    kubelet.pods.without_files();
     mirror::start(kubelet.clone(), workers.clone(), tasks);
 }

@@ -66,6 +66,11 @@ impl StatusManager {
     }
 
     /// Whether nothing of a pod is left on this node, as far as anybody knows.
+    pub(crate) fn has_finished(&self, uid: &str) -> bool {
+        self.entries.lock().get(uid).is_some_and(|entry| entry.finished)
+    }
+
+    /// Whether nothing more is to be heard of a pod, since it has finished or is not known.
     pub(crate) fn is_finished(&self, uid: &str) -> bool {
         self.entries.lock().get(uid).is_none_or(|entry| entry.finished)
     }

@@ -63,13 +63,17 @@ impl Keep {
     }
 }
 
-/// Removes all dead containers that nobody needs, because the node is short of space: of pods that have ended all of them.
+/// Removes all dead containers that nobody needs, because the node is short of space: of pods that have ended all of them. Nothing before
+/// it is known which pods there are: of one that goes on, the last attempts say what has been done.
 ///
 /// # Errors
 /// The runtime's.
 pub(crate) async fn collect_all(kubelet: &Kubelet, workers: &Workers) -> Result<(), Error> {
+    if !kubelet.pods.are_known() {
+        return Ok(());
+    }
     let listed = kubelet.pleg.pods().into_keys();
-    let ended = |uid: &String| !workers.has(uid) || kubelet.statuses.is_finished(uid);
+    let ended = |uid: &String| !workers.has(uid) || kubelet.statuses.has_finished(uid);
     let ended = listed.filter(ended).collect();
     let since = nanos(kubelet.clock.now());
     // Of a pod that runs, the last attempt tells how it ended; without it, one that shall not run again would.

@@ -144,10 +144,13 @@ impl Workers {
     }
 
     fn end_for(&self, uid: &str, eviction: Eviction) {
-        if let Some(slot) = self.slots.lock().get(uid) {
-            slot.evicted.lock().get_or_insert(eviction);
-            slot.wake.notify_one();
-        }
+        let slots = self.slots.lock();
+        // One that ends already ends as it was to.
+        let Some(slot) = slots.get(uid).filter(|slot| slot.terminate.borrow().is_none()) else { return };
+        let grace = eviction.grace;
+        slot.evicted.lock().get_or_insert(eviction);
+        // Whatever is under way is given up.
+        slot.terminate(grace);
     }
 
     /// Whether a pod is on its way out already.

@@ -54,13 +54,13 @@ impl Worker {
         let mut terminate = self.slot.terminate.subscribe();
         loop {
             let pod = Arc::new(self.pod()?);
-            if terminate.borrow_and_update().is_some() || pod.is_terminal() {
-                return Some(Arc::unwrap_or_clone(pod));
-            }
-            if let Some(eviction) = self.slot.evicted.lock().clone() {
+            let ends = terminate.borrow_and_update().is_some() || pod.is_terminal();
+            if let Some(eviction) = self.slot.evicted.lock().clone().filter(|_| !pod.is_terminal()) {
                 let status = self.kubelet.statuses.get(pod.uid()).unwrap_or_else(|| pod.status().clone());
                 fail::evict(&self.kubelet, &pod, status, &eviction);
-                self.slot.terminate(eviction.grace);
+                return Some(Arc::unwrap_or_clone(pod));
+            }
+            if ends {
                 return Some(Arc::unwrap_or_clone(pod));
             }
             // Whatever is under way, such as a pull, is given up.
