@@ -97,7 +97,7 @@ impl<K: Hash + Eq + Clone + Send + Sync + 'static> WorkQueue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
-        let at = self.inner.clock.monotonic() + delay;
+        let at = self.inner.clock.monotonic().saturating_add(delay);
         let mut state = self.inner.state.lock();
         if state.due.get(&key).is_some_and(|(due, _)| *due <= at) {
             return;
@@ -331,6 +331,17 @@ mod tests {
         queue.add_after("a".into(), Duration::from_secs(3600));
         queue.add_after("a".into(), Duration::from_millis(1));
         assert_eq!(queue.get().await.unwrap(), "a");
+    }
+
+    #[tokio::test]
+    async fn a_delay_without_end_holds_up_nothing() {
+        let (queue, tasks) = queue();
+        queue.add_after("never".into(), Duration::MAX);
+        queue.add_after("a".into(), Duration::from_millis(1));
+        assert_eq!(queue.get().await.unwrap(), "a");
+        queue.add_after("never".into(), Duration::from_millis(1));
+        assert_eq!(queue.get().await.unwrap(), "never");
+        assert!(tasks.join(Duration::from_secs(5)).await);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ mod scale;
 mod stale;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kedge_client::{Change, Error, EventRecorder, EventType, Informer, Patch, WorkQueue};
 use kedge_meta::ObjectKey;
@@ -18,6 +19,9 @@ use serde_json::{Value, json};
 use crate::context::{Context, enqueue_changes, ignore_not_found};
 use crate::objects::{BudgetStatus, Meta, Pod, PodDisruptionBudget, printed_selector};
 use crate::workload::reference;
+
+/// When it is tried again to find out what the managers of pods want. Nothing tells that it can be found out by now.
+const AGAIN: Duration = Duration::from_secs(30);
 
 struct Controller {
     ctx: Context,
@@ -112,7 +116,9 @@ impl Controller {
                     "CalculateExpectedPodCountFailed",
                     format!("Failed to calculate the number of expected pods: {why}"),
                 );
-                return self.write(&budget, &plan::failed(&budget, &why, now)).await;
+                self.write(&budget, &plan::failed(&budget, &why, now)).await?;
+                self.queue.add_after(key, AGAIN);
+                return Ok(());
             }
         };
         if unmanaged {

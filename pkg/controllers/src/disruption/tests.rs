@@ -93,6 +93,25 @@ async fn custom_resources_have_a_say_when_they_have_a_scale() {
 }
 
 #[tokio::test]
+async fn a_scale_that_could_not_be_read_is_looked_for_again() {
+    let bench = Bench::new(vec![
+        (BUDGET, budget(&json!({"maxUnavailable": 1}))),
+        ("/apis/example.com/v1", json!({"resources": [{"name": "farms/scale", "kind": "Scale"}]})),
+        ("/api/v1/namespaces/a/pods/p", pod("p", Some(("example.com/v1", "Farm", "f")))),
+    ]);
+    bench.api.serve("example.com", "v1", "farms", "Farm");
+    start(&bench.ctx);
+    bench.advance(1).await;
+    assert_eq!(status(&bench).3, "SyncFailed");
+    let scale = json!({"metadata": {"uid": "f"}, "spec": {"replicas": 1}});
+    bench.api.put("/apis/example.com/v1/namespaces/a/farms/f/scale", scale);
+    bench.advance(28).await;
+    assert_eq!(status(&bench).3, "SyncFailed");
+    bench.advance(3).await;
+    assert_eq!(status(&bench), (json!(1), json!(0), json!(1), "SufficientPods".into(), json!("")));
+}
+
+#[tokio::test]
 async fn pods_of_nobody_are_said() {
     let bench = bench(&json!({"maxUnavailable": 1}), vec![("/api/v1/namespaces/a/pods/p", pod("p", None))]).await;
     assert_eq!(status(&bench), (json!(0), json!(0), json!(0), "InsufficientPods".into(), json!("")));

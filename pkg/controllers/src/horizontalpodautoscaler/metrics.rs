@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kedge_client::{Client, Discovery, Error, ListParams};
 use kedge_meta::quantity::Quantity;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::calculator::{PodMetric, PodMetrics};
 use super::types::Target;
@@ -39,7 +39,23 @@ struct PodUsage {
 #[serde(default)]
 struct ContainerUsage {
     name: String,
-    usage: std::collections::BTreeMap<String, String>,
+    usage: std::collections::BTreeMap<String, Amount>,
+}
+
+/// A quantity in thousandths. An answer in which one cannot be read says nothing: it is not taken for zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Amount(i64);
+
+impl<'de> Deserialize<'de> for Amount {
+    /// A quantity may be written as a number, too; `null` is zero.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::Null => return Ok(Self::default()),
+            serde_json::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Quantity::parse(text.trim()).map(|q| Self(q.milli_value())).map_err(serde::de::Error::custom)
+    }
 }
 
 /// A value in either version of metrics of objects, or of metrics of things outside.
@@ -50,7 +66,7 @@ struct Measured {
     timestamp: Option<String>,
     #[serde(alias = "window")]
     window_seconds: Option<i64>,
-    value: serde_json::Value,
+    value: Amount,
 }
 
 #[derive(Deserialize, Default)]
@@ -76,14 +92,6 @@ struct Group {
 #[serde(default)]
 struct GroupVersion {
     version: String,
-}
-
-impl Measured {
-    /// Thousandths. A quantity may be written as a number, too.
-    fn value(&self) -> i64 {
-        let text = self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned);
-        Quantity::parse(&text).map(|q| q.milli_value()).unwrap_or_default()
-    }
 }
 
 fn timestamp(text: Option<&String>) -> Timestamp {
@@ -136,7 +144,7 @@ impl Metrics<'_> {
         let window =
             |m: &Measured| m.window_seconds.map_or(WINDOW, |s| Duration::from_secs(s.try_into().unwrap_or_default()));
         let metric = |m: &Measured| {
-            let metric = PodMetric { value: m.value(), timestamp: timestamp(m.timestamp.as_ref()), window: window(m) };
+            let metric = PodMetric { value: m.value.0, timestamp: timestamp(m.timestamp.as_ref()), window: window(m) };
             (m.described_object.name.clone(), metric)
         };
         Ok(items.iter().map(metric).collect())
@@ -171,7 +179,7 @@ impl Metrics<'_> {
         };
         let items = items.map_err(fails)?;
         match items.as_slice() {
-            [one] => Ok(one.value()),
+            [one] => Ok(one.value.0),
             many => Err(fails(format!(
                 "the custom metrics API server returned {} results when we asked for exactly one",
                 many.len()
@@ -193,7 +201,7 @@ impl Metrics<'_> {
         if list.items.is_empty() {
             return Err("no metrics returned from external metrics API".to_owned());
         }
-        Ok(list.items.iter().map(Measured::value).collect())
+        Ok(list.items.iter().map(|measured| measured.value.0).collect())
     }
 
     async fn of_objects(
@@ -228,7 +236,7 @@ impl Metrics<'_> {
 
 /// What the containers of a pod use together, or that one does. None when it is not known of one of them.
 fn sum(usage: &PodUsage, resource: &str, container: &str) -> Option<i64> {
-    let amount = |c: &ContainerUsage| Quantity::parse(c.usage.get(resource)?).map(|q| q.milli_value()).ok();
+    let amount = |c: &ContainerUsage| c.usage.get(resource).map(|amount| amount.0);
     if !container.is_empty() {
         return usage.containers.iter().find(|c| c.name == container).and_then(amount);
     }
@@ -270,9 +278,23 @@ mod tests {
         let new = read(
             json!({"describedObject": {"name": "a"}, "metric": {"name": "m"}, "windowSeconds": 30, "value": "1500m"}),
         );
-        assert_eq!((new.value(), new.window_seconds, new.described_object.name.as_str()), (1500, Some(30), "a"));
+        assert_eq!((new.value.0, new.window_seconds, new.described_object.name.as_str()), (1500, Some(30), "a"));
         let old = read(json!({"describedObject": {"name": "a"}, "metricName": "m", "window": 20, "value": 7}));
-        assert_eq!((old.value(), old.window_seconds), (7000, Some(20)));
+        assert_eq!((old.value.0, old.window_seconds), (7000, Some(20)));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_read_is_not_zero() {
+        let read = |value| serde_json::from_value::<Measured>(value).map(|measured| measured.value.0);
+        assert_eq!(read(json!({"value": null})).unwrap(), 0);
+        assert_eq!(read(json!({})).unwrap(), 0);
+        for bad in [json!("many"), json!(""), json!("NaN"), json!("1x"), json!(true), json!([1]), json!({})] {
+            assert!(read(json!({"value": bad})).is_err(), "{bad}");
+        }
+        let why = read(json!({"value": "many"})).unwrap_err().to_string();
+        assert!(why.starts_with("quantities must match the regular expression"), "{why}");
+        let usage = json!({"containers": [{"name": "a", "usage": {"cpu": "many"}}]});
+        assert!(serde_json::from_value::<PodUsage>(usage).is_err());
     }
 
     #[test]

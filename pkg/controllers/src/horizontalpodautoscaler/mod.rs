@@ -125,6 +125,7 @@ impl Controller {
         let Some(autoscaler) = self.autoscalers.get(&key.namespace, &key.name) else {
             self.histories.lock().remove(&key);
             self.meters.forget(&key);
+            self.forget_selector(&key);
             return Ok(());
         };
         let begun = self.ctx.clock.monotonic();
@@ -143,11 +144,14 @@ impl Controller {
         Ok(())
     }
 
-    /// Notes which pods an autoscaler has, and names all that have one of `pods`.
+    /// Notes which pods an autoscaler has, and names all that have one of `pods`. One that is gone by now has none.
     fn selecting(&self, key: &ObjectKey, selector: &Selector, pods: &[Arc<crate::objects::Pod>]) -> Vec<String> {
         let mut all = self.selectors.lock();
-        let own = all.entry(key.namespace.clone()).or_default();
-        own.insert(key.name.clone(), selector.clone());
+        // Looked up under the lock: one that goes after this has its selector forgotten after this, too.
+        if self.autoscalers.get(&key.namespace, &key.name).is_some() {
+            all.entry(key.namespace.clone()).or_default().insert(key.name.clone(), selector.clone());
+        }
+        let Some(own) = all.get(&key.namespace) else { return Vec::new() };
         let of = |selector: &Selector| pods.iter().any(|pod| selector.matches(&pod.metadata.labels));
         let mut names: Vec<String> = own
             .iter()

@@ -202,6 +202,32 @@ async fn pods_have_one_autoscaler() {
 }
 
 #[tokio::test]
+async fn an_autoscaler_that_goes_while_it_is_looked_at_leaves_no_selector() {
+    let bench = Bench::new(vec![(WEB, autoscaler("web", &cpu(50)))]);
+    let controller = Controller {
+        ctx: bench.ctx.clone(),
+        settings: Settings::default(),
+        events: bench.ctx.recorder("test"),
+        queue: bench.ctx.queue(),
+        autoscalers: bench.ctx.informer(&HORIZONTAL_POD_AUTOSCALERS),
+        histories: Mutex::default(),
+        selectors: Mutex::default(),
+        meters: Meters::new(),
+    };
+    controller.autoscalers.synced().await;
+    let selector = Selector::parse("app=web").unwrap();
+    let pods: Vec<Arc<crate::objects::Pod>> = vec![Arc::new(serde_json::from_value(pod("web-1")).unwrap())];
+    let (web, gone) = (ObjectKey::new("a", "web"), ObjectKey::new("a", "gone"));
+    assert_eq!(controller.selecting(&web, &selector, &pods), ["a/web"]);
+    assert_eq!(controller.selecting(&gone, &selector, &pods), ["a/web"], "it has no pods any more");
+    // What is there in spite of that goes with the next look at it.
+    controller.selectors.lock().entry("a".to_owned()).or_default().insert("gone".to_owned(), selector.clone());
+    assert_eq!(controller.selecting(&web, &selector, &pods).len(), 2);
+    controller.reconcile(gone).await.unwrap();
+    assert_eq!(controller.selecting(&web, &selector, &pods), ["a/web"]);
+}
+
+#[tokio::test]
 async fn metrics_of_objects_and_of_things_outside() {
     let spec = json!({"metrics": [
         {"type": "Pods", "pods": {"metric": {"name": "qps"}, "target": {"type": "AverageValue", "averageValue": "10"}}},

@@ -1,6 +1,7 @@
 //! Deletes pods that do not, or no longer, tolerate a NoExecute taint of their node.
 //!
-//! Invariant: the time that a pod is tolerated for runs from when the taint was first seen, and is forgotten with it.
+//! Invariant: the time that a pod is tolerated for runs from when the taint was first seen, and is forgotten with it or when the
+//! pod has been deleted.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -131,7 +132,10 @@ impl Controller {
                 self.evict(&key, &pod, late).await
             }
             Action::EvictIn(left) => {
-                self.due.lock().entry(key.clone()).or_insert_with(|| (pod.metadata.uid.clone(), now));
+                // What is there may be about an earlier pod of that name.
+                if since.is_none() {
+                    self.due.lock().insert(key.clone(), (pod.metadata.uid.clone(), now));
+                }
                 self.queue.add_after(key, left);
                 Ok(())
             }
@@ -139,7 +143,6 @@ impl Controller {
     }
 
     async fn evict(&self, key: &ObjectKey, pod: &Pod, late: Duration) -> Result<(), Error> {
-        self.due.lock().remove(key);
         info!(pod = %key, node = pod.spec.node_name, "evicting the pod: it does not tolerate its node's taints");
         let message = format!("Marking for deletion Pod {key}");
         self.events.event(&pod.reference(), EventType::Normal, "TaintManagerEviction", message);
@@ -147,6 +150,8 @@ impl Controller {
         mark_disrupted(&self.ctx, pod, Some(why), false).await?;
         let options = DeleteOptions::with_uid(&pod.metadata.uid);
         ignore_not_found(self.ctx.client.delete(&resources::PODS, &key.namespace, &key.name, &options).await)?;
+        // Only now: if it fails, the time that the pod has had already counts when it is tried again.
+        self.due.lock().remove(key);
         self.deleted.observe(late.as_secs_f64());
         Ok(())
     }
@@ -156,7 +161,47 @@ impl Controller {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use serde_json::json;
+    use crate::testing::Bench;
+    use http::Method;
+    use serde_json::{Value, json};
+
+    const POD: &str = "/api/v1/namespaces/a/pods/p";
+
+    /// A pod that tolerates the taint of its node for ten seconds.
+    fn tolerant(uid: &str) -> Value {
+        let toleration = json!({"key": "k", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 10});
+        json!({"metadata": {"name": "p", "namespace": "a", "uid": uid}, "spec": {"nodeName": "n", "tolerations": [toleration]}})
+    }
+
+    fn bench() -> Bench {
+        let node = json!({"metadata": {"name": "n"}, "spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}});
+        let bench = Bench::new(vec![("/api/v1/nodes/n", node), (POD, tolerant("first"))]);
+        start(&bench.ctx);
+        bench
+    }
+
+    #[tokio::test]
+    async fn an_eviction_that_fails_is_tried_again_at_once() {
+        for (method, path) in [(Method::DELETE, POD.to_owned()), (Method::PATCH, format!("{POD}/status"))] {
+            let bench = bench();
+            bench.api.refuse(method, &path, 500);
+            bench.advance(9).await;
+            assert!(!bench.api.object(POD).is_null(), "not before its time");
+            bench.advance(5).await;
+            assert!(bench.api.object(POD).is_null(), "it does not wait another ten seconds");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_time_of_a_namesake_is_its_own() {
+        let bench = bench();
+        bench.advance(5).await;
+        bench.api.put(POD, tolerant("second"));
+        bench.advance(8).await;
+        assert!(!bench.api.object(POD).is_null(), "it has had eight seconds");
+        bench.advance(5).await;
+        assert!(bench.api.object(POD).is_null());
+    }
 
     #[test]
     fn a_tolerated_pod_leaves_when_its_time_is_over() {

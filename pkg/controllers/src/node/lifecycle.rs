@@ -69,7 +69,10 @@ impl exposition::Shown for Controller {
         };
         gauge("zone_size", "[ALPHA] Gauge measuring number of registered Nodes per zones.", |size, _| size as f64);
         let help = "[ALPHA] Gauge measuring percentage of healthy nodes per zone.";
-        gauge("zone_health", help, |size, unwell| 100.0 * (size - unwell) as f64 / size.max(1) as f64);
+        gauge("zone_health", help, |size, unwell| match size {
+            0 => 100.0,
+            size => 100.0 * (size - unwell) as f64 / size as f64,
+        });
         let help = "[ALPHA] Gauge measuring number of not Ready Nodes per zones.";
         gauge("unhealthy_nodes_in_zone", help, |_, unwell| unwell as f64);
     }
@@ -171,7 +174,7 @@ impl Controller {
                 return self.mark_lost(&node, &conditions).await;
             }
         } else {
-            self.queue.add_after(key, patience + Duration::from_millis(1));
+            self.queue.add_after(key, patience.saturating_add(Duration::from_millis(1)));
         }
         if is_lost(&node) {
             self.mark_pods_not_ready(&node.metadata.name).await?;
@@ -256,7 +259,8 @@ impl Controller {
             return is_unwell(node) && !self.lost.load(Ordering::SeqCst);
         }
         let zone = zones::zone_of(&node.metadata.labels);
-        let turn = self.zones.lock().turn(&zone, name, self.ctx.clock.monotonic());
+        let usual = self.ctx.settings.nodes.eviction_rate;
+        let turn = self.zones.lock().turn(&zone, name, self.ctx.clock.monotonic(), usual);
         match turn {
             Turn::Now(next) => {
                 next.into_iter().for_each(|name| self.queue.add(ObjectKey::new("", name)));

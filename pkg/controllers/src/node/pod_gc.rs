@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kedge_base::exposition::{self, Counters, Exposition, written};
-use kedge_client::{DeleteOptions, Error, WorkQueue};
+use kedge_client::{Change, DeleteOptions, Error, WorkQueue};
 use kedge_meta::{ObjectKey, resources};
 use parking_lot::Mutex;
 use tracing::info;
@@ -26,7 +26,7 @@ const OUT_OF_SERVICE: &str = "node.kubernetes.io/out-of-service";
 struct Controller {
     ctx: Context,
     queue: WorkQueue<ObjectKey>,
-    /// By node: since when the cache lacks it, by the monotonic clock.
+    /// By node that some pod names: since when the cache lacks it, by the monotonic clock.
     missing: Mutex<HashMap<String, Duration>>,
     deleted: Counters,
     failed: Counters,
@@ -63,6 +63,10 @@ impl Garbage {
 
 /// Starts the controller.
 pub fn start(ctx: &Context) {
+    begin(ctx);
+}
+
+fn begin(ctx: &Context) -> Arc<Controller> {
     let queue = ctx.queue();
     let controller = Arc::new(Controller {
         ctx: ctx.clone(),
@@ -73,18 +77,7 @@ pub fn start(ctx: &Context) {
     });
     exposition::list("pod garbage", &controller);
     let c = controller.clone();
-    ctx.pods.on_change(move |change| {
-        let Some(pod) = &change.new else { return };
-        let homeless = pod.spec.node_name.is_empty() && pod.metadata.is_deleting();
-        let lost = !pod.spec.node_name.is_empty() && c.ctx.nodes.get("", &pod.spec.node_name).is_none();
-        if homeless || lost || pod.metadata.is_deleting() {
-            c.queue.add(change.key());
-        }
-        let threshold = c.ctx.settings.terminated_pods;
-        if threshold > 0 && pod.is_terminal() && c.ctx.pods.len() > threshold {
-            c.queue.add_after(ObjectKey::new("", ENDED), Duration::from_secs(20));
-        }
-    });
+    ctx.pods.on_change(move |change| c.pod_changed(change));
     let c = controller.clone();
     ctx.nodes.on_change(move |change| {
         let name = change.key().name;
@@ -103,7 +96,8 @@ pub fn start(ctx: &Context) {
         c.ctx.pods.synced().await;
         c.ctx.pods.list().iter().for_each(|p| c.queue.add(p.metadata.key()));
     };
-    ctx.work("pod-gc", &queue, 2, synced, controller, |c, key| async move { c.reconcile(key).await });
+    ctx.work("pod-gc", &queue, 2, synced, controller.clone(), |c, key| async move { c.reconcile(key).await });
+    controller
 }
 
 /// Whether an administrator has said that the node is not coming back for now.
@@ -143,6 +137,30 @@ fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Arc<Pod>> {
 }
 
 impl Controller {
+    fn pod_changed(&self, change: &Change<Pod>) {
+        let Some(pod) = &change.new else {
+            change.old.iter().for_each(|pod| self.forget_unnamed(&pod.spec.node_name));
+            return;
+        };
+        let homeless = pod.spec.node_name.is_empty() && pod.metadata.is_deleting();
+        let lost = !pod.spec.node_name.is_empty() && self.ctx.nodes.get("", &pod.spec.node_name).is_none();
+        if homeless || lost || pod.metadata.is_deleting() {
+            self.queue.add(change.key());
+        }
+        let threshold = self.ctx.settings.terminated_pods;
+        if threshold > 0 && pod.is_terminal() && self.ctx.pods.len() > threshold {
+            self.queue.add_after(ObjectKey::new("", ENDED), Duration::from_secs(20));
+        }
+    }
+
+    /// A missing node that no pod names any more may never have been there, and does not come back then.
+    fn forget_unnamed(&self, node: &str) {
+        let mut missing = self.missing.lock();
+        if missing.contains_key(node) && !self.ctx.pods.list().iter().any(|pod| pod.spec.node_name == node) {
+            missing.remove(node);
+        }
+    }
+
     async fn reconcile(&self, key: ObjectKey) -> Result<(), Error> {
         if key.name == ENDED {
             for pod in surplus(&self.ctx.pods.list(), self.ctx.settings.terminated_pods) {
@@ -160,6 +178,11 @@ impl Controller {
             Action::CheckNode => {
                 let now = self.ctx.clock.monotonic();
                 let since = *self.missing.lock().entry(pod.spec.node_name.clone()).or_insert(now);
+                if self.ctx.pods.get(&key.namespace, &key.name).is_none() {
+                    // It went before its node was noted, and that will not be told again.
+                    self.forget_unnamed(&pod.spec.node_name);
+                    return Ok(());
+                }
                 let left = QUARANTINE.saturating_sub(now.saturating_sub(since));
                 if !left.is_zero() {
                     self.queue.add_after(key, left);
@@ -205,6 +228,7 @@ impl Controller {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::testing::Bench;
     use serde_json::json;
 
     fn pod(value: serde_json::Value) -> Pod {
@@ -229,6 +253,34 @@ mod tests {
         assert_eq!(plan(&leaving, Some(&node("Unknown"))), Action::Delete(Garbage::OutOfService));
         assert_eq!(plan(&leaving, Some(&node("True"))), Action::Keep);
         assert_eq!(plan(&placed, Some(&node("Unknown"))), Action::Keep);
+    }
+
+    #[tokio::test]
+    async fn a_missing_node_is_forgotten_with_the_last_pod_that_names_it() {
+        let path = |name: &str| format!("/api/v1/namespaces/a/pods/{name}");
+        let bench = Bench::new(vec![]);
+        for name in ["p", "q", "r"] {
+            let node = if name == "r" { "other" } else { "never" };
+            let pod = json!({"metadata": {"name": name, "namespace": "a", "uid": name}, "spec": {"nodeName": node}});
+            bench.api.put(&path(name), pod);
+        }
+        let controller = begin(&bench.ctx);
+        let missing = || {
+            let mut names: Vec<String> = controller.missing.lock().keys().cloned().collect();
+            names.sort();
+            names
+        };
+        bench.advance(1).await;
+        assert_eq!(missing(), ["never", "other"]);
+        bench.api.remove(&path("p"));
+        bench.advance(1).await;
+        assert_eq!(missing(), ["never", "other"], "another pod names it");
+        bench.api.remove(&path("q"));
+        bench.advance(1).await;
+        assert_eq!(missing(), ["other"]);
+        bench.advance(45).await;
+        assert!(bench.api.object(&path("r")).is_null());
+        assert!(missing().is_empty(), "nor is it kept for a pod that was garbage");
     }
 
     #[test]

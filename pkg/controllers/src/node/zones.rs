@@ -99,7 +99,14 @@ impl Zones {
             *if ready { well } else { unwell } += 1;
         }
         self.0.retain(|name, zone| counts.contains_key(name.as_str()) || !zone.waiting.is_empty());
-        let was_lost = !self.0.is_empty() && self.0.values().all(|zone| zone.state == State::Full);
+        let (counted, others): (Vec<_>, Vec<_>) =
+            self.0.iter_mut().partition(|(name, _)| counts.contains_key(name.as_str()));
+        let was_lost = !counted.is_empty() && counted.iter().all(|(_, zone)| zone.state == State::Full);
+        // Zones of which no node counts say nothing about their health, and are emptied as usual.
+        for (_, zone) in others {
+            (zone.state, zone.ready, zone.unready) = (State::Initial, 0, 0);
+            zone.rate = settings.eviction_rate;
+        }
         let states: BTreeMap<&str, State> =
             counts.iter().map(|(name, (ready, unready))| (*name, state(*ready, *unready, settings))).collect();
         let lost = !states.is_empty() && states.values().all(|state| *state == State::Full);
@@ -125,9 +132,10 @@ impl Zones {
         }
     }
 
-    /// Whether it is an unwell node's turn to be emptied.
-    pub fn turn(&mut self, zone: &str, node: &str, now: Duration) -> Turn {
-        let zone = self.0.entry(zone.to_owned()).or_default();
+    /// Whether it is an unwell node's turn to be emptied. A zone that was not seen yet, because no node of it counts, is emptied at
+    /// the usual rate.
+    pub fn turn(&mut self, zone: &str, node: &str, now: Duration, usual: f64) -> Turn {
+        let zone = self.0.entry(zone.to_owned()).or_insert_with(|| Zone { rate: usual, ..Zone::default() });
         if !zone.waiting.iter().any(|n| n == node) {
             zone.waiting.push_back(node.to_owned());
         }
@@ -177,6 +185,10 @@ mod tests {
         zones.update(nodes.iter().copied(), &NodeSettings::default())
     }
 
+    fn turn(zones: &mut Zones, zone: &str, node: &str, now: Duration) -> Turn {
+        zones.turn(zone, node, now, NodeSettings::default().eviction_rate)
+    }
+
     #[test]
     fn a_zone_is_as_well_as_its_nodes() {
         let settings = NodeSettings::default();
@@ -193,12 +205,12 @@ mod tests {
     fn nodes_are_emptied_one_after_the_other() {
         let mut all = Zones::default();
         assert_eq!(zones(&[("z", true), ("z", true), ("z", false), ("z", false)], &mut all), Turned::Apart);
-        assert_eq!(all.turn("z", "a", SECOND), Turn::Now(None));
-        assert_eq!(all.turn("z", "b", SECOND * 2), Turn::After(SECOND * 9));
-        assert_eq!(all.turn("z", "c", SECOND * 2), Turn::Wait);
-        assert_eq!(all.turn("z", "b", SECOND * 11), Turn::Now(Some("c".into())));
-        assert_eq!(all.turn("z", "c", SECOND * 12), Turn::After(SECOND * 9));
-        assert_eq!(all.turn("z", "d", SECOND * 12), Turn::Wait);
+        assert_eq!(turn(&mut all, "z", "a", SECOND), Turn::Now(None));
+        assert_eq!(turn(&mut all, "z", "b", SECOND * 2), Turn::After(SECOND * 9));
+        assert_eq!(turn(&mut all, "z", "c", SECOND * 2), Turn::Wait);
+        assert_eq!(turn(&mut all, "z", "b", SECOND * 11), Turn::Now(Some("c".into())));
+        assert_eq!(turn(&mut all, "z", "c", SECOND * 12), Turn::After(SECOND * 9));
+        assert_eq!(turn(&mut all, "z", "d", SECOND * 12), Turn::Wait);
         assert_eq!(all.leave("c"), Some("d".into()));
         assert_eq!(all.leave("e"), None);
     }
@@ -208,10 +220,10 @@ mod tests {
         let mut all = Zones::default();
         let some = |count: usize| (0..count).map(move |i| ("z", i * 10 < count * 4));
         all.update(some(10), &NodeSettings::default());
-        assert_eq!(all.turn("z", "a", SECOND), Turn::Wait);
+        assert_eq!(turn(&mut all, "z", "a", SECOND), Turn::Wait);
         all.update(some(100), &NodeSettings::default());
-        assert_eq!(all.turn("z", "a", SECOND), Turn::Now(None));
-        assert_eq!(all.turn("z", "b", SECOND), Turn::After(SECOND * 100));
+        assert_eq!(turn(&mut all, "z", "a", SECOND), Turn::Now(None));
+        assert_eq!(turn(&mut all, "z", "b", SECOND), Turn::After(SECOND * 100));
     }
 
     #[test]
@@ -219,13 +231,32 @@ mod tests {
         let mut all = Zones::default();
         let one = [("x", false), ("y", true)];
         assert_eq!(zones(&one, &mut all), Turned::Apart);
-        assert_eq!(all.turn("x", "a", SECOND), Turn::Now(None), "a lost zone is emptied");
+        assert_eq!(turn(&mut all, "x", "a", SECOND), Turn::Now(None), "a lost zone is emptied");
         let none = [("x", false), ("y", false)];
         assert_eq!(zones(&none, &mut all), Turned::AllLost);
-        assert_eq!(all.turn("y", "b", SECOND * 60), Turn::Wait);
+        assert_eq!(turn(&mut all, "y", "b", SECOND * 60), Turn::Wait);
         assert_eq!(zones(&none, &mut all), Turned::StillLost);
         assert_eq!(zones(&one, &mut all), Turned::Back);
-        assert_eq!(all.turn("y", "b", SECOND * 60), Turn::Now(None));
+        assert_eq!(turn(&mut all, "y", "b", SECOND * 60), Turn::Now(None));
+    }
+
+    #[test]
+    fn a_zone_whose_nodes_do_not_count_is_emptied_as_usual() {
+        let mut all = Zones::default();
+        assert_eq!(zones(&[("x", true)], &mut all), Turned::Apart);
+        assert_eq!(turn(&mut all, "z", "a", SECOND), Turn::Now(None));
+        assert_eq!(turn(&mut all, "z", "b", SECOND * 2), Turn::After(SECOND * 9));
+        // Its health is no part of that of all.
+        assert_eq!(zones(&[("x", false)], &mut all), Turned::AllLost);
+        assert_eq!(zones(&[("x", false)], &mut all), Turned::StillLost);
+        assert_eq!(zones(&[("x", true)], &mut all), Turned::Back);
+        assert_eq!(turn(&mut all, "z", "b", SECOND * 11), Turn::Now(None));
+        // One that was spared is not any more when its nodes do not count any more.
+        let spared = [("x", true), ("y", true), ("y", false), ("y", false), ("y", false)];
+        assert_eq!(zones(&spared, &mut all), Turned::Apart);
+        assert_eq!(turn(&mut all, "y", "c", SECOND), Turn::Wait);
+        assert_eq!(zones(&[("x", true)], &mut all), Turned::Apart);
+        assert_eq!(turn(&mut all, "y", "c", SECOND), Turn::Now(None));
     }
 
     #[test]

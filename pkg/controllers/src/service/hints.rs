@@ -91,8 +91,11 @@ fn hint(zone: &str) -> Option<Hints> {
 /// # Errors
 /// Why they have none.
 pub fn distribute(slices: &mut Slices<'_>, shares: Option<&Shares>) -> Result<(), String> {
+    let written = slices.update.len();
     let outcome = try_distribute(slices, shares);
     if outcome.is_err() {
+        // Slices that were to get other hints stay as they are, unless they have some.
+        slices.update.truncate(written);
         clear(slices);
     }
     outcome
@@ -311,6 +314,20 @@ mod tests {
         assert!(
             why(&["a", "a", "b", "b"], three.as_ref()).starts_with("Unable to allocate minimum required endpoints")
         );
+    }
+
+    #[test]
+    fn without_hints_each_slice_is_written_once_and_only_if_it_had_some() {
+        let shares = shares_of(&[("a", 1), ("b", 1)]);
+        let mut hinted = slice(&["a", "", "b"]);
+        hinted.endpoints[0].hints = hint("a");
+        let (mut create, mut update) = (Vec::new(), vec![slice(&["a"])]);
+        let unchanged = vec![Arc::new(hinted), Arc::new(slice(&["a", "", "b"]))];
+        let mut slices = Slices { create: &mut create, update: &mut update, unchanged };
+        let why = distribute(&mut slices, shares.as_ref()).unwrap_err();
+        assert_eq!(why, "One or more endpoints do not have a zone specified");
+        assert_eq!(update.iter().map(|s| s.endpoints.len()).collect::<Vec<_>>(), [1, 3]);
+        assert!(create.is_empty() && update.iter().flat_map(|s| &s.endpoints).all(|e| e.hints.is_none()));
     }
 
     #[test]
