@@ -14,22 +14,27 @@ pub(super) struct Places {
     pub(super) root: PathBuf,
     /// On that of images.
     pub(super) images: PathBuf,
-    /// What pods may use of memory together, without what is kept as a reserve against its end.
-    pub(super) pods_memory: i64,
 }
 
-/// What there is of everything, as far as it can be told.
-pub(super) fn measure(places: &Places, cgroups: Option<&dyn Cgroups>) -> BTreeMap<Signal, Observation> {
+/// What there is of memory and process ids, as far as it can be told; of memory pods may use `pods_memory` together.
+pub(super) fn measure(pods_memory: i64, cgroups: Option<&dyn Cgroups>) -> BTreeMap<Signal, Observation> {
     let mut seen = BTreeMap::new();
     let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     if let (Some(capacity), Some(available)) = (kilobytes(&meminfo, "MemTotal"), kilobytes(&meminfo, "MemAvailable")) {
         seen.insert(Signal::MemoryAvailable, Observation { capacity, available });
     }
     if let Some((used, _)) = cgroups.and_then(|groups| groups.usage(KUBEPODS)) {
-        let capacity = places.pods_memory;
+        let capacity = pods_memory;
         let available = capacity.saturating_sub(number(used)).max(0);
         seen.insert(Signal::AllocatableMemoryAvailable, Observation { capacity, available });
     }
+    seen.extend(processes().map(|seen| (Signal::PidAvailable, seen)));
+    seen
+}
+
+/// What there is of disks, which may hang.
+pub(super) fn measure_disks(places: &Places) -> BTreeMap<Signal, Observation> {
+    let mut seen = BTreeMap::new();
     let disks = [
         (&places.root, Signal::NodefsAvailable, Signal::NodefsInodesFree),
         (&places.images, Signal::ImagefsAvailable, Signal::ImagefsInodesFree),
@@ -39,7 +44,6 @@ pub(super) fn measure(places: &Places, cgroups: Option<&dyn Cgroups>) -> BTreeMa
         seen.insert(bytes, Observation { capacity: number(disk.capacity), available: number(disk.available) });
         seen.insert(inodes, Observation { capacity: number(disk.inodes), available: number(disk.inodes_free) });
     }
-    seen.extend(processes().map(|seen| (Signal::PidAvailable, seen)));
     seen
 }
 
@@ -74,11 +78,14 @@ fn processes() -> Option<Observation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eviction::signals::Condition;
 
     #[test]
     fn this_machine_has_something_left() {
-        let places = Places { root: "/".into(), images: "/".into(), pods_memory: 0 };
-        let seen = measure(&places, None);
+        let places = Places { root: "/".into(), images: "/".into() };
+        let mut seen = measure(0, None);
+        assert!(seen.keys().all(|signal| signal.condition() != Condition::Disk));
+        seen.extend(measure_disks(&places));
         for signal in [Signal::MemoryAvailable, Signal::NodefsAvailable, Signal::PidAvailable] {
             let seen = seen.get(&signal).copied().unwrap_or_default();
             assert!(seen.capacity > 0 && seen.available <= seen.capacity, "{signal:?} {seen:?}");

@@ -64,7 +64,7 @@ mod tests {
         let met = [Threshold { signal, limit: Limit::Amount(100 << 20), grace: None, reclaim: None }];
         let seen = BTreeMap::from([(signal, Observation { capacity: 1 << 30, available: 50_000 << 10 })]);
         assert_eq!(
-            message(&pod, &Used(Some(&stats)), signal, &met, &seen),
+            message(&pod, &Used { stats: Some(&stats), uncounted: false }, signal, &met, &seen),
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50000Ki. \
              Container greedy was using 3072Ki, request is 1Mi, has larger consumption of memory. "
         );

@@ -14,4 +14,5 @@ mod thresholds;
 
 pub(crate) use manager::start;
 pub(crate) use plan::Pressure;
+pub(crate) use rank::is_critical;
 pub(crate) use thresholds::{Limit, Thresholds, periods};

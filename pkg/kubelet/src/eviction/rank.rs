@@ -5,14 +5,14 @@ use std::cmp::Reverse;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
-use super::signals::Signal;
-use crate::pod::{PodExt, amount, pod_requests, request_of};
+use super::signals::{Condition, Signal};
+use crate::pod::{PodExt, amount, pod_limits, pod_requests, request_of};
 
 /// Pods of this priority and above are the cluster's own.
 const CRITICAL: i32 = 2_000_000_000;
 
 /// Whether a pod stays, however short everything is.
-pub(super) fn is_critical(pod: &Pod) -> bool {
+pub(crate) fn is_critical(pod: &Pod) -> bool {
     pod.is_static() || priority(pod) >= CRITICAL
 }
 
@@ -20,26 +20,64 @@ fn priority(pod: &Pod) -> i32 {
     PodExt::spec(pod).priority.unwrap_or_default()
 }
 
-/// What a pod uses: its part of `/stats/summary`, if it is there.
-pub(super) struct Used<'a>(pub(super) Option<&'a Value>);
+/// What a pod uses.
+pub(super) struct Used<'a> {
+    /// Its part of `/stats/summary`, if it is there.
+    pub(super) stats: Option<&'a Value>,
+    /// It has more files than were counted: nobody knows how many.
+    pub(super) uncounted: bool,
+}
 
 impl Used<'_> {
-    fn number(&self, path: &[&str]) -> i64 {
-        let mut at = self.0;
-        for name in path {
-            at = at.and_then(|value| value.get(name));
-        }
-        at.and_then(Value::as_i64).unwrap_or_default()
+    fn find(&self, path: &[&str]) -> Option<i64> {
+        path.iter().try_fold(self.stats?, |at, name| at.get(name))?.as_i64()
     }
 
-    fn of(&self, signal: Signal) -> i64 {
+    fn number(&self, path: &[&str]) -> i64 {
+        self.find(path).unwrap_or_default()
+    }
+
+    /// Of all containers together.
+    fn sum(&self, part: &str, field: &str) -> i64 {
+        let containers = self.stats.and_then(|stats| stats.get("containers")).and_then(Value::as_array);
+        let numbers = containers.into_iter().flatten().filter_map(|one| one.get(part)?.get(field)?.as_i64());
+        numbers.fold(0, i64::saturating_add)
+    }
+
+    fn of(&self, signal: Signal, own_images: bool) -> i64 {
         match signal.resource() {
-            "memory" => self.number(&["memory", "workingSetBytes"]),
-            "ephemeral-storage" => self.number(&["ephemeral-storage", "usedBytes"]),
-            "inodes" => self.number(&["ephemeral-storage", "inodesUsed"]),
-            _ => self.number(&["process_stats", "process_count"]),
+            // Where pods have no groups, there is what their containers use.
+            "memory" => {
+                let whole = self.find(&["memory", "workingSetBytes"]);
+                whole.unwrap_or_else(|| self.sum("memory", "workingSetBytes"))
+            }
+            "pids" => self.number(&["process_stats", "process_count"]),
+            "inodes" => self.on_disk(signal, own_images, "inodesUsed"),
+            _ => self.on_disk(signal, own_images, "usedBytes"),
         }
     }
+
+    /// What it has on the disk that is short: with images on a disk of their own, that has what containers write beside their volumes
+    /// and logs, and the node's has the rest.
+    fn on_disk(&self, signal: Signal, own_images: bool, field: &str) -> i64 {
+        let layers = self.sum("rootfs", field);
+        let all = self.number(&["ephemeral-storage", field]);
+        match (own_images, signal.is_of_images()) {
+            (true, true) => layers,
+            (true, false) => all.saturating_sub(layers).max(0),
+            (false, _) => all,
+        }
+    }
+
+    /// Whether it has so much on the disk that is short that nobody could count it.
+    fn is_uncounted(&self, signal: Signal, own_images: bool) -> bool {
+        self.uncounted && needs_files(signal, own_images)
+    }
+}
+
+/// Whether files must be counted to tell who uses most: the runtime knows what containers write.
+pub(super) fn needs_files(signal: Signal, own_images: bool) -> bool {
+    signal.condition() == Condition::Disk && !(own_images && signal.is_of_images())
 }
 
 fn requested(pod: &Pod, signal: Signal) -> i64 {
@@ -49,16 +87,19 @@ fn requested(pod: &Pod, signal: Signal) -> i64 {
     }
 }
 
-/// The indices of the pods, the first to go first.
-pub(super) fn rank(pods: &[(Pod, Used<'_>)], signal: Signal) -> Vec<usize> {
+/// The indices of the pods, the first to go first; `own_images` says whether images are on a disk of their own.
+pub(super) fn rank(pods: &[(Pod, Used<'_>)], signal: Signal, own_images: bool) -> Vec<usize> {
     let key = |index: &usize| {
         let (pod, used) = &pods[*index];
         // Of one about which nothing is known the worst is thought.
-        let unknown = used.0.is_none();
+        let unknown = used.stats.is_none();
         if signal == Signal::PidAvailable {
-            return (true, true, priority(pod), Reverse(used.of(signal)));
+            return (true, true, priority(pod), Reverse(used.of(signal, own_images)));
         }
-        let over = used.of(signal) - requested(pod, signal);
+        let over = match used.is_uncounted(signal, own_images) {
+            true => i64::MAX,
+            false => used.of(signal, own_images).saturating_sub(requested(pod, signal)),
+        };
         (!unknown, over <= 0, priority(pod), Reverse(over))
     };
     let mut order: Vec<usize> = (0..pods.len()).collect();
@@ -68,7 +109,7 @@ pub(super) fn rank(pods: &[(Pod, Used<'_>)], signal: Signal) -> Vec<usize> {
 
 /// A container that writes more than it may, with upstream's message.
 pub(super) fn container_over_limit(pod: &Pod, used: &Used<'_>, own_images: bool) -> Option<String> {
-    let containers = used.0?.get("containers")?.as_array()?;
+    let containers = used.stats?.get("containers")?.as_array()?;
     containers.iter().find_map(|stats| {
         let name = stats.get("name")?.as_str()?;
         let container = PodExt::spec(pod).containers.iter().find(|c| c.name == name)?;
@@ -83,10 +124,18 @@ pub(super) fn container_over_limit(pod: &Pod, used: &Used<'_>, own_images: bool)
     })
 }
 
+/// A pod that has more on disk than its containers may together, with upstream's message.
+pub(super) fn pod_over_limit(pod: &Pod, used: &Used<'_>) -> Option<String> {
+    let limits = pod_limits(pod);
+    let limit = limits.get("ephemeral-storage")?;
+    let over = used.find(&["ephemeral-storage", "usedBytes"])? > limit.value();
+    over.then(|| format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "))
+}
+
 /// Containers that use more than they asked for: (name, used, requested).
 pub(super) fn offenders(pod: &Pod, used: &Used<'_>, resource: &str) -> Vec<(String, i64, String)> {
     let spec = PodExt::spec(pod);
-    let all = used.0.and_then(|used| used.get("containers")).and_then(Value::as_array);
+    let all = used.stats.and_then(|stats| stats.get("containers")).and_then(Value::as_array);
     let offender = |stats: &Value| {
         let name = stats.get("name")?.as_str()?;
         let container = spec.containers.iter().chain(pod.init_containers()).find(|c| c.name == name)?;
@@ -109,6 +158,10 @@ mod tests {
     use crate::pod::testing::{pod, pod_with};
     use serde_json::json;
 
+    fn known(stats: &Value) -> Used<'_> {
+        Used { stats: Some(stats), uncounted: false }
+    }
+
     fn of(priority: i32, request: &str) -> Pod {
         pod(
             json!({"priority": priority, "containers": [{"name": "c", "resources": {"requests": {"memory": request}}}]}),
@@ -120,13 +173,59 @@ mod tests {
         let memory = |bytes: i64| json!({"memory": {"workingSetBytes": bytes}});
         let stats = [memory(50), memory(150), memory(400), memory(120), memory(900)];
         let pods = [of(0, "100"), of(0, "100"), of(10, "100"), of(0, "100"), of(5, "1000")];
-        let mut all: Vec<(Pod, Used<'_>)> = pods.into_iter().zip(stats.iter().map(|s| Used(Some(s)))).collect();
-        assert_eq!(rank(&all, Signal::MemoryAvailable), [1, 3, 2, 0, 4]);
-        all.push((of(100, "1"), Used(None)));
-        assert_eq!(rank(&all, Signal::MemoryAvailable)[0], 5, "nobody knows what it uses");
+        let mut all: Vec<(Pod, Used<'_>)> = pods.into_iter().zip(stats.iter().map(known)).collect();
+        assert_eq!(rank(&all, Signal::MemoryAvailable, false), [1, 3, 2, 0, 4]);
+        all.push((of(100, "1"), Used { stats: None, uncounted: false }));
+        assert_eq!(rank(&all, Signal::MemoryAvailable, false)[0], 5, "nobody knows what it uses");
         let stats = [json!({"process_stats": {"process_count": 5}}), json!({"process_stats": {"process_count": 9}})];
-        let all: Vec<(Pod, Used<'_>)> = stats.iter().map(|s| (of(0, "1"), Used(Some(s)))).collect();
-        assert_eq!(rank(&all, Signal::PidAvailable), [1, 0]);
+        let all: Vec<(Pod, Used<'_>)> = stats.iter().map(|s| (of(0, "1"), known(s))).collect();
+        assert_eq!(rank(&all, Signal::PidAvailable, false), [1, 0]);
+    }
+
+    #[test]
+    fn without_groups_of_pods_the_containers_are_added_up() {
+        let container = |bytes: i64| json!({"memory": {"workingSetBytes": bytes}});
+        let stats = [
+            json!({"containers": [container(300)]}),
+            json!({"containers": [container(200), container(200)]}),
+            json!({"memory": {"workingSetBytes": 350}, "containers": [container(1)]}),
+        ];
+        let all: Vec<(Pod, Used<'_>)> = stats.iter().map(|s| (of(0, "1"), known(s))).collect();
+        assert_eq!(rank(&all, Signal::MemoryAvailable, false), [1, 2, 0]);
+    }
+
+    #[test]
+    fn of_a_disk_those_go_that_have_something_on_it() {
+        let uses = |layer: i64, rest: i64| {
+            let all = json!({"usedBytes": layer + rest, "inodesUsed": rest});
+            json!({"containers": [{"name": "c", "rootfs": {"usedBytes": layer, "inodesUsed": 0}}], "ephemeral-storage": all})
+        };
+        let stats = [uses(900, 10), uses(10, 500), uses(20, 400)];
+        let mut all: Vec<(Pod, Used<'_>)> = stats.iter().map(|s| (of(0, "1"), known(s))).collect();
+        assert_eq!(rank(&all, Signal::NodefsAvailable, false), [0, 1, 2]);
+        assert_eq!(rank(&all, Signal::ImagefsAvailable, false), [0, 1, 2], "it is one disk");
+        assert_eq!(rank(&all, Signal::NodefsAvailable, true), [1, 2, 0]);
+        assert_eq!(rank(&all, Signal::ImagefsAvailable, true), [0, 2, 1]);
+        assert_eq!(rank(&all, Signal::NodefsInodesFree, true), [1, 2, 0]);
+        // Whose files could not all be counted has many, but is no less important for it.
+        all[2].1.uncounted = true;
+        assert_eq!(rank(&all, Signal::NodefsAvailable, false), [2, 0, 1]);
+        assert_eq!(rank(&all, Signal::ImagefsAvailable, true), [0, 2, 1], "the runtime counts what is there");
+        all[2].0 = of(7, "1");
+        assert_eq!(rank(&all, Signal::NodefsAvailable, false), [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_pod_over_the_limits_of_its_containers_is_told() {
+        let limited =
+            pod(json!({"containers": [{"name": "c", "resources": {"limits": {"ephemeral-storage": "1Ki"}}}]}));
+        let told = |stats: Value| pod_over_limit(&limited, &known(&stats));
+        assert_eq!(
+            told(json!({"ephemeral-storage": {"usedBytes": 1025}})).as_deref(),
+            Some("Pod ephemeral local storage usage exceeds the total limit of containers 1Ki. ")
+        );
+        assert_eq!(told(json!({"ephemeral-storage": {"usedBytes": 1024}})), None);
+        assert_eq!(told(json!({})), None, "it was not measured");
     }
 
     #[test]
@@ -145,8 +244,8 @@ mod tests {
         let limited =
             pod(json!({"containers": [{"name": "c", "resources": {"limits": {"ephemeral-storage": "1Ki"}}}]}));
         let stats = json!({"containers": [{"name": "c", "logs": {"usedBytes": 600}, "rootfs": {"usedBytes": 600}}]});
-        let told = container_over_limit(&limited, &Used(Some(&stats)), false);
+        let told = container_over_limit(&limited, &known(&stats), false);
         assert_eq!(told.as_deref(), Some("Container c exceeded its local ephemeral storage limit \"1Ki\". "));
-        assert_eq!(container_over_limit(&limited, &Used(Some(&stats)), true), None, "the layer is on another disk");
+        assert_eq!(container_over_limit(&limited, &known(&stats), true), None, "the layer is on another disk");
     }
 }

@@ -64,6 +64,11 @@ impl Signal {
         }
     }
 
+    /// Whether it is about the disk of images.
+    pub(crate) fn is_of_images(self) -> bool {
+        matches!(self, Signal::ImagefsAvailable | Signal::ImagefsInodesFree)
+    }
+
     /// The limit that was given for it; pods' own memory has that of the machine's.
     pub(crate) fn limit(self, of: &Thresholds) -> Option<Limit> {
         match self {

@@ -1,5 +1,6 @@
 //! How often probes succeeded and failed, and how long they took, as long as they run.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,7 +30,8 @@ pub(super) struct Count {
     namespace: String,
     uid: String,
     tried: [AtomicU64; 3],
-    took: Histogram<11>,
+    /// One for all pods of a name, since upstream tells them by that alone.
+    took: Arc<Histogram<11>>,
 }
 
 impl Count {
@@ -48,17 +50,25 @@ pub(super) struct Counts(Mutex<Vec<Weak<Count>>>);
 
 impl Counts {
     pub(super) fn begin(&self, kind: ProbeKind, pod: &Pod, container: &str) -> Arc<Count> {
+        let kind = kind.as_str();
+        let mut all = self.0.lock();
+        all.retain(|count| count.strong_count() > 0);
+        // One that ends may overlap with the next of its name, which goes on where it was.
+        let is_same = |count: &Arc<Count>| {
+            (count.kind, count.container.as_str()) == (kind, container)
+                && (count.pod.as_str(), count.namespace.as_str()) == (pod.name(), pod.namespace())
+        };
+        let same = all.iter().filter_map(Weak::upgrade).find(is_same);
+        let took = same.map_or_else(|| Arc::new(Histogram::new(&BOUNDS)), |count| count.took.clone());
         let count = Arc::new(Count {
-            kind: kind.as_str(),
+            kind,
             container: container.to_owned(),
             pod: pod.name().to_owned(),
             namespace: pod.namespace().to_owned(),
             uid: pod.uid().to_owned(),
             tried: Default::default(),
-            took: Histogram::new(&BOUNDS),
+            took,
         });
-        let mut all = self.0.lock();
-        all.retain(|count| count.strong_count() > 0);
         all.push(Arc::downgrade(&count));
         count
     }
@@ -85,7 +95,11 @@ impl Counts {
             }
         }
         out.family("prober_probe_duration_seconds", "histogram", "Duration in seconds for a probe response.");
+        let mut shown = HashSet::new();
         for count in all.iter().filter(|count| count.took.count() > 0) {
+            if !shown.insert(Arc::as_ptr(&count.took)) {
+                continue;
+            }
             let labels = written(&[
                 ("container", &count.container),
                 ("namespace", &count.namespace),
@@ -123,7 +137,17 @@ mod tests {
         ] {
             assert!(told.lines().any(|have| have == line), "{line} is not in\n{told}");
         }
-        drop(count);
+        // Another of its name has the same durations, which are told once.
+        let mut next = pod.clone();
+        next.metadata.uid = Some("next".to_owned());
+        let other = counts.begin(ProbeKind::Readiness, &next, "c");
+        other.add(Tried::Failed, 0.02);
+        let told = text(&counts);
+        let all = format!("prober_probe_duration_seconds_count{{{labels},probe_type=\"Readiness\"}}");
+        let lines: Vec<&str> = told.lines().filter(|line| line.starts_with(&all)).collect();
+        assert_eq!(lines, [format!("{all} 2")]);
+        assert!(told.contains("pod_uid=\"next\""), "{told}");
+        drop((count, other));
         assert!(!text(&counts).contains("prober_probe_total{"));
     }
 }

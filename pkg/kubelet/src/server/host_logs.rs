@@ -1,11 +1,13 @@
 //! `/logs/`: the files below `/var/log` of the node, for those who may read them.
 
 use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use http::StatusCode;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -49,23 +51,38 @@ fn find(root: &Path, parts: &[String]) -> std::io::Result<Found> {
     let wanted: PathBuf =
         parts.iter().filter(|part| !part.is_empty()).fold(root.to_owned(), |path, part| path.join(part));
     let path = match wanted.canonicalize() {
-        Ok(path) if path.starts_with(root.canonicalize()?) => path,
-        Ok(_) => return Ok(Found::Missing),
+        Ok(path) => path,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Missing),
         Err(error) => return Err(error),
     };
-    if path.is_dir() {
-        return Ok(Found::Listing(listing(&path)?));
+    let root = root.canonicalize()?;
+    let Ok(relative) = path.strip_prefix(&root) else { return Ok(Found::Missing) };
+    let Some(file) = open_beneath(&std::fs::File::open(&root)?, relative)? else { return Ok(Found::Missing) };
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Ok(Found::Listing(listing(&file)?));
     }
-    let flags = i32::try_from((rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW).bits()).unwrap_or_default();
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    Ok(if file.metadata()?.is_file() { Found::File(file) } else { Found::Missing })
+    Ok(if metadata.is_file() { Found::File(file) } else { Found::Missing })
+}
+
+/// Opens a path without links. Of any part that has become one since it was looked at, the kernel refuses to follow it.
+fn open_beneath(root: &std::fs::File, path: &Path) -> std::io::Result<Option<std::fs::File>> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        Ok(file) => Ok(Some(file.into())),
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As Go's file server lists a directory.
-fn listing(directory: &Path) -> std::io::Result<String> {
+fn listing(directory: &std::fs::File) -> std::io::Result<String> {
     let mut names: Vec<String> = Vec::new();
-    for entry in std::fs::read_dir(directory)?.take(MOST) {
+    // What was opened, whatever has its name now.
+    let opened = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    for entry in std::fs::read_dir(opened)?.take(MOST) {
         let entry = entry?;
         let slash = if entry.file_type()?.is_dir() { "/" } else { "" };
         names.push(format!("{}{slash}", entry.file_name().to_string_lossy()));
@@ -129,10 +146,26 @@ mod tests {
         for parts in [&["link"][..], &["..", "etc", "passwd"], &["none"], &["sub", "../a b.log"]] {
             assert!(matches!(of(parts), Found::Missing), "{parts:?}");
         }
+        // A link that stays inside is followed.
+        std::os::unix::fs::symlink(logs.path().join("a b.log"), logs.path().join("sub/inner")).unwrap();
+        assert!(matches!(of(&["sub", "inner"]), Found::File(_)));
         let Found::Listing(html) = of(&[""]) else { panic!("no listing") };
         assert!(
             html.contains("<a href=\"a%20b.log\">a b.log</a>\n<a href=\"link\">link</a>\n<a href=\"sub/\">sub/</a>"),
             "{html}"
         );
+    }
+
+    #[test]
+    fn what_became_a_link_is_not_followed() {
+        let (logs, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::write(outside.path().join("secret"), "x").unwrap();
+        std::fs::create_dir(logs.path().join("real")).unwrap();
+        std::fs::write(logs.path().join("real/secret"), "x").unwrap();
+        std::os::unix::fs::symlink(outside.path(), logs.path().join("sub")).unwrap();
+        let root = std::fs::File::open(logs.path()).unwrap();
+        let open = |path: &str| open_beneath(&root, Path::new(path)).unwrap();
+        assert!(open("real/secret").is_some() && open("").is_some());
+        assert!(open("sub/secret").is_none() && open("sub").is_none() && open("../x").is_none());
     }
 }

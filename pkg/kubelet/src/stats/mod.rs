@@ -25,7 +25,7 @@ use crate::kubelet::Kubelet;
 use crate::runtime::labels;
 
 pub(crate) use cadvisor::cadvisor;
-pub(crate) use complete::complete;
+pub(crate) use complete::{Walk, complete, complete_with};
 pub(crate) use disk::Disk;
 pub(crate) use exposition::exposition;
 pub(crate) use groups::AllGroups;

@@ -1,10 +1,11 @@
 //! Removes images that nobody uses: when their disk is nearly full, when they are old, or when the node is short of space.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
 use kedge_base::TaskGroup;
 use kedge_client::EventType;
 use kedge_cri::{Error, v1};
@@ -12,9 +13,11 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tracing::{debug, info, warn};
 
+use super::image_name::with_tag;
 use crate::kubelet::Kubelet;
 use crate::metrics::label;
 use crate::node;
+use crate::pod::PodExt;
 
 /// Upstream's `ImageGCPeriod`.
 const PERIOD: Duration = Duration::from_secs(300);
@@ -60,6 +63,10 @@ async fn look(kubelet: &Kubelet) -> Result<Look, Error> {
     let containers = kubelet.runtime.list_containers(HashMap::new()).await?;
     let mut used: HashSet<String> = containers.into_iter().map(|c| c.image_ref).collect();
     used.extend(sandbox_image(kubelet).await?);
+    for image in volume_images(kubelet) {
+        let spec = v1::ImageSpec { image, ..Default::default() };
+        used.extend(kubelet.runtime.image_status(spec).await?.map(|image| image.id));
+    }
     let now = kubelet.clock.monotonic();
     let mut seen = kubelet.image_gc.seen.lock();
     remember(&mut seen, &images, &used, now);
@@ -159,6 +166,23 @@ async fn sandbox_image(kubelet: &Kubelet) -> Result<Option<String>, Error> {
     Ok(kubelet.runtime.image_status(spec).await?.map(|image| image.id))
 }
 
+/// The names of images that are mounted as volumes of pods, or are about to be.
+fn volume_images(kubelet: &Kubelet) -> BTreeSet<String> {
+    // Few pods have any, and decoding is most of the work.
+    let pods = kubelet.pods.list().into_iter().filter(|raw| raw.json().contains("\"reference\""));
+    pods.filter_map(|raw| raw.decode().ok()).flat_map(|pod| image_names(&pod)).collect()
+}
+
+/// Of a pod that has not ended, as they are asked for when they are pulled.
+fn image_names(pod: &Pod) -> Vec<String> {
+    if pod.is_terminal() {
+        return Vec::new();
+    }
+    let images = pod.volumes().iter().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    // What cannot be a name was never pulled.
+    images.filter_map(|reference| with_tag(reference).ok()).collect()
+}
+
 /// (capacity, available) in bytes.
 fn space(path: &str) -> Option<(u64, u64)> {
     let stat = rustix::fs::statvfs(path).ok()?;
@@ -197,6 +221,17 @@ fn unused<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pod::testing::{pod, pod_with};
+    use serde_json::json;
+
+    #[test]
+    fn images_in_volumes_are_named_until_the_pod_has_ended() {
+        let volume = |reference: &str| json!({"name": "v", "image": {"reference": reference}});
+        let spec = json!({"containers": [], "volumes": [volume("a.io/model"), volume("a.io/b:1"), volume("No/Name"),
+            {"name": "e", "emptyDir": {}}]});
+        assert_eq!(image_names(&pod(spec.clone())), ["a.io/model:latest", "a.io/b:1"]);
+        assert!(image_names(&pod_with(json!({}), spec, json!({"phase": "Succeeded"}))).is_empty());
+    }
 
     #[test]
     fn the_longest_unused_goes_first_and_what_is_needed_stays() {

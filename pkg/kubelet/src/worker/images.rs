@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, Pod};
+use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Pod};
 use kedge_client::EventType;
 use kedge_cri::v1;
 use kedge_meta::ObjectReference;
@@ -59,7 +59,33 @@ impl Images {
         sandbox: &v1::PodSandboxConfig,
     ) -> Result<String, StartError> {
         let requested = container.image.as_deref().unwrap_or_default();
-        let reference = pod.container_reference(&container.name);
+        let policy = container.image_pull_policy.as_deref();
+        self.have(kubelet, pod, (requested, policy), pod.container_reference(&container.name), sandbox).await
+    }
+
+    /// The same for an image that is a volume; events are the pod's.
+    ///
+    /// # Errors
+    /// As [`Images::ensure`].
+    pub(super) async fn ensure_volume(
+        &self,
+        kubelet: &Kubelet,
+        pod: &Pod,
+        source: &ImageVolumeSource,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<String, StartError> {
+        let requested = source.reference.as_deref().unwrap_or_default();
+        self.have(kubelet, pod, (requested, source.pull_policy.as_deref()), pod.reference(), sandbox).await
+    }
+
+    async fn have(
+        &self,
+        kubelet: &Kubelet,
+        pod: &Pod,
+        (requested, policy): (&str, Option<&str>),
+        reference: ObjectReference,
+        sandbox: &v1::PodSandboxConfig,
+    ) -> Result<String, StartError> {
         let image = match with_tag(requested) {
             Ok(image) => image,
             Err(error) => {
@@ -74,7 +100,7 @@ impl Images {
             annotations: pod.metadata.annotations.clone().unwrap_or_default().into_iter().collect(),
             ..Default::default()
         };
-        let policy = container.image_pull_policy.as_deref().unwrap_or("IfNotPresent");
+        let policy = policy.unwrap_or("IfNotPresent");
         if policy != "Always" {
             let present = kubelet.runtime.image_status(spec.clone()).await.map_err(|error| {
                 let message = format!("Failed to inspect image {:?}: {error}", "");

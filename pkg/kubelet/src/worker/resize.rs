@@ -5,9 +5,10 @@ use std::path::Path;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kedge_client::EventType;
+use kedge_cri::v1;
 use tracing::info;
 
-use crate::cgroups;
+use crate::cgroups::{self, Memory};
 use crate::generate::container_resources;
 use crate::kubelet::Kubelet;
 use crate::pod::{PodExt, is_sidecar};
@@ -19,6 +20,8 @@ struct Change<'a> {
     container: &'a Container,
     id: String,
     restart: bool,
+    /// The limit of memory, if it becomes less.
+    lowered: Option<i64>,
 }
 
 /// CPU and memory, as far as they can be changed while a container runs.
@@ -30,6 +33,13 @@ fn resizable(resources: Option<&ResourceRequirements>) -> [[Option<crate::pod::A
         [get(resources.and_then(|r| r.requests.as_ref())), get(resources.and_then(|r| r.limits.as_ref()))]
     };
     [of("cpu"), of("memory")]
+}
+
+/// The wanted limit, if it is less than the one that is in effect, or if there was none.
+fn lowered(have: Option<crate::pod::Amount>, want: Option<crate::pod::Amount>) -> Option<i64> {
+    let number = |limit: Option<crate::pod::Amount>| limit.map(|limit| limit.value()).filter(|limit| *limit > 0);
+    let want = number(want)?;
+    number(have).is_none_or(|have| want < have).then_some(want)
 }
 
 /// Compares the spec with what was last reported as being in effect.
@@ -54,7 +64,8 @@ fn changes<'a>(pod: &'a Pod, status: &PodStatus, runtime: &PodRuntime) -> Vec<Ch
         // One that initializes the pod runs once: a second time would not be the same.
         let once = pod.init_containers().iter().any(|c| c.name == container.name) && !is_sidecar(container);
         let restart = !once && ((have[0] != want[0] && restarts("cpu")) || (have[1] != want[1] && restarts("memory")));
-        found.push(Change { container, id: run.id.clone(), restart });
+        let lowered = lowered(have[1][1], want[1][1]);
+        found.push(Change { container, id: run.id.clone(), restart, lowered });
     }
     found
 }
@@ -83,11 +94,20 @@ pub(super) async fn apply(
         kubelet.pod_warning(pod, "ResizeError", message(pod, "error", Some(&error)));
         error
     };
+    let wanted = cgroups::pod_limits(pod).memory;
+    let memory = pod_memory(kubelet, pod).await.map_err(failed)?;
+    // With less than it uses, the kernel would kill it.
+    let shrinks = memory.as_ref().filter(|memory| is_lowered(wanted, memory));
+    let fits = shrinks.is_none_or(|memory| is_enough(wanted, memory.usage));
+    let restarts = changes.iter().any(|change| change.restart);
+    // What is restarted gives back what it has: then it is not known yet whether it fits.
+    let of_pod = shrinks.filter(|_| !restarts).map(|memory| (wanted, memory.usage));
+    check_memory(kubelet, pod, of_pod, &changes).await.map_err(failed)?;
     // A pod that grows does so before its containers, and one that shrinks after them: the kernel lets no group have more than the
-    // one that it is in. Which of both it is shows by whether it works.
-    let before = limit_pod(kubelet, pod).await;
+    // one that it is in. For CPU, which of both it is shows by whether it works.
+    let before = limit_pod(kubelet, pod, shrinks.is_none()).await;
     let mut kills = Vec::new();
-    for Change { container, id, restart } in changes {
+    for Change { container, id, restart, .. } in changes {
         let name = &container.name;
         if restart {
             let message = format!("Container {name} resize requires restart");
@@ -99,17 +119,100 @@ pub(super) async fn apply(
         updated.map_err(|error| failed(error.to_string()))?;
         info!(pod = pod.display(), container = name, "the container's resources were changed");
     }
-    if before.is_err() {
-        limit_pod(kubelet, pod).await.map_err(failed)?;
+    let lowers = shrinks.is_some() && fits;
+    if before.is_err() || lowers {
+        limit_pod(kubelet, pod, shrinks.is_none() || lowers).await.map_err(failed)?;
+    }
+    if !fits {
+        info!(pod = pod.display(), "the pod as a whole keeps its memory limit: what restarts uses more");
     }
     kubelet.event(&pod.reference(), EventType::Normal, "ResizeCompleted", message(pod, "completed", None));
     Ok(kills)
 }
 
-/// Gives the pod's group the pod's limits.
-async fn limit_pod(kubelet: &Kubelet, pod: &Pod) -> Result<(), String> {
+/// What the pod's group says of its memory, where it limits any.
+async fn pod_memory(kubelet: &Kubelet, pod: &Pod) -> Result<Option<Memory>, String> {
+    let Some(cgroups) = kubelet.cgroups.clone() else { return Ok(None) };
+    let path = cgroups::pod_path(pod);
+    let group = path.clone();
+    let read = move || cgroups.detail(&group).and_then(|detail| detail.memory);
+    kubelet.files.of_pod(pod.uid(), "read", Path::new(&path), read).await.map_err(|error| error.to_string())
+}
+
+/// Whether a group gets less memory than it may use now.
+fn is_lowered(wanted: i64, now: &Memory) -> bool {
+    let wanted = u64::try_from(wanted).unwrap_or_default();
+    wanted > 0 && now.limit.is_none_or(|limit| wanted < limit)
+}
+
+/// As upstream has it, what is just used up is too little.
+fn is_enough(limit: i64, used: u64) -> bool {
+    u64::try_from(limit).is_ok_and(|limit| used < limit)
+}
+
+/// Refuses limits of memory below what is used now: of the pod, as (limit, used), and of containers that go on running.
+async fn check_memory(
+    kubelet: &Kubelet,
+    pod: &Pod,
+    of_pod: Option<(i64, u64)>,
+    changes: &[Change<'_>],
+) -> Result<(), String> {
+    let lowered: Vec<(&str, &str, i64)> = changes
+        .iter()
+        .filter(|change| !change.restart)
+        .filter_map(|change| Some((change.container.name.as_str(), change.id.as_str(), change.lowered?)))
+        .collect();
+    let mut containers = Vec::new();
+    if !lowered.is_empty() {
+        let stats = kubelet.runtime.list_container_stats().await;
+        let stats = stats.map_err(|_| format!("unable to read memory usage for pod {:?}", pod.display()))?;
+        for (name, id, limit) in lowered {
+            // Of one that the runtime does not tell of it has just ended.
+            let is_its = |stats: &&v1::ContainerStats| stats.attributes.as_ref().is_some_and(|of| of.id == id);
+            if let Some(stats) = stats.iter().find(is_its) {
+                containers.push((name, limit, used(stats)));
+            }
+        }
+    }
+    refusal(of_pod, &containers).map_or(Ok(()), Err)
+}
+
+/// Bytes with all that could be reclaimed, where the runtime tells.
+fn used(stats: &v1::ContainerStats) -> Option<u64> {
+    let memory = stats.memory.as_ref()?;
+    memory.usage_bytes.as_ref().or(memory.working_set_bytes.as_ref()).map(|bytes| bytes.value)
+}
+
+/// Upstream's message, if a limit is below what is used; containers as (name, limit, used).
+fn refusal(of_pod: Option<(i64, u64)>, containers: &[(&str, i64, Option<u64>)]) -> Option<String> {
+    let mut errors = Vec::new();
+    if let Some((limit, used)) = of_pod.filter(|(limit, used)| !is_enough(*limit, *used)) {
+        errors.push(format!("attempting to set pod memory limit ({limit}) below current usage ({used})"));
+    }
+    for (name, limit, used) in containers {
+        match used {
+            None => errors.push(format!("missing container {name:?} memory usage")),
+            Some(used) if !is_enough(*limit, *used) => errors.push(format!(
+                "attempting to set container {name:?} memory limit ({limit}) below current usage ({used})"
+            )),
+            Some(_) => {}
+        }
+    }
+    let told = match errors.as_slice() {
+        [] => return None,
+        [one] => one.clone(),
+        all => format!("[{}]", all.join(", ")),
+    };
+    Some(format!("cannot decrease memory limits: {told}"))
+}
+
+/// Gives the pod's group the pod's limits, that of memory only if it is asked for.
+async fn limit_pod(kubelet: &Kubelet, pod: &Pod, with_memory: bool) -> Result<(), String> {
     let Some(cgroups) = kubelet.cgroups.clone() else { return Ok(()) };
-    let (path, limits) = (cgroups::pod_path(pod), cgroups::pod_limits(pod));
+    let (path, mut limits) = (cgroups::pod_path(pod), cgroups::pod_limits(pod));
+    if !with_memory {
+        limits.memory = 0;
+    }
     let group = path.clone();
     let ensure = move || cgroups.ensure(&group, &limits);
     let ensured = kubelet.files.of_pod(pod.uid(), "limit", Path::new(&path), ensure).await;
@@ -189,6 +292,34 @@ mod tests {
             message(&pod, "completed", None),
             r#"Pod resize completed: {"containers":[{"name":"c1","resources":{"requests":{"cpu":"1","memory":"1Gi"}}}],"generation":1}"#
         );
+    }
+
+    #[test]
+    fn less_memory_than_is_used_is_refused() {
+        assert_eq!(refusal(Some((100, 99)), &[("a", 50, Some(49))]), None);
+        assert_eq!(
+            refusal(Some((100, 100)), &[]).as_deref(),
+            Some("cannot decrease memory limits: attempting to set pod memory limit (100) below current usage (100)")
+        );
+        assert_eq!(
+            refusal(Some((100, 200)), &[("a", 50, Some(60)), ("b", 50, None)]).as_deref(),
+            Some(
+                "cannot decrease memory limits: [attempting to set pod memory limit (100) below current usage (200), \
+                 attempting to set container \"a\" memory limit (50) below current usage (60), \
+                 missing container \"b\" memory usage]"
+            )
+        );
+    }
+
+    #[test]
+    fn a_limit_is_lowered_by_a_smaller_one_and_by_a_first() {
+        let amount = |number: i64| Some(crate::pod::Amount::from_value(number));
+        assert_eq!(lowered(amount(10), amount(9)), Some(9));
+        assert_eq!(lowered(None, amount(9)), Some(9));
+        assert_eq!((lowered(amount(9), amount(9)), lowered(amount(9), None)), (None, None));
+        let group = |limit| Memory { limit, ..Memory::default() };
+        assert!(is_lowered(9, &group(Some(10))) && is_lowered(9, &group(None)));
+        assert!(!is_lowered(10, &group(Some(10))) && !is_lowered(0, &group(None)), "without a limit nothing is set");
     }
 
     #[test]

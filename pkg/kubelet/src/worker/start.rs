@@ -93,8 +93,9 @@ impl Starter<'_> {
         let image = kubelet.images.ensure(kubelet, pod, container, self.sandbox).await.inspect_err(|error| {
             self.event(container, EventType::Warning, "Failed", format!("Error: {}", error.reason));
         })?;
+        let volumes = self.image_volumes(container).await?;
         let config = self
-            .config(container, target, image)
+            .config(container, target, image, &volumes)
             .await
             .map_err(|message| self.fail(container, "CreateContainerConfigError", message))?;
         let log = Path::new(&self.sandbox.log_directory).join(&config.log_path);
@@ -138,6 +139,7 @@ impl Starter<'_> {
         container: &Container,
         target: Option<&str>,
         image: String,
+        image_volumes: &HashMap<String, String>,
     ) -> Result<v1::ContainerConfig, String> {
         let (kubelet, pod) = (self.kubelet, self.pod);
         let target = match target.filter(|name| !name.is_empty()) {
@@ -157,6 +159,11 @@ impl Starter<'_> {
             env: &env,
             directories: &kubelet.directories,
         })?;
+        for spec in mounts.iter_mut().filter_map(|mount| mount.image.as_mut()) {
+            if let Some(id) = image_volumes.get(&spec.image) {
+                spec.user_specified_image = std::mem::replace(&mut spec.image, id.clone());
+            }
+        }
         let devices = container_devices(container, self.volumes)?;
         self.prepare_sub_paths(sub_paths).await?;
         let own = self.own_files(container, &mounts)?;
@@ -174,6 +181,21 @@ impl Starter<'_> {
             seccomp_root: &kubelet.directories.seccomp().display().to_string(),
         };
         container_config(pod, container, parts)
+    }
+
+    /// The images that the container has as volumes, by what the pod calls them, as the runtime knows them.
+    async fn image_volumes(&self, container: &Container) -> Result<HashMap<String, String>, StartError> {
+        let mut ids = HashMap::new();
+        for volume in self.pod.volumes() {
+            let is_mounted = container.volume_mounts.iter().flatten().any(|mount| mount.name == volume.name);
+            let Some(source) = volume.image.as_ref().filter(|_| is_mounted) else { continue };
+            let images = &self.kubelet.images;
+            let id = images.ensure_volume(self.kubelet, self.pod, source, self.sandbox).await.inspect_err(|error| {
+                self.event(container, EventType::Warning, "Failed", format!("Error: {}", error.reason));
+            })?;
+            ids.insert(source.reference.clone().unwrap_or_default(), id);
+        }
+        Ok(ids)
     }
 
     async fn image_user(&self, image: &str) -> Result<ImageUser, String> {

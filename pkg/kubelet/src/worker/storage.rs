@@ -12,13 +12,14 @@ use tracing::{debug, info, warn};
 
 use super::Workers;
 use super::admit::Failure;
+use crate::eviction::is_critical;
 use crate::kubelet::Kubelet;
 use crate::pod::{Amount, PodExt, RawPod, amount, pod_limits};
 use crate::volumes::Directories;
 
 /// Upstream's period of eviction.
 const PERIOD: Duration = Duration::from_secs(10);
-/// Files counted in one volume; beyond that the rest is taken as nothing rather than reading on for ever.
+/// Files counted in one volume; the rest is taken as nothing rather than reading on for ever.
 const MAX_FILES: usize = 1_000_000;
 const MAX_DEPTH: usize = 128;
 
@@ -88,7 +89,9 @@ fn limit(volume: &Volume) -> Option<Amount> {
 }
 
 fn is_limited(pod: &Pod) -> bool {
+    // What is critical stays, however much it has.
     !pod.is_terminal()
+        && !is_critical(pod)
         && (pod.volumes().iter().any(|v| limit(v).is_some()) || pod_limits(pod).contains_key("ephemeral-storage"))
 }
 
@@ -126,9 +129,12 @@ fn disk_usage(root: &Path) -> u64 {
     let mut waiting = vec![(root.to_path_buf(), 0)];
     while let Some((directory, depth)) = waiting.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Ok(metadata) = entry.metadata() else { continue };
             files += 1;
-            if metadata.dev() != device || files > MAX_FILES {
+            if files > MAX_FILES {
+                return sum;
+            }
+            let Ok(metadata) = entry.metadata() else { continue };
+            if metadata.dev() != device {
                 continue;
             }
             sum = sum.saturating_add(metadata.blocks().saturating_mul(512));
@@ -144,8 +150,20 @@ fn disk_usage(root: &Path) -> u64 {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::pod::testing::pod;
+    use crate::pod::testing::{pod, pod_with};
     use serde_json::json;
+
+    #[test]
+    fn critical_and_static_pods_are_not_limited() {
+        let limited = |annotations: serde_json::Value, priority: i32| {
+            let volumes = json!([{"name": "v", "emptyDir": {"sizeLimit": "1Ki"}}]);
+            let spec = json!({"containers": [], "priority": priority, "volumes": volumes});
+            is_limited(&pod_with(json!({"annotations": annotations}), spec, json!({})))
+        };
+        assert!(limited(json!({}), 7));
+        assert!(!limited(json!({}), 2_000_000_000));
+        assert!(!limited(json!({"kubernetes.io/config.source": "file"}), 0));
+    }
 
     #[test]
     fn a_volume_over_its_limit_is_named() {
