@@ -4,12 +4,16 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Pid;
+use tracing::warn;
+
 /// The directory of a group.
 pub(super) fn directory(root: &Path, path: &str) -> PathBuf {
     root.join(path.trim_start_matches('/'))
 }
 
-/// Removes a directory and all below; control groups have files that cannot be removed, only their directories can.
+/// Removes a directory and all below; control groups have files that cannot be removed, only their directories can. Where there are still
+/// processes they are killed, and the next attempt finds none: whoever looked after them was killed, too, and nobody else will.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
@@ -23,9 +27,28 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
         }
     }
     match fs::remove_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            kill_all(directory);
+            Err(error)
+        }
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+fn kill_all(group: &Path) {
+    let list = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    for pid in processes(&list) {
+        warn!(group = %group.display(), pid = pid.as_raw_nonzero(), "killing what is left in a group that is to go");
+        // It may end by itself meanwhile.
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// The processes of a list. Zero is one that cannot be seen from here, and one is the host's own.
+fn processes(list: &str) -> impl Iterator<Item = Pid> {
+    let numbers = list.lines().filter_map(|line| line.trim().parse::<i32>().ok());
+    numbers.filter(|pid| *pid > 1).filter_map(Pid::from_raw)
 }
 
 /// The names of the directories below.
@@ -72,6 +95,12 @@ fn used(meminfo: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_processes_that_can_be_seen_are_killed() {
+        let found: Vec<i32> = processes("0\n1\n-1\n4711\nx\n42\n").map(|pid| pid.as_raw_nonzero().get()).collect();
+        assert_eq!(found, [4711, 42]);
+    }
 
     #[test]
     fn a_machine_uses_what_is_not_free() {
