@@ -109,8 +109,7 @@ spec:
 "
     ));
     eventually("the claim says why it has no volume", || {
-        let events =
-            cluster.ok(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}"]);
+        let events = cluster.events();
         let why =
             "ProvisioningFailed: failed to provision volume with StorageClass \"local-path\": NodePath only supports";
         if events.contains(why) { Ok(()) } else { Err(events) }
@@ -151,8 +150,7 @@ spec:
     cluster.wait_for("1true", &count);
     assert_eq!(cluster.ok(&["exec", "p", "--", "cat", "/s/colour", "/w/p"]), "greenw");
     eventually("it is said that they cannot be refreshed", || {
-        let events =
-            cluster.ok(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}"]);
+        let events = cluster.events();
         let why = "FailedMount: MountVolume.SetUp failed for volume \"s\" : configmap \"settings\" not found";
         if events.contains(why) { Ok(()) } else { Err(events) }
     });

@@ -62,10 +62,6 @@ fn ready(cluster: &TestCluster, name: &str) {
     cluster.ok(&["wait", "--for=condition=Ready", &format!("pod/{name}"), "--timeout=180s"]);
 }
 
-fn events(cluster: &TestCluster) -> String {
-    cluster.ok(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}"])
-}
-
 #[test]
 fn volumes_of_a_driver_live_as_long_as_their_claims() {
     let mut cluster = TestCluster::node();
@@ -93,6 +89,7 @@ fn volumes_of_a_driver_live_as_long_as_their_claims() {
     cluster.apply(&pod("b", mount, files));
     ready(&cluster, "b");
     assert_eq!((driver.count("stage"), driver.count("publish")), (2, 3));
+    cluster.ok(&["exec", "b", "--", "sh", "-c", "touch /data/private; chmod 600 /data/private"]);
     // A container is started again, and the server, without the driver: nothing is asked.
     cluster.kill();
     driver.fail("publish", Some("on purpose"));
@@ -108,9 +105,14 @@ fn volumes_of_a_driver_live_as_long_as_their_claims() {
     ];
     cluster.wait_for("1true", &restarts);
     assert_eq!(cluster.ok(&["exec", "b", "--", "cat", "/data/f"]), "kept\n");
-    eventually("it is told that a volume cannot be refreshed", || {
-        let events = events(&cluster);
-        if events.contains("rpc error: code = Internal desc = on purpose") { Ok(()) } else { Err(events) }
+    let told = [
+        "FailedMount: MountVolume.MountDevice failed for volume \"pvc-",
+        "FailedMapVolume: MapVolume.SetUpDevice failed for volume \"pvc-",
+        "rpc error: code = Internal desc = on purpose",
+    ];
+    eventually("it is told which volumes cannot be refreshed", || {
+        let events = cluster.events();
+        if told.iter().all(|words| events.contains(words)) { Ok(()) } else { Err(events) }
     });
     driver.fail("publish", None);
     driver.fail("stage", None);
@@ -123,6 +125,8 @@ fn volumes_of_a_driver_live_as_long_as_their_claims() {
         (8 << 20).to_string()
     );
     assert_eq!(cluster.ok(&["get", "pvc", "files", "-o", "jsonpath={.status.conditions}"]), "");
+    let mode = cluster.ok(&["exec", "b", "--", "stat", "-c", "%a", "/data/private"]);
+    assert_eq!(mode.trim(), "600", "what a pod has changed since it was given the volume stays");
     // One goes, the other has it still.
     let unstaged = driver.count("unstage");
     cluster.ok(&["delete", "pod", "a", "--timeout=120s"]);
@@ -173,6 +177,11 @@ fn volumes_in_line_know_their_pod_and_are_asked_for_again() {
         count if count > before => Ok(()),
         count => Err(count.to_string()),
     });
+    let published = driver.asked().into_iter().filter(|asked| asked.call == "publish");
+    let mut tokens: Vec<_> =
+        published.map(|asked| asked.context["csi.storage.k8s.io/serviceAccount.tokens"].clone()).collect();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 1, "a token that is good is not asked for again");
     cluster.ok(&["delete", "pod", "p", "--timeout=120s"]);
     assert!(driver.volumes().is_empty() && driver.left().is_empty(), "{:?}", driver.left());
     // What the driver has not said that it can is refused.
@@ -188,7 +197,7 @@ fn volumes_in_line_know_their_pod_and_are_asked_for_again() {
         .concat(),
     );
     eventually("it is told why", || {
-        let events = events(&cluster);
+        let events = cluster.events();
         if events.contains("volume mode \"Persistent\" not supported by driver") { Ok(()) } else { Err(events) }
     });
 }

@@ -8,33 +8,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kedge_client::{DeleteOptions, Error, Informer, ListParams, Preconditions, WorkQueue};
+use kedge_meta::ObjectKey;
 use kedge_meta::resources::LEASES;
-use kedge_meta::{ObjectKey, ObjectMeta};
-use serde::Deserialize;
 use tracing::info;
 
 use crate::context::{Context, enqueue_changes, ignore_not_found};
-use crate::objects::{keyed, parse_time};
+use crate::objects::{Lease, parse_time};
 
 const NAMESPACE: &str = "kube-system";
 const SELECTOR: &str = "apiserver.kubernetes.io/identity=kube-apiserver";
 /// How long one that has run out may stay, at most: upstream looks once an hour.
 const PATIENCE: Duration = Duration::from_secs(3600);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Lease {
-    metadata: ObjectMeta,
-    spec: LeaseSpec,
-}
-keyed!(Lease);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LeaseSpec {
-    renew_time: Option<String>,
-    lease_duration_seconds: Option<i64>,
-}
 
 struct Collector {
     ctx: Context,

@@ -5,6 +5,8 @@
 //! uid or, for what is the node's, its path: a second one fails at once while the first hangs, and a retry takes no further
 //! thread.
 
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +25,17 @@ pub(crate) const MAKE_VOLUME: &str = "make the volume";
 const ACTIVE: usize = 16;
 /// Threads at most, with those that hang: more than a node has pods.
 const MOST: usize = 512;
+
+/// Puts a file into a directory, whole, in place of one of that name. `lasting`: it survives a power cut. Blocks.
+pub(crate) fn replace(directory: &Path, name: &str, content: &[u8], lasting: bool) -> io::Result<()> {
+    let unfinished = directory.join(format!(".{name}"));
+    let mut file = fs::File::create(&unfinished)?;
+    file.write_all(content)?;
+    if lasting {
+        file.sync_all()?;
+    }
+    fs::rename(unfinished, directory.join(name))
+}
 
 /// The file system calls of one kubelet; cheap to clone.
 #[derive(Clone)]

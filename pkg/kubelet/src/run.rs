@@ -30,7 +30,7 @@ use crate::runtime::{Counted, Pleg, RuntimeHealth};
 use crate::server;
 use crate::static_pods;
 use crate::status::StatusManager;
-use crate::volumes::{Directories, KernelMounter, Refreshing, Tools, Volumes, boot_id};
+use crate::volumes::{Directories, KernelMounter, Refreshing, Tokens, Tools, Volumes, boot_id};
 use crate::worker::{ImageGc, Images, Undisturbed, Workers, start_gc, start_image_gc, start_storage_limits};
 
 /// Upstream's delays of containers that end again and again.
@@ -135,7 +135,17 @@ fn assemble(
     let secrets = Arc::new(Objects::secrets(client.clone(), tasks, changed));
     let files = Files::new(clock.clone(), tasks.ledger());
     let (node, reports) = (config.node_name.clone(), config.register_node);
-    let csi = Csi::new(client.clone(), clock.clone(), files.clone(), directories.clone(), node, reports, tasks.clone());
+    let tokens = Arc::new(Tokens::new(client.clone(), clock.clone()));
+    let csi = Csi::new(
+        client.clone(),
+        clock.clone(),
+        files.clone(),
+        directories.clone(),
+        node,
+        reports,
+        tokens.clone(),
+        tasks.clone(),
+    );
     let volumes = Arc::new(Volumes::new(Tools {
         client,
         clock: clock.clone(),
@@ -145,6 +155,7 @@ fn assemble(
         config_maps: config_maps.clone(),
         secrets: secrets.clone(),
         machine: machine.clone(),
+        tokens,
         csi: Arc::new(csi),
         boot: boot_id(),
     }));

@@ -129,9 +129,11 @@ fn parse(manifest: &Manifest) -> Result<Vec<Value>, Error> {
 
 fn resource_of(object: &Value) -> Option<&'static Resource> {
     [
+        &resources::CONFIG_MAPS,
         &resources::NAMESPACES,
         &resources::PRIORITY_CLASSES,
         &resources::SERVICES,
+        &resources::STORAGE_CLASSES,
         &resources::ENDPOINT_SLICES,
         &resources::ENDPOINTS,
     ]
@@ -140,7 +142,7 @@ fn resource_of(object: &Value) -> Option<&'static Resource> {
 }
 
 /// Creates an object that is missing. The one that is there then, unless somebody else has just made it.
-async fn ensure(client: &Client, object: &Value) -> Result<Option<Value>, Error> {
+pub(crate) async fn ensure(client: &Client, object: &Value) -> Result<Option<Value>, Error> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let what = format!("{} {name}", object["kind"].as_str().unwrap_or_default());
     let Some(resource) = resource_of(object) else {

@@ -6,11 +6,12 @@
 use std::path::Path;
 
 use kedge_client::{Client, DeleteOptions, Patch};
-use kedge_controllers::local_path::{PROVISIONER, SETTINGS_KEY, SETTINGS_MAP};
-use kedge_meta::{Resource, resources};
+use kedge_controllers::local_path::{OTHER_NODES, PROVISIONER, SETTINGS_KEY, SETTINGS_MAP};
+use kedge_meta::resources;
 use serde_json::{Value, json};
 use tracing::info;
 
+use crate::bootstrap;
 use crate::error::Error;
 
 const NAMESPACE: &str = "kube-system";
@@ -33,7 +34,7 @@ fn class() -> Value {
 }
 
 fn settings_text(path: &str) -> String {
-    let nodes = json!([{ "node": "DEFAULT_PATH_FOR_NON_LISTED_NODES", "paths": [path] }]);
+    let nodes = json!([{ "node": OTHER_NODES, "paths": [path] }]);
     format!("{:#}", json!({ "nodePathMap": nodes }))
 }
 
@@ -53,23 +54,17 @@ fn settings(path: &str) -> Value {
 /// # Errors
 /// When the API cannot be asked.
 pub(crate) async fn ensure(client: &Client, path: Option<&Path>) -> Result<(), Error> {
-    match path.and_then(Path::to_str) {
-        Some(path) => {
-            provide(client, path).await.map_err(|source| Error::Bootstrap { what: "local storage".into(), source })
-        }
-        None => remove(client).await.map_err(|source| Error::Bootstrap { what: "local storage".into(), source }),
-    }
-}
-
-async fn provide(client: &Client, path: &str) -> Result<(), kedge_client::Error> {
-    if let Some(found) = create(client, &resources::CONFIG_MAPS, &settings(path)).await?
+    let failed = |source| Error::Bootstrap { what: "local storage".into(), source };
+    let Some(path) = path.and_then(Path::to_str) else { return remove(client).await.map_err(failed) };
+    if let Some(found) = bootstrap::ensure(client, &settings(path)).await?
         && let Some(patch) = repair(&found, path)
     {
         let maps = &resources::CONFIG_MAPS;
-        let _: Value = client.patch(maps, NAMESPACE, SETTINGS_MAP, Patch::Merge(patch), None).await?;
+        let patched = client.patch::<Value>(maps, NAMESPACE, SETTINGS_MAP, Patch::Merge(patch), None).await;
+        patched.map_err(failed)?;
         info!(path, "volumes of the class local-path are kept elsewhere from now on");
     }
-    create(client, &resources::STORAGE_CLASSES, &class()).await.map(drop)
+    bootstrap::ensure(client, &class()).await.map(drop)
 }
 
 /// The change of settings that nobody has changed, if they are about another path.
@@ -79,23 +74,6 @@ fn repair(found: &Value, path: &str) -> Option<Value> {
     (untouched && written != path).then(
         || json!({ "metadata": { "annotations": { WRITTEN: path } }, "data": { SETTINGS_KEY: settings_text(path) } }),
     )
-}
-
-/// Creates an object; the one that was there before, if there was one.
-async fn create(client: &Client, of: &Resource, object: &Value) -> Result<Option<Value>, kedge_client::Error> {
-    let text = |field: &str| object["metadata"][field].as_str().unwrap_or_default();
-    let (namespace, name) = (text("namespace"), text("name"));
-    match client.get::<Value>(of, namespace, name).await {
-        Ok(found) => return Ok(Some(found)),
-        Err(err) if err.is_not_found() => {}
-        Err(err) => return Err(err),
-    }
-    match client.create::<Value>(of, namespace, object).await {
-        Ok(_) => info!(object = name, kind = &*of.kind, "created"),
-        Err(err) if err.is_already_exists() => {}
-        Err(err) => return Err(err),
-    }
-    Ok(None)
 }
 
 async fn remove(client: &Client) -> Result<(), kedge_client::Error> {

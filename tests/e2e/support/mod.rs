@@ -343,6 +343,11 @@ impl TestCluster {
         });
     }
 
+    /// What was told of objects in the default namespace: `Reason: message`, a line each.
+    pub fn events(&self) -> String {
+        self.ok(&["get", "events", "-o", "jsonpath={range .items[*]}{.reason}: {.message}{'\\n'}{end}"])
+    }
+
     /// Waits for the account that pods of the default namespace run as.
     pub fn wait_for_account(&self) {
         self.wait_for("default", &["get", "serviceaccount", "default", "-o", "jsonpath={.metadata.name}"]);

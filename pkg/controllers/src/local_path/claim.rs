@@ -1,6 +1,5 @@
 //! What is read of claims and classes, and which volume a claim gets.
 
-use kedge_meta::quantity::Quantity;
 use kedge_meta::{ObjectMeta, ObjectReference, StringMap};
 use ring::digest::{SHA256, digest};
 use serde::Deserialize;
@@ -86,7 +85,6 @@ impl Class {
 pub(super) struct Planned {
     pub(super) node: String,
     pub(super) path: String,
-    pub(super) bytes: i64,
     pub(super) volume: Value,
 }
 
@@ -115,7 +113,6 @@ pub(super) fn plan(claim: &Claim, class: &Class, node: Option<&Node>, settings: 
     let meta = &claim.metadata;
     let path = format!("{}/{name}_{}_{}", base.trim_end_matches('/'), meta.namespace, meta.name);
     let size = spec.resources.requests.get("storage").unwrap_or_default();
-    let bytes = Quantity::parse(size).map_err(|error| error.to_string())?.value();
     let kind = meta.annotations.get(VOLUME_TYPE).or_else(|| class.metadata.annotations.get(DEFAULT_VOLUME_TYPE));
     let (field, source) = match kind.unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "hostpath" => ("hostPath", json!({ "path": path, "type": "DirectoryOrCreate" })),
@@ -142,7 +139,7 @@ pub(super) fn plan(claim: &Claim, class: &Class, node: Option<&Node>, settings: 
             "volumeMode": "Filesystem",
         },
     });
-    Ok(Planned { node: node.metadata.name.clone(), path, bytes, volume })
+    Ok(Planned { node: node.metadata.name.clone(), path, volume })
 }
 
 /// A number that stays the same, and is another for nearly every other text.
@@ -181,7 +178,7 @@ mod tests {
     fn a_claim_gets_a_directory_of_its_own_on_its_node() {
         let packaged = json!({"metadata": {"annotations": {DEFAULT_VOLUME_TYPE: "local"}}, "reclaimPolicy": "Delete"});
         let got = planned(&claim(spec()), &class(packaged)).unwrap();
-        assert_eq!((got.node.as_str(), got.bytes), ("node-1", 1 << 30));
+        assert_eq!((got.node.as_str(), &got.volume["spec"]["capacity"]["storage"]), ("node-1", &json!("1Gi")));
         assert_eq!(got.path, "/var/lib/kedge/storage/pvc-u1_n_data");
         assert_eq!(got.volume["spec"]["local"]["path"], got.path);
         let terms = &got.volume["spec"]["nodeAffinity"]["required"]["nodeSelectorTerms"];

@@ -27,6 +27,7 @@ use crate::objects;
 use crate::objects::volume::{BETA_PROVISIONER, PROVISIONED_BY, PROVISIONER as PROVISIONED, Reclaim, VolumePhase};
 use crate::serviceaccount::tolerate_races;
 use claim::{Claim, Class};
+pub use settings::OTHERS as OTHER_NODES;
 use settings::Settings;
 use volume::Volume;
 
@@ -115,7 +116,7 @@ impl Controller {
         };
         let message = format!("External provisioner is provisioning volume for claim \"{key}\"");
         self.events.event(&claim.reference(), EventType::Normal, "Provisioning", message);
-        if let Err(why) = self.ask(Method::POST, &planned.node, &planned.path, Some(planned.bytes)).await {
+        if let Err(why) = self.ask(Method::POST, &planned.node, &planned.path).await {
             return self.failed(&claim, &why);
         }
         let created = self.ctx.client.create(&resources::PERSISTENT_VOLUMES, "", &planned.volume).await;
@@ -129,18 +130,19 @@ impl Controller {
 
     /// Says why there is no volume; it is tried again later.
     fn failed(&self, claim: &Claim, why: &str) -> Result<(), Error> {
+        self.tell(claim, why);
+        Err(Error::Request(format!("no volume for claim {}: {why}", claim.metadata.key())))
+    }
+
+    fn tell(&self, claim: &Claim, why: &str) {
         let class = &claim.spec.storage_class_name;
         let message = format!("failed to provision volume with StorageClass \"{class}\": {why}");
         self.events.event(&claim.reference(), EventType::Warning, "ProvisioningFailed", message);
-        Err(Error::Request(format!("no volume for claim {}: {why}", claim.metadata.key())))
     }
 
     /// The node is gone: the scheduler is to choose another.
     async fn reschedule(&self, claim: &Claim, node: &str) -> Result<(), Error> {
-        let why = format!("failed to get target node: node \"{node}\" not found");
-        let class = &claim.spec.storage_class_name;
-        let message = format!("failed to provision volume with StorageClass \"{class}\": {why}");
-        self.events.event(&claim.reference(), EventType::Warning, "ProvisioningFailed", message);
+        self.tell(claim, &format!("failed to get target node: node \"{node}\" not found"));
         let patch = json!({ "metadata": {
             "resourceVersion": claim.metadata.resource_version,
             "annotations": { objects::volume::SELECTED_NODE: null },
@@ -178,7 +180,7 @@ impl Controller {
                 // With its node a directory is out of reach for good.
                 let node = self.ctx.nodes.list().into_iter().find(|n| volume::is_on(&n.metadata, &node));
                 if let Some(node) = node
-                    && let Err(why) = self.ask(Method::DELETE, &node.metadata.name, &path, None).await
+                    && let Err(why) = self.ask(Method::DELETE, &node.metadata.name, &path).await
                 {
                     return self.not_removed(&volume, &why);
                 }
@@ -199,12 +201,9 @@ impl Controller {
     }
 
     /// Asks a node's kubelet for something about a directory.
-    async fn ask(&self, method: Method, node: &str, path: &str, bytes: Option<i64>) -> Result<(), String> {
+    async fn ask(&self, method: Method, node: &str, path: &str) -> Result<(), String> {
         let encoded = utf8_percent_encode(path, NON_ALPHANUMERIC);
-        let mut uri = format!("/api/v1/nodes/{node}/proxy/kedge/v1/local-volumes?path={encoded}");
-        if let Some(bytes) = bytes {
-            uri.push_str(&format!("&bytes={bytes}"));
-        }
+        let uri = format!("/api/v1/nodes/{node}/proxy/kedge/v1/local-volumes?path={encoded}");
         let asked = self.ctx.client.open(method, &uri, bytes::Bytes::new());
         match time::timeout(PATIENCE, asked).await {
             Ok(Ok(_)) => Ok(()),

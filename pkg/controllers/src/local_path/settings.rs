@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// The name that stands for all nodes that are not named.
-const OTHERS: &str = "DEFAULT_PATH_FOR_NON_LISTED_NODES";
+pub const OTHERS: &str = "DEFAULT_PATH_FOR_NON_LISTED_NODES";
 
 /// What is read of the file.
 #[derive(Debug, Default, Deserialize)]

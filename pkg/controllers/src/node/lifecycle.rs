@@ -14,30 +14,15 @@ use kedge_base::time;
 use kedge_client::{Error, EventRecorder, EventType, Informer, ListParams, Patch, WorkQueue};
 use kedge_meta::{ObjectKey, ObjectMeta, resources};
 use parking_lot::Mutex;
-use serde::Deserialize;
 use serde_json::json;
 use tracing::info;
 
 use super::zones::{self, Turn, Turned, Zones};
 use super::{health, reference, taints};
 use crate::context::{Context, ignore_not_found};
-use crate::objects::{Condition, Meta, Node, condition, keyed};
+use crate::objects::{Condition, Lease, Meta, Node, condition};
 
 const LEASES: &str = "kube-node-lease";
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Lease {
-    metadata: ObjectMeta,
-    spec: LeaseSpec,
-}
-keyed!(Lease);
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct LeaseSpec {
-    renew_time: Option<String>,
-}
 
 struct Controller {
     ctx: Context,

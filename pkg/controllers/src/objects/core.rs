@@ -88,6 +88,21 @@ pub struct Allocatable {
     pub cpu: String,
 }
 
+/// That somebody is there.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct Lease {
+    pub metadata: ObjectMeta,
+    pub spec: LeaseSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LeaseSpec {
+    pub renew_time: Option<String>,
+    pub lease_duration_seconds: Option<i64>,
+}
+
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Service {

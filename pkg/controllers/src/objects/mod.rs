@@ -13,7 +13,7 @@ mod stateful;
 pub mod volume;
 mod workload;
 
-pub use self::core::{Namespace, Node, Service, ServicePort, Taint};
+pub use self::core::{Lease, Namespace, Node, Service, ServicePort, Taint};
 pub use claim::{Claim, ClaimPhase};
 pub use daemon::{DaemonSet, DaemonSetStatus};
 pub use job::{CronJob, FailureRule, Job, JobStatus, OnExitCodes, SuccessPolicy, SuccessRule};
@@ -134,6 +134,7 @@ keyed!(
     StatefulSet,
     DaemonSet,
     Job,
+    Lease,
     Namespace,
     Node,
     Service,

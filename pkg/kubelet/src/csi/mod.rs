@@ -26,7 +26,6 @@ mod source;
 mod watcher;
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 
 use kedge_base::{SharedClock, TaskGroup};
@@ -35,7 +34,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as Call, Notify};
 
 use crate::files::Files;
-use crate::volumes::Directories;
+use crate::volumes::{Directories, Tokens};
 use drivers::Drivers;
 use in_use::InUse;
 
@@ -55,7 +54,7 @@ pub(crate) struct CsiError {
     pub(crate) message: String,
 }
 
-const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
+pub(crate) const MOUNT_DEVICE: &str = "MountVolume.MountDevice";
 const SET_UP: &str = "MountVolume.SetUp";
 const ATTACH: &str = "AttachVolume.Attach";
 
@@ -74,6 +73,7 @@ pub(crate) struct Csi {
     files: Files,
     directories: Directories,
     node: String,
+    tokens: Arc<Tokens>,
     tasks: TaskGroup,
     drivers: Drivers,
     /// The node was made anew, and knows nothing of drivers.
@@ -87,6 +87,7 @@ pub(crate) struct Csi {
 }
 
 impl Csi {
+    #[allow(clippy::too_many_arguments)] // Called once, where the kubelet is put together.
     pub(crate) fn new(
         client: Client,
         clock: SharedClock,
@@ -94,6 +95,7 @@ impl Csi {
         directories: Directories,
         node: String,
         reports: bool,
+        tokens: Arc<Tokens>,
         tasks: TaskGroup,
     ) -> Csi {
         let in_use = InUse::new(reports);
@@ -103,6 +105,7 @@ impl Csi {
             files,
             directories,
             node,
+            tokens,
             tasks,
             drivers: Drivers::default(),
             renewed: Notify::new(),
@@ -129,9 +132,5 @@ impl Csi {
     /// The node was made anew: what it knew of drivers is to be written once more.
     pub(crate) fn renew(&self) {
         self.renewed.notify_one();
-    }
-
-    fn plugins(&self) -> PathBuf {
-        self.directories.plugins()
     }
 }

@@ -29,12 +29,12 @@ pub(crate) struct Published {
 
 /// What a driver is asked with.
 struct Asked {
+    places: Places,
     driver: NodeDriver,
     spec: DriverSpec,
     context: HashMap<String, String>,
     attaches: bool,
-    /// Whether this process has asked before.
-    again: bool,
+    settled: bool,
 }
 
 /// Where a volume is on this node.
@@ -49,7 +49,7 @@ pub(super) struct Places {
 
 impl Csi {
     pub(super) fn places(&self, uid: &str, name: &str, driver: &str, handle: &str, block: bool) -> Places {
-        let plugins = self.plugins().join(PLUGIN);
+        let plugins = self.directories.plugins().join(PLUGIN);
         if block {
             let devices = plugins.join("volumeDevices");
             return Places {
@@ -68,15 +68,22 @@ impl Csi {
     ///
     /// What the driver is asked goes on to its end also when nobody waits for it any more: whoever gives the volume back waits until then.
     ///
+    /// One that the pod has had before (`settled`) is not given to its group once more.
+    ///
     /// # Errors
     /// [`CsiError`], for the pod's events.
-    pub(crate) async fn publish(self: &Arc<Self>, source: &Source, pod: &Pod) -> Result<Published, CsiError> {
+    pub(crate) async fn publish(
+        self: &Arc<Self>,
+        source: &Source,
+        pod: &Pod,
+        settled: bool,
+    ) -> Result<Published, CsiError> {
         let places = self.places(pod.uid(), &source.name, &source.driver, &source.handle, source.block);
-        let published = Published { path: places.target, device: source.block, read_only: source.read_only };
+        let (path, read_only) = (places.target.clone(), source.read_only);
+        let published = Published { path, device: source.block, read_only };
         let spec = DriverSpec::get(&self.client, &source.driver).await.map_err(|error| set_up(error.to_string()))?;
         let key = (pod.uid().to_owned(), source.name.clone());
-        let again = self.published.lock().contains(&key);
-        if again && !spec.republishes() {
+        if self.published.lock().contains(&key) && !spec.republishes() {
             return Ok(published);
         }
         check_lifecycle(source, &spec)?;
@@ -86,7 +93,7 @@ impl Csi {
         })?;
         let attaches = spec.attaches() && !source.is_ephemeral();
         let context = if attaches { self.attached(source, pod.uid()).await? } else { HashMap::new() };
-        let asked = Asked { driver, spec, context, attaches, again };
+        let asked = Asked { places, driver, spec, context, attaches, settled };
         let (waiter, waits) = oneshot::channel();
         let (this, source, pod) = (self.clone(), source.clone(), pod.clone());
         self.tasks.spawn_until_shutdown("volume-driver", async move {
@@ -109,12 +116,11 @@ impl Csi {
 
     /// Asks the driver, while nobody else does about this volume.
     async fn ask(&self, source: &Source, pod: &Pod, asked: Asked) -> Result<(), CsiError> {
-        let Asked { driver, spec, context, attaches, again } = asked;
-        let places = self.places(pod.uid(), &source.name, &source.driver, &source.handle, source.block);
+        let Asked { places, driver, spec, context, attaches, settled } = asked;
         let abilities = Abilities::of(&driver).await.map_err(|error| device(error.to_string()))?;
         let is_new = self.write_down(source, pod, &places, attaches).await?;
         let work = Work { csi: self, source, pod, places: &places, driver, abilities, spec, context };
-        let Err((error, is_final)) = work.run(again).await else { return Ok(()) };
+        let Err((error, is_final)) = work.run(settled).await else { return Ok(()) };
         // What was written down by an earlier attempt, or by whoever ran before, may have been done.
         if is_new && is_final && !self.staged.lock().contains(&staged_key(source)) {
             self.strike_out(pod.uid(), &places).await;
@@ -151,8 +157,12 @@ impl Csi {
     async fn strike_out(&self, uid: &str, places: &Places) {
         let own = places.own.clone();
         let strike = move || Record::remove(&own);
-        if let Ok(Err(error)) = self.files.of_pod(uid, "remove", &places.own, strike).await {
-            tracing::warn!(path = %places.own.display(), %error, "cannot remove the record of a volume");
+        let struck = match self.files.of_pod(uid, "remove", &places.own, strike).await {
+            Ok(struck) => struck.map_err(|error| error.to_string()),
+            Err(hung) => Err(hung.to_string()),
+        };
+        if let Err(error) = struck {
+            tracing::warn!(path = %places.own.display(), error, "cannot remove the record of a volume");
         }
     }
 
@@ -195,7 +205,7 @@ struct Work<'a> {
 type Failure = (CsiError, bool);
 
 impl Work<'_> {
-    async fn run(&self, again: bool) -> Result<(), Failure> {
+    async fn run(&self, settled: bool) -> Result<(), Failure> {
         let staging = if self.abilities.stage && !self.source.is_ephemeral() {
             self.stage().await?;
             self.places.staged.display().to_string()
@@ -203,7 +213,7 @@ impl Work<'_> {
             String::new()
         };
         self.publish(staging).await?;
-        if again || self.source.block || self.source.read_only {
+        if settled || self.source.block || self.source.read_only {
             return Ok(());
         }
         let sets_group = self.source.is_ephemeral()
@@ -280,7 +290,7 @@ impl Work<'_> {
         if self.spec.wants_pod() {
             volume_context.extend(secrets::pod_attributes(pod, source.is_ephemeral()));
         }
-        let tokens = secrets::tokens(&csi.client, &self.spec, pod).await.map_err(|error| {
+        let tokens = secrets::tokens(&csi.tokens, &self.spec, pod).await.map_err(|error| {
             before(format!("{PLUGIN}: mounter.SetUpAt failed to get service accoount token attributes: {error}"))
         })?;
         let receiver = if self.spec.tokens_in_secrets() { &mut secrets } else { &mut volume_context };

@@ -1,15 +1,15 @@
 //! `vol_data.json`: what is written down of a volume before a driver is asked about it, in upstream's form.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::files::replace;
 use crate::volumes::Directories;
 
 const FILE: &str = "vol_data.json";
-const UNFINISHED: &str = ".vol_data.json";
 /// More than the names in it can take.
 const MAX_SIZE: u64 = 64 * 1024;
 /// The directory of volumes of drivers within that of a pod's.
@@ -39,17 +39,12 @@ impl Record {
     /// Writes it into `directory`, whole or not at all; whether nobody had before. Blocks.
     pub(super) fn write(&self, directory: &Path) -> io::Result<bool> {
         fs::create_dir_all(directory)?;
-        let path = directory.join(FILE);
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
-        let there = fs::read(&path).ok();
+        let there = fs::read(directory.join(FILE)).ok();
         if there.as_ref() == Some(&text) {
             return Ok(false);
         }
-        let unfinished = directory.join(UNFINISHED);
-        let mut file = fs::File::create(&unfinished)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        fs::rename(unfinished, path)?;
+        replace(directory, FILE, &text, true)?;
         Ok(there.is_none())
     }
 
@@ -99,7 +94,7 @@ pub(super) fn of_pod(directories: &Directories, uid: &str) -> io::Result<Vec<Own
     Ok(found)
 }
 
-/// What all pods have of drivers, by the uid of the pod. What cannot be read is an error: it may be the one that counts. Blocks.
+/// What each pod has of drivers, by its uid; an error where that cannot be read, since it may be what counts. Blocks.
 pub(super) fn of_all(directories: &Directories) -> io::Result<Vec<(String, io::Result<Vec<Owned>>)>> {
     let pods = children(&directories.pods())?.into_iter();
     let named = pods.filter_map(|pod| pod.file_name().and_then(|name| name.to_str()).map(str::to_owned));

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Pod;
+use kedge_base::time::rfc3339;
 use kedge_client::Client;
 use kedge_meta::resources;
 use serde::Deserialize;
@@ -13,6 +14,7 @@ use serde_json::json;
 use super::drivers::DriverSpec;
 use super::source::SecretRef;
 use crate::pod::PodExt;
+use crate::volumes::{TokenRequest, Tokens};
 
 const TOKENS: &str = "csi.storage.k8s.io/serviceAccount.tokens";
 
@@ -42,30 +44,18 @@ pub(super) async fn read(client: &Client, reference: &SecretRef) -> Result<HashM
 ///
 /// # Errors
 /// When one is not to be had.
-pub(super) async fn tokens(client: &Client, driver: &DriverSpec, pod: &Pod) -> Result<HashMap<String, String>, String> {
+pub(super) async fn tokens(tokens: &Tokens, driver: &DriverSpec, pod: &Pod) -> Result<HashMap<String, String>, String> {
     if driver.token_requests.is_empty() {
         return Ok(HashMap::new());
     }
-    let mut tokens = BTreeMap::new();
-    let account = PodExt::spec(pod).service_account_name.as_deref().unwrap_or("default");
+    let mut all = BTreeMap::new();
     for wanted in &driver.token_requests {
-        let audiences: Vec<&str> = Some(wanted.audience.as_str()).filter(|a| !a.is_empty()).into_iter().collect();
-        let mut spec = json!({
-            "audiences": audiences,
-            "boundObjectRef": { "apiVersion": "v1", "kind": "Pod", "name": pod.name(), "uid": pod.uid() },
-        });
-        if let Some(seconds) = wanted.expiration_seconds {
-            spec["expirationSeconds"] = json!(seconds);
-        }
-        let request = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec });
-        let accounts = &resources::SERVICE_ACCOUNTS;
-        let answer: serde_json::Value = client
-            .create_subresource(accounts, pod.namespace(), account, "token", &request)
-            .await
-            .map_err(|error| error.to_string())?;
-        tokens.insert(wanted.audience.clone(), answer["status"].clone());
+        let request = TokenRequest::new(pod, wanted.audience.clone(), wanted.expiration_seconds);
+        let token = tokens.get(&request).await?;
+        let status = json!({ "token": token.text, "expirationTimestamp": rfc3339(token.expires) });
+        all.insert(wanted.audience.clone(), status);
     }
-    let text = serde_json::to_string(&tokens).map_err(|error| error.to_string())?;
+    let text = serde_json::to_string(&all).map_err(|error| error.to_string())?;
     Ok(HashMap::from([(TOKENS.to_owned(), text)]))
 }
 

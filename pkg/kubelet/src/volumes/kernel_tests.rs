@@ -11,7 +11,9 @@ use kedge_base::{Shutdown, TaskGroup, system_clock};
 use kedge_client::{Body, BoxError, Client, Transport};
 use serde_json::{Value, json};
 
-use super::{Directories, KernelMounter, MountPlan, Mounter, Tools, Volumes, container_mounts, referenced_objects};
+use super::{
+    Directories, KernelMounter, MountPlan, Mounter, Tokens, Tools, Volumes, container_mounts, referenced_objects,
+};
 use crate::csi::Csi;
 use crate::files::Files;
 use crate::generate::Machine;
@@ -51,6 +53,7 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
     let client = Client::new(Arc::new(Api));
     let nothing: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(|_| {});
     let (directories, files) = (Directories::new(root), Files::new(system_clock(), tasks.ledger()));
+    let tokens = Arc::new(Tokens::new(client.clone(), system_clock()));
     let csi = Csi::new(
         client.clone(),
         system_clock(),
@@ -58,6 +61,7 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
         directories.clone(),
         "node".into(),
         false,
+        tokens.clone(),
         tasks.clone(),
     );
     Volumes::new(Tools {
@@ -69,6 +73,7 @@ fn volumes(root: &Path, tasks: &TaskGroup) -> Volumes {
         config_maps: Arc::new(Objects::config_maps(client.clone(), tasks, nothing.clone())),
         secrets: Arc::new(Objects::secrets(client, tasks, nothing)),
         machine: Arc::new(Machine { memory: 1 << 30, ..Machine::default() }),
+        tokens,
         csi: Arc::new(csi),
         boot: "boot".into(),
     })

@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::manager::MountedVolume;
+use crate::files::replace;
 
 const FILE: &str = "volumes.json";
-const UNFINISHED: &str = ".volumes.json";
 /// A pod with more volumes than that is asked about each time.
 const MAX_SIZE: u64 = 1024 * 1024;
 
@@ -52,10 +52,8 @@ impl Known {
 pub(super) fn write(boot: String, directory: &Path, volumes: Places) -> io::Result<()> {
     let record = Record { boot, volumes: volumes.into_iter().collect() };
     let text = serde_json::to_vec(&record).map_err(io::Error::other)?;
-    let unfinished = directory.join(UNFINISHED);
     // Not worth a write that is waited for: after a power cut nothing is mounted any more.
-    fs::write(&unfinished, text)?;
-    fs::rename(unfinished, directory.join(FILE))
+    replace(directory, FILE, &text, false)
 }
 
 /// Removes what was written down. Blocks.

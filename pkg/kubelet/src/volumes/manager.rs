@@ -23,7 +23,7 @@ use super::payload::Sources;
 use super::persistent::{Bound, Kind, bound, claim_name};
 use super::token::Tokens;
 use super::{Directories, Mounter, host_path, nfs, ownership, removal};
-use crate::csi::{Csi, CsiError, Published, Source};
+use crate::csi::{Csi, CsiError, MOUNT_DEVICE, Published, Source};
 use crate::files::{Files, SET_GROUP};
 use crate::generate::Machine;
 use crate::objects::{ConfigMap, Objects, Secret};
@@ -32,6 +32,9 @@ use crate::pod::PodExt;
 /// Upstream's words, whose feature gate is off.
 const NO_REPOSITORIES: &str = "git-repo volume plugin has been disabled; if necessary, it may be re-enabled by enabling the feature-gate `GitRepoVolumeDriver`";
 const SET_UP: &str = "MountVolume.SetUp";
+/// What is done about devices, as upstream names it.
+const SET_UP_DEVICE: &str = "MapVolume.SetUpDevice";
+const MAP_DEVICE: &str = "MapVolume.MapPodDevice";
 
 /// Where a volume is to be found on the node.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,7 +69,7 @@ impl VolumeError {
     pub(crate) fn reason(&self) -> &'static str {
         match self.operation {
             "AttachVolume.Attach" => "FailedAttachVolume",
-            "MapVolume.SetUpDevice" | "MapVolume.MapPodDevice" => "FailedMapVolume",
+            SET_UP_DEVICE | MAP_DEVICE => "FailedMapVolume",
             _ => "FailedMount",
         }
     }
@@ -75,6 +78,8 @@ impl VolumeError {
 /// Why one volume is not ready.
 #[derive(Debug)]
 pub(super) struct Refusal {
+    /// The persistent volume, where it comes to one; else it is called as in the pod.
+    volume: Option<String>,
     operation: &'static str,
     message: String,
     /// A call for it has not come back: what follows of this pod would fail in the same way.
@@ -83,7 +88,7 @@ pub(super) struct Refusal {
 
 impl From<String> for Refusal {
     fn from(message: String) -> Refusal {
-        Refusal { operation: SET_UP, message, stuck: false }
+        Refusal { volume: None, operation: SET_UP, message, stuck: false }
     }
 }
 
@@ -92,13 +97,13 @@ impl From<BlockingError> for Refusal {
         // Where there was no place for one, the others need not wait for one in turn.
         let stuck =
             matches!(error, BlockingError::Hung { .. } | BlockingError::StillHung { .. } | BlockingError::Busy { .. });
-        Refusal { operation: SET_UP, message: error.to_string(), stuck }
+        Refusal { volume: None, operation: SET_UP, message: error.to_string(), stuck }
     }
 }
 
 impl From<CsiError> for Refusal {
     fn from(error: CsiError) -> Refusal {
-        Refusal { operation: error.operation, message: error.message, stuck: false }
+        Refusal { volume: None, operation: error.operation, message: error.message, stuck: false }
     }
 }
 
@@ -112,6 +117,7 @@ pub(crate) struct Tools {
     pub(crate) config_maps: Arc<Objects<ConfigMap>>,
     pub(crate) secrets: Arc<Objects<Secret>>,
     pub(crate) machine: Arc<Machine>,
+    pub(crate) tokens: Arc<Tokens>,
     pub(crate) csi: Arc<Csi>,
     /// The kernel's name of this boot.
     pub(crate) boot: String,
@@ -120,7 +126,6 @@ pub(crate) struct Tools {
 /// The volumes of this node's pods.
 pub(crate) struct Volumes {
     tools: Tools,
-    tokens: Tokens,
     known: Known,
     /// Whoever sets up or takes down the volumes of a pod holds its turn.
     turns: Mutex<HashMap<String, Arc<Turn<()>>>>,
@@ -128,8 +133,7 @@ pub(crate) struct Volumes {
 
 impl Volumes {
     pub(crate) fn new(tools: Tools) -> Volumes {
-        let tokens = Tokens::new(tools.client.clone(), tools.clock.clone());
-        Volumes { tools, tokens, known: Known::default(), turns: Mutex::default() }
+        Volumes { tools, known: Known::default(), turns: Mutex::default() }
     }
 
     pub(crate) fn mounter(&self) -> &Arc<dyn Mounter> {
@@ -182,8 +186,9 @@ impl Volumes {
                 Ok(place) => {
                     mounted.insert(volume.name.clone(), place);
                 }
-                Err(Refusal { operation, message, stuck }) => {
-                    errors.push(VolumeError { operation, volume: volume.name.clone(), message });
+                Err(Refusal { volume: persistent, operation, message, stuck }) => {
+                    let volume = persistent.unwrap_or_else(|| volume.name.clone());
+                    errors.push(VolumeError { operation, volume, message });
                     if stuck {
                         break;
                     }
@@ -237,7 +242,7 @@ impl Volumes {
         }
         if let Some(source) = &volume.csi {
             let source = Source::inline(source, &volume.name, pod.namespace(), pod.uid());
-            return Ok(place(tools.csi.publish(&source, pod).await?));
+            return Ok(place(tools.csi.publish(&source, pod, self.had(pod, volume)).await?));
         }
         if let Some(source) = &volume.nfs {
             return self.nfs(pod, &volume.name, source, &[], false).await;
@@ -250,7 +255,7 @@ impl Volumes {
             pod,
             config_maps: &tools.config_maps,
             secrets: &tools.secrets,
-            tokens: &self.tokens,
+            tokens: &tools.tokens,
             machine: &tools.machine,
         };
         match sources.payload(volume).await? {
@@ -273,18 +278,31 @@ impl Volumes {
         group: Option<u32>,
     ) -> Result<MountedVolume, Refusal> {
         let bound = bound(&self.tools.client, pod, volume, claim).await?;
+        let done = self.persistent((pod, volume), &bound, group).await;
+        done.map_err(|refusal| Refusal {
+            volume: Some(bound.name),
+            operation: if bound.block { of_device(refusal.operation) } else { refusal.operation },
+            ..refusal
+        })
+    }
+
+    async fn persistent(
+        &self,
+        (pod, volume): (&Pod, &Volume),
+        bound: &Bound,
+        group: Option<u32>,
+    ) -> Result<MountedVolume, Refusal> {
         match &bound.kind {
             Kind::HostPath(source) => {
                 let path = PathBuf::from(&source.path);
                 self.check_host_path(&path, &source.kind).await?;
                 Ok(MountedVolume { path, read_only: bound.read_only, ..MountedVolume::default() })
             }
-            Kind::Local(path) => self.local((pod, volume), Path::new(path), &bound, group).await,
+            Kind::Local(path) => self.local((pod, volume), Path::new(path), bound, group).await,
             Kind::Nfs(source, options) => self.nfs(pod, &bound.name, source, options, bound.read_only).await,
             Kind::Csi(source) => {
-                let published = self.tools.csi.publish(source, pod).await?;
-                let growth = bound.growth();
-                self.tools.csi.grow(source, pod, &growth).await?;
+                let published = self.tools.csi.publish(source, pod, self.had(pod, volume)).await?;
+                self.tools.csi.grow(source, pod, &bound.growth()).await?;
                 Ok(place(published))
             }
         }
@@ -382,7 +400,7 @@ impl Volumes {
         let turn = self.turn(uid);
         let _held = turn.lock().await;
         self.known.forget(uid);
-        self.tokens.forget(uid);
+        self.tools.tokens.forget(uid);
         let directory = self.tools.directories.pod(uid);
         // Whoever comes next is not to believe that they are there.
         let of = directory.clone();
@@ -421,6 +439,15 @@ fn clear(directory: &Path, mounter: &dyn Mounter) -> io::Result<()> {
 fn place(published: Published) -> MountedVolume {
     let Published { path, device, read_only } = published;
     MountedVolume { path, read_only, device, image: None }
+}
+
+/// What an operation is called where there is no file system.
+fn of_device(operation: &'static str) -> &'static str {
+    match operation {
+        MOUNT_DEVICE => SET_UP_DEVICE,
+        SET_UP => MAP_DEVICE,
+        other => other,
+    }
 }
 
 fn is_there(path: &Path, block: bool) -> bool {

@@ -27,6 +27,7 @@ pub(crate) use ownership::set_volume_group;
 pub(crate) use references::referenced_objects;
 pub(crate) use refresh::Refreshing;
 pub(crate) use subpath::{MountPlan, SubPath, container_devices, container_mounts};
+pub(crate) use token::{TokenRequest, Tokens};
 
 #[cfg(test)]
 mod kernel_tests;

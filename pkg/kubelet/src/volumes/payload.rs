@@ -191,7 +191,7 @@ impl Sources<'_> {
         let group = self.pod.security_context().fs_group;
         // With a group the file is widened to it afterwards; nobody else is to read it then.
         let mode = if owner.is_some() || group.is_some() { 0o600 } else { mode(None, default) };
-        let data = self.tokens.get(request).await?.into_bytes();
+        let data = self.tokens.get(request).await?.text.into_bytes();
         Ok(Payload::from([(path.to_string(), FileProjection { data, mode, owner })]))
     }
 }

@@ -60,7 +60,11 @@ impl Refreshing {
         slots.insert(uid.clone(), slot.clone());
         drop(slots);
         let this = self.clone();
-        self.tasks.spawn_until_shutdown("volume-refresh", async move { this.run(&uid, &slot, tell).await });
+        self.tasks.spawn_until_shutdown("volume-refresh", async move {
+            // Also when it panics: the next wake begins anew.
+            let _free = Free { refreshing: &this, uid: &uid, slot: &slot };
+            this.run(&uid, &slot, tell).await;
+        });
     }
 
     /// The pod ends: nothing is refreshed any more, and nobody waits for what is under way but whoever takes it back.
@@ -100,11 +104,29 @@ impl Refreshing {
             let mut slots = self.slots.lock();
             let wanted = slot.wanted.lock();
             if !wanted.new || wanted.pod.is_none() {
-                if slots.get(uid).is_some_and(|current| Arc::ptr_eq(current, slot)) {
-                    slots.remove(uid);
-                }
+                remove(&mut slots, uid, slot);
                 return;
             }
         }
+    }
+}
+
+/// Takes a slot away, unless there is another in its place.
+fn remove(slots: &mut HashMap<String, Arc<Slot>>, uid: &str, slot: &Arc<Slot>) {
+    if slots.get(uid).is_some_and(|current| Arc::ptr_eq(current, slot)) {
+        slots.remove(uid);
+    }
+}
+
+/// Frees the place of a refresh, however it ends.
+struct Free<'a> {
+    refreshing: &'a Refreshing,
+    uid: &'a str,
+    slot: &'a Arc<Slot>,
+}
+
+impl Drop for Free<'_> {
+    fn drop(&mut self) {
+        remove(&mut self.refreshing.slots.lock(), self.uid, self.slot);
     }
 }

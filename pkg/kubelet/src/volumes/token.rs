@@ -23,7 +23,7 @@ const DEFAULT_SECONDS: i64 = 60 * 60;
 
 /// What a token is for; also the key under which it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct TokenRequest {
+pub(crate) struct TokenRequest {
     namespace: String,
     account: String,
     pod: String,
@@ -33,7 +33,7 @@ pub(super) struct TokenRequest {
 }
 
 impl TokenRequest {
-    pub(super) fn new(pod: &Pod, audience: String, seconds: Option<i64>) -> TokenRequest {
+    pub(crate) fn new(pod: &Pod, audience: String, seconds: Option<i64>) -> TokenRequest {
         let account = PodExt::spec(pod).service_account_name.clone();
         TokenRequest {
             namespace: pod.namespace().to_string(),
@@ -58,43 +58,43 @@ struct AnswerStatus {
     expiration_timestamp: String,
 }
 
+/// A token that was issued.
 #[derive(Clone)]
-struct Token {
-    text: String,
+pub(crate) struct Token {
+    pub(crate) text: String,
     refresh: Timestamp,
-    expires: Timestamp,
+    pub(crate) expires: Timestamp,
 }
 
 /// The tokens of this node's pods.
-pub(super) struct Tokens {
+pub(crate) struct Tokens {
     client: Client,
     clock: SharedClock,
     known: Mutex<HashMap<TokenRequest, Token>>,
 }
 
 impl Tokens {
-    pub(super) fn new(client: Client, clock: SharedClock) -> Tokens {
+    pub(crate) fn new(client: Client, clock: SharedClock) -> Tokens {
         Tokens { client, clock, known: Mutex::default() }
     }
 
     /// A token with at least a fifth of its time left, or the old one while no new one is to be had.
-    pub(super) async fn get(&self, request: &TokenRequest) -> Result<String, String> {
+    pub(crate) async fn get(&self, request: &TokenRequest) -> Result<Token, String> {
         let now = self.clock.now();
         let known = self.known.lock().get(request).cloned();
         if let Some(token) = known.as_ref().filter(|t| now < t.refresh) {
-            return Ok(token.text.clone());
+            return Ok(token.clone());
         }
         match self.request(request, now).await {
             Ok(token) => {
-                let text = token.text.clone();
-                self.known.lock().insert(request.clone(), token);
-                Ok(text)
+                self.known.lock().insert(request.clone(), token.clone());
+                Ok(token)
             }
             Err(error) => match known.filter(|t| now < t.expires) {
                 Some(token) => {
                     let (pod, namespace) = (&request.pod, &request.namespace);
                     warn!(pod, namespace, %error, "token is not refreshed yet");
-                    Ok(token.text)
+                    Ok(token)
                 }
                 None => Err(format!("failed to fetch token: {error}")),
             },
