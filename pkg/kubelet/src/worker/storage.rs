@@ -1,4 +1,4 @@
-//! Evicts pods whose volumes on disk grew over their limits.
+//! Evicts pods whose volumes on disk grew over their limits. Limits of containers and pods are the business of `eviction`.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +14,7 @@ use super::Workers;
 use super::admit::Failure;
 use crate::eviction::is_critical;
 use crate::kubelet::Kubelet;
-use crate::pod::{Amount, PodExt, RawPod, amount, pod_limits};
+use crate::pod::{Amount, PodExt, RawPod, amount};
 use crate::volumes::Directories;
 
 /// Upstream's period of eviction.
@@ -78,7 +78,7 @@ async fn round(kubelet: &Kubelet, workers: &Arc<Workers>, threads: &Blocking) {
 
 /// Decoding every pod each time would be most of what an idle kubelet does.
 fn may_be_limited(raw: &RawPod) -> bool {
-    raw.json().contains("sizeLimit") || raw.json().contains("ephemeral-storage")
+    raw.json().contains("sizeLimit")
 }
 
 /// The limit of an `emptyDir` on disk; those in memory are limited by the kernel.
@@ -90,36 +90,17 @@ fn limit(volume: &Volume) -> Option<Amount> {
 
 fn is_limited(pod: &Pod) -> bool {
     // What is critical stays, however much it has.
-    !pod.is_terminal()
-        && !is_critical(pod)
-        && (pod.volumes().iter().any(|v| limit(v).is_some()) || pod_limits(pod).contains_key("ephemeral-storage"))
+    !pod.is_terminal() && !is_critical(pod) && pod.volumes().iter().any(|v| limit(v).is_some())
 }
 
 /// Upstream's message, if a limit is exceeded.
 fn over_limit(pod: &Pod, directories: &Directories) -> Option<String> {
-    let mut total = 0_u64;
-    for volume in pod.volumes().iter().filter(|v| v.empty_dir.is_some()) {
-        let path = directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name);
-        let on_disk = volume.empty_dir.as_ref().is_some_and(|e| e.medium.as_deref().unwrap_or_default().is_empty());
-        if !on_disk {
-            continue;
-        }
-        let used = disk_usage(&path);
-        total = total.saturating_add(used);
-        if let Some(limit) = limit(volume)
-            && i64::try_from(used).unwrap_or(i64::MAX) > limit.value()
-        {
-            return Some(format!(
-                "Usage of EmptyDir volume {:?} exceeds the limit {:?}. ",
-                volume.name,
-                limit.to_string()
-            ));
-        }
-    }
-    let limits = pod_limits(pod);
-    let limit = limits.get("ephemeral-storage")?;
-    let over = i64::try_from(total).unwrap_or(i64::MAX) > limit.value();
-    over.then(|| format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "))
+    pod.volumes().iter().find_map(|volume| {
+        let limit = limit(volume)?;
+        let used = disk_usage(&directories.volume(pod.uid(), "kubernetes.io~empty-dir", &volume.name));
+        let over = i64::try_from(used).unwrap_or(i64::MAX) > limit.value();
+        over.then(|| format!("Usage of EmptyDir volume {:?} exceeds the limit {:?}. ", volume.name, limit.to_string()))
+    })
 }
 
 /// Bytes on disk below a directory, without what is mounted there and without following links.
