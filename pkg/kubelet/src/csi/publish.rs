@@ -33,7 +33,8 @@ struct Asked {
     driver: NodeDriver,
     spec: DriverSpec,
     context: HashMap<String, String>,
-    attaches: bool,
+    /// Whether it was written down for the first time.
+    is_new: bool,
     settled: bool,
 }
 
@@ -93,7 +94,9 @@ impl Csi {
         })?;
         let attaches = spec.attaches() && !source.is_ephemeral();
         let context = if attaches { self.attached(source, pod.uid()).await? } else { HashMap::new() };
-        let asked = Asked { places, driver, spec, context, attaches, settled };
+        // Before anybody else can take over: whoever gives back what the pod has finds it from here on.
+        let is_new = self.write_down(source, pod, &places, attaches).await?;
+        let asked = Asked { places, driver, spec, context, is_new, settled };
         let (waiter, waits) = oneshot::channel();
         let (this, source, pod) = (self.clone(), source.clone(), pod.clone());
         self.tasks.spawn_until_shutdown("volume-driver", async move {
@@ -110,15 +113,16 @@ impl Csi {
             // Nobody may wait for it any more.
             let _ = waiter.send(done);
         });
-        waits.await.unwrap_or_else(|_| Err(set_up("the node is shutting down")))?;
+        waits.await.unwrap_or_else(|_| {
+            Err(set_up("the driver was not asked to the end: the node stops, or has made a mistake that its log tells"))
+        })?;
         Ok(published)
     }
 
     /// Asks the driver, while nobody else does about this volume.
     async fn ask(&self, source: &Source, pod: &Pod, asked: Asked) -> Result<(), CsiError> {
-        let Asked { places, driver, spec, context, attaches, settled } = asked;
+        let Asked { places, driver, spec, context, is_new, settled } = asked;
         let abilities = Abilities::of(&driver).await.map_err(|error| device(error.to_string()))?;
-        let is_new = self.write_down(source, pod, &places, attaches).await?;
         let work = Work { csi: self, source, pod, places: &places, driver, abilities, spec, context };
         let Err((error, is_final)) = work.run(settled).await else { return Ok(()) };
         // What was written down by an earlier attempt, or by whoever ran before, may have been done.
